@@ -1,0 +1,24 @@
+//! Points in time, each with the clock that it was read from in its type.
+//!
+//! This module does not convert between clocks in silence: two stamps of different clocks do not subtract.
+//!
+//! ```compile_fail
+//! use xdprobe::clock::{Phc, Realtime, Time};
+//! let system = Time::<Realtime>::from_nanos(2);
+//! let card = Time::<Phc>::from_nanos(1);
+//! let _ = system.nanos_since(card); // a PHC stamp and a system stamp do not subtract
+//! ```
+//!
+//! ```
+//! use xdprobe::clock::{Realtime, Time};
+//! let sent = Time::<Realtime>::from_nanos(1_000);
+//! let received = Time::<Realtime>::from_nanos(900);
+//! assert_eq!(received.nanos_since(sent), -100); // negative differences are kept, never clipped
+//! ```
+#![forbid(unsafe_code)]
+
+mod system;
+mod time;
+
+pub use system::{monotonic_now, realtime_now, tai_now};
+pub use time::{Domain, Monotonic, Phc, Realtime, Tai, Time};

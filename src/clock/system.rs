@@ -1,0 +1,24 @@
+//! Reading the system's clocks (`clock_gettime(2)`, through the vDSO: no system call where the clock source allows).
+
+use super::{Domain, Monotonic, Realtime, Tai, Time};
+use nix::time::{ClockId, clock_gettime};
+
+/// Reads `CLOCK_MONOTONIC`.
+pub fn monotonic_now() -> Time<Monotonic> {
+    read(ClockId::CLOCK_MONOTONIC)
+}
+
+/// Reads `CLOCK_REALTIME`.
+pub fn realtime_now() -> Time<Realtime> {
+    read(ClockId::CLOCK_REALTIME)
+}
+
+/// Reads `CLOCK_TAI`.
+pub fn tai_now() -> Time<Tai> {
+    read(ClockId::CLOCK_TAI)
+}
+
+fn read<C: Domain>(clock: ClockId) -> Time<C> {
+    let now = clock_gettime(clock).expect("the kernel has this clock since 3.10, and the address is ours");
+    Time::from_nanos(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
+}

@@ -1,0 +1,22 @@
+//! xdprobe: a UDP ping/pong prober that speaks nanoprobe's protocol over AF_XDP.
+//!
+//! One room a line; dependencies point downwards:
+//!
+//! * [`cli`]: arguments → a checked configuration; every rule about flags
+//! * [`probe`]: the hot loop that joins session, path and record; pacing, CPU, signals
+//! * [`session`]: who says what when, as state machines without socket or clock
+//! * [`path`]: how a datagram gets out and in: AF_XDP behind a steering program, or the kernel's UDP
+//! * [`net`]: what the kernel knows: interface, route, neighbour, capabilities
+//! * [`record`]: the CSV log, its meta file, statistics
+//! * [`clock`]: points in time with their clock in the type
+//! * [`wire`]: bytes ↔ types
+#![deny(unsafe_code)]
+
+pub mod cli;
+pub mod clock;
+pub mod net;
+pub mod path;
+pub mod probe;
+pub mod record;
+pub mod session;
+pub mod wire;

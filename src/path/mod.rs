@@ -1,0 +1,153 @@
+//! How a datagram gets out and in, with the stamps of its passage.
+//!
+//! Two ways: [`kernel`], an ordinary UDP socket as nanoprobe has it, and [`xdp`], AF_XDP sockets behind a steering
+//! program. Both are a [`Path`]; the hot loop is generic over it. Nothing here knows who says what when.
+
+pub mod kernel;
+pub mod xdp;
+
+use crate::clock::{Monotonic, Phc, Realtime, Tai, Time};
+use crate::session::Outgoing;
+use crate::wire::{Message, RawSettings};
+use std::io;
+use std::net::SocketAddrV4;
+use std::os::fd::BorrowedFd;
+
+/// How many datagrams one [`Path::receive`] brings at most.
+pub const BATCH: usize = 64;
+
+/// A datagram of the protocol that came in.
+#[derive(Debug, Clone, Copy)]
+pub struct Received {
+    /// Who sent it.
+    pub from: SocketAddrV4,
+    /// Its header.
+    pub message: Message,
+    /// The settings, where it is a SYN that has them.
+    pub settings: Option<RawSettings>,
+    /// Bytes of the IP packet.
+    pub ip_len: u16,
+    /// The receive queue that it came through; 0 on the kernel path.
+    pub queue: u32,
+    /// When it was seen.
+    pub stamps: RxStamps,
+}
+
+/// When a datagram was seen on its way in. A source that gave no stamp is `None`.
+#[derive(Debug, Clone, Copy)]
+pub struct RxStamps {
+    /// The process read it from the ring or socket.
+    pub application: Time<Realtime>,
+    /// The XDP program saw it.
+    pub hook: Option<Time<Tai>>,
+    /// The network card saw it.
+    pub hardware: Option<Time<Phc>>,
+}
+
+/// What one [`Path::receive`] brought. Allocated once.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The datagrams, in the order of their arrival at each queue. Never more than [`BATCH`].
+    pub datagrams: Vec<Received>,
+}
+
+impl Batch {
+    /// An empty batch with room for [`BATCH`] datagrams.
+    pub fn new() -> Self {
+        Self { datagrams: Vec::with_capacity(BATCH) }
+    }
+}
+
+/// A way out and in.
+pub trait Path {
+    /// Sends one datagram and returns the process's time just before it was handed over.
+    ///
+    /// On the xdp path the frame may wait in the ring until [`Path::flush`]. A full ring is waited for and counted.
+    ///
+    /// # Errors
+    /// What the kernel answered, with what was attempted, where sending again would not help.
+    fn send(&mut self, outgoing: &Outgoing) -> io::Result<Time<Realtime>>;
+
+    /// Sends dummies to `to` from a port other than the session's.
+    ///
+    /// # Errors
+    /// As [`Path::send`].
+    fn send_dummies(&mut self, to: SocketAddrV4, count: u32) -> io::Result<()>;
+
+    /// Makes the kernel see what [`Path::send`] put into the rings; reaps what it is done with.
+    ///
+    /// # Errors
+    /// What the kernel answered, where it is not merely busy.
+    fn flush(&mut self) -> io::Result<()>;
+
+    /// Fills `batch` with what has come in; never waits. What is not of the protocol is dropped and counted.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    fn receive(&mut self, batch: &mut Batch) -> io::Result<()>;
+
+    /// Sleeps until something has come in, `interrupt` is readable, or `deadline` (`None`: without limit).
+    ///
+    /// # Errors
+    /// What the kernel answered, except EINTR.
+    fn wait(&mut self, deadline: Option<Time<Monotonic>>, interrupt: BorrowedFd<'_>) -> io::Result<()>;
+
+    /// What the path is, for the log's meta file and the statistics.
+    fn description(&self) -> Description;
+
+    /// What was counted so far. Makes system calls: not for the hot loop.
+    fn counters(&self) -> Counters;
+}
+
+/// What a path is.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Description {
+    /// `xdp` or `kernel`.
+    pub path: &'static str,
+    /// `native` or `generic`; `None` on the kernel path.
+    pub xdp_mode: Option<&'static str>,
+    /// Whether the driver moves frames without copying; `None` on the kernel path.
+    pub zero_copy: Option<bool>,
+    /// The receive queues that have a socket; empty on the kernel path.
+    pub queues: Vec<u32>,
+    /// The address and port of this side.
+    pub local: SocketAddrV4,
+}
+
+/// What a path counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Counters {
+    /// Datagrams that reached the port and are not of the protocol: too short, or of an unknown type.
+    pub not_protocol: u64,
+    /// Times that sending had to wait for a free frame or ring slot.
+    pub tx_ring_full: u64,
+    /// Times that the kernel said EAGAIN, EBUSY or ENOBUFS and was asked again.
+    pub tx_retries: u64,
+    /// Datagrams that reached the reserved kernel socket instead of a ring: fragments, or a queue without a socket.
+    pub reached_kernel: u64,
+    /// What the XDP program and the AF_XDP sockets counted; `None` on the kernel path.
+    pub xdp: Option<XdpCounters>,
+}
+
+/// What the XDP program counted, over all CPUs, and the kernel's AF_XDP statistics, over all sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct XdpCounters {
+    /// Frames that came to the program.
+    pub seen: u64,
+    /// Frames redirected into an AF_XDP socket.
+    pub redirected: u64,
+    /// Frames left to the kernel.
+    pub passed: u64,
+    /// Of those, frames whose headers do not hold together.
+    pub malformed: u64,
+    /// `rx_dropped` of `struct xdp_statistics`.
+    pub rx_dropped: u64,
+    /// `rx_ring_full`: the receive ring had no room.
+    pub rx_ring_full: u64,
+    /// `rx_fill_ring_empty_descs`: the kernel had no frame to receive into.
+    pub rx_fill_ring_empty: u64,
+    /// `rx_invalid_descs`.
+    pub rx_invalid: u64,
+    /// `tx_invalid_descs`.
+    pub tx_invalid: u64,
+}

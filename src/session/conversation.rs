@@ -1,0 +1,436 @@
+//! What client and server have in common: everything between the handshake and the last datagram.
+
+use super::pinger::{Pinger, Step};
+use super::{
+    Action, Body, DEFAULT_TIMEOUT, Direction, End, Event, FIRST_RETRY, GOODBYE, LINGER, NEXT_RETRY, Outgoing, Probe,
+    SETTLE, Settings, TURNAROUND, TimerKind, Totals,
+};
+use crate::clock::{Monotonic, Time};
+use crate::wire::{Kind, Message, Point};
+use std::collections::VecDeque;
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Which side of the session this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Client,
+    Server,
+}
+
+/// What does not change while a session lasts.
+#[derive(Debug, Clone)]
+pub(super) struct Terms {
+    pub(super) side: Side,
+    pub(super) peer: SocketAddrV4,
+    pub(super) settings: Settings,
+    pub(super) schedule: Option<Arc<[Probe]>>,
+    /// Dummies behind each ping and pong.
+    pub(super) dummies: u32,
+    /// How long nothing may be received; `None` is for ever.
+    pub(super) timeout: Option<Duration>,
+}
+
+/// Actions on their way to the caller, and what was counted.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    actions: VecDeque<Action>,
+    pub(super) totals: Totals,
+}
+
+impl Outbox {
+    pub(super) fn new() -> Self {
+        // A datagram or a deadline brings a handful of actions: no allocation happens later.
+        Self { actions: VecDeque::with_capacity(16), totals: Totals::default() }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        self.actions.push_back(Action::Tell(event));
+    }
+
+    pub(super) fn send(&mut self, to: SocketAddrV4, kind: Kind, sequence: u64, body: Body, point: Option<Point>) {
+        self.totals.transmitted += 1;
+        let outgoing = Outgoing { to, message: Message { kind, sequence }, body, point };
+        if point.is_some() {
+            self.totals.first_ip_len.get_or_insert(outgoing.ip_len());
+        }
+        self.actions.push_back(Action::Send(outgoing));
+    }
+
+    pub(super) fn control(&mut self, to: SocketAddrV4, kind: Kind, sequence: u64) {
+        self.send(to, kind, sequence, Body::Empty, None);
+    }
+
+    fn dummies(&mut self, to: SocketAddrV4, count: u32) {
+        if count > 0 {
+            self.totals.transmitted += u64::from(count);
+            self.totals.dummies_sent += u64::from(count);
+            self.actions.push_back(Action::Dummies { to, count });
+        }
+    }
+}
+
+/// A control message that is repeated until it is answered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Retry {
+    pub(super) since: Time<Monotonic>,
+    pub(super) next: Time<Monotonic>,
+}
+
+impl Retry {
+    /// The message was sent for the first time at `now`.
+    pub(super) fn first(now: Time<Monotonic>) -> Self {
+        Self { since: now, next: now.plus(FIRST_RETRY) }
+    }
+
+    /// Whether it is to be sent again; if so, when the time after that is.
+    pub(super) fn is_due(&mut self, now: Time<Monotonic>) -> bool {
+        let due = now >= self.next;
+        if due {
+            self.next = now.plus(NEXT_RETRY);
+        }
+        due
+    }
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Before the first ping, while the other side gets ready.
+    Turnaround {
+        until: Time<Monotonic>,
+    },
+    /// A duplex server before the client's first ping.
+    AwaitPing,
+    Pinging,
+    Echoing,
+    /// The FIN is out.
+    Closing {
+        sequence: u64,
+        retry: Retry,
+        end: End,
+    },
+    /// Duplex: the own pings are out, the other's may still come.
+    Settle {
+        until: Time<Monotonic>,
+    },
+    /// Finished by the other's FIN: stays to answer it again.
+    Linger {
+        until: Time<Monotonic>,
+    },
+    /// Finished by the user while echoing: a FIN tells the pinging side.
+    Goodbye {
+        sequence: u64,
+        retry: Retry,
+    },
+    Over,
+}
+
+/// A session from the accepted SYN to its end.
+#[derive(Debug)]
+pub(super) struct Conversation {
+    pub(super) terms: Terms,
+    phase: Phase,
+    pinger: Pinger,
+    /// When something was last received from the peer, or will have been expected from.
+    last_heard: Time<Monotonic>,
+    /// The highest sequence of a ping received.
+    last_ping: u64,
+}
+
+impl Conversation {
+    /// The handshake is done at `now`.
+    pub(super) fn begin(now: Time<Monotonic>, terms: Terms, outbox: &mut Outbox) -> Self {
+        let pinger = Pinger::new(now, &terms.settings, terms.schedule.clone());
+        let ready = now.plus(TURNAROUND);
+        let (phase, last_heard) = match (terms.settings.direction, terms.side) {
+            (Direction::Forward, Side::Client) => (Phase::Pinging, now),
+            (Direction::Forward, Side::Server) => (Phase::Echoing, now),
+            // The peer says nothing before its turnaround is over: the receive time-out starts behind it.
+            (Direction::Reverse, Side::Client) => (Phase::Echoing, ready),
+            (Direction::Duplex, Side::Server) => (Phase::AwaitPing, ready),
+            (Direction::Reverse, Side::Server) | (Direction::Duplex, Side::Client) => {
+                (Phase::Turnaround { until: ready }, ready)
+            }
+        };
+        let begun = Self { terms, phase, pinger, last_heard, last_ping: 0 };
+        outbox.totals.measures_loss = begun.pings() && !begun.is_duplex();
+        if matches!(begun.phase, Phase::Pinging) {
+            outbox.totals.started = Some(now);
+        }
+        begun
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over)
+    }
+
+    /// The statistics are out; only repeated FINs are still answered.
+    pub(super) fn is_lingering(&self) -> bool {
+        matches!(self.phase, Phase::Linger { .. })
+    }
+
+    pub(super) fn timer(&self) -> TimerKind {
+        match self.phase {
+            Phase::AwaitPing | Phase::Pinging | Phase::Echoing | Phase::Settle { .. } => self.terms.settings.timer,
+            _ => TimerKind::Sleep,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time<Monotonic>> {
+        let own = match &self.phase {
+            Phase::Turnaround { until } | Phase::Settle { until } | Phase::Linger { until } => return Some(*until),
+            Phase::Goodbye { retry, .. } => return Some(retry.next.min(retry.since.plus(GOODBYE))),
+            Phase::Closing { retry, .. } => {
+                return Some(retry.next.min(closing_limit(retry, self.last_heard, &self.terms)));
+            }
+            Phase::Pinging => Some(self.pinger.due()),
+            Phase::AwaitPing | Phase::Echoing => None,
+            Phase::Over => return None,
+        };
+        let silence = self.terms.timeout.map(|timeout| self.last_heard.plus(timeout));
+        match (own, silence) {
+            (Some(own), Some(silence)) => Some(own.min(silence)),
+            (own, silence) => own.or(silence),
+        }
+    }
+
+    /// A datagram from the peer. SYNs are the server's own affair and do not come here.
+    pub(super) fn handle(&mut self, now: Time<Monotonic>, message: Message, outbox: &mut Outbox) -> Option<Point> {
+        self.heard(now);
+        let Message { kind, sequence } = message;
+        match kind {
+            Kind::Ping => self.handle_ping(now, sequence, outbox),
+            Kind::Pong => self.handle_pong(sequence, outbox),
+            Kind::Fin => {
+                self.handle_fin(now, sequence, outbox);
+                None
+            }
+            Kind::FinAck => {
+                match self.phase {
+                    Phase::Closing { sequence: sent, end, .. } if sent == sequence => self.finish(end, outbox),
+                    Phase::Goodbye { .. } => self.phase = Phase::Over,
+                    _ => outbox.totals.unexpected += 1,
+                }
+                None
+            }
+            // A repeated SYN-ACK answers a repeated SYN: nothing is wrong.
+            Kind::SynAck | Kind::Dummy => None,
+            Kind::Syn | Kind::SynRst => {
+                outbox.totals.unexpected += 1;
+                None
+            }
+        }
+    }
+
+    /// A dummy from another port of the peer's, or anything else that shows that it lives.
+    pub(super) fn heard(&mut self, now: Time<Monotonic>) {
+        self.last_heard = self.last_heard.max(now);
+    }
+
+    fn handle_ping(&mut self, now: Time<Monotonic>, sequence: u64, outbox: &mut Outbox) -> Option<Point> {
+        let echoes = match self.phase {
+            Phase::Echoing => true,
+            Phase::AwaitPing => {
+                self.start_pinging(now, outbox);
+                false
+            }
+            Phase::Turnaround { .. } | Phase::Pinging | Phase::Settle { .. } if self.is_duplex() => false,
+            _ => {
+                outbox.totals.unexpected += 1;
+                return None;
+            }
+        };
+        outbox.totals.pings_received += 1;
+        self.last_ping = self.last_ping.max(sequence);
+        if !echoes {
+            return Some(match self.terms.side {
+                Side::Client => Point::T1sc,
+                Side::Server => Point::T1cs,
+            });
+        }
+        outbox.totals.started.get_or_insert(now);
+        let settings = &self.terms.settings;
+        if asks_for_pong(settings.pong_every, sequence) {
+            outbox.totals.pongs_sent += 1;
+            let body = Body::Padding(settings.pong_padding);
+            outbox.send(self.terms.peer, Kind::Pong, sequence, body, Some(Point::T2));
+            outbox.dummies(self.terms.peer, self.terms.dummies);
+        }
+        Some(Point::T1)
+    }
+
+    fn handle_pong(&mut self, sequence: u64, outbox: &mut Outbox) -> Option<Point> {
+        let pinged = (1..self.pinger.next_sequence()).contains(&sequence);
+        let waits = matches!(self.phase, Phase::Pinging | Phase::Closing { .. });
+        if !(pinged && waits) || self.is_duplex() {
+            outbox.totals.unexpected += 1;
+            return None;
+        }
+        outbox.totals.pongs_received += 1;
+        Some(Point::T3)
+    }
+
+    fn handle_fin(&mut self, now: Time<Monotonic>, sequence: u64, outbox: &mut Outbox) {
+        match self.phase {
+            Phase::Echoing => {
+                outbox.control(self.terms.peer, Kind::FinAck, sequence);
+                outbox.totals.ended = Some(now);
+                outbox.tell(Event::Disconnected);
+                outbox.tell(Event::Finished(End::Complete));
+                self.phase = Phase::Linger { until: now.plus(LINGER) };
+            }
+            Phase::Linger { .. } => outbox.control(self.terms.peer, Kind::FinAck, sequence),
+            // Both sides end at once: the peer's user stopped it too, or its plan was over.
+            Phase::Goodbye { .. } => {
+                outbox.control(self.terms.peer, Kind::FinAck, sequence);
+                self.phase = Phase::Over;
+            }
+            Phase::Closing { end, .. } => {
+                outbox.control(self.terms.peer, Kind::FinAck, sequence);
+                self.finish(end, outbox);
+            }
+            // The echoing side was stopped by its user.
+            Phase::Turnaround { .. } | Phase::Pinging if !self.is_duplex() => {
+                outbox.control(self.terms.peer, Kind::FinAck, sequence);
+                self.stop_clock(now, outbox);
+                self.finish(End::PeerStopped, outbox);
+            }
+            _ => outbox.totals.unexpected += 1,
+        }
+    }
+
+    pub(super) fn handle_deadline(&mut self, now: Time<Monotonic>, outbox: &mut Outbox) {
+        match &mut self.phase {
+            Phase::Turnaround { until } if now >= *until => self.start_pinging(now, outbox),
+            Phase::Pinging => match self.pinger.step(now, &mut outbox.totals) {
+                Step::Ping { sequence, padding } => self.ping(sequence, padding, outbox),
+                Step::Done => {
+                    self.stop_clock(now, outbox);
+                    self.end_pinging(now, End::Complete, outbox);
+                }
+                Step::Wait => {}
+            },
+            Phase::Closing { sequence, retry, .. } => {
+                if now >= closing_limit(retry, self.last_heard, &self.terms) {
+                    let waited = now.duration_since(retry.since);
+                    self.finish(End::FinUnanswered { waited }, outbox);
+                } else if retry.is_due(now) {
+                    outbox.control(self.terms.peer, Kind::Fin, *sequence);
+                }
+            }
+            Phase::Settle { until } if now >= *until => {
+                self.finish(End::Complete, outbox);
+            }
+            Phase::Linger { until } if now >= *until => self.phase = Phase::Over,
+            Phase::Goodbye { sequence, retry } => {
+                if now >= retry.since.plus(GOODBYE) {
+                    self.phase = Phase::Over;
+                } else if retry.is_due(now) {
+                    outbox.control(self.terms.peer, Kind::Fin, *sequence);
+                }
+            }
+            _ => {}
+        }
+        self.check_silence(now, outbox);
+    }
+
+    /// The user wants an end.
+    pub(super) fn handle_stop(&mut self, now: Time<Monotonic>, outbox: &mut Outbox) {
+        match self.phase {
+            Phase::Pinging | Phase::Turnaround { .. } => {
+                self.stop_clock(now, outbox);
+                self.end_pinging(now, End::Stopped, outbox);
+            }
+            Phase::AwaitPing => self.finish(End::Stopped, outbox),
+            Phase::Echoing => {
+                outbox.totals.ended = Some(now);
+                outbox.tell(Event::Finished(End::Stopped));
+                let sequence = self.last_ping + 1;
+                outbox.control(self.terms.peer, Kind::Fin, sequence);
+                self.phase = Phase::Goodbye { sequence, retry: Retry::first(now) };
+            }
+            Phase::Closing { .. } | Phase::Settle { .. } => self.finish(End::Stopped, outbox),
+            Phase::Linger { .. } | Phase::Goodbye { .. } => self.phase = Phase::Over,
+            Phase::Over => {}
+        }
+    }
+
+    fn is_duplex(&self) -> bool {
+        self.terms.settings.direction == Direction::Duplex
+    }
+
+    /// Whether this side sends pings.
+    fn pings(&self) -> bool {
+        match self.terms.settings.direction {
+            Direction::Forward => self.terms.side == Side::Client,
+            Direction::Reverse => self.terms.side == Side::Server,
+            Direction::Duplex => true,
+        }
+    }
+
+    fn start_pinging(&mut self, now: Time<Monotonic>, outbox: &mut Outbox) {
+        self.pinger = Pinger::new(now, &self.terms.settings, self.terms.schedule.clone());
+        self.phase = Phase::Pinging;
+        // A server that waited for its turn may have heard nothing since the SYN.
+        self.heard(now);
+        outbox.totals.started = Some(now);
+    }
+
+    fn ping(&mut self, sequence: u64, padding: u16, outbox: &mut Outbox) {
+        let point = match (self.is_duplex(), self.terms.side) {
+            (false, _) => Point::T0,
+            (true, Side::Client) => Point::T0cs,
+            (true, Side::Server) => Point::T0sc,
+        };
+        outbox.totals.pings_sent += 1;
+        if !self.is_duplex() && asks_for_pong(self.terms.settings.pong_every, sequence) {
+            outbox.totals.pongs_expected += 1;
+        }
+        outbox.send(self.terms.peer, Kind::Ping, sequence, Body::Padding(padding), Some(point));
+        outbox.dummies(self.terms.peer, self.terms.dummies);
+    }
+
+    fn stop_clock(&self, now: Time<Monotonic>, outbox: &mut Outbox) {
+        outbox.totals.started.get_or_insert(now);
+        outbox.totals.ended = Some(now);
+    }
+
+    fn end_pinging(&mut self, now: Time<Monotonic>, end: End, outbox: &mut Outbox) {
+        if self.is_duplex() {
+            self.phase = Phase::Settle { until: now.plus(SETTLE) };
+        } else {
+            let sequence = self.pinger.next_sequence();
+            outbox.control(self.terms.peer, Kind::Fin, sequence);
+            self.phase = Phase::Closing { sequence, retry: Retry::first(now), end };
+        }
+    }
+
+    fn check_silence(&mut self, now: Time<Monotonic>, outbox: &mut Outbox) {
+        let Some(after) = self.terms.timeout else { return };
+        let listens = matches!(self.phase, Phase::AwaitPing | Phase::Pinging | Phase::Echoing);
+        if listens && now >= self.last_heard.plus(after) {
+            self.stop_clock(now, outbox);
+            self.finish(End::TimedOut { after }, outbox);
+        }
+    }
+
+    fn finish(&mut self, end: End, outbox: &mut Outbox) {
+        outbox.tell(Event::Finished(end));
+        self.phase = Phase::Over;
+    }
+}
+
+/// When an unanswered FIN is given up: the receive time-out after the FIN or after the last sign of life.
+fn closing_limit(retry: &Retry, last_heard: Time<Monotonic>, terms: &Terms) -> Time<Monotonic> {
+    retry.since.max(last_heard).plus(terms.timeout.unwrap_or(DEFAULT_TIMEOUT))
+}
+
+/// Whether a ping with this sequence is to be answered.
+fn asks_for_pong(pong_every: u32, sequence: u64) -> bool {
+    pong_every != 0 && sequence % u64::from(pong_every) == 0
+}

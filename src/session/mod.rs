@@ -1,0 +1,229 @@
+//! Who says what when: nanoprobe's client and server as state machines.
+//!
+//! Nothing here opens a socket, reads a clock or takes a time stamp. The caller brings the time and what was received,
+//! and obeys the actions that come out:
+//!
+//! * [`Machine::handle_datagram`] with every datagram that reached the port; it says which row of the log it makes.
+//! * [`Machine::handle_deadline`] once the time is at or past [`Machine::deadline`].
+//! * [`Machine::handle_stop`] when the user wants an end (SIGINT, SIGTERM).
+//! * [`Machine::poll_action`] after each of them, until it is `None`.
+//!
+//! `now` never runs backwards. [`Client`] and [`Server`] differ in how a session begins and in what follows it; what lies
+//! between, pinging and echoing in the three directions, is one type for both.
+#![forbid(unsafe_code)]
+
+mod client;
+mod conversation;
+mod pinger;
+mod server;
+mod settings;
+mod totals;
+
+pub use client::{Client, ClientConfig};
+pub use server::{Server, ServerConfig};
+pub use settings::{
+    Correction, Direction, MAX_COUNT_S, MAX_DELAY_US, MAX_PONG_EVERY, Probe, Settings, TimerKind, default_timer,
+};
+pub use totals::{LATE_NANOS, Totals};
+
+use crate::clock::{Monotonic, Time};
+use crate::wire::{HEADER_LEN, Kind, MIN_IP_LEN, Message, Point, RawSettings, SETTINGS_LEN, UDP_IP_HEADERS};
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+/// From the first SYN or FIN to its repetition.
+pub const FIRST_RETRY: Duration = Duration::from_millis(50);
+/// Between further repetitions of a SYN or FIN.
+pub const NEXT_RETRY: Duration = Duration::from_millis(500);
+/// What a reverse server waits before its first ping, and a duplex client: an original peer changes its threads then.
+pub const TURNAROUND: Duration = Duration::from_secs(1);
+/// How long either side of a duplex session goes on receiving when its own pings are done.
+pub const SETTLE: Duration = Duration::from_secs(1);
+/// How long the side that answered a FIN stays to answer it again: the FINs at 50, 550 and 1050 ms fall into it.
+pub const LINGER: Duration = Duration::from_millis(1200);
+/// How long a `--keep` server remembers whose FIN it has answered.
+pub const REMEMBER: Duration = Duration::from_secs(5);
+/// How long an interrupted echoing side waits for the answer to its FIN.
+pub const GOODBYE: Duration = Duration::from_millis(200);
+/// How often a client that gets no answer to its SYN says so.
+pub const CONNECTING_REPORT: Duration = Duration::from_secs(5);
+/// The receive time-out where none is set or it is switched off: nobody waits longer than this for a FIN-ACK.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One side of a session.
+pub trait Machine {
+    /// Takes a datagram that came to the session's port, and says which row of the log it makes.
+    ///
+    /// `settings` are those that a SYN carries; `None` for every other kind, and for a SYN that is too short.
+    fn handle_datagram(
+        &mut self,
+        now: Time<Monotonic>,
+        from: SocketAddrV4,
+        message: Message,
+        settings: Option<RawSettings>,
+    ) -> Option<Point>;
+
+    /// Does what is due at `now`. Harmless when called early.
+    fn handle_deadline(&mut self, now: Time<Monotonic>);
+
+    /// The user wants an end. The first call ends the session in order; a second one at once.
+    fn handle_stop(&mut self, now: Time<Monotonic>);
+
+    /// The next thing to do, in the order in which it is to be done.
+    fn poll_action(&mut self) -> Option<Action>;
+
+    /// When [`Machine::handle_deadline`] wants to be called; `None` where only a datagram can change anything.
+    fn deadline(&self) -> Option<Time<Monotonic>>;
+
+    /// How this side wants to wait at present: busy only while a session asks for it.
+    fn timer(&self) -> TimerKind;
+
+    /// Nothing more will ever happen.
+    fn is_over(&self) -> bool;
+
+    /// What was counted since the session began.
+    fn totals(&self) -> &Totals;
+}
+
+/// Something that the caller must do.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Action {
+    /// Send this datagram.
+    Send(Outgoing),
+    /// Send this many dummies to this address, from a port other than the session's.
+    Dummies {
+        /// Where they go.
+        to: SocketAddrV4,
+        /// How many.
+        count: u32,
+    },
+    /// Something happened that the user or the log should know of.
+    Tell(Event),
+}
+
+/// A datagram to be sent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Outgoing {
+    /// Where it goes.
+    pub to: SocketAddrV4,
+    /// Its header.
+    pub message: Message,
+    /// What follows the header.
+    pub body: Body,
+    /// The row of the log that the sending makes.
+    pub point: Option<Point>,
+}
+
+/// What follows the header of a datagram.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Body {
+    /// Nothing.
+    Empty,
+    /// This many zeros.
+    Padding(u16),
+    /// The settings of a SYN.
+    Settings(RawSettings),
+}
+
+impl Outgoing {
+    /// Bytes of UDP payload.
+    pub const fn payload_len(&self) -> u16 {
+        HEADER_LEN as u16
+            + match self.body {
+                Body::Empty => 0,
+                Body::Padding(bytes) => bytes,
+                Body::Settings(_) => SETTINGS_LEN as u16,
+            }
+    }
+
+    /// Bytes of the IP packet: what the log calls its size.
+    pub const fn ip_len(&self) -> u16 {
+        UDP_IP_HEADERS + self.payload_len()
+    }
+}
+
+/// The IP length of a ping or pong with this much padding.
+pub const fn ip_len(padding: u16) -> u16 {
+    MIN_IP_LEN + padding
+}
+
+/// Something that the user or the log should know of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Event {
+    /// A client has had no answer to its SYNs for this long.
+    StillConnecting {
+        /// Since the first SYN.
+        waited: Duration,
+    },
+    /// The session stands: a server accepted this client, or a client was accepted by this server.
+    Connected {
+        /// The other side.
+        peer: SocketAddrV4,
+        /// What the session does.
+        settings: Settings,
+    },
+    /// A server put a value of the client's right.
+    Corrected(Correction),
+    /// The other side is done and said so.
+    Disconnected,
+    /// A server has a session and refused this one.
+    Refused {
+        /// Who asked.
+        from: SocketAddrV4,
+    },
+    /// A server refused a client because its pings or pongs would not fit into one frame.
+    RefusedSize {
+        /// Who asked.
+        from: SocketAddrV4,
+        /// The IP length asked for.
+        ip_len: u16,
+        /// The largest that fits.
+        limit: u16,
+    },
+    /// A datagram that is no SYN came from somebody who has no session here, or a SYN was too short.
+    Ignored {
+        /// Who sent it.
+        from: SocketAddrV4,
+        /// What it says it is.
+        kind: Kind,
+    },
+    /// The session is over and its statistics are due.
+    Finished(End),
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum End {
+    /// As planned.
+    Complete,
+    /// The user ended it.
+    Stopped,
+    /// The user ended it before there was a session.
+    StoppedConnecting,
+    /// The server is busy with another client.
+    Rejected,
+    /// The server answered no SYN.
+    NoAnswer {
+        /// Since the first SYN.
+        waited: Duration,
+    },
+    /// Nothing was received for this long.
+    TimedOut {
+        /// The time-out.
+        after: Duration,
+    },
+    /// The FIN was not answered.
+    FinUnanswered {
+        /// Since the first FIN.
+        waited: Duration,
+    },
+    /// The other side was stopped by its user.
+    PeerStopped,
+}
+
+impl End {
+    /// Whether the measurement did what was asked for: as planned, or until the user ended it.
+    pub const fn is_success(self) -> bool {
+        matches!(self, Self::Complete | Self::Stopped)
+    }
+}

@@ -1,0 +1,235 @@
+//! What a session does, with every value in its range.
+
+use crate::wire::{MAX_PADDING, RawSettings};
+
+/// The most seconds a server pings for: an hour.
+pub const MAX_COUNT_S: u32 = 3600;
+/// The most microseconds between two pings of a server: 100 s.
+pub const MAX_DELAY_US: u32 = 100_000_000;
+/// The largest `--pong-every`.
+pub const MAX_PONG_EVERY: u32 = 1_000_000;
+/// Delays up to this many microseconds are waited for busily unless `--timer` says otherwise.
+const BUSY_UP_TO_US: u32 = 1000;
+
+/// Who pings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// The client pings, the server pongs.
+    Forward,
+    /// The server pings, the client pongs.
+    Reverse,
+    /// Both ping, nobody pongs.
+    Duplex,
+}
+
+impl Direction {
+    /// nanoprobe's name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::Reverse => "reverse",
+            Self::Duplex => "duplex",
+        }
+    }
+}
+
+/// How to wait for the next ping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimerKind {
+    /// Sleep in the kernel.
+    Sleep,
+    /// Look at the clock and the rings without pause.
+    Busy,
+}
+
+impl TimerKind {
+    /// nanoprobe's name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sleep => "sleep",
+            Self::Busy => "busy",
+        }
+    }
+}
+
+/// nanoprobe's rule where `--timer` is not given: busy up to a millisecond, sleep above.
+pub const fn default_timer(delay_us: u32) -> TimerKind {
+    if delay_us <= BUSY_UP_TO_US { TimerKind::Busy } else { TimerKind::Sleep }
+}
+
+/// One line of a probe schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probe {
+    /// Microseconds from this ping to the next.
+    pub delay_us: u32,
+    /// Bytes of padding in this ping.
+    pub padding: u16,
+}
+
+/// What a session does. In a SYN these are [`RawSettings`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Seconds to ping for; 0 is until the user ends it.
+    pub count_s: u32,
+    /// Microseconds between two pings; 0 is as fast as it goes.
+    pub delay_us: u32,
+    /// Bytes of padding in a ping.
+    pub ping_padding: u16,
+    /// Bytes of padding in a pong.
+    pub pong_padding: u16,
+    /// Every n-th ping is answered; 0 is none.
+    pub pong_every: u32,
+    /// How the pinging side waits.
+    pub timer: TimerKind,
+    /// Who pings.
+    pub direction: Direction,
+}
+
+impl Default for Settings {
+    /// nanoprobe's defaults.
+    fn default() -> Self {
+        Self {
+            count_s: 0,
+            delay_us: 100,
+            ping_padding: 0,
+            pong_padding: 0,
+            pong_every: 1,
+            timer: TimerKind::Busy,
+            direction: Direction::Forward,
+        }
+    }
+}
+
+/// A value of a client's that a server replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Correction {
+    /// nanoprobe's name of the setting.
+    pub setting: &'static str,
+    /// What the client asked for.
+    pub asked: u32,
+    /// The smallest value allowed.
+    pub min: u32,
+    /// The largest value allowed.
+    pub max: u32,
+    /// What is used instead.
+    pub used: u32,
+    /// The name of what is used, where the values have names.
+    pub used_name: Option<&'static str>,
+}
+
+impl Settings {
+    /// The settings as a SYN carries them.
+    pub const fn to_raw(self) -> RawSettings {
+        RawSettings {
+            count_s: self.count_s,
+            delay_us: self.delay_us,
+            ping_padding: self.ping_padding,
+            pong_padding: self.pong_padding,
+            pong_every: self.pong_every,
+            timer: match self.timer {
+                TimerKind::Sleep => 0,
+                TimerKind::Busy => 1,
+            },
+            direction: match self.direction {
+                Direction::Forward => 0,
+                Direction::Reverse => 1,
+                Direction::Duplex => 2,
+            },
+        }
+    }
+
+    /// What a server makes of a client's wishes: values out of range are replaced, each replacement told.
+    ///
+    /// As in nanoprobe only the fields that matter to the server in that direction are checked: in forward what it
+    /// pongs, otherwise what it pings, unless it has a schedule of its own.
+    pub fn from_client(raw: RawSettings, has_schedule: bool, mut tell: impl FnMut(Correction)) -> Self {
+        let mut limit = |setting, asked: u32, min, max| {
+            let used = asked.clamp(min, max);
+            if used != asked {
+                tell(Correction { setting, asked, min, max, used, used_name: None });
+            }
+            used
+        };
+        let direction = match raw.direction {
+            0 => Direction::Forward,
+            1 => Direction::Reverse,
+            2 => Direction::Duplex,
+            _ => Direction::Forward,
+        };
+        let pings = direction != Direction::Forward && !has_schedule;
+        let pongs = direction == Direction::Forward;
+        let max_padding = u32::from(MAX_PADDING);
+        let count_s = if pings { limit("count", raw.count_s, 1, MAX_COUNT_S) } else { raw.count_s };
+        let delay_us = if pings { limit("delay", raw.delay_us, 0, MAX_DELAY_US) } else { raw.delay_us };
+        let ping_padding = match pings {
+            true => limit("ping padding", raw.ping_padding.into(), 0, max_padding) as u16,
+            false => raw.ping_padding,
+        };
+        let pong_padding = match pongs {
+            true => limit("pong padding", raw.pong_padding.into(), 0, max_padding) as u16,
+            false => raw.pong_padding,
+        };
+        let pong_every = if pongs { limit("pong every", raw.pong_every, 0, MAX_PONG_EVERY) } else { raw.pong_every };
+        let timer = match raw.timer {
+            0 => TimerKind::Sleep,
+            1 => TimerKind::Busy,
+            _ => default_timer(delay_us),
+        };
+        if raw.direction > 2 {
+            let used_name = Some(direction.as_str());
+            tell(Correction { setting: "test direction", asked: raw.direction, min: 0, max: 2, used: 0, used_name });
+        }
+        if raw.timer > 1 && !pongs {
+            let (used, used_name) = (timer as u32, Some(timer.as_str()));
+            tell(Correction { setting: "timer type", asked: raw.timer, min: 0, max: 1, used, used_name });
+        }
+        Self { count_s, delay_us, ping_padding, pong_padding, pong_every, timer, direction }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn corrected(raw: RawSettings, has_schedule: bool) -> (Settings, Vec<Correction>) {
+        let mut told = Vec::new();
+        let settings = Settings::from_client(raw, has_schedule, |correction| told.push(correction));
+        (settings, told)
+    }
+
+    #[test]
+    fn settings_in_range_pass_unchanged() {
+        let settings = Settings { count_s: 7, direction: Direction::Reverse, ..Settings::default() };
+        assert_eq!(corrected(settings.to_raw(), false), (settings, vec![]));
+    }
+
+    #[test]
+    fn a_forward_server_checks_only_what_it_pongs() {
+        let raw = RawSettings { ping_padding: 3000, pong_padding: 3000, pong_every: 1_000_001, ..Default::default() };
+        let (settings, told) = corrected(raw, false);
+        assert_eq!((settings.ping_padding, settings.pong_padding, settings.pong_every), (3000, 2048, 1_000_000));
+        assert_eq!(told.iter().map(|c| c.setting).collect::<Vec<_>>(), ["pong padding", "pong every"]);
+    }
+
+    #[test]
+    fn a_pinging_server_checks_what_it_pings_unless_it_has_a_schedule() {
+        let raw =
+            RawSettings { delay_us: 100_000_001, ping_padding: 2049, timer: 9, direction: 1, ..Default::default() };
+        let (settings, told) = corrected(raw, false);
+        assert_eq!((settings.count_s, settings.delay_us, settings.ping_padding), (1, 100_000_000, 2048));
+        assert_eq!(settings.timer, TimerKind::Sleep);
+        assert_eq!(
+            told.iter().map(|c| c.setting).collect::<Vec<_>>(),
+            ["count", "delay", "ping padding", "timer type"]
+        );
+        let (_, told) = corrected(raw, true);
+        assert_eq!(told.iter().map(|c| c.setting).collect::<Vec<_>>(), ["timer type"]);
+    }
+
+    #[test]
+    fn an_unknown_direction_becomes_forward() {
+        let (settings, told) = corrected(RawSettings { direction: 3, ..Default::default() }, false);
+        assert_eq!(settings.direction, Direction::Forward);
+        assert_eq!(told[0].used_name, Some("forward"));
+    }
+}

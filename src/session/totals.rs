@@ -1,0 +1,45 @@
+//! What one session counts.
+
+use crate::clock::{Monotonic, Time};
+
+/// A ping that leaves more than this many nanoseconds after its planned moment is late.
+pub const LATE_NANOS: u64 = 10_000;
+
+/// What one session counts. Numbers of datagrams unless said otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Everything sent: pings, pongs, control messages with their repetitions, dummies.
+    pub transmitted: u64,
+    /// Everything received, foreign datagrams and dummies too.
+    pub received: u64,
+    /// Pings sent.
+    pub pings_sent: u64,
+    /// Pings sent that ask for a pong.
+    pub pongs_expected: u64,
+    /// Pings received, repeated ones too.
+    pub pings_received: u64,
+    /// Pongs sent.
+    pub pongs_sent: u64,
+    /// Pongs received to pings that were sent, repeated ones too.
+    pub pongs_received: u64,
+    /// Dummies sent.
+    pub dummies_sent: u64,
+    /// Datagrams from somebody else than the session's peer.
+    pub foreign: u64,
+    /// Datagrams from the peer that make no sense where the session stands, such as a pong to a ping never sent.
+    pub unexpected: u64,
+    /// Pings that left more than [`LATE_NANOS`] after their planned moment.
+    pub late_sends: u64,
+    /// The worst delay between planned moment and sending, in ns.
+    pub worst_lateness_nanos: u64,
+    /// Moments of the sending grid at which no ping was sent because an earlier one was that late.
+    pub skipped_slots: u64,
+    /// IP length of the first ping sent, on the echoing side of the first pong.
+    pub first_ip_len: Option<u16>,
+    /// Pinging: before the first ping. Echoing: when the first ping came.
+    pub started: Option<Time<Monotonic>>,
+    /// Pinging: the end of the last wait. Echoing: when the FIN was answered.
+    pub ended: Option<Time<Monotonic>>,
+    /// Whether this side pings and is ponged: the side that can tell loss.
+    pub measures_loss: bool,
+}

@@ -1,0 +1,14 @@
+//! Bytes and types: nanoprobe's datagram, the settings in its SYN, and the Ethernet/IPv4/UDP frame around it.
+//!
+//! Nothing here does I/O or knows a clock. Parsers take any bytes and never panic.
+#![forbid(unsafe_code)]
+
+pub mod frame;
+pub mod message;
+mod point;
+
+pub use message::{
+    DUMMY_SEQUENCE, HEADER_LEN, Kind, MAX_IP_LEN, MAX_PADDING, MIN_IP_LEN, Message, ParseError, RawSettings,
+    SETTINGS_LEN, UDP_IP_HEADERS,
+};
+pub use point::Point;
