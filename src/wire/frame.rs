@@ -71,7 +71,7 @@ impl LinkHeader {
                     bytes[..len].copy_from_slice(header);
                     return Ok((Self { bytes, len: len as u8 }, rest));
                 }
-                EtherTypes::Vlan | EtherTypes::QinQ if len < MAX_LINK_LEN => len += TAG_LEN,
+                EtherTypes::Vlan | EtherTypes::PBridge if len < MAX_LINK_LEN => len += TAG_LEN,
                 other => return Err(FrameError::NotIpv4(other.0)),
             }
         }
