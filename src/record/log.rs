@@ -1,0 +1,334 @@
+//! The hot side of the log: rows and events go into rings, and a thread of its own does the rest.
+//!
+//! Handing over a row or an event never blocks, allocates, formats or enters the kernel. What the ring has no room for
+//! is counted as lost. Everything else here is for the times between sessions.
+
+use super::meta::{Facts, MetaFile};
+use super::row::{HEADER, Row};
+use super::summary::Summary;
+use super::text::Voice;
+use super::writer::{Entry, Notice, Shared, Sink, Speaker, Writer};
+use crate::clock::{monotonic_now, realtime_now};
+use crate::session::Event;
+use rtrb::{Producer, RingBuffer};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// Rows between hot loop and writer: 131 ms of them at a million a second, 3 MiB.
+const ROWS: usize = 1 << 17;
+/// Events between hot loop and writer.
+const NOTICES: usize = 256;
+/// How long a log that takes nothing is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is looked whether the writer is done.
+const LOOK: Duration = Duration::from_micros(200);
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The file cannot be opened.
+    #[error("cannot open the log {} for appending: {source}: {}", path.display(), advice(source))]
+    Open {
+        /// The log.
+        path: PathBuf,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+    /// The file was opened, but its first line cannot be written.
+    #[error("cannot write to the log {}: {source}: {}", path.display(), advice(source))]
+    Header {
+        /// The log.
+        path: PathBuf,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+    /// No thread for the log.
+    #[error("cannot start the thread that writes the log: {0}: raise the limit on processes (ulimit -u)")]
+    Thread(io::Error),
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "create its folder, or name another file with --log",
+        io::ErrorKind::PermissionDenied => "allow this user to write to it, or name another file with --log",
+        io::ErrorKind::IsADirectory => "it is a folder: name a file with --log",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room, or name a file elsewhere with --log",
+        io::ErrorKind::ReadOnlyFilesystem => "name a file elsewhere with --log",
+        _ => "name another file with --log",
+    }
+}
+
+/// What the log got so far.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Finished {
+    /// Rows that the file took.
+    pub rows_written: u64,
+    /// Rows that it did not get: the ring was full, or the disk refused them.
+    pub rows_lost: u64,
+    /// The first thing that went wrong with the file.
+    pub error: Option<String>,
+}
+
+impl Finished {
+    /// What came since `earlier`, for the statistics of one of several sessions. An error stays.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            rows_written: self.rows_written.saturating_sub(earlier.rows_written),
+            rows_lost: self.rows_lost.saturating_sub(earlier.rows_lost),
+            error: self.error.clone(),
+        }
+    }
+}
+
+/// Takes rows and events from the hot loop and sees to it that they are written.
+///
+/// The order per session: rows and [`Recorder::notice`] as they come, [`Recorder::sync`], the statistics,
+/// [`Recorder::end_session`]. At the very end [`Recorder::finish`]; a `Recorder` that is dropped writes what it has too.
+#[derive(Debug)]
+pub struct Recorder {
+    /// `None` without a log.
+    rows: Option<Producer<Entry>>,
+    notices: Producer<Notice>,
+    shared: Arc<Shared>,
+    meta: Option<Arc<Mutex<MetaFile>>>,
+    writer: Option<JoinHandle<()>>,
+    pushed: u64,
+    lost: u64,
+    sessions: u64,
+    header_due: bool,
+    patience: Duration,
+    /// The last reading of [`Recorder::counts`] could not wait for the file.
+    stalled: bool,
+}
+
+/// What differs in tests.
+pub(super) struct Tuning {
+    pub(super) rows: usize,
+    pub(super) patience: Duration,
+    pub(super) speaker: Speaker,
+}
+
+impl Recorder {
+    /// Opens `log` for appending, writes the header line as every start of nanoprobe does, and starts the thread that
+    /// writes. Without a log the thread is there for what is said.
+    ///
+    /// A FIFO waits for its reader here. The thread inherits this thread's CPU affinity and scheduling: start it before
+    /// the hot loop is pinned or given a real-time priority.
+    ///
+    /// # Errors
+    /// [`RecordError`] where the log cannot be opened or written to, or the thread cannot be had.
+    pub fn start(log: Option<&Path>, voice: Voice) -> Result<Self, RecordError> {
+        let mut speaker = Speaker::standard(voice);
+        let (sink, meta, end) = match log {
+            None => (None, None, 0),
+            Some(path) => {
+                // Before the header is written: it counts the sessions that are there.
+                let (meta, remark) = MetaFile::open(path, voice.role);
+                if let Some(remark) = remark {
+                    speaker.warn(&remark);
+                }
+                let (file, end) = open(path)?;
+                (Some(Box::new(file) as Box<dyn Sink>), meta, end)
+            }
+        };
+        Self::with(sink, end, meta, Tuning { rows: ROWS, patience: PATIENCE, speaker })
+    }
+
+    /// `end` is the length of the log with its new header, in bytes.
+    pub(super) fn with(
+        sink: Option<Box<dyn Sink>>,
+        end: u64,
+        meta: Option<MetaFile>,
+        tuning: Tuning,
+    ) -> Result<Self, RecordError> {
+        let (mut rows, mut row_source) = RingBuffer::new(tuning.rows);
+        // Touches every page of the ring, so that the hot loop meets no page fault.
+        while rows.push(Entry::Header).is_ok() {}
+        while row_source.pop().is_ok() {}
+        let (notices, notice_source) = RingBuffer::new(NOTICES);
+        let shared = Arc::new(Shared::new(end));
+        let meta = meta.map(|meta| Arc::new(Mutex::new(meta)));
+        let logging = sink.is_some();
+        let start = end.saturating_sub(HEADER.len() as u64);
+        let source = (row_source, notice_source);
+        let writer = Writer::new(source, sink, (start, end), Arc::clone(&shared), meta.clone(), tuning.speaker);
+        let writer =
+            thread::Builder::new().name("record".into()).spawn(|| writer.run()).map_err(RecordError::Thread)?;
+        Ok(Self {
+            rows: logging.then_some(rows),
+            notices,
+            shared,
+            meta,
+            writer: Some(writer),
+            pushed: 0,
+            lost: 0,
+            sessions: 0,
+            header_due: false,
+            patience: tuning.patience,
+            stalled: false,
+        })
+    }
+
+    /// Hands a row over, or counts it as lost where the ring is full. Does nothing without a log.
+    #[inline]
+    pub fn row(&mut self, row: Row) {
+        let Some(rows) = &mut self.rows else { return };
+        if self.header_due {
+            self.header_due = rows.push(Entry::Header).is_err();
+        }
+        // A row must not stand before the header of its session.
+        if self.header_due || rows.push(Entry::Row(row)).is_err() {
+            self.lost += 1;
+        } else {
+            self.pushed += 1;
+        }
+    }
+
+    /// A session begins: writes the header line before the second and each later one. Before its [`Event::Connected`].
+    pub fn begin_session(&mut self) {
+        self.sessions += 1;
+        if self.sessions > 1
+            && let Some(rows) = &mut self.rows
+        {
+            self.header_due = rows.push(Entry::Header).is_err();
+        }
+    }
+
+    /// Something to be said to the user; the writer puts it into words. [`Event::Connected`] begins a session in the
+    /// meta file too, where [`Recorder::describe`] came before.
+    pub fn notice(&mut self, event: Event) {
+        if self.notices.push(Notice { event, at: realtime_now() }).is_err() {
+            self.shared.notices_missed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Says for the meta file what does not change from session to session. Not for the hot loop.
+    pub fn describe(&mut self, facts: Facts) {
+        if let Some(meta) = &self.meta {
+            lock(meta).describe(facts);
+        }
+    }
+
+    /// Rows lost so far: the ring was full, or the disk refused them.
+    pub fn lost_rows(&self) -> u64 {
+        self.lost + self.shared.rows_lost.load(Ordering::Relaxed)
+    }
+
+    /// Waits until everything handed over is in the file, and says what that came to since the start.
+    ///
+    /// Takes some milliseconds; where the file takes nothing for 5 s, what it did not take counts as lost.
+    pub fn sync(&mut self) -> Finished {
+        let ticket = self.shared.sync_asked.fetch_add(1, Ordering::AcqRel) + 1;
+        self.wait(|shared, _| shared.sync_done.load(Ordering::Acquire) >= ticket);
+        self.counts()
+    }
+
+    /// The session's statistics are out: the meta file gets them. After [`Recorder::sync`].
+    ///
+    /// # Errors
+    /// A sentence on the meta file that could not be written, and why. The log itself is not touched by that.
+    pub fn end_session(&mut self, summary: &Summary) -> Result<(), String> {
+        let Some(meta) = &self.meta else { return Ok(()) };
+        // The writer may hold it in a write that does not come back.
+        if self.stalled {
+            return Ok(());
+        }
+        lock(meta).end(summary, realtime_now(), self.shared.log_end.load(Ordering::Acquire))
+    }
+
+    /// Writes everything that is left, ends the thread, and says what the log got.
+    pub fn finish(mut self) -> Finished {
+        self.stop();
+        self.counts()
+    }
+
+    fn stop(&mut self) {
+        if self.writer.is_none() {
+            return;
+        }
+        self.shared.stop.store(true, Ordering::Release);
+        self.wait(|_, writer| writer.is_finished());
+        if let Some(writer) = self.writer.take_if(|writer| writer.is_finished()) {
+            // What a panicking writer left is in the counts; its message went to stderr.
+            let _ = writer.join();
+        }
+        // A writer that hangs in the kernel is left behind.
+        self.writer = None;
+    }
+
+    /// Waits until `done`, as long as the writer makes progress.
+    fn wait(&mut self, done: impl Fn(&Shared, &JoinHandle<()>) -> bool) {
+        let Some(writer) = &self.writer else { return };
+        writer.thread().unpark();
+        let mut progress = self.shared.progress();
+        let mut since = monotonic_now();
+        self.stalled = false;
+        while !done(&self.shared, writer) && !writer.is_finished() {
+            thread::sleep(LOOK);
+            let now = monotonic_now();
+            if std::mem::replace(&mut progress, self.shared.progress()) != progress {
+                since = now;
+            } else if now.duration_since(since) >= self.patience {
+                self.stalled = true;
+                return;
+            }
+        }
+    }
+
+    fn counts(&self) -> Finished {
+        let rows_written = self.shared.rows_written.load(Ordering::Acquire);
+        let refused = self.shared.rows_lost.load(Ordering::Acquire);
+        let pending = self.pushed.saturating_sub(rows_written + refused);
+        let mut error = lock(&self.shared.error).clone();
+        if self.stalled && error.is_none() {
+            error = Some(format!("the log took nothing for {} s", self.patience.as_secs_f32()));
+        }
+        // Rows that a writer still has when it is waited for no longer will not be read by anybody.
+        Finished { rows_written, rows_lost: self.lost + refused + pending, error }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A poisoned lock only means that the writer panicked, which it does between whole values.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Opens the log and writes its header; returns it with its length.
+fn open(path: &Path) -> Result<(File, u64), RecordError> {
+    let failed = |source| RecordError::Open { path: path.into(), source };
+    let mut file = OpenOptions::new().append(true).create(true).open(path).map_err(failed)?;
+    let status = file.metadata().map_err(failed)?;
+    let mut length = if status.is_file() { status.len() } else { 0 };
+    let mut first = String::new();
+    if length > 0 && !ends_with_line(path) {
+        // Somebody was killed in the middle of a row: the header must not become a part of it.
+        first.push('\n');
+    }
+    first.push_str(HEADER);
+    file.write_all(first.as_bytes()).map_err(|source| RecordError::Header { path: path.into(), source })?;
+    length += first.len() as u64;
+    Ok((file, length))
+}
+
+/// Whether the file ends with a line feed, as far as it may be read.
+fn ends_with_line(path: &Path) -> bool {
+    let last_byte = || -> io::Result<u8> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::End(-1))?;
+        let mut last = [0];
+        file.read_exact(&mut last)?;
+        Ok(last[0])
+    };
+    last_byte().map_or(true, |byte| byte == b'\n')
+}

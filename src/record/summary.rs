@@ -1,0 +1,350 @@
+//! What a session comes to: nanoprobe's four lines, ours, and the same as one JSON object.
+//!
+//! Nothing is measured here; where this side cannot know something it is `None` (`null`), never 0.
+
+use super::Role;
+use super::log::Finished;
+use super::roundtrip::{Latency, RoundTrips};
+use crate::path::{Counters, Description, XdpCounters};
+use crate::session::{Direction, End, LATE_NANOS, Settings, Totals};
+use crate::wire::UDP_IP_HEADERS;
+use serde::Serialize;
+use std::fmt::Write;
+use std::net::SocketAddrV4;
+
+/// What a summary is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct SummaryInput<'a> {
+    /// Which side this is.
+    pub role: Role,
+    /// The other side; `None` where there was none.
+    pub peer: Option<SocketAddrV4>,
+    /// What the session did; `None` where none came to be.
+    pub settings: Option<&'a Settings>,
+    /// What the session counted.
+    pub totals: &'a Totals,
+    /// How it ended.
+    pub end: End,
+    /// The pings and pongs of this side, where it pings and is ponged.
+    pub round_trips: Option<&'a RoundTrips>,
+    /// Datagrams sent of which there is a stamp. nanoprobe has none of dummies.
+    pub tx_stamps: u64,
+    /// Datagrams received of which there is a stamp.
+    pub rx_stamps: u64,
+    /// What the path is.
+    pub description: &'a Description,
+    /// What the path counted during this session ([`counters_since`]).
+    pub counters: Counters,
+    /// What the log got of this session ([`Finished::since`]); `None` without a log.
+    pub log: Option<&'a Finished>,
+}
+
+/// What a session came to. Durations in ns, sizes in bytes with the IP header, the rest datagrams unless said otherwise.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// `client` or `server`.
+    pub role: Role,
+    /// The other side.
+    pub peer: Option<SocketAddrV4>,
+    /// `forward`, `reverse` or `duplex`.
+    pub direction: Option<&'static str>,
+    /// How it ended: `complete`, `stopped`, `timed_out` …
+    pub end: &'static str,
+    /// Whether the measurement did what was asked for, and every row reached the log.
+    pub success: bool,
+    /// nanoprobe's packet size: of the first ping, on the echoing side of the first pong; 28 where neither was sent.
+    pub packet_size: u16,
+    /// nanoprobe's time: of the pings, without handshake and FIN; `None` where there was none.
+    pub duration_ns: Option<u64>,
+    /// Everything sent, control messages and dummies too.
+    pub transmitted: u64,
+    /// Everything received.
+    pub received: u64,
+    /// Pings that asked for a pong and got none; `None` on a side that cannot tell.
+    pub lost: Option<u64>,
+    /// The same in percent of the pings that asked for one.
+    pub loss_percent: Option<f64>,
+    /// Datagrams sent of which there is a stamp.
+    pub tx_stamps: u64,
+    /// Datagrams received of which there is a stamp.
+    pub rx_stamps: u64,
+    /// Pings sent.
+    pub pings_sent: u64,
+    /// Pings sent that asked for a pong.
+    pub pongs_expected: u64,
+    /// Pongs received, repeated ones too.
+    pub pongs_received: u64,
+    /// Pings received, repeated ones too.
+    pub pings_received: u64,
+    /// Pongs sent.
+    pub pongs_sent: u64,
+    /// Pongs to pings that were answered already; `None` on a side that is not ponged.
+    pub duplicates: Option<u64>,
+    /// Pongs so late that their ping was no longer remembered; they count as lost.
+    pub too_late: Option<u64>,
+    /// Dummies sent.
+    pub dummies_sent: u64,
+    /// Round-trip times; `None` where there are none.
+    pub t3_t0_ns: Option<Latency>,
+    /// Round trips left out because the clock was stepped back: t3 before t0.
+    pub t3_t0_negative: Option<u64>,
+    /// Pings that left more than `late_threshold_ns` after their planned moment.
+    pub late_sends: u64,
+    /// From when on a ping is late.
+    pub late_threshold_ns: u64,
+    /// The worst delay between planned moment and sending.
+    pub worst_lateness_ns: u64,
+    /// Planned moments at which no ping was sent because an earlier one was that late.
+    pub skipped_slots: u64,
+    /// Datagrams from somebody else.
+    pub foreign: u64,
+    /// Datagrams from the peer that made no sense where the session stood.
+    pub unexpected: u64,
+    /// Rows in the log; `None` without one.
+    pub rows_written: Option<u64>,
+    /// Rows that did not get there.
+    pub rows_lost: Option<u64>,
+    /// What kept rows from getting there.
+    pub log_error: Option<String>,
+    /// `path`, `xdp_mode`, `zero_copy`, `queues`, `local`.
+    #[serde(flatten)]
+    pub description: Description,
+    /// `not_protocol`, `tx_ring_full`, `tx_retries`, `reached_kernel`, `xdp`.
+    #[serde(flatten)]
+    pub counters: Counters,
+}
+
+impl Summary {
+    /// Reckons losses and times.
+    pub fn new(input: SummaryInput<'_>) -> Self {
+        let SummaryInput { totals, round_trips, log, .. } = input;
+        let trips = round_trips.filter(|_| totals.measures_loss);
+        let expected = totals.pongs_expected;
+        // A pong to a ping that asked for none must not make the loss negative.
+        let lost = trips.map(|trips| expected.saturating_sub(trips.unique()));
+        let duration = totals.started.zip(totals.ended).map(|(started, ended)| ended.duration_since(started));
+        let rows_lost = log.map(|log| log.rows_lost);
+        let log_error = log.and_then(|log| log.error.clone());
+        Self {
+            role: input.role,
+            peer: input.peer,
+            direction: input.settings.map(|settings| Direction::as_str(settings.direction)),
+            end: end_name(input.end),
+            success: input.end.is_success() && rows_lost.unwrap_or(0) == 0 && log_error.is_none(),
+            packet_size: totals.first_ip_len.unwrap_or(UDP_IP_HEADERS),
+            duration_ns: duration.map(|duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)),
+            transmitted: totals.transmitted,
+            received: totals.received,
+            lost,
+            loss_percent: lost.map(|lost| percent(lost, expected)),
+            tx_stamps: input.tx_stamps,
+            rx_stamps: input.rx_stamps,
+            pings_sent: totals.pings_sent,
+            pongs_expected: expected,
+            pongs_received: totals.pongs_received,
+            pings_received: totals.pings_received,
+            pongs_sent: totals.pongs_sent,
+            duplicates: trips.map(RoundTrips::duplicates),
+            too_late: trips.map(RoundTrips::unknown),
+            dummies_sent: totals.dummies_sent,
+            t3_t0_ns: trips.and_then(RoundTrips::latency),
+            t3_t0_negative: trips.map(RoundTrips::negative),
+            late_sends: totals.late_sends,
+            late_threshold_ns: LATE_NANOS,
+            worst_lateness_ns: totals.worst_lateness_nanos,
+            skipped_slots: totals.skipped_slots,
+            foreign: totals.foreign,
+            unexpected: totals.unexpected,
+            rows_written: log.map(|log| log.rows_written),
+            rows_lost,
+            log_error,
+            description: input.description.clone(),
+            counters: input.counters,
+        }
+    }
+
+    /// nanoprobe's four lines, then ours; each ends with a line feed.
+    pub fn to_text(&self) -> String {
+        let mut text = self.nanoprobe_lines();
+        text.push_str("--- xdprobe statistics ---\n");
+        for (name, value) in self.own_lines() {
+            let _ = writeln!(text, "{name:<12} {value}");
+        }
+        text
+    }
+
+    /// The object of `--json`, on one line, without a line feed.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("numbers, strings and fixed names always become JSON")
+    }
+
+    fn nanoprobe_lines(&self) -> String {
+        let Self { packet_size, transmitted, received, tx_stamps, rx_stamps, .. } = self;
+        let nanos = self.duration_ns.unwrap_or(0);
+        let (seconds, subsec) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
+        let loss = self.loss_percent.map(|percent| format!(", {percent:.6}% packet loss")).unwrap_or_default();
+        format!(
+            "--- nanoprobe statistics ---\n\
+             packet size {packet_size} bytes, time {seconds}.{subsec:09} s\n\
+             {transmitted} packets transmitted ({:.1} pps), {received} received ({:.1} pps){loss}\n\
+             {tx_stamps} TX stamp collected ({:.2}%), {rx_stamps} RX stamp collected ({:.2}%)\n",
+            per_second(*transmitted, nanos),
+            per_second(*received, nanos),
+            percent(*tx_stamps, *transmitted),
+            percent(*rx_stamps, *received),
+        )
+    }
+
+    /// Names and values of our lines. What is only of interest when it happened stands only then.
+    fn own_lines(&self) -> Vec<(&'static str, String)> {
+        let mut lines = vec![("path", path_words(&self.description))];
+        if let Some(rtt) = self.t3_t0_ns {
+            lines.push(("RTT t3-t0", rtt_words(&rtt)));
+        }
+        if self.pings_sent > 0 {
+            lines.push(("late sends", self.lateness_words()));
+        }
+        let Counters { not_protocol, tx_ring_full, tx_retries, reached_kernel, xdp } = self.counters;
+        if let Some(xdp) = xdp {
+            lines.push(("ring full", format!("{tx_ring_full} on sending, {} on receiving", xdp.rx_ring_full)));
+            let XdpCounters { seen, redirected, passed, malformed, .. } = xdp;
+            let words = format!("seen {seen}, redirected {redirected}, passed {passed}, malformed {malformed}");
+            lines.push(("XDP program", words));
+            lines.extend(xdp_anomalies(&xdp).map(|words| ("AF_XDP", words)));
+        } else if tx_ring_full > 0 {
+            lines.push(("send queue", format!("full {tx_ring_full} times")));
+        }
+        let lost = self.lost.unwrap_or(0);
+        let anomalies = [
+            ("lost", lost, format!("{lost} of {} pings that asked for a pong got none", self.pongs_expected)),
+            ("duplicates", self.duplicates.unwrap_or(0), "pongs came more than once".into()),
+            ("too late", self.too_late.unwrap_or(0), "pongs came after 131072 further pings".into()),
+            ("clock", self.t3_t0_negative.unwrap_or(0), "round trips left out: it was stepped back".into()),
+            ("retries", tx_retries, "times the kernel was busy and was asked again".into()),
+            ("foreign", self.foreign, "datagrams from somebody else".into()),
+            ("unexpected", self.unexpected, "datagrams that made no sense where they came".into()),
+            ("no protocol", not_protocol, "datagrams that were too short or of an unknown type".into()),
+            (
+                "past AF_XDP",
+                reached_kernel,
+                "datagrams went to the kernel: fragments, or a queue without a socket".into(),
+            ),
+        ];
+        for (name, count, words) in anomalies.into_iter().filter(|(_, count, _)| *count > 0) {
+            lines.push((name, if name == "lost" { words } else { format!("{count} {words}") }));
+        }
+        lines.extend(self.log_words().map(|words| ("log", words)));
+        lines
+    }
+
+    fn lateness_words(&self) -> String {
+        let threshold = self.late_threshold_ns / 1000;
+        let mut words = format!("{} of {} pings by more than {threshold} us", self.late_sends, self.pings_sent);
+        let _ = write!(words, ", worst {} us", micros(self.worst_lateness_ns));
+        if self.skipped_slots > 0 {
+            let _ = write!(words, ", {} pings left out for it", self.skipped_slots);
+        }
+        words
+    }
+
+    fn log_words(&self) -> Option<String> {
+        let lost = self.rows_lost?;
+        let reason = self.log_error.as_deref().unwrap_or("the disk was too slow");
+        match (lost, &self.log_error) {
+            (0, None) => None,
+            _ => Some(format!("{lost} rows lost, {} written: {reason}", self.rows_written.unwrap_or(0))),
+        }
+    }
+}
+
+/// What was counted between two readings of a path's counters.
+pub fn counters_since(earlier: &Counters, later: &Counters) -> Counters {
+    let since = |value: fn(&Counters) -> u64| value(later).saturating_sub(value(earlier));
+    let first = earlier.xdp.unwrap_or_default();
+    Counters {
+        not_protocol: since(|c| c.not_protocol),
+        tx_ring_full: since(|c| c.tx_ring_full),
+        tx_retries: since(|c| c.tx_retries),
+        reached_kernel: since(|c| c.reached_kernel),
+        xdp: later.xdp.map(|last| {
+            let since = |value: fn(&XdpCounters) -> u64| value(&last).saturating_sub(value(&first));
+            XdpCounters {
+                seen: since(|c| c.seen),
+                redirected: since(|c| c.redirected),
+                passed: since(|c| c.passed),
+                malformed: since(|c| c.malformed),
+                rx_dropped: since(|c| c.rx_dropped),
+                rx_ring_full: since(|c| c.rx_ring_full),
+                rx_fill_ring_empty: since(|c| c.rx_fill_ring_empty),
+                rx_invalid: since(|c| c.rx_invalid),
+                tx_invalid: since(|c| c.tx_invalid),
+            }
+        }),
+    }
+}
+
+const fn end_name(end: End) -> &'static str {
+    match end {
+        End::Complete => "complete",
+        End::Stopped => "stopped",
+        End::StoppedConnecting => "stopped_connecting",
+        End::Rejected => "rejected",
+        End::NoAnswer { .. } => "no_answer",
+        End::TimedOut { .. } => "timed_out",
+        End::FinUnanswered { .. } => "fin_unanswered",
+        End::PeerStopped => "peer_stopped",
+    }
+}
+
+/// `xdp (native, copy), queues 0 1`, or `kernel`.
+fn path_words(description: &Description) -> String {
+    let copy = description.zero_copy.map(|zero| if zero { "zero-copy" } else { "copy" });
+    let how: Vec<&str> = description.xdp_mode.into_iter().chain(copy).collect();
+    let mut words = description.path.to_string();
+    if !how.is_empty() {
+        let _ = write!(words, " ({})", how.join(", "));
+    }
+    if !description.queues.is_empty() {
+        let queues: Vec<String> = description.queues.iter().map(u32::to_string).collect();
+        let _ = write!(words, ", queues {}", queues.join(" "));
+    }
+    words
+}
+
+fn rtt_words(rtt: &Latency) -> String {
+    let [min, p50, p99, p999, max] = [rtt.min, rtt.p50, rtt.p99, rtt.p999, rtt.max].map(micros);
+    format!("min {min}  p50 {p50}  p99 {p99}  p99.9 {p999}  max {max} us, {} samples", rtt.count)
+}
+
+/// What the AF_XDP sockets dropped; `None` where nothing.
+fn xdp_anomalies(xdp: &XdpCounters) -> Option<String> {
+    let counts = [
+        ("dropped", xdp.rx_dropped),
+        ("without a frame to receive into", xdp.rx_fill_ring_empty),
+        ("invalid receive descriptors", xdp.rx_invalid),
+        ("invalid send descriptors", xdp.tx_invalid),
+    ];
+    let words: Vec<String> =
+        counts.iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{count} {name}")).collect();
+    (!words.is_empty()).then(|| words.join(", "))
+}
+
+/// ns as µs with three decimals, exactly.
+fn micros(nanos: u64) -> String {
+    format!("{}.{:03}", nanos / 1000, nanos % 1000)
+}
+
+/// 0 where nothing was to be had.
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
+}
+
+/// 0 where there was no time.
+fn per_second(count: u64, nanos: u64) -> f64 {
+    if nanos == 0 {
+        return 0.0;
+    }
+    // Seconds and nanoseconds apart, as nanoprobe does, so that the last digit is rounded as it rounds it.
+    let seconds = (nanos / 1_000_000_000) as f64 + (nanos % 1_000_000_000) as f64 / 1e9;
+    count as f64 / seconds
+}

@@ -1,0 +1,302 @@
+//! The log and the statistics against recordings of nanoprobe: the same bytes, the same lines.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use xdprobe::clock::{Monotonic, Realtime, Time};
+use xdprobe::path::{Counters, Description};
+use xdprobe::record::{
+    Facts, Finished, HEADER, Recorder, Role, RoundTrips, Row, StampSource, Summary, SummaryInput, Voice,
+};
+use xdprobe::session::{Direction, End, Event, Settings, Totals};
+use xdprobe::wire::Point;
+
+const PEER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 66, 0, 1), 55411);
+const CLIENT: Voice = Voice { role: Role::Client, json: false };
+
+fn golden(extension: &str) -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let folders = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
+    let files = folders.flat_map(|folder| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()));
+    files.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
+}
+
+fn point(name: &str) -> Point {
+    use Point::{T0, T0cs, T0sc, T1, T1cs, T1sc, T2, T3};
+    [T0, T1, T2, T3, T0cs, T1cs, T0sc, T1sc].into_iter().find(|point| point.as_str() == name).unwrap()
+}
+
+fn row(line: &str) -> Row {
+    let fields: Vec<&str> = line.split(',').collect();
+    let (seconds, nanos) = fields[2].split_once('.').unwrap();
+    let stamp = seconds.parse::<u64>().unwrap() * 1_000_000_000 + nanos.parse::<u64>().unwrap();
+    let stamp = Time::<Realtime>::from_nanos(stamp);
+    Row::new(fields[0].parse().unwrap(), point(fields[1]), stamp, fields[3].parse().unwrap())
+}
+
+fn xdp() -> Description {
+    Description {
+        path: "xdp",
+        xdp_mode: Some("native"),
+        zero_copy: Some(false),
+        queues: vec![0],
+        local: SocketAddrV4::new(Ipv4Addr::new(10, 66, 0, 2), 10666),
+    }
+}
+
+#[test]
+fn every_golden_log_is_written_again_byte_for_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut logs, mut rows) = (0, 0);
+    for path in golden("csv") {
+        let text = fs::read_to_string(&path).unwrap();
+        // Not a log: a schedule, or the log of a client that was killed before its buffer was written.
+        if !text.starts_with(HEADER) {
+            continue;
+        }
+        // Killed in the middle of a row.
+        let whole = &text[..text.rfind('\n').unwrap() + 1];
+        let log = folder.path().join(format!("{logs}.csv"));
+        let mut recorder = Recorder::start(Some(&log), CLIENT).unwrap();
+        let mut expected = 0;
+        for line in whole.lines() {
+            if line == HEADER.trim_end() {
+                recorder.begin_session();
+            } else {
+                recorder.row(row(line));
+                expected += 1;
+            }
+        }
+        let finished = recorder.finish();
+        assert_eq!(finished, Finished { rows_written: expected, rows_lost: 0, error: None }, "{}", path.display());
+        assert!(fs::read_to_string(&log).unwrap() == whole, "{} differs", path.display());
+        logs += 1;
+        rows += expected;
+    }
+    // The number of logs and rows recorded: none was left out.
+    assert_eq!((logs, rows), (GOLDEN_LOGS, GOLDEN_ROWS));
+}
+
+/// The words of a line that are numbers, in order.
+fn numbers(line: &str) -> Vec<&str> {
+    line.split([' ', '(', ')', '%', ',']).filter(|word| word.starts_with(|c: char| c.is_ascii_digit())).collect()
+}
+
+/// Builds the summary that nanoprobe's four lines describe.
+fn summary_of(lines: &[&str], loss: bool) -> Summary {
+    let [size, time] = numbers(lines[1])[..] else { panic!("{}", lines[1]) };
+    let [sent, _, received, ..] = numbers(lines[2])[..] else { panic!("{}", lines[2]) };
+    let [tx, _, rx, _] = numbers(lines[3])[..] else { panic!("{}", lines[3]) };
+    let (seconds, nanos) = time.split_once('.').unwrap();
+    let start = Time::<Monotonic>::from_nanos(7);
+    let duration = seconds.parse::<u64>().unwrap() * 1_000_000_000 + nanos.parse::<u64>().unwrap();
+    let totals = Totals {
+        transmitted: sent.parse().unwrap(),
+        received: received.parse().unwrap(),
+        first_ip_len: Some(size.parse().unwrap()),
+        started: Some(start),
+        ended: Some(start.plus_nanos(duration)),
+        pongs_expected: 1,
+        measures_loss: loss,
+        ..Totals::default()
+    };
+    let mut trips = RoundTrips::new();
+    trips.sent(1, Time::from_nanos(1));
+    trips.answered(1, Time::from_nanos(2));
+    Summary::new(SummaryInput {
+        role: Role::Client,
+        peer: Some(PEER),
+        settings: Some(&Settings::default()),
+        totals: &totals,
+        end: End::Complete,
+        round_trips: Some(&trips),
+        tx_stamps: tx.parse().unwrap(),
+        rx_stamps: rx.parse().unwrap(),
+        description: &xdp(),
+        counters: Counters::default(),
+        log: None,
+    })
+}
+
+#[test]
+fn every_golden_statistics_is_printed_again_line_for_line() {
+    let mut blocks = 0;
+    for path in golden("out") {
+        let text = fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        for start in (0..lines.len()).filter(|at| lines[*at] == "--- nanoprobe statistics ---") {
+            let golden = &lines[start..start + 4];
+            let (before, loss) = match golden[2].split_once(" pps), ").map(|_| golden[2].rsplit_once(", ")) {
+                Some(Some((before, loss))) if loss.ends_with("% packet loss") => (before, Some(loss)),
+                _ => (golden[2], None),
+            };
+            let ours = summary_of(golden, loss.is_some()).to_text();
+            let ours: Vec<&str> = ours.lines().take(4).collect();
+            assert_eq!((ours[0], ours[1], ours[3]), (golden[0], golden[1], golden[3]), "{}", path.display());
+            // The original counts control messages and pongs not asked for as loss; where it counts none, we agree.
+            match loss {
+                Some("0.000000% packet loss") | None => assert_eq!(ours[2], golden[2], "{}", path.display()),
+                Some(_) => assert_eq!(ours[2], format!("{before}, 0.000000% packet loss"), "{}", path.display()),
+            }
+            blocks += 1;
+        }
+    }
+    assert_eq!(blocks, GOLDEN_STATISTICS);
+}
+
+const GOLDEN_LOGS: usize = 0;
+const GOLDEN_ROWS: u64 = 0;
+const GOLDEN_STATISTICS: usize = 0;
+
+#[test]
+fn a_log_is_appended_to_and_its_meta_file_knows_every_session() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("server.csv");
+    let facts = Facts {
+        interface: "gb".into(),
+        driver: Some("veth".into()),
+        description: xdp(),
+        sent: StampSource::application(),
+        received: StampSource::application(),
+        schedule: None,
+        dummies: 0,
+        command_line: ["xdprobe", "--server"].map(String::from).into(),
+    };
+    let settings = Settings { count_s: 3, ping_padding: 156, direction: Direction::Reverse, ..Settings::default() };
+    let run = |sessions: u64| {
+        let mut recorder = Recorder::start(Some(&log), Voice { role: Role::Server, json: true }).unwrap();
+        recorder.describe(facts.clone());
+        for session in 1..=sessions {
+            recorder.begin_session();
+            recorder.notice(Event::Connected { peer: PEER, settings });
+            recorder.row(Row { sequence: session, point: Point::T0, stamp_nanos: 1, size: 200 });
+            let got = recorder.sync();
+            assert_eq!((got.rows_written, got.rows_lost), (session, 0));
+            let lines = ["", "packet size 200 bytes, time 1.5 s", "1 sent (1 pps), 0 received", "1 (1%), 0 (1%)"];
+            let mut summary = summary_of(&lines, false);
+            summary.rows_written = Some(session);
+            recorder.end_session(&summary).unwrap();
+        }
+        assert_eq!(recorder.finish().rows_lost, 0);
+    };
+    run(1);
+    run(2);
+    let text = fs::read_to_string(&log).unwrap();
+    let one = format!("{HEADER}1,t0,0.000000001,200\n");
+    assert_eq!(text, format!("{one}{one}{HEADER}2,t0,0.000000001,200\n"));
+
+    let meta = fs::read(folder.path().join("server.csv.meta.json")).unwrap();
+    let meta: serde_json::Value = serde_json::from_slice(&meta).unwrap();
+    let earlier = meta["earlier_sessions"].as_array().unwrap();
+    let places: Vec<(u64, u64, u64)> = earlier
+        .iter()
+        .chain([&meta])
+        .map(|s| ["session", "log_start", "log_end"].map(|name| s[name].as_u64().unwrap()).into())
+        .collect();
+    let length = one.len() as u64;
+    assert_eq!(places, [(1, 0, length), (2, length, 2 * length), (3, 2 * length, 3 * length)]);
+    assert_eq!(meta["timestamps"]["t0"]["source"], "application");
+    assert_eq!(meta["timestamps"]["t3"]["clock"], "CLOCK_REALTIME");
+    assert_eq!(meta["timestamps"].as_object().unwrap().len(), 2);
+    assert_eq!((&meta["settings"]["ping_size"], &meta["direction"]), (&200.into(), &"reverse".into()));
+    assert_eq!((&meta["path"], &meta["zero_copy"], &meta["role"]), (&"xdp".into(), &false.into(), &"server".into()));
+    assert_eq!(meta["summary"]["transmitted"], 1);
+    assert_eq!(meta["summary"]["rows_written"], 2);
+    assert_eq!((&meta["format"], &meta["program"], &meta["log"]), (&1.into(), &"xdprobe".into(), &"server.csv".into()));
+    let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "nothing but the log and its meta file is left: {names:?}");
+}
+
+#[test]
+fn the_json_object_has_the_promised_names_and_types() {
+    let lines =
+        ["", "packet size 44 bytes, time 1.010113123 s", "103 sent (1 pps), 102 received", "103 (1%), 102 (1%)"];
+    let json: serde_json::Value = serde_json::from_str(&summary_of(&lines, true).to_json()).unwrap();
+    let types: BTreeMap<&str, &str> = json
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(name, value)| {
+            let kind = match value {
+                serde_json::Value::Null => "null",
+                serde_json::Value::Bool(_) => "bool",
+                serde_json::Value::Number(number) if number.is_u64() => "integer",
+                serde_json::Value::Number(_) => "number",
+                serde_json::Value::String(_) => "string",
+                serde_json::Value::Array(_) => "array",
+                serde_json::Value::Object(_) => "object",
+            };
+            (name.as_str(), kind)
+        })
+        .collect();
+    for (name, kind) in [
+        ("transmitted", "integer"),
+        ("received", "integer"),
+        ("lost", "integer"),
+        ("loss_percent", "number"),
+        ("tx_stamps", "integer"),
+        ("rx_stamps", "integer"),
+        ("late_sends", "integer"),
+        ("worst_lateness_ns", "integer"),
+        ("duration_ns", "integer"),
+        ("t3_t0_ns", "object"),
+        ("path", "string"),
+        ("xdp_mode", "string"),
+        ("zero_copy", "bool"),
+        ("queues", "array"),
+        ("tx_ring_full", "integer"),
+        ("xdp", "null"),
+        ("end", "string"),
+        ("rows_lost", "null"),
+        ("peer", "string"),
+    ] {
+        assert_eq!(types.get(name), Some(&kind), "{name}");
+    }
+    for name in types.keys() {
+        assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'), "{name}");
+    }
+    let rtt = json["t3_t0_ns"].as_object().unwrap();
+    assert_eq!(rtt.len(), 8);
+    for name in ["count", "min", "mean", "p50", "p90", "p99", "p999", "max"] {
+        assert_eq!(rtt[name].as_u64(), Some(1), "{name}");
+    }
+    assert_eq!(json["duration_ns"], 1_010_113_123);
+}
+
+#[test]
+fn an_unwritable_log_is_refused_with_its_name_and_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("no/such/folder.csv");
+    let error = Recorder::start(Some(&missing), CLIENT).unwrap_err().to_string();
+    assert!(error.contains("no/such/folder.csv") && error.contains("create its folder"), "{error}");
+    let error = Recorder::start(Some(folder.path()), CLIENT).unwrap_err().to_string();
+    assert!(error.contains("it is a folder"), "{error}");
+    let error = Recorder::start(Some(Path::new("/dev/full")), CLIENT).unwrap_err().to_string();
+    assert!(error.contains("cannot write to the log /dev/full") && error.contains("No space left"), "{error}");
+}
+
+#[test]
+fn a_device_has_no_meta_file() {
+    let mut recorder = Recorder::start(Some(Path::new("/dev/null")), CLIENT).unwrap();
+    recorder.row(Row { sequence: 1, point: Point::T0, stamp_nanos: 1, size: 44 });
+    assert_eq!(recorder.finish().rows_written, 1);
+    assert!(!Path::new("/dev/null.meta.json").exists());
+}
+
+#[test]
+fn a_log_that_ends_within_a_row_gets_its_header_on_a_line_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("torn.csv");
+    fs::write(&log, format!("{HEADER}1,t0,17953")).unwrap();
+    let finished = Recorder::start(Some(&log), CLIENT).unwrap().finish();
+    assert_eq!(finished, Finished::default());
+    assert_eq!(fs::read_to_string(&log).unwrap(), format!("{HEADER}1,t0,17953\n{HEADER}"));
+}
+
+#[test]
+fn without_a_log_rows_are_neither_written_nor_lost() {
+    let mut recorder = Recorder::start(None, CLIENT).unwrap();
+    recorder.row(Row { sequence: 1, point: Point::T0, stamp_nanos: 1, size: 44 });
+    assert_eq!((recorder.lost_rows(), recorder.finish()), (0, Finished::default()));
+}
