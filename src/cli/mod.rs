@@ -1,1 +1,157 @@
-//! stub
+//! Arguments → a checked [`Plan`]; every rule about flags is here and nowhere else.
+//!
+//! [`parse`] goes through two stages: clap takes apart what was typed (flags in any order, short ones bundled, long ones
+//! abbreviated, the last of a repeated one wins, as with nanoprobe's `getopt_long`) and checks each value by itself; then
+//! one function, in `plan`, checks what only the flags together can say and builds the plan. Nothing here looks at the
+//! machine: whether the interface exists, the log can be written or the host has an address is found out by those who
+//! use them. The one file that is read here is a probe schedule, by [`schedule::load`], when the runner asks for it.
+//!
+//! Subcommands, once there are any, stand first: every flag here belongs to the measurement itself.
+//!
+//! ```
+//! use xdprobe::cli::{Parsed, Role, parse};
+//!
+//! let typed = ["xdprobe", "10.0.0.2", "-i", "eth0", "-eR", "-n5", "--client"];
+//! let Parsed::Run(plan) = parse(typed.map(Into::into)).unwrap() else { panic!() };
+//! assert!(matches!(plan.role, Role::Client { host, settings, .. } if host == "10.0.0.2" && settings.count_s == 5));
+//!
+//! let wrong = ["xdprobe", "--client", "--interface", "eth0", "--ping-size", "43", "10.0.0.2"];
+//! let Err(error) = parse(wrong.map(Into::into)) else { panic!() };
+//! assert_eq!(error.to_string(), "--ping-size 43: must be in [44, 2092] (bytes with the IP header)");
+//! ```
+#![forbid(unsafe_code)]
+
+mod args;
+mod error;
+mod plan;
+pub mod schedule;
+
+pub use args::{DEFAULT_PORT, DEFAULT_TIMEOUT_US, MAX_CPU, MAX_QUEUE, command};
+pub use error::UsageError;
+
+use crate::session::{Settings, TimerKind};
+use clap::ValueEnum;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What a command line asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Parsed {
+    /// A measurement.
+    Run(Plan),
+    /// A text for stdout, and exit code 0: `--help`, `--version`. It ends with a newline.
+    Print(String),
+}
+
+/// A measurement, with every value in its range.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Which side this is.
+    pub role: Role,
+    /// `--interface`: not empty.
+    pub interface: String,
+    /// `--port`: the server's UDP port, never 0.
+    pub port: u16,
+    /// `--log`: the CSV log.
+    pub log: Option<PathBuf>,
+    /// `--timestamps`, `--emulation`.
+    pub timestamps: Timestamps,
+    /// `--timeout`: how long a session may receive nothing; `None` is for ever.
+    pub timeout: Option<Duration>,
+    /// `--busypoll`: microseconds; `None` where it is not given or 0.
+    pub busypoll_us: Option<u32>,
+    /// `--dummy-pkt`: datagrams behind each ping and pong of this side.
+    pub dummies: u32,
+    /// `--probe-schedule`: not yet read, see [`schedule::load`].
+    pub schedule: Option<PathBuf>,
+    /// `--path`.
+    pub path: PathKind,
+    /// `--xdp-mode`; without meaning on the kernel path.
+    pub xdp_mode: XdpMode,
+    /// `--zero-copy`; without meaning on the kernel path.
+    pub zero_copy: ZeroCopy,
+    /// `--queue`: the receive queues to use, ascending, each once; `None` is all of them.
+    pub queues: Option<Vec<u32>>,
+    /// `--cpu`: where the hot loop is pinned.
+    pub cpu: Option<usize>,
+    /// `--json`: the statistics as one JSON object.
+    pub json: bool,
+    /// `--timer` where it is given: how this side waits. A client's [`Settings::timer`] already has it.
+    pub timer: Option<TimerKind>,
+    /// What was accepted but means nothing here: one line each, for stderr.
+    pub warnings: Vec<String>,
+}
+
+/// Which side of a session.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Role {
+    /// `--client`
+    Client {
+        /// The server's name or address, as typed: nanoprobe prints it.
+        host: String,
+        /// What the SYN asks for.
+        settings: Settings,
+        /// `--connect-timeout`: how long the SYN may stay unanswered; `None` is for ever.
+        connect_timeout: Option<Duration>,
+    },
+    /// `--server`
+    Server {
+        /// `--keep`: serve one session after the other.
+        keep: bool,
+    },
+}
+
+/// Whose time stamps are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Timestamps {
+    /// The network card's.
+    Hardware,
+    /// The kernel's.
+    Software,
+    /// This process's, as `--emulation` wants.
+    Application,
+}
+
+/// How datagrams get out and in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PathKind {
+    /// AF_XDP sockets behind an XDP program.
+    Xdp,
+    /// An ordinary UDP socket.
+    Kernel,
+}
+
+/// How the XDP program is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum XdpMode {
+    /// Native, else generic.
+    Auto,
+    /// In the driver.
+    Native,
+    /// In the kernel's stack, for drivers without XDP.
+    Generic,
+}
+
+/// Whether the driver shares the UMEM or copies into it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ZeroCopy {
+    /// Zero-copy where the driver has it, else copy.
+    Auto,
+    /// Zero-copy or an error.
+    On,
+    /// Copy.
+    Off,
+}
+
+/// Takes a command line apart and checks it. `args` begins with the program's name, as [`std::env::args_os`] does.
+///
+/// # Errors
+/// One line that names the flag and what it accepts; the program ends with [`UsageError::EXIT_CODE`].
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageError> {
+    match command().try_get_matches_from(args) {
+        Ok(matches) => plan::build(&matches).map(Parsed::Run),
+        Err(answer) if !answer.use_stderr() => Ok(Parsed::Print(answer.render().to_string())),
+        Err(error) => Err(UsageError::from_clap(&error)),
+    }
+}

@@ -1,0 +1,226 @@
+//! What can be typed: the flags, their values one by one, and the help. What flags mean together is `plan`'s.
+
+use super::{PathKind, Timestamps, XdpMode, ZeroCopy};
+use crate::session::{MAX_PONG_EVERY, Settings, TimerKind};
+use crate::wire::{MAX_IP_LEN, MIN_IP_LEN};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{ArgAction, Command, CommandFactory, Parser};
+use std::path::PathBuf;
+
+/// The server's UDP port where `--port` is not given: nanoprobe's.
+pub const DEFAULT_PORT: u16 = 10666;
+/// Microseconds of `--timeout` where it is not given: nanoprobe's 5 s.
+pub const DEFAULT_TIMEOUT_US: u32 = 5_000_000;
+/// The largest `--cpu`: `cpu_set_t` holds 1024.
+pub const MAX_CPU: u32 = 1023;
+/// The largest `--queue`: the kernel's drivers stay below.
+pub const MAX_QUEUE: u32 = 4095;
+/// `SO_BUSY_POLL` takes an `int`.
+const MAX_INT: u32 = i32::MAX as u32;
+/// nanoprobe has no limit but its stack, which ends it somewhere near this.
+const MAX_DUMMIES: u32 = 65535;
+
+const USAGE: &str = "xdprobe --server --interface <nic> [options]
+       xdprobe --client --interface <nic> [options] <host>";
+
+const EXAMPLES: &str = "\
+Examples:
+  Serve one session on eth1, stamped by this program, and log every packet:
+    xdprobe --server --interface eth1 --emulation --log server.csv
+
+  Ping it every 100 µs for 10 s:
+    xdprobe --client --interface eth1 --emulation --delay 100 --count 10 --log client.csv 10.0.0.2
+
+  Let the server ping 1500-byte packets for 5 s over an ordinary UDP socket:
+    xdprobe --client -i eth1 -eR -n 5 -d 1000 -s 1500 --path kernel server.example.net
+
+  Replay a schedule (one \"<delay µs>,<ping bytes>\" a line), with the result as JSON:
+    xdprobe --client -i eth1 -e --probe-schedule trace.csv --json 10.0.0.2
+
+Sizes count the IP header, not the Ethernet header. Flags come in any order; long ones can be abbreviated.
+Exit code: 0 success, 1 the measurement failed, 2 the command line is wrong.";
+
+/// What was typed, each value in the widest range that its flag can have. The help is these fields' documentation.
+#[derive(Debug, Parser)]
+#[command(
+    name = "xdprobe",
+    bin_name = "xdprobe",
+    version,
+    about = "Measures network latency packet by packet: UDP ping/pong over AF_XDP, compatible with nanoprobe.",
+    override_usage = USAGE,
+    after_help = EXAMPLES,
+    infer_long_args = true,
+    args_override_self = true,
+    disable_help_flag = true,
+    disable_version_flag = true,
+    max_term_width = 100
+)]
+pub(super) struct Args {
+    /// Ping a server, or be pinged by it
+    #[arg(long, help_heading = "Role")]
+    pub client: bool,
+    /// Wait for a client, serve its session, exit
+    #[arg(long, help_heading = "Role")]
+    pub server: bool,
+    /// The server's IPv4 address or name; a client's, and needed there
+    #[arg(value_name = "host", help_heading = "Role")]
+    pub host: Option<String>,
+    /// Network interface to send and receive on; always needed
+    #[arg(short, long, value_name = "nic", help_heading = "Role")]
+    pub interface: Option<String>,
+    /// The server's UDP port, 1 to 65535
+    #[arg(short, long, value_name = "port", help_heading = "Role", allow_negative_numbers = true)]
+    #[arg(value_parser = whole::<u16>(1, 65535, "UDP port"), default_value_t = DEFAULT_PORT)]
+    pub port: u16,
+    /// Server: serve sessions one after the other until stopped
+    #[arg(long, help_heading = "Role")]
+    pub keep: bool,
+    /// Client: give up when no server answers for this many microseconds, 0 to 4294967295; 0 is never
+    #[arg(long, value_name = "µs", help_heading = "Role", allow_negative_numbers = true)]
+    #[arg(value_parser = whole::<u32>(0, u32::MAX, "µs"), default_value_t = 0)]
+    pub connect_timeout: u32,
+
+    /// Seconds to ping for, 0 to 4294967295, 0 is until stopped; with --reverse and --duplex 1 to 3600, and needed
+    #[arg(short = 'n', long, value_name = "s", help_heading = CLIENT, allow_negative_numbers = true)]
+    // nanoprobe knows no other long option with c: what was short enough for it stays so.
+    #[arg(aliases = ["c", "co"])]
+    #[arg(value_parser = whole::<u32>(0, u32::MAX, "seconds"), default_value_t = Settings::default().count_s)]
+    pub count: u32,
+    /// Microseconds from ping to ping, 0 to 4294967295, 0 is as fast as it goes; with --reverse and --duplex at most
+    /// 100000000
+    #[arg(short, long, value_name = "µs", help_heading = CLIENT, allow_negative_numbers = true)]
+    #[arg(value_parser = whole::<u32>(0, u32::MAX, "µs"), default_value_t = Settings::default().delay_us)]
+    pub delay: u32,
+    /// Size of a ping with its IP header, 44 to 2092
+    #[arg(short = 's', long, value_name = "bytes", help_heading = CLIENT, allow_negative_numbers = true)]
+    #[arg(value_parser = whole::<u16>(MIN_IP_LEN.into(), MAX_IP_LEN.into(), SIZE), default_value_t = MIN_IP_LEN)]
+    pub ping_size: u16,
+    /// Size of a pong with its IP header, 44 to 2092
+    #[arg(short = 'o', long, value_name = "bytes", help_heading = CLIENT, allow_negative_numbers = true)]
+    #[arg(value_parser = whole::<u16>(MIN_IP_LEN.into(), MAX_IP_LEN.into(), SIZE), default_value_t = MIN_IP_LEN)]
+    pub pong_size: u16,
+    /// Answer every n-th ping, 0 to 1000000; 0 is none, and either side may then time out
+    #[arg(short = 'y', long, value_name = "n", help_heading = CLIENT, allow_negative_numbers = true)]
+    #[arg(value_parser = whole::<u32>(0, MAX_PONG_EVERY, "pings"), default_value_t = Settings::default().pong_every)]
+    pub pong_every: u32,
+    /// The server pings, the client pongs; needs --count
+    #[arg(short = 'R', long, help_heading = CLIENT)]
+    pub reverse: bool,
+    /// Both ping, nobody pongs; needs --count
+    #[arg(short = 'D', long, help_heading = CLIENT)]
+    pub duplex: bool,
+
+    /// CSV file with a line "<delay µs>,<ping bytes>" for each ping of this side, in place of delay, ping size and count
+    #[arg(short = 'S', long, value_name = "csv", help_heading = EITHER)]
+    pub probe_schedule: Option<PathBuf>,
+    /// How to wait for the next ping: busy is exact and takes a CPU
+    /// [default: busy up to a delay of 1000 µs, else sleep; a server's: what its client wants]
+    #[arg(short = 'T', long, value_name = "timer", help_heading = EITHER)]
+    #[arg(value_parser = PossibleValuesParser::new(["sleep", "busy"]).map(timer))]
+    pub timer: Option<TimerKind>,
+    /// Dummy packets behind each ping and pong of this side, 0 to 65535
+    #[arg(short = 'x', long, value_name = "n", help_heading = EITHER, allow_negative_numbers = true)]
+    #[arg(value_parser = whole::<u32>(0, MAX_DUMMIES, "packets"), default_value_t = 0)]
+    pub dummy_pkt: u32,
+    /// End a session in which nothing was received for this many microseconds, 0 to 4294967295; 0 is never
+    #[arg(short, long, value_name = "µs", help_heading = EITHER, allow_negative_numbers = true)]
+    #[arg(value_parser = whole::<u32>(0, u32::MAX, "µs"), default_value_t = DEFAULT_TIMEOUT_US)]
+    pub timeout: u32,
+
+    /// Who stamps the packets: network card, kernel, or this program, which alone is implemented so far
+    #[arg(long, value_name = "source", help_heading = PATH, default_value = "hardware")]
+    pub timestamps: Timestamps,
+    /// Short for --timestamps application
+    #[arg(short, long, help_heading = PATH)]
+    pub emulation: bool,
+    /// AF_XDP, or an ordinary UDP socket (which fragments packets larger than the MTU)
+    #[arg(long, value_name = "path", help_heading = PATH, default_value = "xdp")]
+    pub path: PathKind,
+    /// Where the XDP program runs: in the driver, in the kernel's stack, or the first that works
+    #[arg(long, value_name = "mode", help_heading = PATH, default_value = "auto")]
+    pub xdp_mode: XdpMode,
+    /// Zero-copy AF_XDP: where the driver has it, or an error without it, or never
+    #[arg(long, value_name = "when", help_heading = PATH, default_value = "auto")]
+    pub zero_copy: ZeroCopy,
+    /// Receive queues to serve, 0 to 4095, such as 0,2-3; may be repeated [default: all]
+    #[arg(long, value_name = "list", help_heading = PATH, allow_negative_numbers = true)]
+    #[arg(value_parser = queues, action = ArgAction::Append)]
+    pub queue: Vec<Queues>,
+    /// Microseconds for which the kernel polls the driver (SO_BUSY_POLL), 0 to 2147483647; 0 is off
+    #[arg(short, long, value_name = "µs", help_heading = PATH, allow_negative_numbers = true)]
+    #[arg(value_parser = whole::<u32>(0, MAX_INT, "µs"), default_value_t = 0)]
+    pub busypoll: u32,
+    /// Pin the thread that sends and receives to this CPU, 0 to 1023 [default: not pinned]
+    #[arg(long, value_name = "cpu", help_heading = PATH, allow_negative_numbers = true)]
+    #[arg(value_parser = whole::<u32>(0, MAX_CPU, "CPU number"))]
+    pub cpu: Option<u32>,
+
+    /// Append the time stamp of every packet to this CSV file, and write FILE.meta.json beside it [default: no log]
+    #[arg(short, long, value_name = "file", help_heading = OUTPUT)]
+    pub log: Option<PathBuf>,
+    /// Print the statistics as one JSON object on stdout, durations in ns
+    #[arg(long, help_heading = OUTPUT)]
+    pub json: bool,
+    /// Print this help
+    // The long form spreads what fits on a screen and a half over four.
+    #[arg(short, long, action = ArgAction::HelpShort, help_heading = OUTPUT)]
+    pub help: Option<bool>,
+    /// Print the version
+    #[arg(long, action = ArgAction::Version, help_heading = OUTPUT)]
+    pub version: Option<bool>,
+}
+
+const CLIENT: &str = "Session (set by the client; a server ignores these and does what its client asks)";
+const EITHER: &str = "Session (set by each side for itself)";
+const PATH: &str = "Time stamps and path";
+const OUTPUT: &str = "Output";
+const SIZE: &str = "bytes with the IP header";
+
+/// The whole command line as clap knows it: for help, completions and tests.
+pub fn command() -> Command {
+    Args::command()
+}
+
+/// A value that lists receive queues.
+#[derive(Debug, Clone)]
+pub(super) struct Queues(pub Vec<u32>);
+
+/// A parser of decimal numbers from `min` to `max`: nothing in front of them but a sign, nothing behind them.
+fn whole<T: TryFrom<u32>>(
+    min: u32,
+    max: u32,
+    unit: &'static str,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
+    move |typed| {
+        let digits = typed.strip_prefix(['+', '-']).unwrap_or(typed);
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(format!("must be a whole number in [{min}, {max}] ({unit})"));
+        }
+        // What does not fit into an i64 is out of every range.
+        let number = typed.parse::<i64>().ok().and_then(|number| u32::try_from(number).ok());
+        number
+            .filter(|number| (min..=max).contains(number))
+            .and_then(|number| T::try_from(number).ok())
+            .ok_or_else(|| format!("must be in [{min}, {max}] ({unit})"))
+    }
+}
+
+fn timer(typed: String) -> TimerKind {
+    if typed == "busy" { TimerKind::Busy } else { TimerKind::Sleep }
+}
+
+/// Parses numbers and ranges with commas between them.
+fn queues(typed: &str) -> Result<Queues, String> {
+    let wanted = || format!("must list queues in [0, {MAX_QUEUE}], such as 0 or 0,2-3");
+    let number = whole::<u32>(0, MAX_QUEUE, "receive queue");
+    let mut queues = Vec::new();
+    for part in typed.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (number(first).map_err(|_| wanted())?, number(last).map_err(|_| wanted())?);
+        if first > last {
+            return Err(wanted());
+        }
+        queues.extend(first..=last);
+    }
+    Ok(Queues(queues))
+}

@@ -1,0 +1,123 @@
+//! A wrong command line, said in one line.
+
+use super::command;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use std::error::Error as _;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+
+/// A wrong command line. `Display` is one line without the program's name: which flag, and what it accepts.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(String);
+
+const HELP: &str = "(see xdprobe --help)";
+
+impl UsageError {
+    /// What the program exits with.
+    pub const EXIT_CODE: u8 = 2;
+
+    pub(super) fn new(line: impl Into<String>) -> Self {
+        Self(line.into())
+    }
+
+    /// A flag with a value that is not allowed.
+    pub(super) fn value(flag: &str, value: impl AsRef<OsStr>, must: impl std::fmt::Display) -> Self {
+        Self(format!("{flag} {}: {must}", shown(value.as_ref())))
+    }
+
+    /// Something is missing or too much, and the help says what goes where.
+    pub(super) fn see_help(line: impl std::fmt::Display) -> Self {
+        Self(format!("{line} {HELP}"))
+    }
+
+    /// clap's error, of several lines, as one.
+    pub(super) fn from_clap(error: &clap::Error) -> Self {
+        let argument = text(error, ContextKind::InvalidArg);
+        let value = text(error, ContextKind::InvalidValue);
+        // "--ping-size <bytes>" → "--ping-size"
+        let flag = argument.split([' ', '=']).next().unwrap_or_default();
+        match error.kind() {
+            ErrorKind::UnknownArgument => Self::unknown(error, &argument),
+            ErrorKind::InvalidValue if value.is_empty() => {
+                let name = argument.split_once(' ').map_or("", |(_, name)| name);
+                Self::see_help(format_args!("{flag} needs a value: {name}"))
+            }
+            ErrorKind::InvalidValue => {
+                let valid = texts(error, ContextKind::ValidValue);
+                Self::value(flag, &value, format_args!("must be {}", either(&valid)))
+            }
+            ErrorKind::ValueValidation => match error.source() {
+                Some(reason) => Self::value(flag, &value, reason),
+                None => Self::value(flag, &value, "is not valid"),
+            },
+            ErrorKind::TooManyValues => Self::see_help(format_args!("{flag} takes no value, got {}", shown(&value))),
+            ErrorKind::InvalidUtf8 => Self::see_help("an argument is not valid UTF-8"),
+            // None of these flags leads to another kind; its first line says it all the same.
+            _ => {
+                let all = error.render().to_string();
+                let first = all.lines().next().unwrap_or_default();
+                Self::see_help(first.strip_prefix("error: ").unwrap_or(first))
+            }
+        }
+    }
+
+    fn unknown(error: &clap::Error, argument: &str) -> Self {
+        let (name, _) = argument.split_once('=').unwrap_or((argument, ""));
+        if !name.starts_with('-') {
+            let host = shown(argument);
+            return Self::see_help(format_args!("{host} is one argument too many: there is one host"));
+        }
+        // clap calls an abbreviation unknown that more than one flag begins with.
+        let command = command();
+        let longs = command.get_arguments().filter_map(|arg| arg.get_long()).map(|long| format!("--{long}"));
+        let possible: Vec<String> = longs.filter(|long| name.len() > 2 && long.starts_with(name)).collect();
+        let name = shown(name);
+        if possible.len() > 1 {
+            return Self(format!("{name} is ambiguous: {}", either(&possible)));
+        }
+        match texts(error, ContextKind::SuggestedArg).first() {
+            Some(suggestion) => {
+                Self::see_help(format_args!("{name} is no flag of xdprobe; did you mean {suggestion}?"))
+            }
+            None => Self::see_help(format_args!("{name} is no flag of xdprobe")),
+        }
+    }
+}
+
+fn texts(error: &clap::Error, kind: ContextKind) -> Vec<String> {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => vec![text.clone()],
+        Some(ContextValue::Strings(texts)) => texts.clone(),
+        _ => Vec::new(),
+    }
+}
+
+fn text(error: &clap::Error, kind: ContextKind) -> String {
+    texts(error, kind).into_iter().next().unwrap_or_default()
+}
+
+/// "a, b or c"
+fn either(names: &[String]) -> String {
+    let mut list = String::new();
+    for (index, name) in names.iter().enumerate() {
+        let between = match index {
+            0 => "",
+            _ if index + 1 == names.len() => " or ",
+            _ => ", ",
+        };
+        // Writing to a String cannot fail.
+        let _ = write!(list, "{between}{name}");
+    }
+    list
+}
+
+/// What was typed, on one line: in quotes where it is empty or has blanks or control characters.
+pub(super) fn shown(typed: impl AsRef<OsStr>) -> String {
+    let typed = typed.as_ref().to_string_lossy();
+    if typed.is_empty() || typed.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        format!("{typed:?}")
+    } else {
+        typed.into_owned()
+    }
+}

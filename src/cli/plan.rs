@@ -1,0 +1,169 @@
+//! What flags mean together: one function makes a checked plan of what was typed.
+
+use super::args::Args;
+use super::error::{UsageError, shown};
+use super::{PathKind, Plan, Role, Timestamps, XdpMode, ZeroCopy};
+use crate::session::{Direction, MAX_COUNT_S, MAX_DELAY_US, Settings, default_timer};
+use crate::wire::MIN_IP_LEN;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, FromArgMatches};
+use std::time::Duration;
+
+/// Flags that a server accepts and ignores, as nanoprobe's does: the client's SYN says it.
+const CLIENTS_BUSINESS: [&str; 7] = ["count", "delay", "ping_size", "pong_size", "pong_every", "reverse", "duplex"];
+/// Flags that only the AF_XDP path has.
+const XDP_ONLY: [&str; 3] = ["xdp_mode", "zero_copy", "queue"];
+
+/// Flags that are a client's alone, and new: nothing that nanoprobe accepts has them.
+const CLIENT_ONLY: [&str; 1] = ["connect_timeout"];
+
+/// Every rule that needs more than one flag.
+pub(super) fn build(matches: &ArgMatches) -> Result<Plan, UsageError> {
+    let args = Args::from_arg_matches(matches).map_err(|error| UsageError::from_clap(&error))?;
+    let typed = Typed(matches);
+    let mut warnings = Vec::new();
+    let role = match (args.client, args.server) {
+        (true, false) => client(&args, typed, &mut warnings)?,
+        (false, true) => server(&args, typed, &mut warnings)?,
+        (true, true) => return Err(UsageError::see_help("--client and --server exclude each other")),
+        (false, false) => return Err(UsageError::see_help("--client or --server is needed")),
+    };
+    let timestamps = timestamps(&args, typed)?;
+    check_path(&args, typed)?;
+    let interface = match args.interface {
+        Some(interface) if !interface.is_empty() => interface,
+        Some(interface) => return Err(UsageError::value("--interface", interface, "must name a network interface")),
+        None => return Err(UsageError::see_help("--interface <nic> is needed")),
+    };
+    Ok(Plan {
+        role,
+        interface,
+        port: args.port,
+        log: args.log,
+        timestamps,
+        timeout: micros(args.timeout),
+        busypoll_us: (args.busypoll > 0).then_some(args.busypoll),
+        dummies: args.dummy_pkt,
+        schedule: args.probe_schedule,
+        path: args.path,
+        xdp_mode: args.xdp_mode,
+        zero_copy: args.zero_copy,
+        queues: queues(args.queue.into_iter().flat_map(|queues| queues.0).collect()),
+        cpu: args.cpu.map(|cpu| cpu as usize),
+        json: args.json,
+        timer: args.timer,
+        warnings,
+    })
+}
+
+/// Which flags stand on the command line, whatever their values.
+#[derive(Clone, Copy)]
+struct Typed<'a>(&'a ArgMatches);
+
+impl Typed<'_> {
+    fn has(self, id: &str) -> bool {
+        self.0.value_source(id) == Some(ValueSource::CommandLine)
+    }
+
+    /// Those of `ids` that were typed, as they are typed: "--ping-size".
+    fn flags(self, ids: &[&str]) -> impl Iterator<Item = String> {
+        ids.iter().filter(move |id| self.has(id)).map(|id| format!("--{}", id.replace('_', "-")))
+    }
+}
+
+fn client(args: &Args, typed: Typed, warnings: &mut Vec<String>) -> Result<Role, UsageError> {
+    if args.keep {
+        return Err(UsageError::see_help("--keep is a server's flag: it cannot go with --client"));
+    }
+    let direction = match (args.reverse, args.duplex) {
+        (false, false) => Direction::Forward,
+        (true, false) => Direction::Reverse,
+        (false, true) => Direction::Duplex,
+        (true, true) => return Err(UsageError::see_help("--reverse and --duplex exclude each other")),
+    };
+    if direction != Direction::Forward {
+        // As in nanoprobe even where the server has a schedule of its own: the client cannot know that.
+        let flag = format!("--{}", direction.as_str());
+        if !typed.has("count") {
+            return Err(UsageError::new(format!("{flag} needs --count in [1, {MAX_COUNT_S}] (seconds)")));
+        }
+        if !(1..=MAX_COUNT_S).contains(&args.count) {
+            let must = format!("must be in [1, {MAX_COUNT_S}] (seconds) with {flag}");
+            return Err(UsageError::value("--count", args.count.to_string(), must));
+        }
+        if args.delay > MAX_DELAY_US {
+            let must = format!("must be in [0, {MAX_DELAY_US}] (µs) with {flag}");
+            return Err(UsageError::value("--delay", args.delay.to_string(), must));
+        }
+    }
+    if direction == Direction::Reverse && typed.has("probe_schedule") {
+        warnings.push("--probe-schedule is not used: with --reverse the server pings, so give it to the server".into());
+    }
+    if direction == Direction::Duplex {
+        let unused = typed.flags(&["pong_size", "pong_every"]);
+        warnings.extend(unused.map(|flag| format!("{flag} is not used: with --duplex nobody pongs")));
+    }
+    let host = match &args.host {
+        Some(host) if !host.is_empty() => host.clone(),
+        Some(_) => return Err(UsageError::see_help("the host is empty: --client needs the server's name or address")),
+        None => return Err(UsageError::see_help("--client needs the server's name or address as its last argument")),
+    };
+    let settings = Settings {
+        count_s: args.count,
+        delay_us: args.delay,
+        ping_padding: args.ping_size - MIN_IP_LEN,
+        pong_padding: args.pong_size - MIN_IP_LEN,
+        pong_every: args.pong_every,
+        timer: args.timer.unwrap_or(default_timer(args.delay)),
+        direction,
+    };
+    Ok(Role::Client { host, settings, connect_timeout: micros(args.connect_timeout) })
+}
+
+fn server(args: &Args, typed: Typed, warnings: &mut Vec<String>) -> Result<Role, UsageError> {
+    if let Some(host) = &args.host {
+        let host = shown(host);
+        return Err(UsageError::see_help(format_args!("{host} is one argument too many: --server takes no host")));
+    }
+    if let Some(flag) = typed.flags(&CLIENT_ONLY).next() {
+        return Err(UsageError::see_help(format_args!("{flag} is a client's flag: it cannot go with --server")));
+    }
+    let ignored = typed.flags(&CLIENTS_BUSINESS);
+    warnings.extend(ignored.map(|flag| format!("{flag} is not used: a server does what its client asks for")));
+    Ok(Role::Server { keep: args.keep })
+}
+
+fn timestamps(args: &Args, typed: Typed) -> Result<Timestamps, UsageError> {
+    match (args.emulation, args.timestamps) {
+        (false, wanted) => Ok(wanted),
+        (true, wanted) if wanted != Timestamps::Application && typed.has("timestamps") => {
+            Err(UsageError::new("--emulation is --timestamps application: it cannot go with another --timestamps"))
+        }
+        (true, _) => Ok(Timestamps::Application),
+    }
+}
+
+fn check_path(args: &Args, typed: Typed) -> Result<(), UsageError> {
+    if args.path == PathKind::Kernel {
+        if let Some(flag) = typed.flags(&XDP_ONLY).next() {
+            let line = format!("{flag} is a flag of --path xdp: it cannot go with --path kernel");
+            return Err(UsageError::new(line));
+        }
+    }
+    if args.xdp_mode == XdpMode::Generic && args.zero_copy == ZeroCopy::On {
+        // The kernel copies every packet that a generic program redirects.
+        return Err(UsageError::new("--zero-copy on cannot go with --xdp-mode generic: only drivers have zero-copy"));
+    }
+    Ok(())
+}
+
+fn queues(mut queues: Vec<u32>) -> Option<Vec<u32>> {
+    queues.sort_unstable();
+    queues.dedup();
+    (!queues.is_empty()).then_some(queues)
+}
+
+/// Microseconds, of which 0 is no limit.
+fn micros(micros: u32) -> Option<Duration> {
+    (micros > 0).then(|| Duration::from_micros(micros.into()))
+}
