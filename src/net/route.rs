@@ -47,7 +47,11 @@ pub fn route(interface: &Interface, to: Ipv4Addr) -> Result<Route, NetError> {
     let no_route = |answer| NetError::NoRoute { to, interface: interface.name.clone(), answer };
     let mut netlink = Netlink::open().map_err(failed)?;
 
-    let found = read_route(&mut netlink, interface.index, to, RouteFlags::empty()).map_err(no_route)?;
+    // Without the interface first: with it, an address of another interface of this machine looks like any other.
+    if let Ok(Found { kind: RouteType::Local, .. }) = read_route(&mut netlink, None, to, RouteFlags::empty()) {
+        return Err(NetError::OwnAddress { to, interface: interface.name.clone() });
+    }
+    let found = read_route(&mut netlink, Some(interface.index), to, RouteFlags::empty()).map_err(no_route)?;
     match found.kind {
         RouteType::Local => return Err(NetError::OwnAddress { to, interface: interface.name.clone() }),
         RouteType::Broadcast => return not_one_host("a broadcast address"),
@@ -55,7 +59,7 @@ pub fn route(interface: &Interface, to: Ipv4Addr) -> Result<Route, NetError> {
         _ => {}
     }
     // With an interface given, the kernel takes what no route matches for a neighbour. Only the table itself tells.
-    read_route(&mut netlink, interface.index, to, RouteFlags::FibMatch).map_err(no_route)?;
+    read_route(&mut netlink, Some(interface.index), to, RouteFlags::FibMatch).map_err(no_route)?;
     found.through(interface, to)
 }
 
@@ -99,12 +103,13 @@ impl Found {
     }
 }
 
-fn read_route(netlink: &mut Netlink, index: u32, to: Ipv4Addr, flags: RouteFlags) -> io::Result<Found> {
+fn read_route(netlink: &mut Netlink, through: Option<u32>, to: Ipv4Addr, flags: RouteFlags) -> io::Result<Found> {
     let mut message = RouteMessage::default();
     message.header.address_family = AddressFamily::Inet;
     message.header.destination_prefix_length = 32;
     message.header.flags = flags;
-    message.attributes = vec![RouteAttribute::Destination(RouteAddress::Inet(to)), RouteAttribute::Oif(index)];
+    message.attributes = vec![RouteAttribute::Destination(RouteAddress::Inet(to))];
+    message.attributes.extend(through.map(RouteAttribute::Oif));
     let answers = netlink.ask(RouteNetlinkMessage::GetRoute(message), 0)?;
     let found = answers.iter().find_map(|body| Found::read(body));
     found.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "an answer without a route"))

@@ -223,9 +223,10 @@ fn with_attempt(error: io::Error, attempt: std::fmt::Arguments<'_>) -> io::Error
 #[cold]
 fn cannot_send(error: io::Error, to: SocketAddrV4) -> io::Error {
     let advice = match error.raw_os_error() {
-        Some(libc::ENETUNREACH | libc::EHOSTUNREACH) => ": check the route (ip route get shows the kernel's choice)",
+        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::ENODEV) => {
+            ": check that the interface is up and has a route to it (ip route get shows the kernel's choice)"
+        }
         Some(libc::EPERM | libc::EACCES) => ": a firewall rule or a broadcast address forbids it",
-        Some(libc::ENETDOWN | libc::ENODEV) => ": check that the interface is up",
         Some(libc::EINVAL) => ": check that the address is one that the interface can reach",
         Some(libc::EAGAIN | libc::ENOBUFS | libc::EBUSY) => ": the kernel has had no room to send for a second",
         _ => "",
