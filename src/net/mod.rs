@@ -1,1 +1,18 @@
-//! stub
+//! What the kernel knows about the machine: interface, route, neighbour, capabilities, its own version.
+//!
+//! Everything is asked for, nothing is changed, save that a neighbour is resolved. What is learnt belongs to the network
+//! namespace of the calling thread and to the moment of asking. No raw packets and no sessions here.
+
+mod error;
+mod ethtool;
+mod host;
+mod interface;
+pub mod kernel_version;
+mod netlink;
+pub mod privilege;
+mod route;
+
+pub use error::NetError;
+pub use host::{reserve_port, resolve_host};
+pub use interface::{Interface, interface, wait_for_carrier};
+pub use route::{Route, resolve_neighbour, route};

@@ -1,1 +1,242 @@
-//! stub
+//! The kernel path: the protocol over an ordinary UDP socket bound to the interface, as nanoprobe has it.
+//!
+//! The kernel builds the frames, finds the way and fragments what is larger than the MTU. There is no stamp here but the
+//! process's own.
+#![forbid(unsafe_code)]
+
+use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps};
+use crate::clock::{Monotonic, Realtime, Time, monotonic_now, realtime_now};
+use crate::net::{NetError, reserve_port};
+use crate::session::{Body, Outgoing};
+use crate::wire::{DUMMY_SEQUENCE, HEADER_LEN, Kind, MAX_PADDING, Message, SETTINGS_LEN, UDP_IP_HEADERS};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
+use socket2::SockRef;
+use std::io;
+use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+/// The largest payload that is ever sent, in bytes.
+const MAX_PAYLOAD: usize = HEADER_LEN + MAX_PADDING as usize;
+/// The largest UDP payload there is, so that no datagram is ever cut short and its size in the log is right.
+const RECEIVE_BYTES: usize = 65_535;
+/// What the kernel is asked to hold for us while we are not looking, in bytes; it grants `net.core.rmem_max` at most.
+const RECEIVE_QUEUE: usize = 4 << 20;
+/// How long the kernel may go on saying that it has no room before sending fails.
+const SEND_PATIENCE: Duration = Duration::from_secs(1);
+/// How long one wait for room in the socket lasts at most.
+const SEND_PAUSE: Duration = Duration::from_millis(1);
+/// How long to wait after ENOBUFS: the queue that is full is not the socket's, and no event tells of room in it.
+const QUEUE_PAUSE: Duration = Duration::from_micros(50);
+
+/// What the kernel path is opened with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelConfig {
+    /// The interface that the sockets are bound to.
+    pub interface: String,
+    /// The interface's address; the server's port, or 0 for a client: then the kernel chooses one.
+    pub bind: SocketAddrV4,
+    /// Microseconds for `SO_BUSY_POLL`; to raise it over `net.core.busy_read` needs `CAP_NET_ADMIN`.
+    pub busypoll_us: Option<u32>,
+}
+
+/// A UDP socket for the session and a second one for the dummies.
+#[derive(Debug)]
+pub struct KernelPath {
+    socket: UdpSocket,
+    dummies: UdpSocket,
+    local: SocketAddrV4,
+    /// What pings and pongs are sent from: only the header is ever written to, the rest stays zero.
+    transmit: Box<[u8; MAX_PAYLOAD]>,
+    receive: Box<[u8]>,
+    counters: Counters,
+}
+
+impl KernelPath {
+    /// Opens the sockets. Needs no privilege except for a port below 1024 and for busy polling.
+    ///
+    /// # Errors
+    /// What [`reserve_port`] says, or [`NetError::Socket`].
+    pub fn open(config: KernelConfig) -> Result<Self, NetError> {
+        let KernelConfig { interface, bind, busypoll_us } = config;
+        let failed = |attempt: String| move |answer| NetError::Socket { attempt, answer };
+        let socket = reserve_port(&interface, *bind.ip(), bind.port())?;
+        let dummies = reserve_port(&interface, *bind.ip(), 0)?;
+        SockRef::from(&socket)
+            .set_recv_buffer_size(RECEIVE_QUEUE)
+            .map_err(failed("enlarge the receive queue of the UDP socket".to_owned()))?;
+        if let Some(micros) = busypoll_us {
+            SockRef::from(&socket).set_busy_poll(micros).map_err(failed(format!(
+                "set SO_BUSY_POLL to {micros} µs (more than net.core.busy_read needs CAP_NET_ADMIN: run as root, or \
+                 leave --busypoll out)"
+            )))?;
+        }
+        let local = local_address(&socket).map_err(failed("read the UDP socket's own address".to_owned()))?;
+        Ok(Self {
+            socket,
+            dummies,
+            local,
+            transmit: Box::new([0; MAX_PAYLOAD]),
+            receive: vec![0; RECEIVE_BYTES].into_boxed_slice(),
+            counters: Counters::default(),
+        })
+    }
+
+    /// The address and port of this side: with the port that the kernel chose, where it was to choose.
+    pub fn local_addr(&self) -> SocketAddrV4 {
+        self.local
+    }
+}
+
+impl Path for KernelPath {
+    fn send(&mut self, outgoing: &Outgoing) -> io::Result<Time<Realtime>> {
+        let payload_len = usize::from(outgoing.payload_len());
+        let header = outgoing.message.to_bytes();
+        if let Body::Settings(settings) = outgoing.body {
+            let mut syn = [0; HEADER_LEN + SETTINGS_LEN];
+            syn[..HEADER_LEN].copy_from_slice(&header);
+            syn[HEADER_LEN..].copy_from_slice(&settings.to_bytes());
+            return send_to(&self.socket, &syn, outgoing.to, &mut self.counters);
+        }
+        self.transmit[..HEADER_LEN].copy_from_slice(&header);
+        let Some(payload) = self.transmit.get(..payload_len) else {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("cannot send {payload_len} bytes to {}: the protocol ends at {MAX_PAYLOAD}", outgoing.to),
+            ));
+        };
+        send_to(&self.socket, payload, outgoing.to, &mut self.counters)
+    }
+
+    fn send_dummies(&mut self, to: SocketAddrV4, count: u32) -> io::Result<()> {
+        let dummy = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE }.to_bytes();
+        for _ in 0..count {
+            send_to(&self.dummies, &dummy, to, &mut self.counters)?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn receive(&mut self, batch: &mut Batch) -> io::Result<()> {
+        batch.datagrams.clear();
+        // Reads are counted rather than datagrams, so that a flood of foreign ones cannot keep the caller here.
+        for _ in 0..BATCH {
+            let (payload_len, from) = match self.socket.recv_from(&mut self.receive) {
+                Ok(received) => received,
+                Err(error) if is_empty(&error) => return Ok(()),
+                Err(error) if is_passing(&error) => continue,
+                Err(error) => return Err(with_attempt(error, format_args!("receive on {}", self.local))),
+            };
+            let application = realtime_now();
+            let (SocketAddr::V4(from), Ok((message, settings))) = (from, Message::parse(&self.receive[..payload_len]))
+            else {
+                self.counters.not_protocol += 1;
+                continue;
+            };
+            let ip_len = u16::try_from(payload_len).unwrap_or(u16::MAX).saturating_add(UDP_IP_HEADERS);
+            let stamps = RxStamps { application, hook: None, hardware: None };
+            batch.datagrams.push(Received { from, message, settings, ip_len, queue: 0, stamps });
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, deadline: Option<Time<Monotonic>>, interrupt: BorrowedFd<'_>) -> io::Result<()> {
+        let mut ready =
+            [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN), PollFd::new(interrupt, PollFlags::POLLIN)];
+        let limit = deadline.map(|deadline| TimeSpec::from_duration(deadline.duration_since(monotonic_now())));
+        match ppoll(&mut ready, limit, None) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(with_attempt(errno.into(), format_args!("wait for datagrams on {}", self.local))),
+        }
+    }
+
+    fn description(&self) -> Description {
+        Description { path: "kernel", xdp_mode: None, zero_copy: None, queues: Vec::new(), local: self.local }
+    }
+
+    fn counters(&self) -> Counters {
+        self.counters
+    }
+}
+
+/// Sends one datagram; where the kernel has no room it is asked again for up to [`SEND_PATIENCE`].
+///
+/// The time is that just before the call that succeeded.
+fn send_to(
+    socket: &UdpSocket,
+    payload: &[u8],
+    to: SocketAddrV4,
+    counters: &mut Counters,
+) -> io::Result<Time<Realtime>> {
+    let mut since: Option<Time<Monotonic>> = None;
+    loop {
+        let application = realtime_now();
+        let error = match socket.send_to(payload, to) {
+            Ok(_) => return Ok(application),
+            Err(error) => error,
+        };
+        // An earlier datagram's fate, or a signal: this one has not been tried.
+        let passing = is_passing(&error);
+        let now = monotonic_now();
+        let waited = now.duration_since(*since.get_or_insert(now));
+        if !(passing || is_busy(&error)) || waited >= SEND_PATIENCE {
+            return Err(cannot_send(error, to));
+        }
+        if passing {
+            continue;
+        }
+        counters.tx_retries += 1;
+        if error.raw_os_error() == Some(libc::EAGAIN) {
+            let mut writable = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+            // The outcome does not matter: whatever it is, the next attempt tells.
+            let _ = ppoll(&mut writable, Some(TimeSpec::from_duration(SEND_PAUSE)), None);
+        } else {
+            std::thread::sleep(QUEUE_PAUSE);
+        }
+    }
+}
+
+/// Nothing is there to be read.
+fn is_empty(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
+/// A signal, or an ICMP error about an earlier datagram, which is no reason to end a session: its receiver may come.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionRefused)
+}
+
+/// There is no room at present.
+fn is_busy(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock || matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::EBUSY))
+}
+
+fn with_attempt(error: io::Error, attempt: std::fmt::Arguments<'_>) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot {attempt}: {error}"))
+}
+
+#[cold]
+fn cannot_send(error: io::Error, to: SocketAddrV4) -> io::Error {
+    let advice = match error.raw_os_error() {
+        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::ENODEV) => {
+            ": check that the interface is up and has a route to it (ip route get shows the kernel's choice)"
+        }
+        Some(libc::EPERM | libc::EACCES) => ": a firewall rule or a broadcast address forbids it",
+        Some(libc::EINVAL) => ": check that the address is one that the interface can reach",
+        Some(libc::EAGAIN | libc::ENOBUFS | libc::EBUSY) => ": the kernel has had no room to send for a second",
+        _ => "",
+    };
+    io::Error::new(error.kind(), format!("cannot send to {to}: {error}{advice}"))
+}
+
+fn local_address(socket: &UdpSocket) -> io::Result<SocketAddrV4> {
+    match socket.local_addr()? {
+        SocketAddr::V4(local) => Ok(local),
+        SocketAddr::V6(local) => Err(io::Error::new(io::ErrorKind::InvalidData, format!("{local} is not IPv4"))),
+    }
+}

@@ -1,0 +1,234 @@
+//! What goes wrong when the kernel is asked about the machine, with what the user can do about it.
+#![forbid(unsafe_code)]
+
+use super::kernel_version::{KernelVersion, XDP_NEEDS};
+use super::privilege::{Capability, names};
+use std::io;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// Why something about the machine could not be learnt, or is not fit for probing.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// The name cannot be an interface's: Linux allows 15 bytes (`IFNAMSIZ` less the terminating zero).
+    #[error("the interface name \"{name}\" has {} bytes, and Linux allows 1 to 15: {}", name.len(), known(existing))]
+    NotAName {
+        /// What was given.
+        name: String,
+        /// The interfaces that exist.
+        existing: Vec<String>,
+    },
+    /// No interface has this name.
+    #[error("there is no interface \"{name}\": {}", known(existing))]
+    UnknownInterface {
+        /// What was given.
+        name: String,
+        /// The interfaces that exist.
+        existing: Vec<String>,
+    },
+    /// A netlink request failed in a way that has no message of its own.
+    #[error("cannot {attempt}: {answer}")]
+    Netlink {
+        /// What was attempted, on what.
+        attempt: String,
+        /// What the kernel answered.
+        answer: io::Error,
+    },
+    /// The interface is administratively down.
+    #[error("the interface {interface} is down: bring it up (ip link set dev {interface} up)")]
+    Down {
+        /// The interface.
+        interface: String,
+    },
+    /// The interface has no IPv4 address.
+    #[error(
+        "the interface {interface} has no IPv4 address: give it one (ip addr add 192.0.2.1/24 dev {interface}, with an \
+         address of your network)"
+    )]
+    NoAddress {
+        /// The interface.
+        interface: String,
+    },
+    /// The interface has no link.
+    #[error(
+        "the interface {interface} has no carrier after {:.1} s: check the cable and the other end (ip link show dev \
+         {interface})", waited.as_secs_f64()
+    )]
+    NoCarrier {
+        /// The interface.
+        interface: String,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// No route leads to the peer through the interface.
+    #[error(
+        "there is no route to {to} through {interface} ({answer}): choose another interface (ip route get {to} shows the \
+         kernel's choice) or add a route (ip route add {to} via GATEWAY dev {interface})"
+    )]
+    NoRoute {
+        /// The peer.
+        to: Ipv4Addr,
+        /// The interface.
+        interface: String,
+        /// What the kernel answered.
+        answer: io::Error,
+    },
+    /// The kernel's route leaves through another interface.
+    #[error(
+        "the route to {to} does not leave through {interface} but through the interface with index {index}: name that \
+         one (ip route get {to} shows it), or use --path kernel"
+    )]
+    OtherInterface {
+        /// The peer.
+        to: Ipv4Addr,
+        /// The interface that was asked for.
+        interface: String,
+        /// The index of the one that the kernel would take.
+        index: u32,
+    },
+    /// The peer is this machine.
+    #[error(
+        "{to} is an address of this machine, whose packets never reach {interface}: give the address of another machine \
+         or network namespace, or use --path kernel"
+    )]
+    OwnAddress {
+        /// The peer.
+        to: Ipv4Addr,
+        /// The interface.
+        interface: String,
+    },
+    /// The peer is not one host.
+    #[error("{to} is {what}, and a probe needs the address of one host")]
+    NotOneHost {
+        /// The peer.
+        to: Ipv4Addr,
+        /// What it is, with its article.
+        what: &'static str,
+    },
+    /// The route's gateway has an IPv6 address only (RFC 5549), whose neighbour ARP cannot find.
+    #[error(
+        "the route to {to} through {interface} has an IPv6 gateway, which --path xdp does not do: use --path kernel"
+    )]
+    Ipv6Gateway {
+        /// The peer.
+        to: Ipv4Addr,
+        /// The interface.
+        interface: String,
+    },
+    /// The next hop answers no ARP.
+    #[error(
+        "no answer to ARP for {next_hop} on {interface}: {what}; check that the host is up and in the same network (ip \
+         neigh show dev {interface})"
+    )]
+    Unresolved {
+        /// The peer, or the gateway on the way to it.
+        next_hop: Ipv4Addr,
+        /// The interface.
+        interface: String,
+        /// What the kernel says of the neighbour.
+        what: String,
+    },
+    /// The neighbour's link-layer address is not one of Ethernet.
+    #[error(
+        "{next_hop} has a link-layer address of {len} bytes on {interface}, and Ethernet's have 6: use --path kernel"
+    )]
+    NotEthernet {
+        /// The neighbour.
+        next_hop: Ipv4Addr,
+        /// The interface.
+        interface: String,
+        /// How many bytes the address has.
+        len: usize,
+    },
+    /// The process lacks capabilities.
+    #[error(
+        "the process lacks {}: run it as root, or give the program the capabilities (setcap \
+         cap_net_admin,cap_net_raw,cap_bpf+ep $(command -v xdprobe)), or do without them with --path kernel --emulation",
+        names(.0)
+    )]
+    Privilege(Vec<Capability>),
+    /// The kernel is too old for the xdp path.
+    #[error(
+        "Linux {found} is too old for --path xdp, which needs {XDP_NEEDS} or later (bpf_ktime_get_tai_ns in XDP \
+         programs): use --path kernel"
+    )]
+    OldKernel {
+        /// The running kernel.
+        found: KernelVersion,
+    },
+    /// The host has no address.
+    #[error("cannot find the address of \"{host}\": {answer}: check the spelling, or give the IPv4 address itself")]
+    UnknownHost {
+        /// What was given.
+        host: String,
+        /// What the resolver answered.
+        answer: io::Error,
+    },
+    /// The host has IPv6 addresses only.
+    #[error("\"{host}\" has only IPv6 addresses ({address}), and the protocol runs over IPv4: give an IPv4 address")]
+    Ipv6Only {
+        /// What was given.
+        host: String,
+        /// One of its addresses.
+        address: std::net::Ipv6Addr,
+    },
+    /// Somebody has the UDP port.
+    #[error(
+        "UDP port {port} on {address} is taken by another process (ss -ulnp 'sport = :{port}' shows which): end that one, \
+         or choose another port (--port)"
+    )]
+    PortTaken {
+        /// The address.
+        address: Ipv4Addr,
+        /// The port.
+        port: u16,
+    },
+    /// The UDP port is a privileged one.
+    #[error("UDP port {port} needs CAP_NET_BIND_SERVICE: run as root, or choose a port from 1024 up (--port)")]
+    PortDenied {
+        /// The port.
+        port: u16,
+    },
+    /// A socket call failed in a way that has no message of its own.
+    #[error("cannot {attempt}: {answer}")]
+    Socket {
+        /// What was attempted, on what.
+        attempt: String,
+        /// What the kernel answered.
+        answer: io::Error,
+    },
+}
+
+/// The part of a message that lists the interfaces.
+fn known(existing: &[String]) -> String {
+    if existing.is_empty() {
+        "this machine has none that can be seen".to_owned()
+    } else {
+        format!("choose one of {}", existing.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_interface_is_answered_with_those_that_exist() {
+        let error = NetError::UnknownInterface { name: "eth9".into(), existing: vec!["lo".into(), "eth0".into()] };
+        assert_eq!(error.to_string(), "there is no interface \"eth9\": choose one of lo, eth0");
+    }
+
+    #[test]
+    fn a_missing_carrier_names_the_time_that_was_waited() {
+        let error = NetError::NoCarrier { interface: "eth0".into(), waited: Duration::from_millis(10_020) };
+        assert!(error.to_string().starts_with("the interface eth0 has no carrier after 10.0 s: "), "{error}");
+    }
+
+    #[test]
+    fn missing_capabilities_are_named_with_the_ways_out() {
+        let error = NetError::Privilege(vec![Capability::NetRaw, Capability::Bpf]).to_string();
+        assert!(error.starts_with("the process lacks CAP_NET_RAW and CAP_BPF: run it as root"), "{error}");
+        assert!(error.contains("setcap cap_net_admin,cap_net_raw,cap_bpf+ep"), "{error}");
+        assert!(error.contains("--path kernel --emulation"), "{error}");
+    }
+}

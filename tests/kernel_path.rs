@@ -1,0 +1,267 @@
+//! The kernel path between two hosts on a wire, in network namespaces. Needs root.
+
+#[path = "support/lan.rs"]
+mod lan;
+
+use lan::{ETH, Host, Lan};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, socket};
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+use xdprobe::clock::monotonic_now;
+use xdprobe::path::kernel::{KernelConfig, KernelPath};
+use xdprobe::path::{BATCH, Batch, Path, Received};
+use xdprobe::session::{Body, Outgoing};
+use xdprobe::wire::{DUMMY_SEQUENCE, Kind, MAX_IP_LEN, MIN_IP_LEN, Message, RawSettings};
+
+const A: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+const B: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+const PORT: u16 = 10_666;
+const LONG: Duration = Duration::from_secs(10);
+
+fn config(address: Ipv4Addr, port: u16) -> KernelConfig {
+    KernelConfig { interface: ETH.to_owned(), bind: SocketAddrV4::new(address, port), busypoll_us: None }
+}
+
+/// A client on `a` and a server on `b`.
+fn both_ends(lan: &Lan) -> (KernelPath, KernelPath) {
+    let client = lan.a.run(|| KernelPath::open(config(A, 0)).unwrap());
+    let server = lan.b.run(|| KernelPath::open(config(B, PORT)).unwrap());
+    (client, server)
+}
+
+fn ping(to: SocketAddrV4, sequence: u64, ip_len: u16) -> Outgoing {
+    let message = Message { kind: Kind::Ping, sequence };
+    Outgoing { to, message, body: Body::Padding(ip_len - MIN_IP_LEN), point: None }
+}
+
+/// What comes to `path`, until it is `count` datagrams.
+fn receive(path: &mut KernelPath, count: usize) -> Vec<Received> {
+    let (quiet, _open) = UnixStream::pair().unwrap();
+    let deadline = monotonic_now().plus(LONG);
+    let mut received = Vec::new();
+    let mut batch = Batch::new();
+    while received.len() < count {
+        assert!(monotonic_now() < deadline, "{} of {count} datagrams came", received.len());
+        path.wait(Some(deadline), quiet.as_fd()).unwrap();
+        path.receive(&mut batch).unwrap();
+        received.extend_from_slice(&batch.datagrams);
+    }
+    received
+}
+
+/// Sees every frame on the host's interface, as tcpdump does.
+fn sniffer(host: &Host) -> OwnedFd {
+    host.run(|| {
+        let protocol = SockProtocol::EthAll;
+        socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_NONBLOCK, protocol).unwrap()
+    })
+}
+
+/// The IPv4 packets with UDP inside that have come: total length, don't-fragment, more-fragments, fragment offset.
+fn udp_packets(sniffer: &OwnedFd) -> Vec<(u16, bool, bool, u16)> {
+    let mut packets = Vec::new();
+    let mut frame = [0; 4096];
+    while let Ok(len) = recv(sniffer.as_raw_fd(), &mut frame, MsgFlags::empty()) {
+        let frame = &frame[..len];
+        if len >= 34 && frame[12..14] == [8, 0] && frame[23] == 17 {
+            let word = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+            let flags = word(20);
+            packets.push((word(16), flags & 0x4000 != 0, flags & 0x2000 != 0, (flags & 0x1fff) * 8));
+        }
+    }
+    packets
+}
+
+#[test]
+fn pings_and_pongs_of_every_size_arrive_whole() {
+    let lan = Lan::new();
+    let (mut client, mut server) = both_ends(&lan);
+    for (sequence, ip_len) in [44, 45, 1500, 1501, 2000, MAX_IP_LEN].into_iter().enumerate() {
+        let sequence = sequence as u64 + 1;
+        let t0 = client.send(&ping(server.local_addr(), sequence, ip_len)).unwrap();
+        let came = receive(&mut server, 1)[0];
+        assert_eq!((came.message, came.ip_len), (Message { kind: Kind::Ping, sequence }, ip_len));
+        assert_eq!((came.from, came.queue), (client.local_addr(), 0));
+        let t1 = came.stamps.application;
+        assert!(t0 <= t1 && came.stamps.hook.is_none() && came.stamps.hardware.is_none());
+
+        let pong = Message { kind: Kind::Pong, sequence };
+        let t2 = server.send(&Outgoing { message: pong, ..ping(came.from, sequence, ip_len) }).unwrap();
+        let back = receive(&mut client, 1)[0];
+        assert_eq!((back.message, back.ip_len, back.from), (pong, ip_len, server.local_addr()));
+        assert!(t1 <= t2 && t2 <= back.stamps.application);
+    }
+    assert_eq!((client.counters(), server.counters()), Default::default());
+}
+
+#[test]
+fn what_fits_is_not_to_be_fragmented_and_what_does_not_is_fragmented() {
+    let lan = Lan::new();
+    let (mut client, mut server) = both_ends(&lan);
+    let sniffer = sniffer(&lan.b);
+    for ip_len in [44, 1500, 2000] {
+        client.send(&ping(server.local_addr(), 1, ip_len)).unwrap();
+    }
+    receive(&mut server, 3);
+    let mut packets = udp_packets(&sniffer);
+    packets.sort_unstable();
+    assert_eq!(
+        packets,
+        [(44, true, false, 0), (520, false, false, 1480), (1500, false, true, 0), (1500, true, false, 0)]
+    );
+}
+
+#[test]
+fn a_syn_carries_its_settings_and_leaves_no_trace_in_later_pings() {
+    let lan = Lan::new();
+    let mut client = lan.a.run(|| KernelPath::open(config(A, 0)).unwrap());
+    let peer = lan.b.run(|| UdpSocket::bind((B, PORT)).unwrap());
+    peer.set_read_timeout(Some(LONG)).unwrap();
+    let to = SocketAddrV4::new(B, PORT);
+    let settings = RawSettings { count_s: 7, delay_us: 0xffff_ffff, ping_padding: 0xffff, ..RawSettings::default() };
+    let syn = Message { kind: Kind::Syn, sequence: 0 };
+    client.send(&Outgoing { to, message: syn, body: Body::Settings(settings), point: None }).unwrap();
+    client.send(&ping(to, u64::MAX - 1, MAX_IP_LEN)).unwrap();
+    client.send(&Outgoing { body: Body::Empty, ..ping(to, 3, MIN_IP_LEN) }).unwrap();
+
+    let mut bytes = [0xaa; 4096];
+    let len = peer.recv(&mut bytes).unwrap();
+    assert_eq!(Message::parse(&bytes[..len]).unwrap(), (syn, Some(settings)));
+    assert_eq!(len, 40);
+    let len = peer.recv(&mut bytes).unwrap();
+    assert_eq!((len, &bytes[..9]), (2064, &[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 5][..]));
+    assert!(bytes[9..len].iter().all(|byte| *byte == 0));
+    assert_eq!(peer.recv(&mut bytes).unwrap(), 16);
+}
+
+#[test]
+fn short_and_foreign_datagrams_are_counted_and_the_rest_goes_on() {
+    let lan = Lan::new();
+    let mut server = lan.b.run(|| KernelPath::open(config(B, PORT)).unwrap());
+    let peer = lan.a.run(|| UdpSocket::bind((A, 0)).unwrap());
+    let mut giant = vec![0xff; 65_507];
+    giant[8] = Kind::Ping as u8;
+    let unknown = [&[0; 8][..], &[4], &[0; 7]].concat();
+    let good = Message { kind: Kind::Fin, sequence: 9 };
+    for bytes in [&[][..], &[1], &[7; 15], &unknown, &[0xff; 500], &giant, &good.to_bytes()] {
+        peer.send_to(bytes, (B, PORT)).unwrap();
+    }
+    let came = receive(&mut server, 2);
+    assert_eq!((came[0].message.kind, came[0].ip_len), (Kind::Ping, 65_535));
+    assert_eq!((came[1].message, came[1].ip_len), (good, 44));
+    assert_eq!(server.counters().not_protocol, 5);
+}
+
+#[test]
+fn dummies_come_from_another_port() {
+    let lan = Lan::new();
+    let (mut client, mut server) = both_ends(&lan);
+    client.send_dummies(server.local_addr(), 3).unwrap();
+    let came = receive(&mut server, 3);
+    for dummy in &came {
+        assert_eq!(dummy.message, Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE });
+        assert_eq!((dummy.from.ip(), dummy.from.port() == client.local_addr().port()), (&A, false));
+        assert_eq!((dummy.from, dummy.ip_len), (came[0].from, 44));
+    }
+}
+
+#[test]
+fn a_batch_ends_at_its_size_and_the_next_one_has_the_rest() {
+    let lan = Lan::new();
+    let (mut client, mut server) = both_ends(&lan);
+    let count = BATCH + 10;
+    for sequence in 1..=count as u64 {
+        client.send(&ping(server.local_addr(), sequence, 44)).unwrap();
+    }
+    let mut sequences = Vec::new();
+    let mut batch = Batch::new();
+    let (quiet, _open) = UnixStream::pair().unwrap();
+    while sequences.len() < count {
+        server.wait(Some(monotonic_now().plus(LONG)), quiet.as_fd()).unwrap();
+        server.receive(&mut batch).unwrap();
+        assert!(!batch.datagrams.is_empty() && batch.datagrams.len() <= BATCH);
+        sequences.extend(batch.datagrams.iter().map(|datagram| datagram.message.sequence));
+    }
+    // A veth has a queue for each CPU: a sender that is moved to another one can overtake itself.
+    sequences.sort_unstable();
+    assert!(sequences.into_iter().eq(1..=count as u64));
+    server.receive(&mut batch).unwrap();
+    assert_eq!(batch.datagrams.len(), 0);
+}
+
+#[test]
+fn a_closed_port_at_the_peer_ends_nothing() {
+    let lan = Lan::new();
+    let mut client = lan.a.run(|| KernelPath::open(config(A, 0)).unwrap());
+    let sniffer = sniffer(&lan.a);
+    let to = SocketAddrV4::new(B, PORT);
+    client.send(&ping(to, 1, 44)).unwrap();
+    // The peer's ICMP: 10.77.0.2 says that the port is unreachable.
+    let mut frame = [0; 4096];
+    let deadline = monotonic_now().plus(LONG);
+    loop {
+        assert!(monotonic_now() < deadline, "no ICMP came");
+        match recv(sniffer.as_raw_fd(), &mut frame, MsgFlags::empty()) {
+            Ok(len) if len > 36 && frame[12..14] == [8, 0] && frame[23] == 1 && frame[34..36] == [3, 3] => break,
+            _ => std::thread::yield_now(),
+        }
+    }
+    client.receive(&mut Batch::new()).unwrap();
+    let mut server = lan.b.run(|| KernelPath::open(config(B, PORT)).unwrap());
+    client.send(&ping(to, 2, 44)).unwrap();
+    assert_eq!(receive(&mut server, 1)[0].message.sequence, 2);
+}
+
+#[test]
+fn a_wait_ends_with_the_deadline_the_interrupt_or_a_datagram() {
+    let lan = Lan::new();
+    let (mut client, mut server) = both_ends(&lan);
+    let (interrupt, mut signal) = UnixStream::pair().unwrap();
+    let deadline = monotonic_now().plus(Duration::from_millis(3));
+    client.wait(Some(deadline), interrupt.as_fd()).unwrap();
+    assert!(monotonic_now() >= deadline);
+    client.wait(Some(deadline), interrupt.as_fd()).unwrap();
+    // Without a deadline: were it not for the datagram and the byte, these would never return.
+    server.send(&ping(client.local_addr(), 1, 44)).unwrap();
+    client.wait(None, interrupt.as_fd()).unwrap();
+    assert_eq!(receive(&mut client, 1).len(), 1);
+    signal.write_all(&[1]).unwrap();
+    client.wait(None, interrupt.as_fd()).unwrap();
+}
+
+#[test]
+fn an_interface_that_goes_down_is_an_error_with_its_reason() {
+    let lan = Lan::new();
+    let mut client = lan.a.run(|| KernelPath::open(config(A, 0)).unwrap());
+    lan.a.ip(&format!("link set dev {ETH} down"));
+    let error = client.send(&ping(SocketAddrV4::new(B, PORT), 1, 44)).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::NetworkUnreachable);
+    let said = error.to_string();
+    assert!(said.starts_with("cannot send to 10.77.0.2:10666: Network is unreachable"), "{said}");
+    assert!(said.contains("check that the interface is up and has a route"), "{said}");
+}
+
+#[test]
+fn the_path_says_what_it_is() {
+    let lan = Lan::new();
+    let path = lan.b.run(|| KernelPath::open(KernelConfig { busypoll_us: Some(50), ..config(B, PORT) }).unwrap());
+    let description = path.description();
+    assert_eq!((description.path, description.local), ("kernel", SocketAddrV4::new(B, PORT)));
+    assert_eq!((description.xdp_mode, description.zero_copy, description.queues.len()), (None, None, 0));
+    let taken = lan.b.run(|| KernelPath::open(config(B, PORT)).unwrap_err().to_string());
+    assert!(taken.starts_with("UDP port 10666 on 10.77.0.2 is taken"), "{taken}");
+    let free = lan.b.run(|| KernelPath::open(config(B, 0)).unwrap().local_addr());
+    assert_ne!(free.port(), 0);
+    assert_eq!(SocketAddr::V4(free).ip(), B);
+}
+
+#[test]
+fn a_payload_beyond_the_protocol_is_refused() {
+    let lan = Lan::new();
+    let mut client = lan.a.run(|| KernelPath::open(config(A, 0)).unwrap());
+    let error = client.send(&ping(SocketAddrV4::new(B, PORT), 1, MAX_IP_LEN + 1)).unwrap_err();
+    assert_eq!(error.to_string(), "cannot send 2065 bytes to 10.77.0.2:10666: the protocol ends at 2064");
+}
