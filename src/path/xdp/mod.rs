@@ -367,7 +367,7 @@ fn wait_for_blank(queue: &mut Queue, ring_full: &mut u64, retries: &mut u64) -> 
     *ring_full += 1;
     let began = monotonic_now();
     loop {
-        *retries += queue.push()?;
+        *retries += queue.press()?;
         if let Some(blank) = queue.take() {
             return Ok(blank);
         }

@@ -268,6 +268,20 @@ impl Queue {
         Ok(again)
     }
 
+    /// As [`Queue::push`], and has the kernel look for completions where it has taken everything already.
+    ///
+    /// # Errors
+    /// As [`Queue::push`].
+    #[cold]
+    pub(super) fn press(&mut self) -> io::Result<u64> {
+        let again = self.push()?;
+        if self.tx.needs_wakeup() {
+            // Whatever it answers: it is asked again until there is a frame, or patience ends.
+            let _ = self.wake_sender();
+        }
+        Ok(again)
+    }
+
     #[cold]
     fn push_again(&mut self, first: Errno) -> io::Result<u64> {
         let mut answer = Err(first);
