@@ -1,35 +1,395 @@
 //! The wire module against the recorded sessions of nanoprobe, and against random input.
+//!
+//! Two oracles: what nanoprobe and its kernel sent (`tests/golden`), and `pnet_packet`'s checksums.
 
 #[path = "support/pcap.rs"]
 mod pcap;
 
-use std::path::Path;
+use pnet_packet::Packet as _;
+use pnet_packet::ipv4::{Ipv4Packet, MutableIpv4Packet};
+use pnet_packet::udp::UdpPacket;
+use pnet_packet::{ipv4, udp};
+use proptest::prelude::{Just, ProptestConfig, Strategy, any};
+use proptest::{array, collection, prop_assert, prop_assert_eq, prop_oneof, proptest, sample};
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use xdprobe::wire::frame::{Flow, FrameError, LinkHeader, MAX_FRAME_LEN, MacAddr, Template, parse, write_syn};
+use xdprobe::wire::{HEADER_LEN, Kind, MAX_PADDING, Message, RawSettings, SETTINGS_LEN, UDP_IP_HEADERS};
 
-/// The folder with the recordings.
-fn golden(folder: &str) -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(folder)
+/// Bytes of an IPv4 header without options.
+const IPV4_LEN: usize = 20;
+/// Bytes of a UDP header.
+const UDP_LEN: usize = 8;
+/// The server of every recording; the client is 10.66.0.1.
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 2);
+
+/// What each capture has, from the table in `tests/golden/README.md`: `>` is client to server, `<` server to client.
+#[rustfmt::skip]
+const RECORDED: [Recorded; 21] = [
+    //                         frames   SYN   SYN-ACK  SYN-RST  PING         PONG    FIN   FIN-ACK  DUMMY
+    ("forward-default",         206, ["1>",   "1<",    "",      "101>",      "101<", "1>", "1<",    ""]),
+    ("forward-sizes",           204, ["1>",   "1<",    "",      "100>",      "100<", "1>", "1<",    ""]),
+    ("forward-pong-every-3",    137, ["1>",   "1<",    "",      "100>",      "33<",  "1>", "1<",    ""]),
+    ("reverse",                 404, ["1>",   "1<",    "",      "200<",      "200>", "1<", "1>",    ""]),
+    ("duplex",                  403, ["1>",   "1<",    "",      "201> 200<", "",     "",   "",      ""]),
+    ("schedule",                 44, ["1>",   "1<",    "",      "20>",       "20<",  "1>", "1<",    ""]),
+    ("reverse-server-schedule",  44, ["1>",   "1<",    "",      "20<",       "20>",  "1<", "1>",    ""]),
+    ("dummy",                   804, ["1>",   "1<",    "",      "100>",      "100<", "1>", "1<",    "300> 300<"]),
+    ("second-client",           406, ["2>",   "1<",    "1<",    "200>",      "200<", "1>", "1<",    ""]),
+    ("port",                    206, ["1>",   "1<",    "",      "101>",      "101<", "1>", "1<",    ""]),
+    ("jumbo-ish",               307, ["1>",   "1<",    "",      "101>",      "101<", "1>", "1<",    ""]),
+    ("server-down",               7, ["7>",   "",      "",      "",          "",     "",   "",      ""]),
+    ("syn-retry",               210, ["5>",   "1<",    "",      "101>",      "101<", "1>", "1<",    ""]),
+    ("timeout",                 232, ["1>",   "1<",    "",      "115>",      "115<", "",   "",      ""]),
+    ("timeout-pong-every-0",     29, ["1>",   "1<",    "",      "27>",       "",     "",   "",      ""]),
+    ("sigint",                  194, ["1>",   "1<",    "",      "95>",       "95<",  "1>", "1<",    ""]),
+    ("loss",                    199, ["1>",   "1<",    "",      "101>",      "94<",  "1>", "1<",    ""]),
+    ("syn-ack-lost",            208, ["3>",   "3<",    "",      "100>",      "100<", "1>", "1<",    ""]),
+    ("fin-retry",               210, ["1>",   "1<",    "",      "101>",      "101<", "5>", "1<",    ""]),
+    ("fin-ack-lost",            208, ["1>",   "1<",    "",      "100>",      "100<", "5>", "1<",    ""]),
+    ("log-append",              230, ["2>",   "2<",    "",      "202>",      "20<",  "2>", "2<",    ""]),
+];
+
+/// Folder, frames, and datagrams of each of [`KINDS`].
+type Recorded = (&'static str, usize, [&'static str; 8]);
+
+const KINDS: [Kind; 8] =
+    [Kind::Syn, Kind::SynAck, Kind::SynRst, Kind::Ping, Kind::Pong, Kind::Fin, Kind::FinAck, Kind::Dummy];
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+fn capture(folder: &str) -> Vec<pcap::Packet> {
+    pcap::read(&golden().join(folder).join("capture.pcap"))
+}
+
+/// The number before `mark` in a cell such as `201> 200<`; 0 where there is none.
+fn count_in(cell: &str, mark: char) -> usize {
+    cell.split_whitespace().find_map(|count| count.strip_suffix(mark)).map_or(0, |count| count.parse().unwrap())
+}
+
+/// Builds the frame of this message with the padding, or with the settings where it is a SYN.
+fn build(flow: &Flow, message: Message, settings: Option<RawSettings>, padding: u16) -> Vec<u8> {
+    // Not zeros: whatever the frame needs must be written.
+    let mut buf = vec![0xa5; MAX_FRAME_LEN];
+    let len = match settings {
+        Some(settings) => write_syn(flow, message.sequence, settings, &mut buf),
+        None => Template::new(flow, message.kind).write(&mut buf, message.sequence, padding),
+    };
+    assert!(buf[len..].iter().all(|byte| *byte == 0xa5), "bytes behind the frame were written");
+    buf.truncate(len);
+    buf
+}
+
+/// Builds again what a recorded datagram (UDP payload) says.
+fn rebuild(flow: &Flow, payload: &[u8]) -> Vec<u8> {
+    let (message, settings) = Message::parse(payload).unwrap();
+    build(flow, message, settings, (payload.len() - HEADER_LEN) as u16)
+}
+
+/// Sets the checksum of an IPv4 header that may be nonsense, as far as there is one.
+fn fix_ip_checksum(packet: &mut [u8]) {
+    if let Some(mut ip) = MutableIpv4Packet::new(packet) {
+        ip.set_checksum(ipv4::checksum(&ip.to_immutable()));
+    }
 }
 
 #[test]
-fn smoke() {
-    use xdprobe::wire::frame::{Flow, Template, parse, write_syn};
-    use xdprobe::wire::{Kind, Message};
-    let packets = pcap::read(&golden("dummy").join("capture.pcap"));
-    let datagrams = pcap::datagrams(&packets);
-    for (packet, datagram) in packets.iter().zip(&datagrams) {
-        let parsed = parse(&packet.bytes).unwrap();
-        assert_eq!(parsed.payload, datagram.payload);
-        let (message, settings) = Message::parse(parsed.payload).unwrap();
-        let mut buf = [0; 2200];
-        let flow = Flow { ..parsed.flow() };
-        let len = match settings {
-            Some(settings) => write_syn(&flow, message.sequence, settings, &mut buf),
-            None => Template::new(&flow, message.kind).write(&mut buf, message.sequence, parsed.ip_len - 44),
+fn the_table_has_every_capture() {
+    let folders = std::fs::read_dir(golden()).unwrap().map(|entry| entry.unwrap().path());
+    let with_capture: BTreeSet<_> = folders
+        .filter(|folder| folder.join("capture.pcap").exists())
+        .map(|folder| folder.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(with_capture, RECORDED.iter().map(|(folder, ..)| (*folder).to_owned()).collect());
+}
+
+#[test]
+fn every_recorded_datagram_is_read_and_written_back() {
+    for (folder, _, cells) in RECORDED {
+        let datagrams = pcap::datagrams(&capture(folder));
+        let mut counts = [[0; 2]; KINDS.len()];
+        for datagram in &datagrams {
+            let (message, settings) = Message::parse(&datagram.payload).unwrap();
+            let to_server = *datagram.destination.ip() == SERVER;
+            let kind = KINDS.iter().position(|kind| *kind == message.kind).unwrap();
+            counts[kind][usize::from(!to_server)] += 1;
+            assert_eq!(settings.is_some(), message.kind == Kind::Syn, "{folder}: {datagram:?}");
+
+            // Fragmented ones too: what was put together is what one frame on a larger MTU would carry.
+            let link = LinkHeader::new(MacAddr([2; 6]), MacAddr([4; 6]));
+            let flow = Flow { link, source: datagram.source, destination: datagram.destination };
+            let frame = rebuild(&flow, &datagram.payload);
+            let parsed = parse(&frame).unwrap();
+            assert_eq!(parsed.payload, datagram.payload, "{folder}");
+            assert_eq!(parsed.flow(), flow, "{folder}");
+            let udp = UdpPacket::new(&frame[link.len() + IPV4_LEN..]).unwrap();
+            assert_eq!(udp.get_checksum(), datagram.udp_checksum, "{folder}: {message:?}");
+        }
+        let expected = cells.map(|cell| [count_in(cell, '>'), count_in(cell, '<')]);
+        assert_eq!(counts, expected, "{folder}");
+        let fragmented = datagrams.iter().filter(|datagram| datagram.fragmented).count();
+        assert_eq!(fragmented, if folder == "jumbo-ish" { 101 } else { 0 }, "{folder}");
+    }
+}
+
+#[test]
+fn every_recorded_frame_is_rebuilt_byte_for_byte_but_for_its_ip_id() {
+    for (folder, frames, cells) in RECORDED {
+        let packets = capture(folder);
+        assert_eq!(packets.len(), frames, "{folder}");
+        let (mut rebuilt, mut fragments) = (0, 0);
+        for packet in &packets {
+            let parsed = match parse(&packet.bytes) {
+                Ok(parsed) => parsed,
+                Err(error) => {
+                    assert_eq!(error, FrameError::Fragment, "{folder}");
+                    fragments += 1;
+                    continue;
+                }
+            };
+            assert_eq!(usize::from(parsed.ip_len), parsed.payload.len() + usize::from(UDP_IP_HEADERS));
+            // nanoprobe's kernel numbers its packets, ours all have 0.
+            let mut expected = packet.bytes.clone();
+            let mut ip = MutableIpv4Packet::new(&mut expected[parsed.link.len()..]).unwrap();
+            ip.set_identification(0);
+            ip.set_checksum(ipv4::checksum(&ip.to_immutable()));
+            assert_eq!(rebuild(&parsed.flow(), parsed.payload), expected, "{folder}");
+            rebuilt += 1;
+        }
+        let datagrams: usize = cells.iter().map(|cell| count_in(cell, '>') + count_in(cell, '<')).sum();
+        let expected = if folder == "jumbo-ish" { (datagrams - 101, 202) } else { (datagrams, 0) };
+        assert_eq!((rebuilt, fragments), expected, "{folder}");
+    }
+}
+
+#[test]
+fn recorded_settings_are_those_that_the_server_printed() {
+    for (folder, ..) in RECORDED {
+        let mut clients = BTreeSet::new();
+        let printed_from_syns: Vec<String> = pcap::datagrams(&capture(folder))
+            .iter()
+            .filter_map(|datagram| {
+                let settings = Message::parse(&datagram.payload).unwrap().1?;
+                // The server says it once, however often the SYN is repeated.
+                clients.insert(datagram.source).then(|| printed(settings))
+            })
+            .collect();
+        let out = std::fs::read_to_string(golden().join(folder).join("server.out")).unwrap_or_default();
+        let lines: Vec<&str> = out.lines().filter_map(|line| line.strip_prefix("Client using settings: ")).collect();
+        let unheard = match folder {
+            "server-down" | "second-client" => 1,
+            _ => 0,
         };
-        let mut want = packet.bytes.clone();
-        want[18..20].fill(0);
-        want[24..26].copy_from_slice(&buf[24..26]);
-        assert_eq!(buf[..len], want);
-        assert_ne!(message.kind, Kind::SynRst);
+        assert_eq!(lines.len() + unheard, printed_from_syns.len(), "{folder}");
+        assert_eq!(lines, printed_from_syns[..lines.len()], "{folder}");
+    }
+}
+
+/// Settings in the words of nanoprobe's server.
+fn printed(settings: RawSettings) -> String {
+    let RawSettings { count_s, delay_us, ping_padding, pong_padding, pong_every, timer, direction } = settings;
+    let timer_name = ["sleep", "busy"][timer as usize];
+    let direction_name = ["forward", "reverse", "duplex"][direction as usize];
+    format!(
+        "count: {count_s} s, delay: {delay_us} us, ping-padding {ping_padding} bytes, pong-padding {pong_padding} bytes, \
+         pong-every: {pong_every}, timer: {timer_name} ({timer}), direction: {direction_name} ({direction})"
+    )
+}
+
+fn any_link() -> impl Strategy<Value = LinkHeader> {
+    let tag = (sample::select(vec![[0x81, 0x00], [0x88, 0xa8]]), any::<[u8; 2]>());
+    (any::<[u8; 12]>(), collection::vec(tag, 0..=2)).prop_map(|(macs, tags)| {
+        let mut bytes = macs.to_vec();
+        tags.iter().for_each(|(protocol, control)| bytes.extend([*protocol, *control].concat()));
+        bytes.extend([0x08, 0x00]);
+        let (link, rest) = LinkHeader::parse(&bytes).unwrap();
+        assert_eq!((link.as_bytes(), rest.len()), (&bytes[..], 0));
+        link
+    })
+}
+
+fn any_address() -> impl Strategy<Value = SocketAddrV4> {
+    (any::<[u8; 4]>(), any::<u16>()).prop_map(|(ip, port)| SocketAddrV4::new(ip.into(), port))
+}
+
+fn any_flow() -> impl Strategy<Value = Flow> {
+    (any_link(), any_address(), any_address()).prop_map(|(link, source, destination)| Flow {
+        link,
+        source,
+        destination,
+    })
+}
+
+fn any_message() -> impl Strategy<Value = Message> {
+    let sequence = prop_oneof![any::<u64>(), 0..1000_u64, Just(u64::MAX)];
+    (sample::select(KINDS.to_vec()), sequence).prop_map(|(kind, sequence)| Message { kind, sequence })
+}
+
+fn any_settings() -> impl Strategy<Value = RawSettings> {
+    any::<[u8; SETTINGS_LEN]>().prop_map(|bytes| RawSettings::from_bytes(&bytes))
+}
+
+/// Any frame that this program can send.
+fn any_frame() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        (any_flow(), any_message(), 0..=MAX_PADDING)
+            .prop_map(|(flow, message, padding)| build(&flow, message, None, padding)),
+        (any_flow(), any::<u64>(), any_settings()).prop_map(|(flow, sequence, settings)| {
+            build(&flow, Message { kind: Kind::Syn, sequence }, Some(settings), 0)
+        }),
+    ]
+}
+
+/// Whether the checksums of IPv4 and UDP are those that `pnet_packet` calculates.
+fn checksums_are_right(frame: &[u8]) -> bool {
+    let (_, packet) = LinkHeader::parse(frame).unwrap();
+    let ip = Ipv4Packet::new(packet).unwrap();
+    let udp = UdpPacket::new(ip.payload()).unwrap();
+    let expected = match udp::ipv4_checksum(&udp, &ip.get_source(), &ip.get_destination()) {
+        0 => 0xffff,
+        checksum => checksum,
+    };
+    udp.get_checksum() == expected && ip.get_checksum() == ipv4::checksum(&ip)
+}
+
+/// What must be true of any answer of the parsers: reading the bytes again is the test that nothing panics.
+fn answer_is_sane(frame: &[u8]) -> bool {
+    let Ok(parsed) = parse(frame) else { return true };
+    let _ = Message::parse(parsed.payload);
+    let headers = parsed.link.len() + IPV4_LEN + UDP_LEN;
+    let bounds = frame.as_ptr_range();
+    parsed.payload.len() + headers <= frame.len()
+        && (parsed.payload.is_empty() || bounds.contains(&parsed.payload.as_ptr()))
+        && usize::from(parsed.ip_len) == parsed.payload.len() + usize::from(UDP_IP_HEADERS)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_message_reads_back(message in any_message(), settings in any_settings(), behind in any::<[u8; 9]>()) {
+        let bytes = [&message.to_bytes()[..], &settings.to_bytes(), &behind].concat();
+        let expected = (message.kind == Kind::Syn).then_some(settings);
+        prop_assert_eq!(Message::parse(&bytes), Ok((message, expected)));
+    }
+
+    #[test]
+    fn settings_read_back(bytes in any::<[u8; SETTINGS_LEN]>()) {
+        prop_assert_eq!(RawSettings::from_bytes(&bytes).to_bytes(), bytes);
+    }
+
+    #[test]
+    fn a_frame_reads_back(flow in any_flow(), message in any_message(), padding in 0..=MAX_PADDING) {
+        let frame = build(&flow, message, None, padding);
+        prop_assert_eq!(frame.len(), Template::new(&flow, message.kind).frame_len(padding));
+        prop_assert!(checksums_are_right(&frame));
+        let parsed = parse(&frame).unwrap();
+        prop_assert_eq!(parsed.flow(), flow);
+        prop_assert_eq!(usize::from(parsed.ip_len), 44 + usize::from(padding));
+        let (header, zeros) = parsed.payload.split_at(HEADER_LEN);
+        prop_assert_eq!(header, message.to_bytes());
+        prop_assert!(zeros.iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn a_syn_reads_back(flow in any_flow(), sequence in any::<u64>(), settings in any_settings()) {
+        let frame = build(&flow, Message { kind: Kind::Syn, sequence }, Some(settings), 0);
+        prop_assert!(checksums_are_right(&frame));
+        let parsed = parse(&frame).unwrap();
+        prop_assert_eq!((parsed.flow(), parsed.ip_len), (flow, 68));
+        prop_assert_eq!(Message::parse(parsed.payload), Ok((Message { kind: Kind::Syn, sequence }, Some(settings))));
+    }
+
+    #[test]
+    fn a_patched_frame_is_a_written_one(
+        flow in any_flow(), message in any_message(), later in any::<u64>(), padding in 0..=MAX_PADDING,
+    ) {
+        let mut frame = build(&flow, message, None, padding);
+        Template::new(&flow, message.kind).patch(&mut frame, later, padding);
+        prop_assert_eq!(frame, build(&flow, Message { sequence: later, ..message }, None, padding));
+    }
+
+    #[test]
+    fn the_way_back_of_the_way_back_is_the_way(flow in any_flow()) {
+        let back = flow.reply();
+        prop_assert_eq!((back.source, back.destination), (flow.destination, flow.source));
+        prop_assert_eq!(back.link.source(), flow.link.destination());
+        prop_assert_eq!(back.link.destination(), flow.link.source());
+        prop_assert_eq!(&back.link.as_bytes()[12..], &flow.link.as_bytes()[12..]);
+        prop_assert_eq!(back.reply(), flow);
+    }
+
+    #[test]
+    fn what_follows_the_packet_is_ignored(frame in any_frame(), junk in collection::vec(any::<u8>(), 0..64)) {
+        let longer = [&frame[..], &junk].concat();
+        prop_assert_eq!(parse(&longer), parse(&frame));
+    }
+
+    #[test]
+    fn ipv4_options_are_stepped_over(frame in any_frame(), words in collection::vec(any::<[u8; 4]>(), 1..=10)) {
+        let plain = parse(&frame).unwrap();
+        let at = plain.link.len();
+        let options = words.concat();
+        let mut with_options = [&frame[..at + IPV4_LEN], &options, &frame[at + IPV4_LEN..]].concat();
+        let packet = &mut with_options[at..];
+        packet[0] = 0x45 + words.len() as u8;
+        let total_len = packet.len() as u16;
+        packet[2..4].copy_from_slice(&total_len.to_be_bytes());
+        fix_ip_checksum(packet);
+        prop_assert_eq!(parse(&with_options), Ok(plain));
+    }
+
+    #[test]
+    fn a_frame_cut_anywhere_is_an_error(frame in any_frame(), cut in any::<sample::Index>()) {
+        prop_assert!(parse(&frame[..cut.index(frame.len())]).is_err());
+    }
+
+    #[test]
+    fn random_bytes_never_panic(bytes in collection::vec(any::<u8>(), 0..200)) {
+        prop_assert!(answer_is_sane(&bytes));
+        let _ = Message::parse(&bytes);
+    }
+
+    #[test]
+    fn random_bytes_behind_an_ethernet_header_never_panic(
+        link in any_link(), mut bytes in collection::vec(any::<u8>(), 1..120), likely in any::<bool>(),
+    ) {
+        bytes[0] = 0x40 | bytes[0] & 0x0f;
+        if likely && bytes.len() > 9 {
+            bytes[2] = 0;
+            bytes[6..8].fill(0);
+            bytes[9] = 17;
+        }
+        fix_ip_checksum(&mut bytes);
+        prop_assert!(answer_is_sane(&[link.as_bytes(), &bytes].concat()));
+    }
+
+    #[test]
+    fn a_damaged_frame_never_panics(
+        mut frame in any_frame(), flips in array::uniform4((any::<sample::Index>(), 0..8_u32)), fixed in any::<bool>(),
+    ) {
+        let at = LinkHeader::parse(&frame).unwrap().0.len();
+        // Mostly the headers: elsewhere it would be the padding that is hit.
+        let len = frame.len().min(at + 44);
+        for (byte, bit) in flips {
+            frame[byte.index(len)] ^= 1 << bit;
+        }
+        if fixed {
+            // So that what is behind the check of the sum is reached too.
+            fix_ip_checksum(&mut frame[at..]);
+        }
+        prop_assert!(answer_is_sane(&frame));
+    }
+
+    #[test]
+    fn any_single_bit_flip_in_the_ipv4_header_is_noticed(frame in any_frame(), bit in 8..8 * IPV4_LEN) {
+        // Not in the first byte: another header length sums up other bytes, which may be right by chance.
+        let at = LinkHeader::parse(&frame).unwrap().0.len();
+        let mut damaged = frame.clone();
+        damaged[at + bit / 8] ^= 1 << (bit % 8);
+        prop_assert_eq!(parse(&damaged), Err(FrameError::BadIpChecksum));
     }
 }

@@ -31,6 +31,8 @@ pub struct Datagram {
     pub source: SocketAddrV4,
     /// The receiver.
     pub destination: SocketAddrV4,
+    /// The checksum in the UDP header.
+    pub udp_checksum: u16,
     /// What is behind the UDP header.
     pub payload: Vec<u8>,
     /// Whether it came in more than one packet.
@@ -100,6 +102,7 @@ pub fn datagrams(packets: &[Packet]) -> Vec<Datagram> {
             micros: packet.micros,
             source: SocketAddrV4::new(ip.get_source(), udp.get_source()),
             destination: SocketAddrV4::new(ip.get_destination(), udp.get_destination()),
+            udp_checksum: udp.get_checksum(),
             payload: udp.payload().to_vec(),
             fragmented,
         });
