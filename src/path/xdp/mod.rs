@@ -1,1 +1,407 @@
-//! stub
+//! AF_XDP: Ethernet frames of our own, through sockets behind a steering XDP program.
+//!
+//! What the kernel would do for a UDP socket is done here with frames: headers, checksums, the way back to a peer. What
+//! only the kernel knows (route, neighbour, carrier) is brought by the caller. Fragments are not sent, and not received:
+//! the program leaves them to the kernel.
+#![allow(unsafe_code, reason = "rings shared with the kernel, its system calls, and libbpf's C interface")]
+
+mod layout;
+mod peers;
+mod program;
+mod queue;
+
+pub use program::{AttachedMode, DryRun, Link, Program};
+
+use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps};
+use crate::clock::{Monotonic, Realtime, Time, monotonic_now, realtime_now};
+use crate::session::{Body, Outgoing};
+use crate::wire::frame::{LinkHeader, parse, write_syn};
+use crate::wire::{DUMMY_SEQUENCE, Kind, Message};
+use anyhow::{Context, bail};
+use layout::Meta;
+use nix::errno::Errno;
+use peers::{Content, Peers};
+use queue::{PATIENCE, Queue};
+use std::cell::Cell;
+use std::io;
+use std::net::{SocketAddrV4, UdpSocket};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Bytes that datagrams may take in the reserved socket: they are only counted, and what does not fit is counted too.
+const RESERVED_BUFFER: usize = 4096;
+
+/// Where the XDP program is to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum XdpMode {
+    /// In the driver where it can, else in the kernel.
+    #[default]
+    Auto,
+    /// In the driver.
+    Native,
+    /// In the kernel.
+    Generic,
+}
+
+/// Whether the driver is to move frames without copying.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ZeroCopy {
+    /// Where it can.
+    #[default]
+    Auto,
+    /// It must.
+    On,
+    /// It must not.
+    Off,
+}
+
+/// What an [`XdpPath`] is opened with.
+#[derive(Debug, Clone)]
+pub struct XdpConfig {
+    /// The interface's name.
+    pub interface: String,
+    /// Its index.
+    pub if_index: u32,
+    /// Its MTU in bytes: the largest IP packet that is sent.
+    pub mtu: u32,
+    /// The address and port of this side.
+    pub local: SocketAddrV4,
+    /// The port that dummies are sent from.
+    pub dummy_port: u16,
+    /// Where the program is to run.
+    pub mode: XdpMode,
+    /// Whether the driver is to move frames without copying.
+    pub zero_copy: ZeroCopy,
+    /// The receive queues that get a socket, each once. To a peer that nothing came from yet, the first one sends.
+    pub queues: Vec<u32>,
+    /// Microseconds for `SO_BUSY_POLL`; `None` leaves busy polling off.
+    pub busypoll_us: Option<u32>,
+    /// A peer that is known before anything came from it, with the Ethernet header of frames to it: a client's server.
+    pub peer: Option<(SocketAddrV4, LinkHeader)>,
+}
+
+/// The AF_XDP path: opened, it receives; dropped, it leaves the machine as it was.
+#[derive(Debug)]
+pub struct XdpPath {
+    peers: Peers,
+    mtu: u32,
+    /// The place of the queue that brought something last: it is looked at first.
+    last: usize,
+    not_protocol: u64,
+    tx_ring_full: u64,
+    tx_retries: u64,
+    /// Datagrams read from the reserved socket so far.
+    reached_kernel: Cell<u64>,
+    poll: Vec<libc::pollfd>,
+    description: Description,
+    // In this order they are dropped: the sockets are closed, the program is detached, the port is free again.
+    queues: Vec<Queue>,
+    link: Link,
+    program: Program,
+    reserved: UdpSocket,
+}
+
+impl XdpPath {
+    /// Loads and attaches the program, opens the sockets and lets packets in.
+    ///
+    /// `reserved` is an ordinary socket that is bound to the local port: it keeps the port from others, and gets the
+    /// datagrams that the program leaves to the kernel.
+    ///
+    /// # Errors
+    /// What was attempted, what the kernel answered, and what can be done. Nothing is left behind.
+    pub fn open(config: XdpConfig, reserved: UdpSocket) -> anyhow::Result<Self> {
+        let XdpConfig { interface, if_index, mtu, local, dummy_port, mode, zero_copy, queues, busypoll_us, peer } =
+            config;
+        let Some(highest) = queues.iter().max() else {
+            bail!("cannot open AF_XDP sockets on {interface}: no receive queue is chosen");
+        };
+        reserved.set_nonblocking(true).context("cannot make the reserved socket non-blocking")?;
+        socket2::SockRef::from(&reserved)
+            .set_recv_buffer_size(RESERVED_BUFFER)
+            .context("cannot set the buffer of the reserved socket")?;
+
+        let program = Program::load(local, highest.saturating_add(1))?;
+        let link = program.attach(&interface, if_index, mode)?;
+        // Behind a program in generic mode there is nothing but copying.
+        let zero_copy = match (link.mode(), zero_copy) {
+            (AttachedMode::Generic, ZeroCopy::On) => {
+                bail!(
+                    "cannot have zero-copy on {interface}: the XDP program runs in generic mode there: use --zero-copy off"
+                )
+            }
+            (AttachedMode::Generic, _) => ZeroCopy::Off,
+            (AttachedMode::Native, wish) => wish,
+        };
+        let sockets = queue::open_all(&interface, &queues, mtu, zero_copy, busypoll_us)?;
+        for socket in &sockets {
+            program.connect(socket.id(), socket.fd())?;
+        }
+        let description = Description {
+            path: "xdp",
+            xdp_mode: Some(link.mode().as_str()),
+            zero_copy: Some(sockets.iter().all(Queue::is_zero_copy)),
+            queues,
+            local,
+        };
+        Ok(Self {
+            peers: Peers::new(local, dummy_port, peer),
+            mtu,
+            last: 0,
+            not_protocol: 0,
+            tx_ring_full: 0,
+            tx_retries: 0,
+            reached_kernel: Cell::new(0),
+            poll: Vec::with_capacity(sockets.len() + 1),
+            description,
+            queues: sockets,
+            link,
+            program,
+            reserved,
+        })
+    }
+
+    /// The mode that the program is attached in.
+    pub const fn mode(&self) -> AttachedMode {
+        self.link.mode()
+    }
+
+    #[cold]
+    fn unknown_way(to: SocketAddrV4) -> io::Error {
+        io::Error::new(io::ErrorKind::HostUnreachable, format!("cannot send to {to}: nothing ever came from it"))
+    }
+
+    #[cold]
+    fn too_large(&self, outgoing: &Outgoing) -> io::Error {
+        let message = format!(
+            "cannot send a packet of {} bytes: the MTU is {} bytes, and the xdp path does not fragment: use --path kernel",
+            outgoing.ip_len(),
+            self.mtu
+        );
+        io::Error::new(io::ErrorKind::InvalidInput, message)
+    }
+
+    /// Datagrams that reached the reserved socket: those read from it, and those that it had no room for.
+    fn reached_kernel(&self) -> u64 {
+        let mut byte = [0];
+        // Bounded, as others may be sending: what is left is counted next time.
+        for _ in 0..4096 {
+            match self.reserved.recv_from(&mut byte) {
+                Ok(_) => self.reached_kernel.set(self.reached_kernel.get() + 1),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // An ICMP error of a datagram that this socket never sent; the next call has none.
+                Err(_) => {}
+            }
+        }
+        self.reached_kernel.get() + dropped(&self.reserved)
+    }
+}
+
+impl Path for XdpPath {
+    #[inline]
+    fn send(&mut self, outgoing: &Outgoing) -> io::Result<Time<Realtime>> {
+        if u32::from(outgoing.ip_len()) > self.mtu {
+            return Err(self.too_large(outgoing));
+        }
+        let Message { kind, sequence } = outgoing.message;
+        if let Body::Settings(settings) = outgoing.body {
+            let (at, flow) = self.peers.way(outgoing.to, kind).ok_or_else(|| Self::unknown_way(outgoing.to))?;
+            let queue = &mut self.queues[at];
+            let blank = blank(queue, &mut self.tx_ring_full, &mut self.tx_retries)?;
+            let (frame, content) = queue.contents(&blank);
+            *content = Content::NONE;
+            let len = write_syn(&flow, sequence, settings, frame);
+            let sent = realtime_now();
+            queue.submit(blank, len);
+            return Ok(sent);
+        }
+        let padding = match outgoing.body {
+            Body::Padding(padding) => padding,
+            Body::Empty | Body::Settings(_) => 0,
+        };
+        let (at, template) = self.peers.route(outgoing.to, kind).ok_or_else(|| Self::unknown_way(outgoing.to))?;
+        let queue = &mut self.queues[at];
+        let blank = blank(queue, &mut self.tx_ring_full, &mut self.tx_retries)?;
+        let (frame, content) = queue.contents(&blank);
+        let len;
+        (*content, len) = template.put(frame, *content, sequence, padding);
+        let sent = realtime_now();
+        queue.submit(blank, len);
+        Ok(sent)
+    }
+
+    fn send_dummies(&mut self, to: SocketAddrV4, count: u32) -> io::Result<()> {
+        for _ in 0..count {
+            let message = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE };
+            self.send(&Outgoing { to, message, body: Body::Empty, point: None })?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn flush(&mut self) -> io::Result<()> {
+        for queue in &mut self.queues {
+            if queue.has_unsent() {
+                self.tx_retries += queue.push()?;
+            }
+            queue.reap();
+            queue.recycle()?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn receive(&mut self, batch: &mut Batch) -> io::Result<()> {
+        batch.datagrams.clear();
+        let Self { peers, not_protocol, queues, last, .. } = self;
+        let first = *last;
+        for turn in 0..queues.len() {
+            let at = (first + turn) % queues.len();
+            let queue = &mut queues[at];
+            queue.recycle()?;
+            let id = queue.id();
+            let room = BATCH - batch.datagrams.len();
+            let each = |application: &Time<Realtime>, frame: &[u8], meta: Option<Meta>| {
+                match read(frame, id, *application, meta.as_ref()) {
+                    Some((datagram, link)) => {
+                        // Dummies come from a port that nobody answers to.
+                        if datagram.message.kind != Kind::Dummy {
+                            peers.learn(datagram.from, &link, at);
+                        }
+                        batch.datagrams.push(datagram);
+                    }
+                    None => *not_protocol += 1,
+                }
+            };
+            if queue.receive(room, realtime_now, each)? != 0 {
+                *last = at;
+                if batch.datagrams.len() == BATCH {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, deadline: Option<Time<Monotonic>>, interrupt: BorrowedFd<'_>) -> io::Result<()> {
+        self.flush()?;
+        if self.queues.iter_mut().any(Queue::has_received) {
+            return Ok(());
+        }
+        let timeout = deadline.map(|deadline| deadline.duration_since(monotonic_now()));
+        let timeout = timeout.map(|left| libc::timespec {
+            tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        });
+        let pollfd = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        self.poll.clear();
+        self.poll.push(pollfd(interrupt.as_raw_fd()));
+        self.poll.extend(self.queues.iter().map(|queue| pollfd(queue.fd().as_raw_fd())));
+        // In zero-copy mode this wakes the driver too, if it wants to be (xsk_poll, net/xdp/xsk.c).
+        // SAFETY: the descriptors are in a vector of this length; the time-out lives until the call returns, and a null
+        // pointer is none.
+        let answer = unsafe {
+            libc::ppoll(
+                self.poll.as_mut_ptr(),
+                self.poll.len() as libc::nfds_t,
+                timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref),
+                std::ptr::null(),
+            )
+        };
+        match Errno::result(answer) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(io::Error::other(format!("cannot wait for packets: {}", errno.desc()))),
+        }
+        let broken = self.poll[1..].iter().position(|poll| poll.revents & !libc::POLLIN != 0);
+        match broken {
+            Some(at) => Err(io::Error::new(
+                io::ErrorKind::NetworkDown,
+                format!("the AF_XDP socket of queue {} broke: the interface went away", self.queues[at].id()),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn description(&self) -> Description {
+        self.description.clone()
+    }
+
+    fn counters(&self) -> Counters {
+        // What cannot be read counts 0: the measurement is not lost for it.
+        let mut xdp = self.program.counters().unwrap_or_default();
+        for statistics in self.queues.iter().filter_map(|queue| queue.statistics().ok()) {
+            xdp.rx_dropped += statistics.rx_dropped();
+            xdp.rx_ring_full += statistics.rx_ring_full();
+            xdp.rx_fill_ring_empty += statistics.rx_fill_ring_empty_descs();
+            xdp.rx_invalid += statistics.rx_invalid_descs();
+            xdp.tx_invalid += statistics.tx_invalid_descs();
+        }
+        Counters {
+            not_protocol: self.not_protocol,
+            tx_ring_full: self.tx_ring_full,
+            tx_retries: self.tx_retries,
+            reached_kernel: self.reached_kernel(),
+            xdp: Some(xdp),
+        }
+    }
+}
+
+impl Drop for XdpPath {
+    fn drop(&mut self) {
+        // From here on packets pass to the kernel; the sockets and the program follow.
+        for queue in &self.queues {
+            self.program.disconnect(queue.id());
+        }
+    }
+}
+
+/// A frame to write, waited for if need be.
+#[inline]
+fn blank(queue: &mut Queue, ring_full: &mut u64, retries: &mut u64) -> io::Result<queue::Blank> {
+    match queue.take() {
+        Some(blank) => Ok(blank),
+        None => wait_for_blank(queue, ring_full, retries),
+    }
+}
+
+#[cold]
+fn wait_for_blank(queue: &mut Queue, ring_full: &mut u64, retries: &mut u64) -> io::Result<queue::Blank> {
+    *ring_full += 1;
+    let began = monotonic_now();
+    loop {
+        *retries += queue.press()?;
+        if let Some(blank) = queue.take() {
+            return Ok(blank);
+        }
+        if monotonic_now().duration_since(began) > PATIENCE {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("no frame of queue {} came back from the kernel within 1 s", queue.id()),
+            ));
+        }
+    }
+}
+
+/// A frame's datagram, if it is of the protocol.
+#[inline]
+fn read(frame: &[u8], queue: u32, application: Time<Realtime>, meta: Option<&Meta>) -> Option<(Received, LinkHeader)> {
+    let frame = parse(frame).ok()?;
+    let (message, settings) = Message::parse(frame.payload).ok()?;
+    let stamps = RxStamps { application, hook: meta.map(Meta::hook), hardware: meta.and_then(Meta::hardware) };
+    Some((Received { from: frame.source, message, settings, ip_len: frame.ip_len, queue, stamps }, frame.link))
+}
+
+/// How many datagrams a socket had no room for (`sock_diag(7)`, `SK_MEMINFO_DROPS`).
+fn dropped(socket: &UdpSocket) -> u64 {
+    let mut values = [0_u32; libc::SK_MEMINFO_DROPS as usize + 1];
+    let mut len = size_of_val(&values) as libc::socklen_t;
+    // SAFETY: the buffer is as long as said, and any bytes are valid in it.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            values.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    if answer == 0 { values[libc::SK_MEMINFO_DROPS as usize].into() } else { 0 }
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the XDP program and the process share: the record in front of a frame, the settings, the counters.
+ *
+ * src/path/xdp/layout.rs mirrors each of these and does not compile where an offset or a size differs.
+ * Only fixed-width types, every byte named: no padding that a compiler may choose.
+ */
+#ifndef XDPROBE_STEER_H
+#define XDPROBE_STEER_H
+
+#include <linux/types.h>
+
+/* "xdp" and the version of struct steer_meta: another layout gets another number. */
+#define STEER_MAGIC 0x78647001u
+
+/*
+ * Lies in the bytes right before the frame's first one (the XDP metadata area: a multiple of 4 bytes, at most 252;
+ * kernel: bpf_xdp_adjust_meta). Host byte order: it never leaves the machine.
+ */
+struct steer_meta {
+	__u64 hardware_ns; /* the card's receive stamp in ns of its own clock; 0: none */
+	__u64 hook_tai_ns; /* CLOCK_TAI in ns when the program saw the frame */
+	__u32 rx_queue;    /* the receive queue */
+	__u32 magic;       /* STEER_MAGIC: last, so that it is found right before the frame */
+};
+
+/* What is steered. Written before the program is loaded: the verifier then knows the values. */
+struct steer_config {
+	__be32 address; /* destination address, network byte order */
+	__be16 port;    /* destination UDP port, network byte order */
+	__u16 reserved;
+};
+
+/* One per CPU; the sum over the CPUs is the count. seen = redirected + passed; malformed is part of passed. */
+struct steer_counters {
+	__u64 seen;
+	__u64 redirected;
+	__u64 passed;
+	__u64 malformed;
+};
+
+#endif

@@ -1,0 +1,312 @@
+//! The XDP program: loaded, attached to an interface, its map of sockets and its counters.
+//!
+//! It does not open AF_XDP sockets. Dropping what is here detaches and unloads; so does the kernel when the process is
+//! killed, as the program hangs on a `bpf_link` that lives as long as its file descriptor.
+
+use super::XdpMode;
+use crate::path::XdpCounters;
+use anyhow::{Context, anyhow, bail};
+use libbpf_rs::libbpf_sys;
+use libbpf_rs::query::ProgInfoIter;
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, PrintLevel};
+use nix::errno::Errno;
+use std::cell::RefCell;
+use std::io;
+use std::mem::{MaybeUninit, size_of};
+use std::net::SocketAddrV4;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// What libbpf-cargo generated from `bpf/steer.bpf.c`.
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    clippy::multiple_unsafe_ops_per_block,
+    clippy::allow_attributes_without_reason,
+    clippy::wildcard_imports,
+    reason = "generated"
+)]
+pub(super) mod skeleton {
+    include!(concat!(env!("OUT_DIR"), "/steer.skel.rs"));
+}
+
+/// How many lines of the verifier's log an error shows: the reason stands at its end.
+const VERIFIER_LINES: usize = 12;
+
+/// The mode that a program is attached in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttachedMode {
+    /// The driver runs it, before the kernel allocates anything for the packet.
+    Native,
+    /// The kernel runs it, on any interface, after it allocated.
+    Generic,
+}
+
+impl AttachedMode {
+    /// The name on the command line and in the meta file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+
+    const fn flags(self) -> u32 {
+        match self {
+            Self::Native => libbpf_sys::XDP_FLAGS_DRV_MODE,
+            Self::Generic => libbpf_sys::XDP_FLAGS_SKB_MODE,
+        }
+    }
+}
+
+/// The steering program, loaded for one address and port.
+#[derive(Debug)]
+pub struct Program {
+    program: OwnedFd,
+    sockets: MapHandle,
+    counts: MapHandle,
+}
+
+/// What a program did with a frame in a dry run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DryRun {
+    /// What it returned: a value of `enum xdp_action` (`linux/bpf.h`).
+    pub action: u32,
+    /// The metadata area, if it left one, and the frame behind it.
+    pub bytes: Vec<u8>,
+}
+
+impl Program {
+    /// Loads the program for UDP packets to `local`, for receive queues below `queues`.
+    ///
+    /// # Errors
+    /// What is missing: a capability or a newer kernel; else the end of the verifier's log.
+    pub fn load(local: SocketAddrV4, queues: u32) -> anyhow::Result<Self> {
+        collect_libbpf_messages();
+        let result = Self::try_load(local, queues);
+        let messages = MESSAGES.take();
+        result.map_err(|error| load_error(&error, &messages))
+    }
+
+    fn try_load(local: SocketAddrV4, queues: u32) -> libbpf_rs::Result<Self> {
+        let mut object = MaybeUninit::uninit();
+        let mut open = skeleton::SteerSkelBuilder::default().open(&mut object)?;
+        open.maps.steer_sockets.set_max_entries(queues.max(1))?;
+        let data = open.maps.rodata_data.as_deref_mut().ok_or_else(|| {
+            libbpf_rs::Error::from(io::Error::new(io::ErrorKind::InvalidData, "the skeleton has no .rodata"))
+        })?;
+        // Both fields are in network byte order: the bytes as they stand in the packet.
+        data.steer_config.address = u32::from_ne_bytes(local.ip().octets());
+        data.steer_config.port = local.port().to_be();
+        let loaded = open.load()?;
+        Ok(Self {
+            // The skeleton goes; the program and its maps stay for as long as these descriptors.
+            program: loaded.progs.xdprobe_steer.as_fd().try_clone_to_owned()?,
+            sockets: MapHandle::try_from(&loaded.maps.steer_sockets)?,
+            counts: MapHandle::try_from(&loaded.maps.steer_counts)?,
+        })
+    }
+
+    /// Attaches the program to an interface.
+    ///
+    /// # Errors
+    /// Which program is there already, or what the kernel answered in the mode or modes that were tried.
+    pub fn attach(&self, interface: &str, if_index: u32, mode: XdpMode) -> anyhow::Result<Link> {
+        refuse_a_second_program(interface, if_index)?;
+        let attach = |mode| self.attach_in(if_index, mode).map(|link| Link { _link: link, mode });
+        match mode {
+            XdpMode::Native => attach(AttachedMode::Native).map_err(|errno| {
+                anyhow!(
+                    "cannot attach the XDP program to {interface} in native mode: {}: use --xdp-mode generic, or --path \
+                     kernel",
+                    attach_answer(errno)
+                )
+            }),
+            XdpMode::Generic => attach(AttachedMode::Generic).map_err(|errno| {
+                anyhow!(
+                    "cannot attach the XDP program to {interface} in generic mode: {}: use --path kernel",
+                    attach_answer(errno)
+                )
+            }),
+            XdpMode::Auto => attach(AttachedMode::Native).or_else(|native| {
+                attach(AttachedMode::Generic).map_err(|generic| {
+                    anyhow!(
+                        "cannot attach the XDP program to {interface}: in native mode: {}; in generic mode: {}: use \
+                         --path kernel",
+                        attach_answer(native),
+                        attach_answer(generic)
+                    )
+                })
+            }),
+        }
+    }
+
+    fn attach_in(&self, if_index: u32, mode: AttachedMode) -> Result<OwnedFd, Errno> {
+        let options = libbpf_sys::bpf_link_create_opts {
+            sz: size_of::<libbpf_sys::bpf_link_create_opts>() as libbpf_sys::size_t,
+            flags: mode.flags(),
+            ..Default::default()
+        };
+        // SAFETY: the descriptor is open, and the options live until the call returns.
+        let answer = unsafe {
+            libbpf_sys::bpf_link_create(
+                self.program.as_raw_fd(),
+                if_index as i32,
+                libbpf_sys::BPF_XDP,
+                &raw const options,
+            )
+        };
+        if answer < 0 {
+            return Err(Errno::from_raw(-answer));
+        }
+        // SAFETY: a new descriptor, which nobody else has.
+        Ok(unsafe { OwnedFd::from_raw_fd(answer) })
+    }
+
+    /// Lets a receive queue's packets go to an AF_XDP socket.
+    pub(super) fn connect(&self, queue: u32, socket: BorrowedFd<'_>) -> anyhow::Result<()> {
+        self.sockets
+            .update(&queue.to_ne_bytes(), &socket.as_raw_fd().to_ne_bytes(), MapFlags::ANY)
+            .with_context(|| format!("cannot put the AF_XDP socket of queue {queue} into the XDP program's map"))
+    }
+
+    /// Gives a receive queue's packets back to the kernel. Harmless where the queue has no socket.
+    pub(super) fn disconnect(&self, queue: u32) {
+        // An error would mean that there is no socket, which is what is asked for.
+        let _ = self.sockets.delete(&queue.to_ne_bytes());
+    }
+
+    /// What the program counted, over all CPUs. The fields of the sockets are 0.
+    ///
+    /// # Errors
+    /// What the kernel answered to reading the map.
+    pub fn counters(&self) -> anyhow::Result<XdpCounters> {
+        type Counters = skeleton::types::steer_counters;
+        let per_cpu = self
+            .counts
+            .lookup_percpu(&0_u32.to_ne_bytes(), MapFlags::ANY)
+            .context("cannot read the XDP program's counters")?
+            .ok_or_else(|| anyhow!("the XDP program's map of counters is empty"))?;
+        let mut sum = XdpCounters::default();
+        for cpu in &per_cpu {
+            let field = |at: usize| cpu[at..].first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
+            sum.seen += field(std::mem::offset_of!(Counters, seen));
+            sum.redirected += field(std::mem::offset_of!(Counters, redirected));
+            sum.passed += field(std::mem::offset_of!(Counters, passed));
+            sum.malformed += field(std::mem::offset_of!(Counters, malformed));
+        }
+        Ok(sum)
+    }
+
+    /// Runs the program on one frame without an interface (`BPF_PROG_TEST_RUN`). It counts as always.
+    ///
+    /// # Errors
+    /// What the kernel answered; frames below 14 bytes are refused.
+    pub fn dry_run(&self, frame: &[u8]) -> io::Result<DryRun> {
+        let mut bytes = vec![0; frame.len() + 256];
+        let mut options = libbpf_sys::bpf_test_run_opts {
+            sz: size_of::<libbpf_sys::bpf_test_run_opts>() as libbpf_sys::size_t,
+            data_in: frame.as_ptr().cast(),
+            data_size_in: frame.len() as u32,
+            data_out: bytes.as_mut_ptr().cast(),
+            data_size_out: bytes.len() as u32,
+            repeat: 1,
+            ..Default::default()
+        };
+        // SAFETY: the descriptor is open; both buffers are as long as said, and live until the call returns.
+        let answer = unsafe { libbpf_sys::bpf_prog_test_run_opts(self.program.as_raw_fd(), &raw mut options) };
+        if answer < 0 {
+            return Err(io::Error::from_raw_os_error(-answer));
+        }
+        bytes.truncate(options.data_size_out as usize);
+        Ok(DryRun { action: options.retval, bytes })
+    }
+}
+
+/// The program on an interface. Dropping it detaches.
+#[derive(Debug)]
+pub struct Link {
+    _link: OwnedFd,
+    mode: AttachedMode,
+}
+
+impl Link {
+    /// The mode that the program is attached in.
+    pub const fn mode(&self) -> AttachedMode {
+        self.mode
+    }
+}
+
+fn refuse_a_second_program(interface: &str, if_index: u32) -> anyhow::Result<()> {
+    let mut there = libbpf_sys::bpf_xdp_query_opts {
+        sz: size_of::<libbpf_sys::bpf_xdp_query_opts>() as libbpf_sys::size_t,
+        ..Default::default()
+    };
+    // SAFETY: the options live until the call returns.
+    let answer = unsafe { libbpf_sys::bpf_xdp_query(if_index as i32, 0, &raw mut there) };
+    if answer < 0 {
+        let errno = Errno::from_raw(-answer);
+        bail!("cannot ask for the XDP program on {interface}: {}", errno.desc());
+    }
+    let modes = [
+        (there.drv_prog_id, "xdpdrv"),
+        (there.skb_prog_id, "xdpgeneric"),
+        (there.hw_prog_id, "xdpoffload"),
+        (there.prog_id, "xdp"),
+    ];
+    let Some((id, keyword)) = modes.into_iter().find(|&(id, _)| id != 0) else {
+        return Ok(());
+    };
+    let name = ProgInfoIter::default().find(|program| program.id == id).map(|program| program.name);
+    let name = name.map_or_else(|| "name unknown".to_owned(), |name| format!("{name:?}"));
+    bail!(
+        "cannot attach the XDP program to {interface}: it already has program {id} ({name}): detach it (ip link set dev \
+         {interface} {keyword} off, or end the process that holds its link), or use --path kernel"
+    )
+}
+
+/// An errno of attaching, with what it means there.
+fn attach_answer(errno: Errno) -> String {
+    let meaning = match errno {
+        Errno::EOPNOTSUPP => " (the driver has no such mode)",
+        Errno::EBUSY | Errno::EEXIST => " (another program is attached)",
+        Errno::ERANGE | Errno::EINVAL => {
+            " (the driver refuses it with the interface's present MTU, features or queues)"
+        }
+        Errno::EPERM => " (it takes root, or CAP_NET_ADMIN and CAP_BPF)",
+        _ => "",
+    };
+    format!("{}{meaning}", errno.desc())
+}
+
+fn load_error(error: &libbpf_rs::Error, messages: &str) -> anyhow::Error {
+    let rejected = messages.contains("BEGIN PROG LOAD LOG");
+    if error.kind() == libbpf_rs::ErrorKind::PermissionDenied && !rejected {
+        return anyhow!(
+            "cannot load the XDP program: {error}: it takes root, or CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW"
+        );
+    }
+    let release = nix::sys::utsname::uname()
+        .map_or_else(|_| "of unknown release".to_owned(), |kernel| kernel.release().to_string_lossy().into_owned());
+    let lines: Vec<&str> = messages.lines().filter(|line| !line.trim().is_empty()).collect();
+    let end = lines[lines.len().saturating_sub(VERIFIER_LINES)..].join("\n");
+    anyhow!(
+        "cannot load the XDP program into this kernel ({release}): {error}: it takes Linux 6.1 or later; else use --path \
+         kernel\n{end}"
+    )
+}
+
+thread_local! {
+    /// What libbpf said on this thread since the last load began.
+    static MESSAGES: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// libbpf writes to stderr on its own; what is useful of it goes into the error instead.
+fn collect_libbpf_messages() {
+    fn collect(_level: PrintLevel, message: String) {
+        MESSAGES.with_borrow_mut(|messages| messages.push_str(&message));
+    }
+    MESSAGES.take();
+    libbpf_rs::set_print(Some((PrintLevel::Warn, collect)));
+}

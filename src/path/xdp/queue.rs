@@ -1,0 +1,589 @@
+//! One AF_XDP socket on one receive queue: its UMEM, its four rings, and the frames that are nobody's at the moment.
+//!
+//! It does not know the protocol: frames go in and out as bytes. It makes no system call but to wake the kernel.
+//!
+//! Half of the frames circulate on the receiving side (fill ring → kernel → receive ring → here → fill ring), the other
+//! half on the sending side (here → TX ring → kernel → completion ring → here). They never change sides, and each ring
+//! has room for all the frames of its side: only the kernel can keep us waiting, never a full ring.
+
+use super::ZeroCopy;
+use super::layout::{META_LEN, Meta};
+use super::peers::Content;
+use crate::clock::monotonic_now;
+use crate::path::BATCH;
+use anyhow::{Context, anyhow, bail};
+use nix::errno::Errno;
+use std::ffi::CString;
+use std::io;
+use std::num::NonZeroU32;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::ptr;
+use std::time::Duration;
+use xsk_rs::config::{BindFlags, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig};
+use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
+
+/// Bytes in front of a frame's data that the kernel keeps for XDP programs (`XDP_PACKET_HEADROOM`, `linux/bpf.h`).
+const HEADROOM: u32 = libbpf_rs::libbpf_sys::XDP_PACKET_HEADROOM;
+/// The largest Ethernet header: two VLAN tags.
+const MAX_LINK_LEN: u32 = 22;
+/// What the UMEMs of all queues may take together.
+const MAX_MEMORY: u32 = 64 << 20;
+/// Entries of a ring, unless [`MAX_MEMORY`] commands fewer.
+const RING_ENTRIES: u32 = 2048;
+/// How long the kernel may refuse to take frames before sending fails.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+/// A socket that was closed frees its queue a little later, in a kernel worker.
+const RELEASE_TRIES: u32 = 25;
+const RELEASE_PAUSE: Duration = Duration::from_millis(10);
+/// On an idle ring the kernel's wish to be woken is looked at once in so many calls.
+const IDLE_LOOKS: u32 = 64;
+/// Packets that one busy poll takes: as many as a batch.
+const BUSY_POLL_BUDGET: libc::c_int = BATCH as libc::c_int;
+
+/// Sizes of a socket's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Dimensions {
+    /// Bytes of a frame in the UMEM.
+    frame: u32,
+    /// Entries of each ring; the UMEM has twice as many frames.
+    ring: u32,
+}
+
+impl Dimensions {
+    /// Frames that hold a packet of `mtu` bytes; rings that together keep within [`MAX_MEMORY`].
+    pub(super) fn new(mtu: u32, queues: usize) -> Self {
+        // A frame of the kernel's is a power of two, of at least 2048 and at most a page.
+        let frame = if mtu.saturating_add(MAX_LINK_LEN + HEADROOM) <= 2048 { 2048 } else { 4096 };
+        let queues = u32::try_from(queues).unwrap_or(u32::MAX).max(1);
+        let mut ring = RING_ENTRIES;
+        while ring > BATCH as u32 && ring.saturating_mul(2 * frame).saturating_mul(queues) > MAX_MEMORY {
+            ring /= 2;
+        }
+        Self { frame, ring }
+    }
+
+    /// Bytes of the longest frame that can be sent, with its Ethernet header.
+    const fn room(self) -> usize {
+        (self.frame - HEADROOM) as usize
+    }
+}
+
+/// What is asked for a socket.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wishes {
+    pub(super) dimensions: Dimensions,
+    pub(super) zero_copy: bool,
+    /// Microseconds; `None` is off.
+    pub(super) busy_poll_us: Option<u32>,
+}
+
+/// A frame taken out of the free ones, to be written and submitted.
+#[derive(Debug)]
+pub(super) struct Blank(FrameDesc);
+
+/// An open socket.
+#[derive(Debug)]
+pub(super) struct Queue {
+    id: u32,
+    fd: RawFd,
+    zero_copy: bool,
+    busy_poll: bool,
+    dimensions: Dimensions,
+    /// The UMEM's first byte.
+    base: *mut u8,
+    /// Frames that may be sent; the last one used is the first one used again, as it is still in the cache.
+    free: Vec<FrameDesc>,
+    /// What each frame of the sending side holds, by its place in the UMEM.
+    contents: Vec<Content>,
+    /// Frames read and done with, not yet given back to the fill ring.
+    done: Vec<FrameDesc>,
+    scratch: Box<[FrameDesc; BATCH]>,
+    /// Frames submitted that the kernel may not have taken from the TX ring yet.
+    unsent: u32,
+    /// Frames submitted and not yet completed.
+    in_flight: u32,
+    idle: u32,
+    tx: TxQueue,
+    rx: RxQueue,
+    fill: FillQueue,
+    completions: CompQueue,
+    umem: Umem,
+}
+
+// SAFETY: `base` points into the UMEM that the value owns and is used only through `&mut self`; everything else is Send.
+unsafe impl Send for Queue {}
+
+impl Queue {
+    /// Opens a socket with its own UMEM on queue `id` of `interface`, its fill ring full.
+    ///
+    /// # Errors
+    /// What the kernel answered and what it means there.
+    pub(super) fn open(interface: &str, id: u32, wishes: Wishes) -> anyhow::Result<Self> {
+        let Wishes { dimensions, zero_copy, busy_poll_us } = wishes;
+        let size = QueueSize::new(dimensions.ring)?;
+        let umem_config = UmemConfig::builder()
+            .frame_size(dimensions.frame.try_into()?)
+            .fill_queue_size(size)
+            .comp_queue_size(size)
+            .build()?;
+        let frames = NonZeroU32::new(2 * dimensions.ring).ok_or_else(|| anyhow!("a UMEM without frames"))?;
+        let (umem, mut descriptors) = Umem::new(umem_config, frames, false).map_err(|error| {
+            let errno = errno_of(&error);
+            anyhow!(
+                "cannot register {} bytes of memory for AF_XDP on queue {id} of {interface}: {}{}",
+                frames.get() * dimensions.frame,
+                errno.desc(),
+                socket_meaning(errno)
+            )
+        })?;
+        // The region itself is not to be had from xsk-rs, which shows frames without the record in front of them. Its
+        // address is: frame 0 is empty, and lies where its descriptor says.
+        // SAFETY: the descriptor is of this UMEM, and the kernel has no frame yet.
+        let first = unsafe { umem.data(&descriptors[0]) }.contents().as_ptr().addr();
+        // The memory comes from mmap, whose address was given to the kernel: its provenance is exposed.
+        let base = ptr::with_exposed_provenance_mut(first - descriptors[0].addr());
+
+        let mut bind_flags = BindFlags::XDP_USE_NEED_WAKEUP;
+        bind_flags |= if zero_copy { BindFlags::XDP_ZEROCOPY } else { BindFlags::XDP_COPY };
+        let config = SocketConfig::builder()
+            .rx_queue_size(size)
+            .tx_queue_size(size)
+            .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
+            .bind_flags(bind_flags)
+            .build();
+        let (tx, rx, fill, completions) = bind(interface, id, config, &umem)?;
+        let fd = tx.fd().as_raw_fd();
+        if let Some(us) = busy_poll_us {
+            set_busy_poll(fd, us)
+                .with_context(|| format!("cannot switch on busy polling of {us} µs on queue {id} of {interface}"))?;
+        }
+
+        let receiving = descriptors.split_off(dimensions.ring as usize);
+        let mut queue = Self {
+            id,
+            fd,
+            zero_copy,
+            busy_poll: busy_poll_us.is_some(),
+            dimensions,
+            base,
+            free: descriptors,
+            contents: vec![Content::NONE; dimensions.ring as usize],
+            done: receiving,
+            scratch: Box::new([FrameDesc::default(); BATCH]),
+            unsent: 0,
+            in_flight: 0,
+            idle: 0,
+            tx,
+            rx,
+            fill,
+            completions,
+            umem,
+        };
+        // In zero-copy mode the driver takes its buffers from the fill ring when it is woken, not before: without this
+        // nothing would ever be received.
+        queue.give_back();
+        queue.wake_receiver().with_context(|| format!("cannot wake queue {id} of {interface}"))?;
+        Ok(queue)
+    }
+
+    /// The receive queue.
+    pub(super) const fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Whether frames are moved without copying.
+    pub(super) const fn is_zero_copy(&self) -> bool {
+        self.zero_copy
+    }
+
+    /// The socket.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the socket is closed when its four rings are dropped, and `self` holds them.
+        unsafe { BorrowedFd::borrow_raw(self.fd) }
+    }
+
+    /// Whether frames were submitted that the kernel may not have seen.
+    #[inline]
+    pub(super) const fn has_unsent(&self) -> bool {
+        self.unsent != 0
+    }
+
+    /// A frame to write; `None` while all are in the kernel's hands.
+    #[inline]
+    pub(super) fn take(&mut self) -> Option<Blank> {
+        if self.free.is_empty() {
+            self.reap();
+        }
+        self.free.pop().map(Blank)
+    }
+
+    /// The memory of a frame, and what it holds.
+    #[inline]
+    pub(super) fn contents(&mut self, blank: &Blank) -> (&mut [u8], &mut Content) {
+        let addr = blank.0.addr();
+        let content = &mut self.contents[addr / self.dimensions.frame as usize];
+        // SAFETY: `addr` is what the UMEM gave for a frame of the sending side, hence HEADROOM bytes into it, with
+        // `room()` bytes behind. The frame is not in a ring as long as its descriptor is here.
+        let bytes = unsafe { self.base.add(addr) };
+        // SAFETY: as above; the borrow of `self` keeps it from being made a second time.
+        (unsafe { std::slice::from_raw_parts_mut(bytes, self.dimensions.room()) }, content)
+    }
+
+    /// Puts a written frame into the TX ring. The kernel sees it with the next [`Queue::push`].
+    #[inline]
+    pub(super) fn submit(&mut self, blank: Blank, len: usize) {
+        let Blank(mut descriptor) = blank;
+        // A descriptor comes back from the completion ring without length.
+        // SAFETY: the frame is not in a ring, and no other reference to it exists.
+        unsafe { self.umem.data_mut(&mut descriptor) }.cursor().set_pos(len);
+        // SAFETY: a frame of this UMEM, which is in no ring.
+        if unsafe { self.tx.produce_one(&descriptor) } == 0 {
+            // Cannot happen: the ring has an entry for each frame of the sending side.
+            debug_assert!(false, "the TX ring has no entry for a frame of its own");
+            self.free.push(descriptor);
+            return;
+        }
+        self.unsent += 1;
+        self.in_flight += 1;
+    }
+
+    /// Makes the kernel take what is in the TX ring; returns how often it had to be asked again.
+    ///
+    /// # Errors
+    /// What the kernel answered; `TimedOut` where it takes nothing for [`PATIENCE`].
+    #[inline]
+    pub(super) fn push(&mut self) -> io::Result<u64> {
+        if self.unsent == 0 {
+            return Ok(0);
+        }
+        let mut again = 0;
+        // In copy mode the flag is always set. A driver in zero-copy mode clears it while it is at work anyway.
+        if self.tx.needs_wakeup() {
+            // One call sends at most 32 frames in copy mode (TX_BATCH_SIZE, net/xdp/xsk.c), then says EAGAIN.
+            if let Err(errno) = self.wake_sender() {
+                again = self.push_again(errno)?;
+            }
+        }
+        self.unsent = if self.zero_copy { self.in_tx_ring() } else { 0 };
+        Ok(again)
+    }
+
+    /// As [`Queue::push`], and has the kernel look for completions where it has taken everything already.
+    ///
+    /// # Errors
+    /// As [`Queue::push`].
+    #[cold]
+    pub(super) fn press(&mut self) -> io::Result<u64> {
+        let again = self.push()?;
+        if self.tx.needs_wakeup() {
+            // Whatever it answers: it is asked again until there is a frame, or patience ends.
+            let _ = self.wake_sender();
+        }
+        Ok(again)
+    }
+
+    #[cold]
+    fn push_again(&mut self, first: Errno) -> io::Result<u64> {
+        let mut answer = Err(first);
+        let mut again = 0;
+        let mut left = self.in_tx_ring();
+        let mut progress = monotonic_now();
+        while let Err(errno) = answer {
+            match errno {
+                Errno::EAGAIN | Errno::EBUSY | Errno::ENOBUFS => again += 1,
+                Errno::EINTR => {}
+                other => return Err(self.sending_failed(other)),
+            }
+            self.reap();
+            let now_left = self.in_tx_ring();
+            if now_left == 0 {
+                break;
+            }
+            if now_left != left {
+                left = now_left;
+                progress = monotonic_now();
+            } else if monotonic_now().duration_since(progress) > PATIENCE {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!(
+                        "the kernel took none of {left} frames from the TX ring of queue {} within 1 s: {}",
+                        self.id,
+                        errno.desc()
+                    ),
+                ));
+            }
+            answer = self.wake_sender();
+        }
+        Ok(again)
+    }
+
+    #[cold]
+    fn sending_failed(&self, errno: Errno) -> io::Error {
+        let error = io::Error::from(errno);
+        let meaning = if errno == Errno::ENETDOWN { ": the interface is down" } else { "" };
+        io::Error::new(error.kind(), format!("cannot send on queue {}: {error}{meaning}", self.id))
+    }
+
+    /// Frees the frames that the kernel has sent.
+    #[inline]
+    pub(super) fn reap(&mut self) {
+        while self.in_flight != 0 {
+            // SAFETY: the ring's frames are of this UMEM, as only `submit` puts any in.
+            let count = unsafe { self.completions.consume(&mut self.scratch[..]) };
+            self.free.extend_from_slice(&self.scratch[..count]);
+            self.in_flight -= count as u32;
+            if count < BATCH {
+                break;
+            }
+        }
+    }
+
+    /// Hands every frame that has come in, up to `limit`, to `each`, with the record in front of it. `before` is called
+    /// once, when the ring was read and had something. The frames are given back by [`Queue::recycle`].
+    ///
+    /// # Errors
+    /// What the kernel answered to being woken.
+    #[inline]
+    pub(super) fn receive<T>(
+        &mut self,
+        limit: usize,
+        before: impl FnOnce() -> T,
+        mut each: impl FnMut(&T, &[u8], Option<Meta>),
+    ) -> io::Result<usize> {
+        let limit = limit.min(BATCH);
+        // SAFETY: the ring's frames are of this UMEM, as only the fill ring's get there.
+        let count = unsafe { self.rx.consume(&mut self.scratch[..limit]) };
+        if count == 0 {
+            self.look_after_idle_ring()?;
+            return Ok(0);
+        }
+        self.idle = 0;
+        let context = before();
+        for at in 0..count {
+            let descriptor = self.scratch[at];
+            if let Some((frame, meta)) = self.received(&descriptor) {
+                each(&context, frame, meta);
+            }
+            self.done.push(descriptor);
+        }
+        Ok(count)
+    }
+
+    /// The bytes of a frame out of the receive ring, and the record in front of it.
+    #[inline]
+    fn received(&mut self, descriptor: &FrameDesc) -> Option<(&[u8], Option<Meta>)> {
+        let (addr, len) = (descriptor.addr(), descriptor.lengths().data());
+        let size = self.dimensions.frame as usize;
+        let within = addr % size;
+        // The kernel keeps to this; a check costs nothing beside the cache miss that the frame is.
+        if addr / size >= 2 * self.dimensions.ring as usize || within < META_LEN || within + len > size {
+            return None;
+        }
+        // SAFETY: checked above: from `META_LEN` bytes before `addr` to `len` bytes behind it is one frame of the UMEM.
+        let record = unsafe { self.base.add(addr - META_LEN) }.cast::<[u8; META_LEN]>();
+        // SAFETY: the memory is there, any bytes are valid, and the kernel does not touch it until the frame is in the
+        // fill ring again.
+        let record = unsafe { &mut *record };
+        let meta = Meta::from_bytes(record);
+        // A frame that is used again must not show an old record where the program wrote none.
+        record[META_LEN - 4..].fill(0);
+        // SAFETY: as above.
+        let bytes = unsafe { self.base.add(addr) };
+        // SAFETY: as above.
+        Some((unsafe { std::slice::from_raw_parts(bytes, len) }, meta))
+    }
+
+    /// Gives the frames that were read back to the kernel. Not in a hurry: the answer to a ping goes first.
+    ///
+    /// # Errors
+    /// What the kernel answered to being woken.
+    #[inline]
+    pub(super) fn recycle(&mut self) -> io::Result<()> {
+        if self.done.is_empty() {
+            return Ok(());
+        }
+        self.give_back();
+        if self.fill.needs_wakeup() { self.wake_receiver() } else { Ok(()) }
+    }
+
+    fn give_back(&mut self) {
+        // SAFETY: frames of this UMEM that are in no ring; the ring has an entry for each frame of the receiving side.
+        let count = unsafe { self.fill.produce(&self.done) };
+        debug_assert_eq!(count, self.done.len(), "the fill ring has no entry for a frame of its own");
+        if count == self.done.len() {
+            self.done.clear();
+        }
+    }
+
+    /// With busy polling a system call is what looks at the card. Without, one is made only if the driver asks for it:
+    /// it may have run out of buffers just before it was given new ones.
+    #[inline]
+    fn look_after_idle_ring(&mut self) -> io::Result<()> {
+        if self.busy_poll {
+            return self.wake_receiver();
+        }
+        self.idle = self.idle.wrapping_add(1);
+        if self.idle.is_multiple_of(IDLE_LOOKS) && self.fill.needs_wakeup() {
+            return self.wake_receiver();
+        }
+        Ok(())
+    }
+
+    /// Whether [`Queue::receive`] would bring something.
+    pub(super) fn has_received(&mut self) -> bool {
+        self.rx.nb_avail(1) != 0
+    }
+
+    /// Frames that the kernel has not taken from the TX ring.
+    fn in_tx_ring(&mut self) -> u32 {
+        self.dimensions.ring - self.tx.nb_free_exact()
+    }
+
+    /// Has the kernel look at the TX ring. xsk-rs has this too, but keeps the answer to itself.
+    #[inline]
+    fn wake_sender(&self) -> Result<(), Errno> {
+        // SAFETY: an empty message: no memory is read.
+        let answer = unsafe { libc::sendto(self.fd, ptr::null(), 0, libc::MSG_DONTWAIT, ptr::null(), 0) };
+        Errno::result(answer).map(drop)
+    }
+
+    /// Has the kernel look at the fill ring and, with busy polling, at the card.
+    fn wake_receiver(&self) -> io::Result<()> {
+        // SAFETY: an empty message: no memory is written.
+        let answer = unsafe {
+            libc::recvfrom(self.fd, ptr::null_mut(), 0, libc::MSG_DONTWAIT, ptr::null_mut(), ptr::null_mut())
+        };
+        match Errno::result(answer) {
+            // Busy is as good as woken.
+            Ok(_) | Err(Errno::EAGAIN | Errno::EBUSY | Errno::ENOBUFS | Errno::EINTR) => Ok(()),
+            // The carrier comes and goes when a program or a socket is attached: a packet will come, or a time-out.
+            Err(Errno::ENETDOWN) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// The kernel's statistics of the socket.
+    pub(super) fn statistics(&self) -> io::Result<xsk_rs::socket::XdpStatistics> {
+        self.tx.fd().xdp_statistics()
+    }
+}
+
+/// Opens the sockets of all queues in the same mode.
+///
+/// # Errors
+/// What the kernel answered for the first queue that failed.
+pub(super) fn open_all(
+    interface: &str,
+    queues: &[u32],
+    mtu: u32,
+    zero_copy: ZeroCopy,
+    busy_poll_us: Option<u32>,
+) -> anyhow::Result<Vec<Queue>> {
+    let dimensions = Dimensions::new(mtu, queues.len());
+    let open = |zero_copy| -> anyhow::Result<Vec<Queue>> {
+        let wishes = Wishes { dimensions, zero_copy, busy_poll_us };
+        queues.iter().map(|&id| Queue::open(interface, id, wishes)).collect()
+    };
+    match zero_copy {
+        ZeroCopy::On => open(true),
+        ZeroCopy::Off => open(false),
+        ZeroCopy::Auto => open(true).or_else(|_| open(false)),
+    }
+}
+
+type Rings = (TxQueue, RxQueue, FillQueue, CompQueue);
+
+fn bind(interface: &str, id: u32, config: SocketConfig, umem: &Umem) -> anyhow::Result<Rings> {
+    let name = Interface::new(CString::new(interface)?);
+    let zero_copy = config.bind_flags().contains(BindFlags::XDP_ZEROCOPY);
+    for attempt in 1.. {
+        // SAFETY: this UMEM is used for no other socket.
+        let error = match unsafe { Socket::new(config, umem, &name, id) } {
+            Ok((tx, rx, Some((fill, completions)))) => return Ok((tx, rx, fill, completions)),
+            Ok((_, _, None)) => bail!("the AF_XDP socket of queue {id} came without fill ring"),
+            Err(error) => error,
+        };
+        let errno = errno_of(&error);
+        if errno == Errno::EBUSY && attempt < RELEASE_TRIES {
+            std::thread::sleep(RELEASE_PAUSE);
+            continue;
+        }
+        if errno == Errno::EBUSY {
+            bail!(
+                "queue {id} of {interface} is taken by another AF_XDP socket: end the program that has it (ss --xdp -p), \
+                 choose other queues with --queue, or use --path kernel"
+            );
+        }
+        if zero_copy {
+            bail!(
+                "cannot bind an AF_XDP socket to queue {id} of {interface} in zero-copy mode: {}{}: use --zero-copy off",
+                errno.desc(),
+                socket_meaning(errno)
+            );
+        }
+        bail!(
+            "cannot bind an AF_XDP socket to queue {id} of {interface}: {}{}: use --path kernel",
+            errno.desc(),
+            socket_meaning(errno)
+        );
+    }
+    unreachable!("the loop ends by returning")
+}
+
+fn errno_of(error: &dyn std::error::Error) -> Errno {
+    let code = error.source().and_then(|source| source.downcast_ref::<io::Error>()).and_then(io::Error::raw_os_error);
+    code.map_or(Errno::UnknownErrno, Errno::from_raw)
+}
+
+fn socket_meaning(errno: Errno) -> &'static str {
+    match errno {
+        Errno::EPERM | Errno::EACCES => " (it takes root, or CAP_NET_RAW)",
+        Errno::ENOBUFS => " (more locked memory is needed than `ulimit -l` allows; CAP_IPC_LOCK lifts the limit)",
+        Errno::EINVAL => " (is there such a queue?)",
+        Errno::EOPNOTSUPP => " (the driver does not support it)",
+        Errno::EAFNOSUPPORT => " (the kernel is built without CONFIG_XDP_SOCKETS)",
+        Errno::ENETDOWN => " (the interface is down)",
+        _ => "",
+    }
+}
+
+/// `Documentation/networking/napi.rst`, "Busy polling".
+fn set_busy_poll(fd: RawFd, us: u32) -> io::Result<()> {
+    let us = libc::c_int::try_from(us).unwrap_or(libc::c_int::MAX);
+    for (option, value) in
+        [(libc::SO_PREFER_BUSY_POLL, 1), (libc::SO_BUSY_POLL, us), (libc::SO_BUSY_POLL_BUDGET, BUSY_POLL_BUDGET)]
+    {
+        // SAFETY: the value is a c_int of the caller's, and its length is given.
+        let answer = unsafe {
+            libc::setsockopt(
+                fd,
+                libc::SOL_SOCKET,
+                option,
+                (&raw const value).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+        Errno::result(answer)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_hold_the_mtu_and_memory_keeps_within_its_bound() {
+        assert_eq!(Dimensions::new(1500, 1), Dimensions { frame: 2048, ring: 2048 });
+        assert_eq!(Dimensions::new(1770, 4), Dimensions { frame: 2048, ring: 2048 });
+        assert_eq!(Dimensions::new(1771, 4), Dimensions { frame: 4096, ring: 2048 });
+        assert_eq!(Dimensions::new(1500, 16), Dimensions { frame: 2048, ring: 1024 });
+        for mtu in [68, 1500, 9000, u32::MAX] {
+            for queues in 1..=128 {
+                let Dimensions { frame, ring } = Dimensions::new(mtu, queues);
+                assert!(frame * ring * 2 * queues as u32 <= MAX_MEMORY, "{mtu} {queues}");
+                assert!(ring.is_power_of_two() && ring >= BATCH as u32);
+            }
+        }
+    }
+}
