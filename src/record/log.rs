@@ -6,7 +6,7 @@
 use super::meta::{Facts, MetaFile};
 use super::row::{HEADER, Row};
 use super::summary::Summary;
-use super::text::Voice;
+use super::text::{Voice, is_strangers};
 use super::writer::{Entry, Notice, Shared, Sink, Speaker, Writer};
 use crate::clock::{monotonic_now, realtime_now};
 use crate::session::Event;
@@ -87,7 +87,10 @@ impl Finished {
 
 /// Takes rows and events from the hot loop and sees to it that they are written.
 ///
-/// The order per session: rows and [`Recorder::notice`] as they come, [`Recorder::sync`], the statistics,
+/// The thread that writes also speaks: a terminal that was stopped (Ctrl-S) holds it up once there is something to say,
+/// and what the ring cannot hold meanwhile is counted as lost.
+///
+/// The order per session: [`Recorder::begin_session`], rows and [`Recorder::notice`] as they come, [`Recorder::sync`], the statistics,
 /// [`Recorder::end_session`]. At the very end [`Recorder::finish`]; a `Recorder` that is dropped writes what it has too.
 #[derive(Debug)]
 pub struct Recorder {
@@ -202,7 +205,9 @@ impl Recorder {
     /// Something to be said to the user; the writer puts it into words. [`Event::Connected`] begins a session in the
     /// meta file too, where [`Recorder::describe`] came before.
     pub fn notice(&mut self, event: Event) {
-        if self.notices.push(Notice { event, at: realtime_now() }).is_err() {
+        // What strangers can cause without end leaves room for what the session itself has to say.
+        let room = !is_strangers(&event) || self.notices.slots() > NOTICES / 4;
+        if !room || self.notices.push(Notice { event, at: realtime_now() }).is_err() {
             self.shared.notices_missed.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -285,7 +290,7 @@ impl Recorder {
         let refused = self.shared.rows_lost.load(Ordering::Acquire);
         let pending = self.pushed.saturating_sub(rows_written + refused);
         let mut error = lock(&self.shared.error).clone();
-        if self.stalled && error.is_none() {
+        if self.stalled && pending > 0 && error.is_none() {
             error = Some(format!("the log took nothing for {} s", self.patience.as_secs_f32()));
         }
         // Rows that a writer still has when it is waited for no longer will not be read by anybody.
@@ -331,4 +336,265 @@ fn ends_with_line(path: &Path) -> bool {
         Ok(last[0])
     };
     last_byte().map_or(true, |byte| byte == b'\n')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Role;
+    use super::super::text::Narrator;
+    use super::*;
+    use crate::clock::{Realtime, Time};
+    use crate::session::{End, Settings};
+    use crate::wire::Point;
+    use std::net::{Ipv4Addr, SocketAddrV4};
+    use std::sync::Condvar;
+
+    const VOICE: Voice = Voice { role: Role::Server, json: false };
+    const PEER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 66, 0, 1), 7);
+
+    /// A file in memory that can be blocked and can be full.
+    #[derive(Clone, Default)]
+    struct Disk(Arc<(Mutex<DiskState>, Condvar)>);
+
+    #[derive(Default)]
+    struct DiskState {
+        content: Vec<u8>,
+        blocked: bool,
+        /// Somebody waits for it to be free.
+        awaited: bool,
+        /// The most bytes that it holds.
+        room: Option<usize>,
+    }
+
+    impl Disk {
+        fn change(&self, change: impl FnOnce(&mut DiskState)) {
+            change(&mut lock(&self.0.0));
+            self.0.1.notify_all();
+        }
+
+        fn content(&self) -> String {
+            String::from_utf8(lock(&self.0.0).content.clone()).unwrap()
+        }
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.change(|state| state.awaited = true);
+            let mut state = self.0.1.wait_while(lock(&self.0.0), |state| state.blocked).unwrap();
+            let room = state.room.map_or(bytes.len(), |room| room - state.content.len()).min(bytes.len());
+            if room == 0 {
+                return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+            }
+            state.content.extend_from_slice(&bytes[..room]);
+            Ok(room)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Sink for Disk {
+        fn cut(&mut self, whole: u64, length: u64) -> bool {
+            let mut state = lock(&self.0.0);
+            assert_eq!(state.content.len() as u64, length);
+            state.content.truncate(whole as usize);
+            true
+        }
+    }
+
+    fn start(disk: &Disk, rows: usize, patience: Duration) -> (Recorder, Disk) {
+        let said = Disk::default();
+        let (out, err) = (Box::new(said.clone()), Box::new(said.clone()));
+        let speaker = Speaker { narrator: Narrator::new(VOICE), out, err };
+        let tuning = Tuning { rows, patience, speaker };
+        (Recorder::with(Some(Box::new(disk.clone())), 0, None, tuning).unwrap(), said)
+    }
+
+    fn row(sequence: u64) -> Row {
+        Row::new(sequence, Point::T0, Time::<Realtime>::from_nanos(5), 44)
+    }
+
+    fn sequences(log: &str) -> Vec<u64> {
+        log.lines().map(|line| line.split_once(',').unwrap().0.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_ring_entry_is_three_words() {
+        assert_eq!(size_of::<Entry>(), 24);
+    }
+
+    #[test]
+    fn rows_that_a_blocked_disk_leaves_no_room_for_are_counted_and_the_others_stay_in_order() {
+        let disk = Disk::default();
+        disk.change(|disk| disk.blocked = true);
+        let (mut recorder, _) = start(&disk, 8, PATIENCE);
+        let mut sent = 0;
+        while recorder.lost_rows() < 100 {
+            sent += 1;
+            recorder.row(row(sent));
+        }
+        disk.change(|disk| disk.blocked = false);
+        let finished = recorder.finish();
+        let written = sequences(&disk.content());
+        assert_eq!((finished.rows_written, finished.error), (written.len() as u64, None));
+        assert_eq!(finished.rows_written + finished.rows_lost, sent);
+        assert!(written.is_sorted() && written[..8] == [1, 2, 3, 4, 5, 6, 7, 8], "{written:?}");
+    }
+
+    #[test]
+    fn a_full_disk_keeps_whole_rows_only_and_loses_all_that_follow() {
+        let disk = Disk::default();
+        let line = "1,t0,0.000000005,44\n".len();
+        disk.change(|disk| disk.room = Some(3 * line + 7));
+        let (mut recorder, said) = start(&disk, 64, PATIENCE);
+        (1..=9).for_each(|sequence| recorder.row(row(sequence)));
+        let first = recorder.sync();
+        assert_eq!((first.rows_written, first.rows_lost), (3, 6));
+        // Room again: still nothing, for a gap in the middle of a log could not be seen.
+        disk.change(|disk| disk.room = None);
+        recorder.row(row(10));
+        assert_eq!(sequences(&disk.content()), [1, 2, 3]);
+        let finished = recorder.finish();
+        assert_eq!((finished.rows_written, finished.rows_lost), (3, 7));
+        assert!(finished.error.as_ref().unwrap().contains("No space left on device"), "{finished:?}");
+        assert_eq!(finished.since(&first), Finished { rows_written: 0, rows_lost: 1, ..finished.clone() });
+        assert_eq!(said.content().matches("Cannot write to the log").count(), 1);
+    }
+
+    #[test]
+    fn a_disk_that_takes_nothing_is_not_waited_for_without_end() {
+        let disk = Disk::default();
+        disk.change(|disk| disk.blocked = true);
+        let (mut recorder, _) = start(&disk, 64, Duration::from_millis(50));
+        (1..=5).for_each(|sequence| recorder.row(row(sequence)));
+        let finished = recorder.finish();
+        assert_eq!((finished.rows_written, finished.rows_lost), (0, 5));
+        assert!(finished.error.unwrap().contains("took nothing"));
+        disk.change(|disk| disk.blocked = false);
+    }
+
+    #[test]
+    fn the_header_of_a_later_session_stands_before_its_rows_even_where_the_ring_was_full() {
+        let disk = Disk::default();
+        disk.change(|disk| disk.blocked = true);
+        let (mut recorder, _) = start(&disk, 2, PATIENCE);
+        recorder.begin_session();
+        recorder.row(row(1));
+        while !lock(&disk.0.0).awaited {
+            thread::sleep(LOOK);
+        }
+        // The writer hangs in its first write: two more rows fill the ring.
+        recorder.row(row(2));
+        recorder.row(row(3));
+        recorder.begin_session();
+        recorder.row(row(1_000_000));
+        assert_eq!(recorder.lost_rows(), 1);
+        disk.change(|disk| disk.blocked = false);
+        recorder.sync();
+        recorder.row(row(1_000_001));
+        let finished = recorder.finish();
+        assert_eq!((finished.rows_written, finished.rows_lost), (4, 1));
+        let content = disk.content();
+        let (first, second) = content.split_once(HEADER).unwrap();
+        assert_eq!(sequences(first), [1, 2, 3]);
+        assert_eq!(sequences(second), [1_000_001]);
+    }
+
+    #[test]
+    fn a_row_reaches_the_file_without_being_asked_for() {
+        let disk = Disk::default();
+        let (mut recorder, _) = start(&disk, 64, PATIENCE);
+        recorder.row(row(1));
+        let begun = monotonic_now();
+        while disk.content().is_empty() {
+            assert!(monotonic_now().duration_since(begun) < Duration::from_secs(20), "it stays in memory");
+            thread::sleep(LOOK);
+        }
+        assert_eq!(disk.content(), "1,t0,0.000000005,44\n");
+    }
+
+    #[test]
+    fn a_dropped_recorder_writes_what_it_has() {
+        let disk = Disk::default();
+        let (mut recorder, _) = start(&disk, 64, PATIENCE);
+        recorder.row(row(1));
+        drop(recorder);
+        assert_eq!(sequences(&disk.content()), [1]);
+    }
+
+    #[test]
+    fn what_is_said_keeps_its_order_and_a_flood_is_counted() {
+        let (mut recorder, said) = start(&Disk::default(), 64, PATIENCE);
+        recorder.notice(Event::Connected { peer: PEER, settings: Settings::default() });
+        recorder.sync();
+        for _ in 0..1000 {
+            recorder.notice(Event::Refused { from: PEER });
+        }
+        recorder.sync();
+        recorder.notice(Event::Disconnected);
+        recorder.notice(Event::Finished(End::PeerStopped));
+        recorder.finish();
+        let text = said.content();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "Connected to client 10.66.0.1:7");
+        let refused = lines.iter().filter(|line| line.contains("drop new connection request")).count();
+        let unsaid: usize = lines[lines.len() - 3].split_once(' ').unwrap().0.parse().unwrap();
+        assert_eq!(refused + unsaid, 1000);
+        assert_eq!(lines[lines.len() - 2], "Client disconnected.");
+        assert!(lines[lines.len() - 1].contains("stopped by its user"));
+    }
+
+    #[test]
+    fn a_flood_from_strangers_leaves_room_for_the_session() {
+        let (mut recorder, said) = start(&Disk::default(), 64, PATIENCE);
+        for _ in 0..10 * NOTICES {
+            recorder.notice(Event::Ignored { from: PEER, kind: crate::wire::Kind::Ping });
+        }
+        recorder.notice(Event::Disconnected);
+        recorder.finish();
+        assert!(said.content().contains("Client disconnected.\n"));
+    }
+
+    #[test]
+    fn a_pipe_gets_every_row_and_no_meta_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let reader = thread::spawn({
+            let pipe = pipe.clone();
+            move || std::fs::read_to_string(pipe).unwrap()
+        });
+        let mut recorder = Recorder::start(Some(&pipe), VOICE).unwrap();
+        (1..=100_000).for_each(|sequence| recorder.row(row(sequence)));
+        let finished = recorder.finish();
+        let text = reader.join().unwrap();
+        assert_eq!(finished.rows_written + finished.rows_lost, 100_000);
+        assert_eq!(sequences(text.strip_prefix(HEADER).unwrap()).len() as u64, finished.rows_written);
+        assert!(!folder.path().join("pipe.meta.json").exists());
+    }
+
+    #[test]
+    fn a_pipe_whose_reader_went_away_loses_rows_and_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let reader = thread::spawn({
+            let pipe = pipe.clone();
+            move || File::open(pipe).map(drop).unwrap()
+        });
+        let opened = Recorder::start(Some(&pipe), VOICE);
+        reader.join().unwrap();
+        // The reader may be gone before the header is written or after it.
+        let error = match opened {
+            Err(error) => error.to_string(),
+            Ok(mut recorder) => {
+                recorder.row(row(1));
+                let finished = recorder.finish();
+                assert_eq!((finished.rows_written, finished.rows_lost), (0, 1));
+                finished.error.unwrap()
+            }
+        };
+        assert!(error.contains("Broken pipe"), "{error}");
+    }
 }

@@ -411,3 +411,164 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
     (cycle * 400 + year_of_cycle + u64::from(month <= 2), month, day)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::TimerKind;
+    use std::net::Ipv4Addr;
+    use tempfile::TempDir;
+
+    const PEER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 66, 0, 1), 7);
+
+    fn at(nanos: u64) -> Time<Realtime> {
+        Time::from_nanos(nanos)
+    }
+
+    fn facts() -> Facts {
+        Facts {
+            interface: "ga".into(),
+            driver: None,
+            description: Description {
+                path: "kernel",
+                xdp_mode: None,
+                zero_copy: None,
+                queues: vec![],
+                local: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 10666),
+            },
+            sent: StampSource::application(),
+            received: StampSource::application(),
+            schedule: None,
+            dummies: 3,
+            command_line: vec!["xdprobe".into()],
+        }
+    }
+
+    /// A log with this content; the folder goes when the first value does.
+    fn log(content: &str) -> (TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("client.csv");
+        fs::write(&log, content).unwrap();
+        (folder, log)
+    }
+
+    /// What a process does with the meta file before it is killed in its session: the log grows by a header and a row.
+    fn killed_session(log: &Path) -> Option<String> {
+        let (meta, remark) = MetaFile::open(log, Role::Client);
+        let mut meta = meta.unwrap();
+        meta.describe(facts());
+        let start = fs::metadata(log).unwrap().len();
+        fs::write(log, fs::read_to_string(log).unwrap() + HEADER + "1,t0,0.000000001,44\n").unwrap();
+        meta.begin(PEER, Settings::default(), at(1_750_785_880_008_711_082), start).unwrap();
+        remark
+    }
+
+    fn read(log: &Path) -> Value {
+        serde_json::from_slice(&fs::read(meta_path(log)).unwrap()).unwrap()
+    }
+
+    fn indices(meta: &Value) -> Vec<u64> {
+        let earlier = meta["earlier_sessions"].as_array().unwrap().iter();
+        earlier.chain([meta]).map(|session| session["session"].as_u64().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_session_that_was_killed_has_a_start_and_no_end() {
+        let (_folder, log) = log("");
+        assert_eq!(killed_session(&log), None);
+        let meta = read(&log);
+        assert_eq!(meta["started"], "2025-06-24T17:24:40.008711082Z");
+        assert_eq!(meta["started_unix_ns"], 1_750_785_880_008_711_082_u64);
+        assert!(["ended", "log_end", "summary"].iter().all(|name| meta[name].is_null()));
+        assert_eq!((&meta["xdp_mode"], &meta["zero_copy"]), (&Value::Null, &Value::Null));
+        assert_eq!(meta["timestamps"].as_object().unwrap().keys().collect::<Vec<_>>(), ["t0", "t3"]);
+        assert_eq!(meta["settings"]["timer"], TimerKind::Busy.as_str());
+    }
+
+    #[test]
+    fn sessions_without_a_meta_file_are_counted_from_the_log() {
+        let row = "1,t0,0.000000001,44\n";
+        let (_folder, log) = log(&format!("{HEADER}{row}{HEADER}"));
+        killed_session(&log);
+        assert_eq!(indices(&read(&log)), [3]);
+        // The original appends one, without a word in the meta file.
+        fs::write(&log, fs::read_to_string(&log).unwrap() + HEADER + row).unwrap();
+        assert_eq!(killed_session(&log), None);
+        assert_eq!(indices(&read(&log)), [3, 5]);
+    }
+
+    #[test]
+    fn a_damaged_or_foreign_file_is_replaced_and_said() {
+        let empty_of_ours = r#"{"format":1,"program":"xdprobe","session":"one","earlier_sessions":[]}"#;
+        for content in ["", "{", "[]", r#"{"format":2,"program":"xdprobe"}"#, empty_of_ours, "\u{0}\u{ff}"] {
+            let (_folder, log) = log("");
+            fs::write(meta_path(&log), content).unwrap();
+            let remark = killed_session(&log).unwrap();
+            assert!(remark.contains("client.csv.meta.json is damaged or not xdprobe's"), "{remark}");
+            assert_eq!(indices(&read(&log)), [1]);
+            assert_eq!(killed_session(&log), None);
+        }
+    }
+
+    #[test]
+    fn a_file_that_belongs_to_a_log_that_is_gone_is_replaced() {
+        let (_folder, log) = log("other\n");
+        killed_session(&log);
+        fs::write(&log, "").unwrap();
+        assert!(killed_session(&log).unwrap().contains("belongs to another log"));
+        assert_eq!(indices(&read(&log)), [1]);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_to_is_named() {
+        let (folder, log) = log("");
+        let (meta, _) = MetaFile::open(&log, Role::Client);
+        let mut meta = meta.unwrap();
+        meta.describe(facts());
+        drop(folder);
+        let problem = meta.begin(PEER, Settings::default(), at(1), 0).unwrap_err();
+        assert!(problem.contains("client.csv.meta.json") && problem.contains("No such file"), "{problem}");
+    }
+
+    #[test]
+    fn only_a_regular_file_that_has_a_name_of_its_own_gets_one() {
+        for log in ["/dev/null", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "/"] {
+            assert!(!wants_meta(Path::new(log)), "{log}");
+        }
+        for log in ["not-yet-there.csv", "./not-yet-there.csv", "/dev/shm/not-yet-there.csv", "Cargo.toml"] {
+            assert!(wants_meta(Path::new(log)), "{log}");
+        }
+    }
+
+    #[test]
+    fn header_lines_are_counted_whatever_stands_between_them() {
+        let cases = [
+            (String::new(), 0),
+            (HEADER.to_string(), 1),
+            (HEADER.trim_end().to_string(), 0),
+            (format!("{HEADER}{HEADER}\n\n{HEADER}"), 3),
+            (format!("1,t0,17{HEADER}{HEADER}"), 1),
+            (format!("seq,seq\n{HEADER}"), 1),
+            (format!("{}\n{HEADER}", "x".repeat(5000)), 1),
+        ];
+        for (text, headers) in cases {
+            for capacity in [1, 7, 4096] {
+                let reader = BufReader::with_capacity(capacity, text.as_bytes());
+                assert_eq!(count_headers(reader).unwrap(), headers, "{text:?} by {capacity}");
+            }
+        }
+    }
+
+    #[test]
+    fn times_are_rfc_3339() {
+        for (nanos, text) in [
+            (0, "1970-01-01T00:00:00.000000000Z"),
+            (951_782_400_000_000_001, "2000-02-29T00:00:00.000000001Z"),
+            (4_107_542_399_999_999_999, "2100-02-28T23:59:59.999999999Z"),
+            (4_107_542_400_000_000_000, "2100-03-01T00:00:00.000000000Z"),
+            (1_735_689_599_000_000_000, "2024-12-31T23:59:59.000000000Z"),
+        ] {
+            assert_eq!(rfc3339(at(nanos)), text);
+        }
+    }
+}

@@ -348,3 +348,171 @@ fn per_second(count: u64, nanos: u64) -> f64 {
     let seconds = (nanos / 1_000_000_000) as f64 + (nanos % 1_000_000_000) as f64 / 1e9;
     count as f64 / seconds
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Realtime, Time};
+    use std::net::Ipv4Addr;
+
+    const LOCAL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 10666);
+
+    static KERNEL: Description =
+        Description { path: "kernel", xdp_mode: None, zero_copy: None, queues: Vec::new(), local: LOCAL };
+
+    fn xdp() -> Description {
+        let (xdp_mode, zero_copy) = (Some("native"), Some(true));
+        Description { path: "xdp", xdp_mode, zero_copy, queues: vec![0, 1], local: LOCAL }
+    }
+
+    fn input<'a>(totals: &'a Totals, round_trips: Option<&'a RoundTrips>) -> SummaryInput<'a> {
+        SummaryInput {
+            role: Role::Client,
+            peer: Some(LOCAL),
+            settings: None,
+            totals,
+            end: End::Complete,
+            round_trips,
+            tx_stamps: totals.transmitted,
+            rx_stamps: totals.received,
+            description: &KERNEL,
+            counters: Counters::default(),
+            log: None,
+        }
+    }
+
+    fn summary(totals: &Totals, round_trips: Option<&RoundTrips>) -> Summary {
+        Summary::new(input(totals, round_trips))
+    }
+
+    /// Pings 1 to `pings`, of which `answered` come back, the first of them twice.
+    fn trips(pings: u64, answered: impl IntoIterator<Item = u64>) -> RoundTrips {
+        let at = Time::<Realtime>::from_nanos;
+        let mut trips = RoundTrips::new();
+        (1..=pings).for_each(|sequence| trips.sent(sequence, at(1000)));
+        for (index, sequence) in answered.into_iter().enumerate() {
+            trips.answered(sequence, at(6123 + 1000 * index as u64));
+            if index == 0 {
+                trips.answered(sequence, at(9000));
+            }
+        }
+        trips
+    }
+
+    #[test]
+    fn a_session_without_pings_prints_no_infinity() {
+        let totals = Totals { transmitted: 1, received: 2, measures_loss: true, ..Totals::default() };
+        let text = Summary::new(SummaryInput { tx_stamps: 0, ..input(&totals, Some(&RoundTrips::new())) }).to_text();
+        let expected = "--- nanoprobe statistics ---\n\
+                        packet size 28 bytes, time 0.000000000 s\n\
+                        1 packets transmitted (0.0 pps), 2 received (0.0 pps), 0.000000% packet loss\n\
+                        0 TX stamp collected (0.00%), 2 RX stamp collected (100.00%)\n\
+                        --- xdprobe statistics ---\n\
+                        path         kernel\n";
+        assert_eq!(text, expected);
+        let nothing = summary(&Totals::default(), None);
+        assert!(nothing.to_text().contains("0 TX stamp collected (0.00%), 0 RX stamp collected (0.00%)"));
+        assert_eq!(nothing.duration_ns, None);
+    }
+
+    #[test]
+    fn loss_counts_pings_that_asked_for_a_pong_and_each_pong_once() {
+        // 12 pings, every third asks; of the four, two are answered, one of them twice. SYN, FIN and dummies are no loss.
+        let totals = Totals {
+            transmitted: 50,
+            received: 7,
+            pings_sent: 12,
+            pongs_expected: 4,
+            pongs_received: 3,
+            measures_loss: true,
+            ..Totals::default()
+        };
+        let summary = summary(&totals, Some(&trips(12, [3, 9])));
+        assert_eq!((summary.lost, summary.loss_percent, summary.duplicates), (Some(2), Some(50.0), Some(1)));
+        let text = summary.to_text();
+        assert!(text.contains("7 received (0.0 pps), 50.000000% packet loss\n"), "{text}");
+        assert!(text.contains("\nlost         2 of 4 pings that asked for a pong got none\n"), "{text}");
+    }
+
+    #[test]
+    fn loss_never_wraps() {
+        let totals = Totals { pongs_expected: 1, measures_loss: true, ..Totals::default() };
+        let summary = summary(&totals, Some(&trips(3, [1, 2, 3])));
+        assert_eq!((summary.lost, summary.loss_percent), (Some(0), Some(0.0)));
+    }
+
+    #[test]
+    fn a_side_that_only_echoes_claims_nothing_about_loss_or_round_trips() {
+        let totals = Totals { transmitted: 3, received: 3, pongs_sent: 2, ..Totals::default() };
+        let summary = summary(&totals, Some(&RoundTrips::new()));
+        assert_eq!((summary.lost, summary.t3_t0_ns, summary.duplicates), (None, None, None));
+        assert!(!summary.to_text().contains("packet loss") && !summary.to_text().contains("RTT"));
+        let json: serde_json::Value = serde_json::from_str(&summary.to_json()).unwrap();
+        assert!(["lost", "loss_percent", "t3_t0_ns"].iter().all(|name| json[name].is_null()), "{json}");
+    }
+
+    #[test]
+    fn everything_that_happened_is_said_and_nothing_else() {
+        let totals = Totals {
+            transmitted: 4,
+            received: 4,
+            pings_sent: 2,
+            pongs_expected: 2,
+            late_sends: 1,
+            worst_lateness_nanos: 35_123,
+            skipped_slots: 3,
+            foreign: 6,
+            measures_loss: true,
+            ..Totals::default()
+        };
+        let log = Finished { rows_written: 3, rows_lost: 1, error: None };
+        let counters = Counters {
+            tx_ring_full: 5,
+            tx_retries: 2,
+            xdp: Some(XdpCounters { seen: 9, redirected: 4, passed: 5, rx_dropped: 1, ..XdpCounters::default() }),
+            ..Counters::default()
+        };
+        let (description, trips) = (xdp(), trips(2, [1, 2]));
+        let summary = Summary::new(SummaryInput {
+            description: &description,
+            counters,
+            log: Some(&log),
+            ..input(&totals, Some(&trips))
+        });
+        let text = summary.to_text();
+        let (_, ours) = text.split_once("--- xdprobe statistics ---\n").unwrap();
+        let expected = "path         xdp (native, zero-copy), queues 0 1\n\
+                        RTT t3-t0    min 5.123  p50 5.123  p99 6.123  p99.9 6.123  max 6.123 us, 2 samples\n\
+                        late sends   1 of 2 pings by more than 10 us, worst 35.123 us, 3 pings left out for it\n\
+                        ring full    5 on sending, 0 on receiving\n\
+                        XDP program  seen 9, redirected 4, passed 5, malformed 0\n\
+                        AF_XDP       1 dropped\n\
+                        duplicates   1 pongs came more than once\n\
+                        retries      2 times the kernel was busy and was asked again\n\
+                        foreign      6 datagrams from somebody else\n\
+                        log          1 rows lost, 3 written: the disk was too slow\n";
+        assert_eq!(ours, expected);
+        assert!(!summary.success, "a lost row is no success");
+        let json: serde_json::Value = serde_json::from_str(&summary.to_json()).unwrap();
+        assert_eq!((&json["xdp"]["rx_dropped"], &json["rows_lost"]), (&1.into(), &1.into()));
+    }
+
+    #[test]
+    fn only_a_planned_end_with_a_whole_log_is_a_success() {
+        let log = Finished { rows_written: 3, rows_lost: 0, error: None };
+        let totals = Totals::default();
+        assert!(Summary::new(SummaryInput { log: Some(&log), ..input(&totals, None) }).success);
+        let rejected = Summary::new(SummaryInput { end: End::Rejected, ..input(&totals, None) });
+        assert_eq!((rejected.success, rejected.end), (false, "rejected"));
+    }
+
+    #[test]
+    fn counters_of_a_session_are_what_came_since_the_last() {
+        let xdp = |seen| Some(XdpCounters { seen, ..XdpCounters::default() });
+        let earlier = Counters { tx_retries: 3, xdp: xdp(10), ..Counters::default() };
+        let later = Counters { tx_retries: 5, not_protocol: 1, xdp: xdp(17), ..Counters::default() };
+        let expected = Counters { tx_retries: 2, not_protocol: 1, xdp: xdp(7), ..Counters::default() };
+        assert_eq!(counters_since(&earlier, &later), expected);
+        assert_eq!(counters_since(&Counters::default(), &later), later);
+    }
+}

@@ -116,8 +116,7 @@ impl Narrator {
     ///
     /// What strangers can cause without end is said at most [`PER_SECOND`] times a second.
     pub fn tell(&mut self, event: &Event, now_nanos: u64) -> Option<(Stream, String)> {
-        let stranger = matches!(event, Event::Refused { .. } | Event::RefusedSize { .. } | Event::Ignored { .. });
-        if stranger && !self.limit.allows(now_nanos) {
+        if is_strangers(event) && !self.limit.allows(now_nanos) {
             return None;
         }
         let (stream, text) = match event {
@@ -175,6 +174,11 @@ impl Narrator {
             unsaid => Some(format!("{unsaid} more messages like these were left out.")),
         }
     }
+}
+
+/// Whether somebody who has no session here can cause it as often as they like.
+pub(super) const fn is_strangers(event: &Event) -> bool {
+    matches!(event, Event::Refused { .. } | Event::RefusedSize { .. } | Event::Ignored { .. })
 }
 
 /// How many messages about strangers are said in a second.
