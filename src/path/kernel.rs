@@ -38,7 +38,7 @@ pub struct KernelConfig {
     pub interface: String,
     /// The interface's address; the server's port, or 0 for a client: then the kernel chooses one.
     pub bind: SocketAddrV4,
-    /// Microseconds for `SO_BUSY_POLL`; to raise it over `net.core.busy_read` needs `CAP_NET_ADMIN`.
+    /// Microseconds for `SO_BUSY_POLL`; older kernels want `CAP_NET_ADMIN` for more than `net.core.busy_read`.
     pub busypoll_us: Option<u32>,
 }
 
@@ -69,7 +69,7 @@ impl KernelPath {
             .map_err(failed("enlarge the receive queue of the UDP socket".to_owned()))?;
         if let Some(micros) = busypoll_us {
             SockRef::from(&socket).set_busy_poll(micros).map_err(failed(format!(
-                "set SO_BUSY_POLL to {micros} µs (more than net.core.busy_read needs CAP_NET_ADMIN: run as root, or \
+                "set SO_BUSY_POLL to {micros} µs (on older kernels this needs CAP_NET_ADMIN: run as root, or \
                  leave --busypoll out)"
             )))?;
         }

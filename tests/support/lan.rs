@@ -33,7 +33,7 @@ impl Lan {
     pub fn with(options: &str) -> Self {
         let lan = Self { a: Host::new("a"), b: Host::new("b") };
         let (a, b) = (&lan.a.name, &lan.b.name);
-        // A veth without a number of queues has as many as the machine has CPUs.
+        // Said of the peer too: left out, it can have as many as the machine has CPUs.
         let peer = "numrxqueues 1 numtxqueues 1";
         ip(&format!("link add name {ETH} netns {a} {options} type veth peer name {ETH} netns {b} {peer}"));
         lan.a.ip(&format!("addr add 10.77.0.1/24 dev {ETH}"));
