@@ -1,1 +1,378 @@
-//! stub
+//! The Ethernet, IPv4 and UDP headers around a datagram: read from a received frame, written for one that is sent.
+//!
+//! No fragments, no reassembly, no IPv6, no neighbour lookup: who a frame goes to is known before it is built. Headers
+//! are in network byte order, the message within is little endian (see [`super::message`]).
+
+use super::message::{HEADER_LEN, Kind, MAX_IP_LEN, MAX_PADDING, MIN_IP_LEN, Message, RawSettings, SETTINGS_LEN};
+use pnet_packet::ethernet::{EtherType, EtherTypes, MutableEthernetPacket};
+use pnet_packet::ip::IpNextHeaderProtocols;
+use pnet_packet::ipv4::{Ipv4Flags, MutableIpv4Packet};
+use pnet_packet::udp::MutableUdpPacket;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+const MAC_LEN: usize = 6;
+const ETHERNET_LEN: usize = 14;
+const TAG_LEN: usize = 4;
+const MAX_LINK_LEN: usize = ETHERNET_LEN + 2 * TAG_LEN;
+const IPV4_LEN: usize = 20;
+const UDP_LEN: usize = 8;
+/// TTL of what the kernel sends on a UDP socket (`ip_default_ttl`), hence nanoprobe's.
+const TTL: u8 = 64;
+/// Where the type is in a datagram; the sequence is before it.
+const KIND_AT: usize = 8;
+
+/// The longest frame that is built: two VLAN tags and a ping of [`MAX_IP_LEN`]. In bytes, without the frame check
+/// sequence.
+pub const MAX_FRAME_LEN: usize = MAX_LINK_LEN + MAX_IP_LEN as usize;
+
+/// An Ethernet address, in the order of transmission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MacAddr(pub [u8; MAC_LEN]);
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// The Ethernet header of an IPv4 frame with up to two VLAN tags (802.1Q or 802.1ad), as on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LinkHeader {
+    /// Zero behind `len`, so that equal headers are equal bytes.
+    bytes: [u8; MAX_LINK_LEN],
+    len: u8,
+}
+
+#[expect(clippy::len_without_is_empty, reason = "a header is never empty")]
+impl LinkHeader {
+    /// A header without VLAN tag.
+    pub fn new(destination: MacAddr, source: MacAddr) -> Self {
+        let mut bytes = [0; MAX_LINK_LEN];
+        let mut ethernet = MutableEthernetPacket::new(&mut bytes).expect("22 bytes hold an Ethernet header");
+        ethernet.set_destination(destination.0.into());
+        ethernet.set_source(source.0.into());
+        ethernet.set_ethertype(EtherTypes::Ipv4);
+        Self { bytes, len: ETHERNET_LEN as u8 }
+    }
+
+    /// Reads the header at the start of a frame; the second value is what follows it.
+    ///
+    /// # Errors
+    /// [`FrameError`] where the frame is too short, has more than two tags, or carries something other than IPv4.
+    pub fn parse(frame: &[u8]) -> Result<(Self, &[u8]), FrameError> {
+        let mut len = ETHERNET_LEN;
+        loop {
+            let (header, rest) = frame.split_at_checked(len).ok_or(FrameError::Short(frame.len()))?;
+            match EtherType(u16_at(header, len - 2)) {
+                EtherTypes::Ipv4 => {
+                    let mut bytes = [0; MAX_LINK_LEN];
+                    bytes[..len].copy_from_slice(header);
+                    return Ok((Self { bytes, len: len as u8 }, rest));
+                }
+                EtherTypes::Vlan | EtherTypes::QinQ if len < MAX_LINK_LEN => len += TAG_LEN,
+                other => return Err(FrameError::NotIpv4(other.0)),
+            }
+        }
+    }
+
+    /// The header of an answer: the addresses change places, the tags stay.
+    pub fn reply(&self) -> Self {
+        let mut reply = *self;
+        reply.bytes[..MAC_LEN].copy_from_slice(&self.source().0);
+        reply.bytes[MAC_LEN..2 * MAC_LEN].copy_from_slice(&self.destination().0);
+        reply
+    }
+
+    /// Whom the frame is for.
+    pub fn destination(&self) -> MacAddr {
+        MacAddr(*self.bytes.first_chunk().expect("6 of 22 bytes"))
+    }
+
+    /// Whom the frame is from.
+    pub fn source(&self) -> MacAddr {
+        MacAddr(*self.bytes[MAC_LEN..].first_chunk().expect("6 of 16 bytes"))
+    }
+
+    /// The header as on the wire.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len()]
+    }
+
+    /// Bytes of the header: 14, 18 or 22.
+    pub const fn len(&self) -> usize {
+        self.len as usize
+    }
+}
+
+/// Between whom frames go: all that does not change from one datagram to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Flow {
+    /// The Ethernet header, from the sender's side.
+    pub link: LinkHeader,
+    /// The sender.
+    pub source: SocketAddrV4,
+    /// The receiver.
+    pub destination: SocketAddrV4,
+}
+
+impl Flow {
+    /// The way back: all addresses change places, VLAN tags stay.
+    pub fn reply(&self) -> Self {
+        Self { link: self.link.reply(), source: self.destination, destination: self.source }
+    }
+}
+
+/// A received frame that carries a whole UDP datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParsedFrame<'a> {
+    /// The Ethernet header.
+    pub link: LinkHeader,
+    /// The sender.
+    pub source: SocketAddrV4,
+    /// The receiver.
+    pub destination: SocketAddrV4,
+    /// The size as the log counts it: the payload and 28 bytes of headers. IPv4 options and what an IPv4 packet has
+    /// behind its UDP datagram do not count, as a socket would not see them either.
+    pub ip_len: u16,
+    /// The datagram.
+    pub payload: &'a [u8],
+}
+
+impl ParsedFrame<'_> {
+    /// The way the frame came.
+    pub fn flow(&self) -> Flow {
+        Flow { link: self.link, source: self.source, destination: self.destination }
+    }
+}
+
+/// Why a frame carries no datagram for us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// The frame ends within its Ethernet header.
+    #[error("a frame of {0} bytes ends within its Ethernet header")]
+    Short(usize),
+    /// The EtherType behind at most two VLAN tags.
+    #[error("EtherType {0:#06x} is not IPv4")]
+    NotIpv4(u16),
+    /// The IPv4 header is cut, too short, or of another version.
+    #[error("the IPv4 header is malformed")]
+    BadIpHeader,
+    /// The sum over the IPv4 header is wrong; RFC 1122, section 3.2.1.2 has such a packet discarded.
+    #[error("the IPv4 header checksum is wrong")]
+    BadIpChecksum,
+    /// The total length is less than the header or more than the frame has.
+    #[error("the IPv4 total length {0} does not fit the frame")]
+    BadIpLength(u16),
+    /// The packet is a fragment of a larger one.
+    #[error("the IPv4 packet is a fragment")]
+    Fragment,
+    /// The protocol is not UDP.
+    #[error("IP protocol {0} is not UDP")]
+    NotUdp(u8),
+    /// The UDP header is cut, or its length is less than 8 or more than the packet has.
+    #[error("the UDP length does not fit the packet")]
+    BadUdpLength,
+}
+
+/// Reads an Ethernet frame with at most two VLAN tags, IPv4 with or without options, not fragmented, and UDP.
+///
+/// Bytes behind the IPv4 packet (Ethernet's padding to 60) are ignored. The IPv4 header's checksum is verified, the UDP
+/// checksum is not: what a kernel socket sends over veth arrives with the sum of the pseudo-header only
+/// (`CHECKSUM_PARTIAL` in `include/linux/skbuff.h`), and on a real link the frame check sequence covers the datagram.
+/// Lengths are in bytes.
+///
+/// # Errors
+/// [`FrameError`] says what the frame is instead. Never panics.
+pub fn parse(frame: &[u8]) -> Result<ParsedFrame<'_>, FrameError> {
+    let (link, packet) = LinkHeader::parse(frame)?;
+    let fixed: &[u8; IPV4_LEN] = packet.first_chunk().ok_or(FrameError::BadIpHeader)?;
+    let header_len = usize::from(fixed[0] & 0x0f) * 4;
+    if fixed[0] >> 4 != 4 || header_len < IPV4_LEN {
+        return Err(FrameError::BadIpHeader);
+    }
+    let header = packet.get(..header_len).ok_or(FrameError::BadIpHeader)?;
+    if fold(sum(header)) != 0xffff {
+        return Err(FrameError::BadIpChecksum);
+    }
+    let total_len = u16_at(fixed, 2);
+    let datagram = packet.get(header_len..usize::from(total_len)).ok_or(FrameError::BadIpLength(total_len))?;
+    // More fragments, or an offset; RFC 791, section 3.1. The reserved bit and DF say nothing here.
+    if u16_at(fixed, 6) & 0x3fff != 0 {
+        return Err(FrameError::Fragment);
+    }
+    if fixed[9] != IpNextHeaderProtocols::Udp.0 {
+        return Err(FrameError::NotUdp(fixed[9]));
+    }
+    let udp: &[u8; UDP_LEN] = datagram.first_chunk().ok_or(FrameError::BadUdpLength)?;
+    let udp_len = u16_at(udp, 4);
+    let payload = datagram.get(UDP_LEN..usize::from(udp_len)).ok_or(FrameError::BadUdpLength)?;
+    Ok(ParsedFrame {
+        link,
+        source: SocketAddrV4::new(address_at(fixed, 12), u16_at(udp, 0)),
+        destination: SocketAddrV4::new(address_at(fixed, 16), u16_at(udp, 2)),
+        // No overflow: a header of 20 bytes and this length are within the total length, which is a u16.
+        ip_len: udp_len + IPV4_LEN as u16,
+        payload,
+    })
+}
+
+/// The headers of one flow and one kind of message, ready but for sequence, lengths and checksums.
+///
+/// What it writes is what nanoprobe's kernel sends: DF set, TTL 64, TOS 0, and a complete UDP checksum, as nothing
+/// behind an AF_XDP socket would add one; only the IPv4 identification is 0, which RFC 6864, section 4.1 allows for a
+/// packet that is never fragmented. Frames shorter than Ethernet's 60 bytes are left to the driver to pad.
+///
+/// [`write`](Self::write) and [`patch`](Self::patch) are for the hot path: no allocation, and the checksum costs the
+/// same for any padding, because zeros add nothing to it.
+#[derive(Debug, Clone, Copy)]
+pub struct Template {
+    flow: Flow,
+    kind: Kind,
+    /// All headers and the message's; only the first `head_len` bytes count.
+    head: [u8; MAX_LINK_LEN + MIN_IP_LEN as usize],
+    /// Sum of the IPv4 header, without total length and checksum.
+    ip_sum: u32,
+    /// Sum of pseudo-header, ports and message, without lengths, checksum and sequence.
+    udp_sum: u32,
+}
+
+impl Template {
+    /// Builds the headers. The message of a SYN has no settings: see [`write_syn`].
+    pub fn new(flow: &Flow, kind: Kind) -> Self {
+        let mut head = [0; MAX_LINK_LEN + MIN_IP_LEN as usize];
+        let (link, packet) = head.split_at_mut(flow.link.len());
+        link.copy_from_slice(flow.link.as_bytes());
+        let (ip_header, datagram) = packet.split_at_mut(IPV4_LEN);
+        let mut ip = MutableIpv4Packet::new(ip_header).expect("20 bytes hold an IPv4 header");
+        ip.set_version(4);
+        ip.set_header_length((IPV4_LEN / 4) as u8);
+        ip.set_flags(Ipv4Flags::DontFragment);
+        ip.set_ttl(TTL);
+        ip.set_next_level_protocol(IpNextHeaderProtocols::Udp);
+        ip.set_source(*flow.source.ip());
+        ip.set_destination(*flow.destination.ip());
+        let mut udp = MutableUdpPacket::new(datagram).expect("24 bytes and more hold a UDP header");
+        udp.set_source(flow.source.port());
+        udp.set_destination(flow.destination.port());
+        let message = Message { kind, sequence: 0 }.to_bytes();
+        datagram[UDP_LEN..UDP_LEN + HEADER_LEN].copy_from_slice(&message);
+
+        let pseudo_header = sum(&flow.source.ip().octets())
+            + sum(&flow.destination.ip().octets())
+            + u32::from(IpNextHeaderProtocols::Udp.0);
+        let (ip_sum, udp_sum) = (sum(ip_header), pseudo_header + sum(datagram));
+        Self { flow: *flow, kind, head, ip_sum, udp_sum }
+    }
+
+    /// The flow it was built for.
+    pub fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    /// The kind of message it writes.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Bytes of a frame with so many bytes of padding, without the frame check sequence.
+    pub fn frame_len(&self, padding: u16) -> usize {
+        self.head_len() + usize::from(padding)
+    }
+
+    /// Writes a whole frame to the start of `buf`: headers, message, and zeros as padding. Returns its length.
+    ///
+    /// # Panics
+    /// If `buf` is shorter than [`frame_len`](Self::frame_len), or `padding` more than [`MAX_PADDING`]; never with a
+    /// `buf` of [`MAX_FRAME_LEN`] and a padding from checked settings.
+    #[inline]
+    pub fn write(&self, buf: &mut [u8], sequence: u64, padding: u16) -> usize {
+        assert!(padding <= MAX_PADDING, "{padding} bytes of padding are more than the protocol has");
+        let len = self.frame_len(padding);
+        let (head, zeros) = buf[..len].split_at_mut(self.head_len());
+        head.copy_from_slice(&self.head[..self.head_len()]);
+        zeros.fill(0);
+
+        let ip_len = MIN_IP_LEN + padding;
+        let (ip, udp) = head[self.flow.link.len()..].split_at_mut(IPV4_LEN);
+        ip[2..4].copy_from_slice(&ip_len.to_be_bytes());
+        ip[10..12].copy_from_slice(&(!fold(self.ip_sum + u32::from(ip_len))).to_be_bytes());
+        udp[4..6].copy_from_slice(&udp_len(padding).to_be_bytes());
+        self.put_sequence(udp, sequence, padding, 0);
+        len
+    }
+
+    /// Changes the sequence of a frame, and with it the UDP checksum.
+    ///
+    /// `buf` begins with what [`write`](Self::write) of this template wrote with the same padding; anything else gives
+    /// a frame with a wrong checksum.
+    ///
+    /// # Panics
+    /// If `buf` is shorter than [`frame_len`](Self::frame_len).
+    #[inline]
+    pub fn patch(&self, buf: &mut [u8], sequence: u64, padding: u16) {
+        let frame = &mut buf[..self.frame_len(padding)];
+        self.put_sequence(&mut frame[self.flow.link.len() + IPV4_LEN..], sequence, padding, 0);
+    }
+
+    /// `udp` begins with the UDP header; `rest` is the sum of what follows the message's header.
+    #[inline]
+    fn put_sequence(&self, udp: &mut [u8], sequence: u64, padding: u16, rest: u32) {
+        let sequence = sequence.to_le_bytes();
+        // The length stands in the pseudo-header and in the header (RFC 768). At most 10 + 24 + 24 bytes of words and
+        // these few: far from a carry out of 32 bits.
+        let sum = self.udp_sum + 2 * u32::from(udp_len(padding)) + sum(&sequence) + rest;
+        // RFC 768: a sum that comes out as zero is sent as all ones, as zero means that there is none.
+        let checksum = match !fold(sum) {
+            0 => 0xffff,
+            checksum => checksum,
+        };
+        udp[6..8].copy_from_slice(&checksum.to_be_bytes());
+        udp[UDP_LEN..UDP_LEN + KIND_AT].copy_from_slice(&sequence);
+    }
+
+    fn head_len(&self) -> usize {
+        self.flow.link.len() + usize::from(MIN_IP_LEN)
+    }
+}
+
+/// Writes a SYN with its settings to the start of `buf`; returns the frame's length in bytes.
+///
+/// # Panics
+/// If `buf` is shorter than the frame; never with [`MAX_FRAME_LEN`].
+pub fn write_syn(flow: &Flow, sequence: u64, settings: RawSettings, buf: &mut [u8]) -> usize {
+    let template = Template::new(flow, Kind::Syn);
+    let settings = settings.to_bytes();
+    let len = template.write(buf, sequence, SETTINGS_LEN as u16);
+    let udp = &mut buf[flow.link.len() + IPV4_LEN..len];
+    template.put_sequence(udp, sequence, SETTINGS_LEN as u16, sum(&settings));
+    udp[UDP_LEN + HEADER_LEN..].copy_from_slice(&settings);
+    len
+}
+
+/// The UDP length of a message with so much padding.
+fn udp_len(padding: u16) -> u16 {
+    (UDP_LEN + HEADER_LEN) as u16 + padding
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn address_at(header: &[u8; IPV4_LEN], at: usize) -> Ipv4Addr {
+    Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3])
+}
+
+/// The words of `bytes` added up (RFC 1071), not folded: for headers, whose length is even and at most 60 bytes.
+#[inline]
+fn sum(bytes: &[u8]) -> u32 {
+    bytes.chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum()
+}
+
+/// The one's complement sum of 16 bits: carries are added back (RFC 1071, section 1).
+#[inline]
+const fn fold(sum: u32) -> u16 {
+    let once = (sum & 0xffff) + (sum >> 16);
+    ((once & 0xffff) + (once >> 16)) as u16
+}
