@@ -364,10 +364,10 @@ impl Conversation {
         match self.phase {
             Phase::Pinging | Phase::Turnaround { .. } => self.end_pinging(now, End::Stopped, outbox),
             Phase::Echoing => {
-                self.finish(now, End::Stopped, outbox);
                 // The sequence is the peer's word: it may be any.
                 let sequence = self.last_ping.wrapping_add(1);
                 outbox.control(self.terms.peer, Kind::Fin, sequence);
+                self.finish(now, End::Stopped, outbox);
                 self.phase = Phase::Goodbye { sequence, retry: Retry::first(now) };
             }
             Phase::AwaitPing | Phase::Closing { .. } | Phase::Settle { .. } => self.finish(now, End::Stopped, outbox),

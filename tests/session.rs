@@ -1,0 +1,409 @@
+//! The session's state machines against a simulated link: thousands of random worlds, and scenarios by name.
+
+#[path = "support/sim.rs"]
+mod sim;
+
+use sim::{
+    Datagram, Node, Now, Random, Trace, Wire, World, at, check_part, client_address, client_config, losing_first, parts,
+    server_address, server_config, steady,
+};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::Duration;
+use xdprobe::session::{Body, Client, ClientConfig, Direction, End, Event, Machine, Probe, Server, Settings};
+use xdprobe::wire::{Kind, Message, Point, RawSettings};
+
+const DIRECTIONS: [Direction; 3] = [Direction::Forward, Direction::Reverse, Direction::Duplex];
+
+/// A second of pings every 100 ms.
+fn short(direction: Direction) -> Settings {
+    Settings { count_s: 1, delay_us: 100_000, direction, ..Settings::default() }
+}
+
+fn probes(delays_us: &[u32]) -> Arc<[Probe]> {
+    delays_us.iter().map(|&delay_us| Probe { delay_us, padding: 0 }).collect()
+}
+
+/// One server and one client, both from the beginning.
+fn pair(wire: Wire, settings: Settings) -> World {
+    let mut world = World::new(format!("{settings:?}"), wire);
+    world.add_server(at(0), server_config());
+    world.add_client(0, at(0), client_config(settings));
+    world
+}
+
+fn times(sent: &[(u64, u64)]) -> Vec<u64> {
+    sent.iter().map(|(time, _)| *time).collect()
+}
+
+const SERVER: usize = 0;
+const CLIENT: usize = 1;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Random worlds
+
+/// What a seed makes of the wire.
+#[derive(Debug, Clone, Copy)]
+struct Weather {
+    base_us: u64,
+    jitter_us: u64,
+    /// In percent, to the server and to the client.
+    loss: [u64; 2],
+    doubles: u64,
+    /// Nothing passes from then on, in the directions named.
+    blackout: Option<(Now, [bool; 2])>,
+}
+
+impl Weather {
+    fn of(random: &mut Random) -> Self {
+        let loss = match random.between(0, 5) {
+            0 | 1 => [0, 0],
+            2 => [5, 5],
+            3 => [30, 30],
+            4 => [40, 0],
+            _ => [0, 40],
+        };
+        let both = [[true, true], [true, true], [true, false], [false, true]];
+        Self {
+            base_us: random.pick(&[20, 1_000, 30_000, 120_000]),
+            jitter_us: random.pick(&[0, 0, 10, 5_000, 200_000]),
+            loss,
+            doubles: random.pick(&[0, 0, 10]),
+            blackout: random.chance(20).then(|| (at(random.between(0, 4_000_000)), random.pick(&both))),
+        }
+    }
+
+    fn loses_nothing(&self) -> bool {
+        self.loss == [0, 0] && self.blackout.is_none()
+    }
+
+    /// In addition, everything arrives once and in order.
+    fn is_fair(&self) -> bool {
+        self.loses_nothing() && self.jitter_us == 0 && self.doubles == 0
+    }
+
+    fn wire(self, mut random: Random) -> Wire {
+        Box::new(move |now, datagram: &Datagram| {
+            let way = usize::from(datagram.to != server_address());
+            let dark = self.blackout.is_some_and(|(from, ways)| now >= from && ways[way]);
+            if dark || random.chance(self.loss[way]) {
+                return vec![];
+            }
+            let copies = if random.chance(self.doubles) { 2 } else { 1 };
+            let arrival = |_| now.plus_nanos(1000 * (self.base_us + random.between(0, self.jitter_us)));
+            (0..copies).map(arrival).collect()
+        })
+    }
+}
+
+/// What a seed makes of a client's wishes.
+fn random_client(random: &mut Random) -> ClientConfig {
+    let settings = Settings {
+        count_s: random.pick(&[1, 1, 2]),
+        delay_us: random.pick(&[0, 20_000, 100_000, 333_000]),
+        ping_padding: random.pick(&[0, 1, 1456]),
+        pong_padding: random.pick(&[0, 7, 2048]),
+        pong_every: random.pick(&[0, 1, 1, 3]),
+        direction: random.pick(&DIRECTIONS),
+        ..Settings::default()
+    };
+    ClientConfig {
+        schedule: random.chance(25).then(|| random_schedule(random)),
+        dummies: random.pick(&[0, 0, 1, 2]),
+        timeout: random.pick(&[Some(300), Some(5_000), Some(5_000), None]).map(Duration::from_millis),
+        connect_timeout: random.pick(&[None, Some(3_000), Some(8_000)]).map(Duration::from_millis),
+        ..client_config(settings)
+    }
+}
+
+fn random_schedule(random: &mut Random) -> Arc<[Probe]> {
+    let one = |random: &mut Random| Probe { delay_us: random.pick(&[0, 1, 10_000, 250_000]), padding: 3 };
+    (0..random.between(1, 8)).map(|_| one(random)).collect()
+}
+
+fn random_stops(random: &mut Random, percent: u64) -> Vec<Now> {
+    if !random.chance(percent) {
+        return vec![];
+    }
+    let first = random.between(0, 3_000_000);
+    let mut stops = vec![at(first)];
+    if random.chance(30) {
+        stops.push(at(first + random.between(0, 1_500_000)));
+    }
+    stops
+}
+
+/// Whether these end by themselves, whatever the wire does. As nanoprobe's, a client without `connect_timeout` asks for
+/// ever, and an echoing side without time-out waits for ever.
+fn must_end(client: &Node, client_config: &ClientConfig, server_timeout: Option<Duration>) -> [bool; 2] {
+    let direction = client_config.settings.direction;
+    let client_ends = (client.was_connected() || client_config.connect_timeout.is_some())
+        && (client_config.timeout.is_some() || direction != Direction::Reverse);
+    // A server that nobody asked anything waits for ever. One that is asked again and again stays alive by it.
+    let server_ends = client_ends && (server_timeout.is_some() || direction == Direction::Reverse);
+    [server_ends, client_ends]
+}
+
+#[test]
+fn both_sides_end_and_their_totals_agree_in_every_weather() {
+    for seed in 0..6_000 {
+        one_client(seed);
+    }
+}
+
+fn one_client(seed: u64) {
+    let mut random = Random(seed);
+    let weather = Weather::of(&mut random);
+    let config = random_client(&mut random);
+    let mut server = server_config();
+    server.dummies = random.pick(&[0, 0, 3]);
+    server.timeout = random.pick(&[Some(400), Some(5_000), None]).map(Duration::from_millis);
+    server.schedule = random.chance(25).then(|| random_schedule(&mut random));
+    let label = format!("seed {seed}: {weather:?} {config:?} server {server:?}");
+    let mut world = World::new(label.clone(), weather.wire(Random(seed ^ 0xabcd)));
+    world.seed(seed);
+    let server_start = if random.chance(20) { random.between(0, 2_000_000) } else { 0 };
+    world.add_server(at(server_start), server.clone());
+    world.add_client(0, at(random.between(0, 1000)), config.clone());
+    world.nodes[SERVER].stops = random_stops(&mut random, 15);
+    world.nodes[CLIENT].stops = random_stops(&mut random, 15);
+    // No delay is paced by what a step takes.
+    let slow = config.settings.delay_us == 0;
+    let late = if slow { (4_000_000, 9_000_000) } else { (0, random.pick(&[0, 20_000, 3_000_000])) };
+    world.nodes[SERVER].late = late;
+    world.nodes[CLIENT].late = late;
+    let junk = random.chance(30);
+    if junk {
+        inject_junk(&mut world, &mut random);
+    }
+
+    world.run_until(at(40_000_000));
+
+    let [server_ends, client_ends] = must_end(&world.nodes[CLIENT], &config, server.timeout);
+    assert!(!client_ends || world.nodes[CLIENT].is_over(), "{label}: the client does not end");
+    let server_ends = server_ends && world.nodes[SERVER].was_connected();
+    assert!(!server_ends || world.nodes[SERVER].is_over(), "{label}: the server does not end");
+    let undisturbed = !world.nodes.iter().any(Node::was_stopped);
+    stop_all(&mut world);
+
+    for (node, dummies) in world.nodes.iter().zip([server.dummies, config.dummies]) {
+        for part in parts(node) {
+            check_part(&label, node, &part, dummies);
+        }
+    }
+    check_pair(&label, &world, &config, &server.timeout);
+    let patient = config.timeout.is_none_or(|timeout| timeout.as_secs() == 5)
+        && server.timeout.is_none_or(|timeout| timeout.as_secs() == 5)
+        && config.connect_timeout.is_none_or(|timeout| timeout.as_secs() > 3);
+    if weather.loses_nothing() && undisturbed && patient {
+        check_complete(&label, &world, &config, &server.schedule, weather.is_fair());
+    }
+}
+
+/// Whatever still waits is stopped twice, and must be over then.
+fn stop_all(world: &mut World) {
+    for node in &mut world.nodes {
+        if !node.is_over() {
+            node.stops = vec![world.now.plus_nanos(1), world.now.plus_nanos(2_000_000_000)];
+        }
+    }
+    let limit = sim::micros(world.now) / 1_000_000 + 5;
+    world.drive(limit);
+}
+
+/// Datagrams of every kind from somebody foreign, before and during the session.
+fn inject_junk(world: &mut World, random: &mut Random) {
+    for n in 0..random.between(1, 30) {
+        let from = SocketAddrV4::new(Ipv4Addr::new(10, 66, 9, 9), 5000 + n as u16);
+        let kind = random.pick(&[Kind::SynAck, Kind::SynRst, Kind::Ping, Kind::Pong, Kind::Fin, Kind::FinAck]);
+        let message = Message { kind, sequence: random.pick(&[0, 1, 5, u64::MAX]) };
+        let to = random.pick(&[server_address(), client_address(0)]);
+        world.inject(at(random.between(0, 3_000_000)), from, to, message, Body::Empty);
+    }
+}
+
+/// What the two sides say of each other.
+fn check_pair(label: &str, world: &World, config: &ClientConfig, server_timeout: &Option<Duration>) {
+    let (server, client) = (&world.nodes[SERVER], &world.nodes[CLIENT]);
+    let ends = [server.end(), client.end()];
+    let peers = [client, server];
+    let timeouts = [*server_timeout, config.timeout];
+    for (side, node) in [server, client].into_iter().enumerate() {
+        let peer = peers[side];
+        let duplex = config.settings.direction == Direction::Duplex;
+        let pings = (config.settings.direction == Direction::Forward) == (side == CLIENT);
+        // The rows of a reception belong to what the other side sent.
+        let sent = peer.sent(Kind::Ping).len() as u64;
+        let pinged = [Point::T1, Point::T1cs, Point::T1sc].iter().flat_map(|point| node.rows(*point));
+        assert!(pinged.into_iter().all(|sequence| (1..=sent).contains(&sequence)), "{label}");
+        match ends[side] {
+            // Only the other side's word makes a session complete.
+            Some(End::Complete) if !duplex && pings => {
+                let answers = node.came(peer.address, Kind::FinAck).len() + node.came(peer.address, Kind::Fin).len();
+                assert!(answers > 0, "{label}: {} complete without an answer to its FIN", node.name);
+                assert_ne!(ends[1 - side], None, "{label}");
+                assert!(!matches!(ends[1 - side], Some(End::TimedOut { .. })), "{label}: {ends:?}");
+            }
+            Some(End::Complete) if !duplex => {
+                assert!(!node.came(peer.address, Kind::Fin).is_empty(), "{label}: {} complete without a FIN", node.name);
+            }
+            Some(End::Stopped | End::StoppedConnecting) => assert!(node.was_stopped(), "{label}"),
+            Some(End::PeerStopped) => assert!(peer.was_stopped(), "{label}: {ends:?}"),
+            Some(End::TimedOut { after }) => {
+                assert_eq!(Some(after), timeouts[side], "{label}");
+                let ended = node.ends[0].0;
+                let heard = node.trace.iter().filter(|(time, entry)| {
+                    let from_peer = |from: &SocketAddrV4| from.ip() == peer.address.ip();
+                    *time != ended && matches!(entry, Trace::Came(from, ..) if from_peer(from))
+                });
+                if let Some((last, _)) = heard.last() {
+                    assert!(last.plus(after) <= ended, "{label}: {} timed out too early", node.name);
+                }
+            }
+            Some(End::Rejected) => panic!("{label}: nobody is there to be preferred"),
+            Some(End::NoAnswer { waited }) => {
+                assert!(config.connect_timeout.is_some_and(|limit| waited >= limit), "{label}");
+                assert!(!client.was_connected(), "{label}");
+            }
+            Some(End::FinUnanswered { .. } | End::Complete) | None => {}
+        }
+    }
+}
+
+/// Where nothing is lost and nobody is impatient, every session is complete; in order, so are its rows.
+fn check_complete(label: &str, world: &World, config: &ClientConfig, schedule: &Option<Arc<[Probe]>>, fair: bool) {
+    let (server, client) = (&world.nodes[SERVER], &world.nodes[CLIENT]);
+    // Without pongs, or with the other side done much earlier, the silence can last.
+    let direction = config.settings.direction;
+    assert_eq!(client.end(), Some(End::Complete), "{label}");
+    assert_eq!(server.end(), Some(End::Complete), "{label}");
+    if !fair {
+        return;
+    }
+    let (ours, theirs) = (client.totals(), server.totals());
+    if direction == Direction::Duplex {
+        // A side that is done listens for another second: the other may ping for longer.
+        if config.schedule.is_none() && schedule.is_none() {
+            assert_eq!((ours.pings_sent, theirs.pings_sent), (theirs.pings_received, ours.pings_received), "{label}");
+        }
+        return;
+    }
+    let (pinging, echoing, plan) = match direction {
+        Direction::Forward => (ours, theirs, &config.schedule),
+        _ => (theirs, ours, schedule),
+    };
+    assert_eq!(pinging.pings_sent, echoing.pings_received, "{label}");
+    assert_eq!(pinging.pongs_expected, pinging.pongs_received, "{label}");
+    assert_eq!(pinging.pongs_received, echoing.pongs_sent, "{label}");
+    if let Some(plan) = plan {
+        assert_eq!(pinging.pings_sent, plan.len() as u64, "{label}");
+    } else {
+        assert!(pinging.pings_sent > 0, "{label}");
+    }
+    assert_eq!((pinging.unexpected, echoing.unexpected), (0, 0), "{label}");
+}
+
+#[test]
+fn a_keeping_server_serves_one_client_after_the_other_in_every_weather() {
+    for seed in 0..1_500 {
+        several_clients(seed);
+    }
+}
+
+fn several_clients(seed: u64) {
+    let mut random = Random(seed ^ 0x5eed_0000);
+    let mut weather = Weather::of(&mut random);
+    weather.blackout = None;
+    let mut server = server_config();
+    server.keep = true;
+    server.dummies = random.pick(&[0, 1]);
+    let clients = random.between(2, 4) as usize;
+    let label = format!("seed {seed}: {weather:?} {clients} clients");
+    let mut world = World::new(label.clone(), weather.wire(Random(seed)));
+    world.add_server(at(0), server.clone());
+    let mut start = 0;
+    let mut apart = true;
+    let mut configs = vec![];
+    for n in 0..clients {
+        let config = ClientConfig {
+            timeout: Some(Duration::from_secs(5)),
+            connect_timeout: Some(Duration::from_secs(8)),
+            ..random_client(&mut random)
+        };
+        world.add_client(n as u16, at(start), config.clone());
+        configs.push(config);
+        // Often into the session of the one before.
+        let wait = random.pick(&[300_000, 2_000_000, 20_000_000]);
+        apart &= wait == 20_000_000;
+        start += wait;
+    }
+    let ms = 1_000_000;
+    for (node, config) in world.nodes[1..].iter_mut().zip(&configs) {
+        node.late = if config.settings.delay_us == 0 { (4 * ms, 9 * ms) } else { (0, 0) };
+    }
+    world.nodes[SERVER].late = (3 * ms, 6 * ms);
+    world.nodes[SERVER].stops = vec![at(150_000_000)];
+    world.drive(160);
+
+    let fair = weather.is_fair();
+    for (node, config) in world.nodes[1..].iter().zip(&configs) {
+        for part in parts(node) {
+            check_part(&label, node, &part, config.dummies);
+        }
+        assert!(node.end().is_some(), "{label}: a client without an end");
+        if fair && apart && config.settings.pong_every != 0 {
+            assert_eq!(node.end(), Some(End::Complete), "{label}");
+        }
+        assert!(apart || !fair || matches!(node.end(), Some(End::Complete | End::Rejected)), "{label}: {:?}", node.end());
+    }
+    let served = parts(&world.nodes[SERVER]);
+    for part in &served {
+        check_part(&label, &world.nodes[SERVER], part, server.dummies);
+    }
+    if fair {
+        let refused = world.nodes[1..].iter().filter(|node| node.end() == Some(End::Rejected)).count();
+        assert_eq!(served.len() + refused, clients, "{label}");
+    }
+    // Nobody has two sessions, whatever is doubled and late.
+    for n in 0..clients as u16 {
+        let of_client = served.iter().filter(|part| part.peer == client_address(n)).count();
+        assert!(of_client <= 1 || weather.loss != [0, 0], "{label}: a late SYN opened a session");
+    }
+}
+
+#[test]
+fn junk_in_the_name_of_the_peer_neither_panics_nor_keeps_a_session_alive_for_ever() {
+    for seed in 0..1_500 {
+        let mut random = Random(seed ^ 0xbad);
+        let config = ClientConfig { connect_timeout: Some(Duration::from_secs(3)), ..random_client(&mut random) };
+        let config = ClientConfig { timeout: Some(Duration::from_secs(2)), ..config };
+        let mut server = server_config();
+        server.keep = random.chance(30);
+        let mut world = World::new(format!("seed {seed}"), steady(100));
+        world.add_server(at(0), server);
+        world.add_client(0, at(0), config.clone());
+        world.nodes[SERVER].late = (4_000_000, 5_000_000);
+        world.nodes[CLIENT].late = (4_000_000, 5_000_000);
+        let ends = [(client_address(0), server_address()), (server_address(), client_address(0))];
+        for _ in 0..random.between(1, 60) {
+            let (from, to) = random.pick(&ends);
+            let kind = Kind::from_wire(random.pick(&[1, 2, 3, 5, 6, 7, 8, 9])).unwrap();
+            let sequence = random.pick(&[0, 1, 2, 7, 12, u64::MAX - 1, u64::MAX]);
+            let mut any = || random.pick(&[0, 1, 2, 3, u32::MAX, 100_000]);
+            let raw = RawSettings {
+                count_s: any().min(3),
+                delay_us: any().max(2),
+                ping_padding: any() as u16,
+                pong_padding: any() as u16,
+                pong_every: any(),
+                timer: any(),
+                direction: any(),
+            };
+            let body = if kind == Kind::Syn && random.chance(80) { Body::Settings(raw) } else { Body::Empty };
+            world.inject(at(random.between(0, 3_000_000)), from, to, Message { kind, sequence }, body);
+        }
+        world.run_until(at(120_000_000));
+        assert!(world.nodes[CLIENT].is_over(), "seed {seed}: {config:?}");
+        stop_all(&mut world);
+    }
+}
