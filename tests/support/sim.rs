@@ -7,7 +7,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use xdprobe::clock::{Monotonic, Time};
-use xdprobe::session::{Action, Body, Client, ClientConfig, End, Event, Machine, Server, ServerConfig, Settings, Totals};
+use xdprobe::session::{
+    Action, Body, Client, ClientConfig, End, Event, Machine, Server, ServerConfig, Settings, Totals,
+};
 use xdprobe::wire::{DUMMY_SEQUENCE, Kind, Message, Point};
 
 /// Virtual time.
