@@ -95,8 +95,10 @@ impl Machine for Client {
         match (&mut self.state, message.kind) {
             (State::Connecting { .. }, Kind::SynAck) => self.connected(now),
             (State::Connecting { .. }, Kind::SynRst) => self.give_up(End::Rejected),
-            // A server that pings has accepted: every SYN-ACK may have been lost.
-            (State::Connecting { .. }, Kind::Ping) if self.config.settings.direction == Direction::Reverse => {
+            // A server that pings, or is even done with it, has accepted: every SYN-ACK may have been lost.
+            (State::Connecting { .. }, Kind::Ping | Kind::Fin)
+                if self.config.settings.direction == Direction::Reverse =>
+            {
                 self.connected(now);
                 if let State::Talking(conversation) = &mut self.state {
                     return conversation.handle(now, message, &mut self.outbox);

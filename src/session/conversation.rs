@@ -117,6 +117,7 @@ enum Phase {
     /// Duplex: the own pings are out, the other's may still come.
     Settle {
         until: Time<Monotonic>,
+        end: End,
     },
     /// Finished by the other's FIN: stays to answer it again.
     Linger {
@@ -140,6 +141,7 @@ pub(super) struct Conversation {
     last_heard: Time<Monotonic>,
     /// The highest sequence of a ping received.
     last_ping: u64,
+    answered_fin: bool,
 }
 
 impl Conversation {
@@ -157,7 +159,7 @@ impl Conversation {
                 (Phase::Turnaround { until: ready }, ready)
             }
         };
-        let begun = Self { terms, phase, pinger, last_heard, last_ping: 0 };
+        let begun = Self { terms, phase, pinger, last_heard, last_ping: 0, answered_fin: false };
         outbox.totals.measures_loss = begun.pings() && !begun.is_duplex();
         if matches!(begun.phase, Phase::Pinging) {
             outbox.totals.started = Some(now);
@@ -167,6 +169,11 @@ impl Conversation {
 
     pub(super) fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Over)
+    }
+
+    /// Answered by the peer's FIN: a repeated one deserves the same answer.
+    pub(super) fn has_answered_fin(&self) -> bool {
+        self.answered_fin
     }
 
     /// The statistics are out; only repeated FINs are still answered.
@@ -183,7 +190,7 @@ impl Conversation {
 
     pub(super) fn deadline(&self) -> Option<Time<Monotonic>> {
         let own = match &self.phase {
-            Phase::Turnaround { until } | Phase::Settle { until } | Phase::Linger { until } => return Some(*until),
+            Phase::Turnaround { until } | Phase::Settle { until, .. } | Phase::Linger { until } => return Some(*until),
             Phase::Goodbye { retry, .. } => return Some(retry.next.min(retry.since.plus(GOODBYE))),
             Phase::Closing { retry, .. } => {
                 return Some(retry.next.min(closing_limit(retry, self.last_heard, &self.terms)));
@@ -212,7 +219,7 @@ impl Conversation {
             }
             Kind::FinAck => {
                 match self.phase {
-                    Phase::Closing { sequence: sent, end, .. } if sent == sequence => self.finish(end, outbox),
+                    Phase::Closing { sequence: sent, end, .. } if sent == sequence => self.finish(now, end, outbox),
                     Phase::Goodbye { .. } => self.phase = Phase::Over,
                     _ => outbox.totals.unexpected += 1,
                 }
@@ -227,6 +234,20 @@ impl Conversation {
         }
     }
 
+    /// A repeated SYN of the client: the SYN-ACK was lost.
+    pub(super) fn handle_repeated_syn(&mut self, now: Time<Monotonic>, sequence: u64, outbox: &mut Outbox) {
+        if self.is_lingering() {
+            // The session is over; the SYN comes late.
+            outbox.totals.unexpected += 1;
+            return;
+        }
+        // A client that hears nothing repeats its SYN for ever: that must not keep a FIN waiting for ever.
+        if !matches!(self.phase, Phase::Closing { .. }) {
+            self.heard(now);
+        }
+        outbox.control(self.terms.peer, Kind::SynAck, sequence);
+    }
+
     /// A dummy from another port of the peer's, or anything else that shows that it lives.
     pub(super) fn heard(&mut self, now: Time<Monotonic>) {
         self.last_heard = self.last_heard.max(now);
@@ -234,6 +255,11 @@ impl Conversation {
 
     fn handle_ping(&mut self, now: Time<Monotonic>, sequence: u64, outbox: &mut Outbox) -> Option<Point> {
         let echoes = match self.phase {
+            // Pings count from 1.
+            _ if sequence == 0 => {
+                outbox.totals.unexpected += 1;
+                return None;
+            }
             Phase::Echoing => true,
             Phase::AwaitPing => {
                 self.start_pinging(now, outbox);
@@ -265,9 +291,10 @@ impl Conversation {
     }
 
     fn handle_pong(&mut self, sequence: u64, outbox: &mut Outbox) -> Option<Point> {
-        let pinged = (1..self.pinger.next_sequence()).contains(&sequence);
+        let asked = (1..self.pinger.next_sequence()).contains(&sequence)
+            && asks_for_pong(self.terms.settings.pong_every, sequence);
         let waits = matches!(self.phase, Phase::Pinging | Phase::Closing { .. });
-        if !(pinged && waits) || self.is_duplex() {
+        if !(asked && waits) || self.is_duplex() {
             outbox.totals.unexpected += 1;
             return None;
         }
@@ -276,31 +303,26 @@ impl Conversation {
     }
 
     fn handle_fin(&mut self, now: Time<Monotonic>, sequence: u64, outbox: &mut Outbox) {
+        if self.is_duplex() || self.is_over() {
+            outbox.totals.unexpected += 1;
+            return;
+        }
+        self.answered_fin = true;
+        outbox.control(self.terms.peer, Kind::FinAck, sequence);
         match self.phase {
             Phase::Echoing => {
-                outbox.control(self.terms.peer, Kind::FinAck, sequence);
-                outbox.totals.ended = Some(now);
                 outbox.tell(Event::Disconnected);
-                outbox.tell(Event::Finished(End::Complete));
+                self.finish(now, End::Complete, outbox);
                 self.phase = Phase::Linger { until: now.plus(LINGER) };
             }
-            Phase::Linger { .. } => outbox.control(self.terms.peer, Kind::FinAck, sequence),
             // Both sides end at once: the peer's user stopped it too, or its plan was over.
-            Phase::Goodbye { .. } => {
-                outbox.control(self.terms.peer, Kind::FinAck, sequence);
-                self.phase = Phase::Over;
-            }
-            Phase::Closing { end, .. } => {
-                outbox.control(self.terms.peer, Kind::FinAck, sequence);
-                self.finish(end, outbox);
-            }
+            Phase::Goodbye { .. } => self.phase = Phase::Over,
+            Phase::Closing { end, .. } => self.finish(now, end, outbox),
             // The echoing side was stopped by its user.
-            Phase::Turnaround { .. } | Phase::Pinging if !self.is_duplex() => {
-                outbox.control(self.terms.peer, Kind::FinAck, sequence);
-                self.stop_clock(now, outbox);
-                self.finish(End::PeerStopped, outbox);
-            }
-            _ => outbox.totals.unexpected += 1,
+            Phase::Turnaround { .. } | Phase::Pinging => self.finish(now, End::PeerStopped, outbox),
+            // Answered before; the answer was lost.
+            Phase::Linger { .. } => {}
+            Phase::AwaitPing | Phase::Settle { .. } | Phase::Over => {}
         }
     }
 
@@ -309,22 +331,20 @@ impl Conversation {
             Phase::Turnaround { until } if now >= *until => self.start_pinging(now, outbox),
             Phase::Pinging => match self.pinger.step(now, &mut outbox.totals) {
                 Step::Ping { sequence, padding } => self.ping(sequence, padding, outbox),
-                Step::Done => {
-                    self.stop_clock(now, outbox);
-                    self.end_pinging(now, End::Complete, outbox);
-                }
+                Step::Done => self.end_pinging(now, End::Complete, outbox),
                 Step::Wait => {}
             },
             Phase::Closing { sequence, retry, .. } => {
                 if now >= closing_limit(retry, self.last_heard, &self.terms) {
                     let waited = now.duration_since(retry.since);
-                    self.finish(End::FinUnanswered { waited }, outbox);
+                    self.finish(now, End::FinUnanswered { waited }, outbox);
                 } else if retry.is_due(now) {
                     outbox.control(self.terms.peer, Kind::Fin, *sequence);
                 }
             }
-            Phase::Settle { until } if now >= *until => {
-                self.finish(End::Complete, outbox);
+            Phase::Settle { until, end } if now >= *until => {
+                let end = *end;
+                self.finish(now, end, outbox);
             }
             Phase::Linger { until } if now >= *until => self.phase = Phase::Over,
             Phase::Goodbye { sequence, retry } => {
@@ -342,19 +362,15 @@ impl Conversation {
     /// The user wants an end.
     pub(super) fn handle_stop(&mut self, now: Time<Monotonic>, outbox: &mut Outbox) {
         match self.phase {
-            Phase::Pinging | Phase::Turnaround { .. } => {
-                self.stop_clock(now, outbox);
-                self.end_pinging(now, End::Stopped, outbox);
-            }
-            Phase::AwaitPing => self.finish(End::Stopped, outbox),
+            Phase::Pinging | Phase::Turnaround { .. } => self.end_pinging(now, End::Stopped, outbox),
             Phase::Echoing => {
-                outbox.totals.ended = Some(now);
-                outbox.tell(Event::Finished(End::Stopped));
-                let sequence = self.last_ping + 1;
+                // The sequence is the peer's word: it may be any.
+                let sequence = self.last_ping.wrapping_add(1);
                 outbox.control(self.terms.peer, Kind::Fin, sequence);
+                self.finish(now, End::Stopped, outbox);
                 self.phase = Phase::Goodbye { sequence, retry: Retry::first(now) };
             }
-            Phase::Closing { .. } | Phase::Settle { .. } => self.finish(End::Stopped, outbox),
+            Phase::AwaitPing | Phase::Closing { .. } | Phase::Settle { .. } => self.finish(now, End::Stopped, outbox),
             Phase::Linger { .. } | Phase::Goodbye { .. } => self.phase = Phase::Over,
             Phase::Over => {}
         }
@@ -395,14 +411,10 @@ impl Conversation {
         outbox.dummies(self.terms.peer, self.terms.dummies);
     }
 
-    fn stop_clock(&self, now: Time<Monotonic>, outbox: &mut Outbox) {
-        outbox.totals.started.get_or_insert(now);
-        outbox.totals.ended = Some(now);
-    }
-
     fn end_pinging(&mut self, now: Time<Monotonic>, end: End, outbox: &mut Outbox) {
+        outbox.totals.ended = Some(now);
         if self.is_duplex() {
-            self.phase = Phase::Settle { until: now.plus(SETTLE) };
+            self.phase = Phase::Settle { until: now.plus(SETTLE), end };
         } else {
             let sequence = self.pinger.next_sequence();
             outbox.control(self.terms.peer, Kind::Fin, sequence);
@@ -414,12 +426,12 @@ impl Conversation {
         let Some(after) = self.terms.timeout else { return };
         let listens = matches!(self.phase, Phase::AwaitPing | Phase::Pinging | Phase::Echoing);
         if listens && now >= self.last_heard.plus(after) {
-            self.stop_clock(now, outbox);
-            self.finish(End::TimedOut { after }, outbox);
+            self.finish(now, End::TimedOut { after }, outbox);
         }
     }
 
-    fn finish(&mut self, end: End, outbox: &mut Outbox) {
+    fn finish(&mut self, now: Time<Monotonic>, end: End, outbox: &mut Outbox) {
+        outbox.totals.ended.get_or_insert(now);
         outbox.tell(Event::Finished(end));
         self.phase = Phase::Over;
     }

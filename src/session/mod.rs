@@ -142,9 +142,9 @@ impl Outgoing {
     }
 }
 
-/// The IP length of a ping or pong with this much padding.
+/// The IP length of a ping or pong with this much padding, at most 65,535: a SYN may ask for more than there is.
 pub const fn ip_len(padding: u16) -> u16 {
-    MIN_IP_LEN + padding
+    MIN_IP_LEN.saturating_add(padding)
 }
 
 /// Something that the user or the log should know of.

@@ -34,8 +34,17 @@ pub struct Server {
     config: ServerConfig,
     state: State,
     outbox: Outbox,
-    /// Whose FIN was answered, and until when it is answered again.
-    finished: Vec<(SocketAddrV4, Time<Monotonic>)>,
+    former: Vec<Former>,
+}
+
+/// A client whose session is over. What still comes from it is late, and no word about a new session.
+#[derive(Debug)]
+struct Former {
+    peer: SocketAddrV4,
+    /// It is remembered until then.
+    until: Time<Monotonic>,
+    /// Its FIN was answered: a repeated one is answered again.
+    answered_fin: bool,
 }
 
 #[derive(Debug)]
@@ -48,7 +57,7 @@ enum State {
 impl Server {
     /// A server that waits for its first SYN.
     pub fn new(config: ServerConfig) -> Self {
-        Self { config, state: State::Listening, outbox: Outbox::new(), finished: Vec::with_capacity(REMEMBERED) }
+        Self { config, state: State::Listening, outbox: Outbox::new(), former: Vec::with_capacity(REMEMBERED) }
     }
 
     /// The peer of the session that stands.
@@ -66,13 +75,11 @@ impl Server {
         message: Message,
         settings: Option<RawSettings>,
     ) {
+        if self.handle_former(now, from, message) {
+            return;
+        }
         match (message.kind, settings) {
             (Kind::Syn, Some(raw)) => self.accept(now, from, message, raw),
-            (Kind::Fin, _) if self.remembers(now, from) => {
-                self.outbox.control(from, Kind::FinAck, message.sequence);
-            }
-            // Late datagrams of a session that is over need no word.
-            (Kind::Ping | Kind::Dummy, _) if self.finished.iter().any(|(peer, _)| peer.ip() == from.ip()) => {}
             (kind, _) => self.outbox.tell(Event::Ignored { from, kind }),
         }
     }
@@ -90,7 +97,6 @@ impl Server {
         self.outbox.control(from, Kind::SynAck, message.sequence);
         self.outbox.tell(Event::Connected { peer: from, settings });
         Settings::from_client(raw, has_schedule, |correction| self.outbox.tell(Event::Corrected(correction)));
-        self.finished.retain(|(peer, _)| *peer != from);
         let terms = Terms {
             side: Side::Server,
             peer: from,
@@ -105,21 +111,27 @@ impl Server {
     /// The larger of the IP lengths that would not fit into one frame, with the limit.
     fn too_large(&self, settings: &Settings) -> Option<(u16, u16)> {
         let limit = self.config.max_ip_len?;
-        // A client with a schedule does not send it: its pings may be larger than the SYN says.
-        let own_schedule = settings.direction != Direction::Forward && self.config.schedule.is_some();
-        let ping = if own_schedule { 0 } else { settings.ping_padding };
+        // The own schedule was checked when it was read. That of the client is not in its SYN.
+        let scheduled = settings.direction == Direction::Reverse && self.config.schedule.is_some();
+        let ping = if scheduled { 0 } else { settings.ping_padding };
         let pong = if settings.direction == Direction::Duplex { 0 } else { settings.pong_padding };
         let largest = ip_len(ping.max(pong));
         (largest > limit).then_some((largest, limit))
     }
 
-    fn remembers(&mut self, now: Time<Monotonic>, peer: SocketAddrV4) -> bool {
-        self.finished.retain(|(_, until)| now < *until);
-        self.finished.iter().any(|(finished, _)| *finished == peer)
+    /// Whether the datagram comes from a client whose session is over. All that such a one still gets is a FIN-ACK.
+    fn handle_former(&mut self, now: Time<Monotonic>, from: SocketAddrV4, message: Message) -> bool {
+        self.former.retain(|former| now < former.until);
+        if let Some(former) = self.former.iter().find(|former| former.peer == from) {
+            if message.kind == Kind::Fin && former.answered_fin {
+                self.outbox.control(from, Kind::FinAck, message.sequence);
+            }
+            return true;
+        }
+        message.kind == Kind::Dummy && self.former.iter().any(|former| former.peer.ip() == from.ip())
     }
 
     fn handle_foreign(&mut self, from: SocketAddrV4, message: Message) {
-        self.outbox.totals.foreign += 1;
         if message.kind == Kind::Syn {
             self.outbox.control(from, Kind::SynRst, message.sequence);
             self.outbox.tell(Event::Refused { from });
@@ -131,14 +143,15 @@ impl Server {
     /// Goes back to listening where a session is over and more are to come.
     fn turn_over(&mut self, now: Time<Monotonic>) {
         let State::Talking(conversation) = &self.state else { return };
-        if self.config.keep && conversation.is_lingering() {
-            if self.finished.len() == REMEMBERED {
-                self.finished.remove(0);
+        if self.config.keep && (conversation.is_lingering() || conversation.is_over()) {
+            if self.former.len() == REMEMBERED {
+                self.former.remove(0);
             }
-            self.finished.push((conversation.terms.peer, now.plus(REMEMBER)));
+            let (peer, answered_fin) = (conversation.terms.peer, conversation.has_answered_fin());
+            self.former.push(Former { peer, until: now.plus(REMEMBER), answered_fin });
             self.state = State::Listening;
         } else if conversation.is_over() {
-            self.state = if self.config.keep { State::Listening } else { State::Over };
+            self.state = State::Over;
         }
     }
 }
@@ -157,26 +170,23 @@ impl Machine for Server {
             }
             return None;
         };
-        let Terms { peer, .. } = conversation.terms;
-        let lingers = conversation.is_lingering();
+        let peer = conversation.terms.peer;
         self.outbox.totals.received += 1;
         let mut point = None;
-        if from == peer {
-            match message.kind {
-                // The SYN-ACK was lost.
-                Kind::Syn if !lingers => {
-                    conversation.heard(now);
-                    self.outbox.control(from, Kind::SynAck, message.sequence);
-                }
-                _ => point = conversation.handle(now, message, &mut self.outbox),
-            }
+        if from == peer && message.kind == Kind::Syn {
+            conversation.handle_repeated_syn(now, message.sequence, &mut self.outbox);
+        } else if from == peer {
+            point = conversation.handle(now, message, &mut self.outbox);
         } else if message.kind == Kind::Dummy && from.ip() == peer.ip() {
+            // Dummies leave from another port of the client's.
             conversation.heard(now);
-        } else if message.kind == Kind::Fin && self.remembers(now, from) {
-            self.outbox.control(from, Kind::FinAck, message.sequence);
-        } else if !lingers {
+        } else {
+            self.outbox.totals.foreign += 1;
             // A server that is about to leave neither accepts nor refuses: the next one may.
-            self.handle_foreign(from, message);
+            let leaves = conversation.is_lingering();
+            if !self.handle_former(now, from, message) && !leaves {
+                self.handle_foreign(from, message);
+            }
         }
         self.turn_over(now);
         point

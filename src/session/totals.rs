@@ -20,7 +20,7 @@ pub struct Totals {
     pub pings_received: u64,
     /// Pongs sent.
     pub pongs_sent: u64,
-    /// Pongs received to pings that were sent, repeated ones too.
+    /// Pongs received to pings that ask for one, repeated ones too.
     pub pongs_received: u64,
     /// Dummies sent.
     pub dummies_sent: u64,
@@ -36,9 +36,9 @@ pub struct Totals {
     pub skipped_slots: u64,
     /// IP length of the first ping sent, on the echoing side of the first pong.
     pub first_ip_len: Option<u16>,
-    /// Pinging: before the first ping. Echoing: when the first ping came.
+    /// Pinging: before the first ping. Echoing: when the first ping came. `None` where there was none.
     pub started: Option<Time<Monotonic>>,
-    /// Pinging: the end of the last wait. Echoing: when the FIN was answered.
+    /// Pinging: the end of the last wait. Echoing: when the FIN was answered. Either: when it was given up.
     pub ended: Option<Time<Monotonic>>,
     /// Whether this side pings and is ponged: the side that can tell loss.
     pub measures_loss: bool,
