@@ -1,1 +1,153 @@
-//! stub
+//! The program itself: sets up what a plan asks for, runs the hot loop, and says how it went.
+//!
+//! What a session says is in [`crate::session`], how it gets out in [`crate::path`]; this joins them with the log.
+#![forbid(unsafe_code)]
+
+mod hot;
+mod interrupt;
+mod reporter;
+mod setup;
+
+pub use hot::{Attendant, HotLoop, Scene, StampCounts};
+pub use interrupt::Interrupt;
+pub use reporter::Reporter;
+
+use crate::cli::{self, Plan, schedule};
+use crate::clock::monotonic_now;
+use crate::path::Path;
+use crate::record::{Facts, Recorder, Role, ScheduleFacts, StampSource, Voice, text};
+use crate::session::{Client, ClientConfig, Machine, Probe, Server, ServerConfig};
+use anyhow::{Context, Result};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+use setup::{OpenPath, Target};
+use std::sync::Arc;
+
+/// Runs a plan to its end; whether the measurement did what was asked for.
+///
+/// # Errors
+/// What could not be had or done, in a sentence that says what to do. The machine is as it was.
+pub fn run(plan: &Plan) -> Result<bool> {
+    for warning in &plan.warnings {
+        eprintln!("xdprobe: {warning}");
+    }
+    setup::check_timestamps(plan)?;
+    let schedule = plan.schedule.as_deref().map(schedule::load).transpose()?;
+    let probes: &[Probe] = schedule.as_deref().unwrap_or(&[]);
+    let (interface, address) = setup::interface(plan)?;
+    let (role, target, keep) = match &plan.role {
+        cli::Role::Client { host, settings, .. } => {
+            setup::check_sizes(plan, &interface, Some(settings), probes)?;
+            (Role::Client, Some(setup::target(host, plan.port)?), false)
+        }
+        cli::Role::Server { keep } => {
+            setup::check_sizes(plan, &interface, None, probes)?;
+            (Role::Server, None, *keep)
+        }
+    };
+    // From here on a signal ends the run in order, so that everything is given back.
+    let mut interrupt = Interrupt::catch().context("cannot catch SIGINT and SIGTERM")?;
+    let mut recorder = Recorder::start(plan.log.as_deref(), Voice { role, json: plan.json })?;
+    // After the recorder's thread was started: that one stays where the system puts it.
+    pin(plan)?;
+    let path = setup::open(plan, &interface, address, target)?;
+    let facts = |description| Facts {
+        interface: interface.name.clone(),
+        driver: interface.driver.clone(),
+        description,
+        sent: StampSource::application(),
+        received: StampSource::application(),
+        schedule: plan
+            .schedule
+            .as_ref()
+            .map(|file| ScheduleFacts { file: file.display().to_string(), pings: probes.len() }),
+        dummies: plan.dummies,
+        command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
+    };
+    let mut reporter = Reporter::new(role, plan.json, keep, plan.log.is_some());
+    let max_ip_len = match plan.path {
+        cli::PathKind::Xdp => Some(u16::try_from(interface.mtu).unwrap_or(u16::MAX)),
+        cli::PathKind::Kernel => None,
+    };
+    match path {
+        OpenPath::Xdp(mut path, _dummies) => {
+            recorder.describe(facts(path.description()));
+            play(plan, target, schedule, max_ip_len, &mut *path, &mut recorder, &mut reporter, &mut interrupt)?;
+        }
+        OpenPath::Kernel(mut path) => {
+            recorder.describe(facts(path.description()));
+            play(plan, target, schedule, max_ip_len, &mut *path, &mut recorder, &mut reporter, &mut interrupt)?;
+        }
+    }
+    let log = recorder.finish();
+    Ok(reporter.succeeded() && log.rows_lost == 0 && log.error.is_none())
+}
+
+/// Makes the machine of the plan's role and runs it.
+#[expect(clippy::too_many_arguments, reason = "a bundle of them would live for one call")]
+fn play<P: Path>(
+    plan: &Plan,
+    target: Option<Target>,
+    schedule: Option<Arc<[Probe]>>,
+    max_ip_len: Option<u16>,
+    path: &mut P,
+    recorder: &mut Recorder,
+    reporter: &mut Reporter,
+    interrupt: &mut Interrupt,
+) -> Result<()> {
+    match (&plan.role, target) {
+        (cli::Role::Client { host, settings, connect_timeout }, Some(Target { server })) => {
+            say_first(plan, &text::client_start(host, plan.port));
+            let config = ClientConfig {
+                server,
+                settings: *settings,
+                schedule,
+                dummies: plan.dummies,
+                timeout: plan.timeout,
+                connect_timeout: *connect_timeout,
+            };
+            spin(&mut Client::new(monotonic_now(), config), path, recorder, reporter, interrupt)
+        }
+        (cli::Role::Server { keep }, _) => {
+            say_first(plan, &text::server_start(plan.port));
+            let config = ServerConfig {
+                schedule,
+                dummies: plan.dummies,
+                timeout: plan.timeout,
+                keep: *keep,
+                max_ip_len,
+                timer: plan.timer,
+            };
+            spin(&mut Server::new(config), path, recorder, reporter, interrupt)
+        }
+        (cli::Role::Client { .. }, None) => unreachable!("a client's target was looked up"),
+    }
+}
+
+fn spin<M: Machine, P: Path>(
+    machine: &mut M,
+    path: &mut P,
+    recorder: &mut Recorder,
+    reporter: &mut Reporter,
+    interrupt: &mut Interrupt,
+) -> Result<()> {
+    HotLoop::new(machine, path, recorder, reporter, interrupt).run()
+}
+
+/// nanoprobe's first line; stdout belongs to the JSON object where there is one.
+fn say_first(plan: &Plan, line: &str) {
+    if plan.json { eprintln!("{line}") } else { println!("{line}") }
+}
+
+/// Pins the calling thread where `--cpu` says so, and has the kernel wake it when it asked to be woken.
+fn pin(plan: &Plan) -> Result<()> {
+    // The default slack of 50 µs would be added to every sleep until the next ping.
+    nix::sys::prctl::set_timerslack(1).context("cannot set the timer slack (PR_SET_TIMERSLACK)")?;
+    let Some(cpu) = plan.cpu else { return Ok(()) };
+    let mut cpus = CpuSet::new();
+    let named = cpus.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &cpus));
+    named.with_context(|| {
+        let online = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+        format!("--cpu {cpu}: cannot pin to that CPU (this machine has {} online)", online.trim())
+    })
+}

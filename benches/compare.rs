@@ -1,0 +1,273 @@
+//! xdprobe's xdp path against its kernel path, and against an original nanoprobe where `NANOPROBE=` names its binary.
+//!
+//! All contestants run on one veth pair in one run, in alternating rounds: what counts are the ratios. Each figure comes
+//! from the contestant's own client log (t3 − t0, joined by sequence), read the same way for all. Needs root and iproute2.
+//!
+//! `ROUNDS` (default 5), `SECONDS_A_ROUND` (default 3) and `RATE_SECONDS` (default 2) change how long it takes.
+
+use anyhow::{Context, Result, bail, ensure};
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+const CLIENT_ADDRESS: &str = "10.99.0.1";
+const SERVER_ADDRESS: &str = "10.99.0.2";
+/// Pings a second at which round trips are measured.
+const RTT_RATE: u32 = 10_000;
+/// Rates that are tried for the highest one without loss, in pings a second.
+const RATES: [u32; 12] =
+    [8_000, 16_000, 24_000, 32_000, 50_000, 64_000, 80_000, 100_000, 150_000, 200_000, 300_000, 400_000];
+
+/// A program to be measured.
+struct Contestant {
+    name: &'static str,
+    binary: PathBuf,
+    /// Flags of both sides.
+    common: Vec<String>,
+    /// Flags of the client and of the server, so that each busy thread has a CPU.
+    client: Vec<String>,
+    server: Vec<String>,
+}
+
+/// Round trips of one session, sorted, in nanoseconds.
+struct Session {
+    round_trips: Vec<i64>,
+    pings: usize,
+    seconds: f64,
+}
+
+fn main() -> Result<()> {
+    let rounds = number_from_env("ROUNDS", 5)?;
+    let seconds = number_from_env("SECONDS_A_ROUND", 3)?;
+    let rate_seconds = number_from_env("RATE_SECONDS", 2)?;
+    let lan = Lan::new()?;
+    let contestants = contestants();
+    println!("{}", machine());
+    println!("{rounds} alternating rounds of {seconds} s at {RTT_RATE} pings/s, 44-byte pings, veth, busy timers\n");
+
+    let mut results: Vec<Vec<Session>> = contestants.iter().map(|_| Vec::new()).collect();
+    for _ in 0..rounds {
+        for (contestant, sessions) in contestants.iter().zip(&mut results) {
+            sessions.push(lan.session(contestant, RTT_RATE, seconds)?);
+        }
+    }
+    let rates: Vec<u32> = contestants.iter().map(|c| highest_rate(&lan, c, rate_seconds)).collect::<Result<_>>()?;
+    print!("{}", table(&contestants, &results, &rates));
+    Ok(())
+}
+
+fn contestants() -> Vec<Contestant> {
+    let ours = PathBuf::from(env!("CARGO_BIN_EXE_xdprobe"));
+    let own = |name, path: &str| Contestant {
+        name,
+        binary: ours.clone(),
+        common: ["--path", path].map(String::from).to_vec(),
+        client: ["--cpu", "0"].map(String::from).to_vec(),
+        server: ["--cpu", "1", "--timer", "busy"].map(String::from).to_vec(),
+    };
+    let mut all = vec![own("xdprobe, xdp path", "xdp"), own("xdprobe, kernel path", "kernel")];
+    if let Some(binary) = std::env::var_os("NANOPROBE") {
+        let (name, binary) = ("nanoprobe", PathBuf::from(binary));
+        all.push(Contestant { name, binary, common: vec![], client: vec![], server: vec![] });
+    }
+    all
+}
+
+/// The highest of [`RATES`] that a contestant gets through twice without loss and really sends at.
+fn highest_rate(lan: &Lan, contestant: &Contestant, seconds: u32) -> Result<u32> {
+    let mut highest = 0;
+    for rate in RATES {
+        let mut lossless = true;
+        for _ in 0..2 {
+            let session = lan.session(contestant, rate, seconds)?;
+            let reached = session.pings as f64 >= 0.98 * f64::from(rate) * session.seconds;
+            lossless &= reached && session.round_trips.len() == session.pings;
+        }
+        if !lossless {
+            break;
+        }
+        highest = rate;
+    }
+    Ok(highest)
+}
+
+fn table(contestants: &[Contestant], results: &[Vec<Session>], rates: &[u32]) -> String {
+    let median = |sessions: &[Session], of: &dyn Fn(&Session) -> f64| {
+        let mut values: Vec<f64> = sessions.iter().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        (values[values.len() / 2], values[0], values[values.len() - 1])
+    };
+    let mut out = String::from("t3−t0 in µs: median over the rounds (least to most of the rounds)\n\n");
+    out += "| contestant | p50 | p99 | p99.9 | max | lost | pings/s without loss |\n|---|---|---|---|---|---|---|\n";
+    for ((contestant, sessions), rate) in contestants.iter().zip(results).zip(rates) {
+        let _ = write!(out, "| {} ", contestant.name);
+        for share in [0.5, 0.99, 0.999, 1.0] {
+            let (middle, least, most) = median(sessions, &|s: &Session| percentile(&s.round_trips, share) / 1000.0);
+            let _ = write!(out, "| {middle:.1} ({least:.1}–{most:.1}) ");
+        }
+        let lost: usize = sessions.iter().map(|s| s.pings - s.round_trips.len()).sum();
+        let _ = writeln!(out, "| {lost} | {rate} |");
+    }
+    let figure = |sessions: &[Session], share| median(sessions, &|s: &Session| percentile(&s.round_trips, share)).0;
+    out += "\n";
+    for (other, sessions) in contestants.iter().zip(results).skip(1) {
+        let _ = writeln!(
+            out,
+            "{} / {}: p50 × {:.2}, p99.9 × {:.2}",
+            contestants[0].name,
+            other.name,
+            figure(&results[0], 0.5) / figure(sessions, 0.5),
+            figure(&results[0], 0.999) / figure(sessions, 0.999),
+        );
+    }
+    out
+}
+
+/// Nearest-rank percentile of sorted values.
+fn percentile(sorted: &[i64], share: f64) -> f64 {
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).map_or(f64::NAN, |nanos| *nanos as f64)
+}
+
+/// Reads a client's log: t3 − t0 of every sequence that has both.
+fn read_log(path: &Path) -> Result<Session> {
+    let mut sent: HashMap<u64, i64> = HashMap::new();
+    let mut round_trips = Vec::new();
+    let (mut first, mut last) = (i64::MAX, i64::MIN);
+    let mut received: HashMap<u64, i64> = HashMap::new();
+    let mut reader = csv::Reader::from_path(path).with_context(|| format!("cannot read {}", path.display()))?;
+    for row in reader.records() {
+        let row = row?;
+        let (seconds, nanos) = row[2].split_once('.').context("a stamp has a dot")?;
+        let stamp = seconds.parse::<i64>()? * 1_000_000_000 + nanos.parse::<i64>()?;
+        let sequence = row[0].parse()?;
+        match &row[1] {
+            "t0" => {
+                sent.insert(sequence, stamp);
+                (first, last) = (first.min(stamp), last.max(stamp));
+            }
+            "t3" => {
+                received.insert(sequence, stamp);
+            }
+            other => bail!("a forward client does not log {other}"),
+        }
+    }
+    for (sequence, stamp) in &sent {
+        round_trips.extend(received.get(sequence).map(|received| received - stamp));
+    }
+    round_trips.sort_unstable();
+    Ok(Session { round_trips, pings: sent.len(), seconds: (last - first).max(1) as f64 / 1e9 })
+}
+
+/// Two network namespaces joined by a veth pair, removed with the value.
+struct Lan {
+    client: String,
+    server: String,
+    folder: PathBuf,
+    /// Set by SIGINT and SIGTERM, so that the namespaces are removed on that way out too.
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Lan {
+    fn new() -> Result<Self> {
+        let id = std::process::id();
+        let folder = std::env::temp_dir().join(format!("xdprobe-bench-{id}"));
+        std::fs::create_dir_all(&folder)?;
+        let interrupted = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
+        }
+        let lan = Self { client: format!("xdpb{id}c"), server: format!("xdpb{id}s"), folder, interrupted };
+        ip(&["netns", "add", &lan.client])?;
+        ip(&["netns", "add", &lan.server])?;
+        let (client, server) = (&lan.client, &lan.server);
+        ip(&["-n", client, "link", "add", "xc", "type", "veth", "peer", "name", "xs", "netns", server])?;
+        for (space, link, address) in [(client, "xc", CLIENT_ADDRESS), (server, "xs", SERVER_ADDRESS)] {
+            ip(&["-n", space, "addr", "add", &format!("{address}/24"), "dev", link])?;
+            ip(&["-n", space, "link", "set", link, "up"])?;
+        }
+        Ok(lan)
+    }
+
+    /// One forward session; its round trips as the client's log has them.
+    fn session(&self, contestant: &Contestant, rate: u32, seconds: u32) -> Result<Session> {
+        let log = self.folder.join("client.csv");
+        let _ = std::fs::remove_file(&log);
+        let mut server =
+            self.spawn(contestant, &self.server, &["--server", "--interface", "xs"], &contestant.server)?;
+        // The server says when it listens, but nanoprobe's line may sit in a buffer; a client repeats its SYN.
+        std::thread::sleep(Duration::from_millis(300));
+        let delay = (1_000_000 / rate).to_string();
+        let count = seconds.to_string();
+        let log_flag = log.to_str().context("a temporary path is text")?;
+        let mut flags = vec!["--client", "--interface", "xc", "--delay", &delay, "--count", &count, "--timer", "busy"];
+        flags.extend(["--log", log_flag]);
+        let mut own = contestant.client.clone();
+        own.push(SERVER_ADDRESS.to_owned());
+        let mut client = self.spawn(contestant, &self.client, &flags, &own)?;
+        let limit = Instant::now() + Duration::from_secs(u64::from(seconds) + 20);
+        let finished = self.wait(&mut client, limit).and_then(|()| self.wait(&mut server, limit));
+        // An overrun server may never see the FIN: both are ended, and what is missing in the log is loss.
+        for child in [&mut client, &mut server] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        ensure!(!self.interrupted.load(Ordering::Relaxed), "interrupted");
+        if finished.is_err() {
+            eprintln!("{} at {rate} pings/s did not end by itself", contestant.name);
+        }
+        read_log(&log)
+    }
+
+    fn wait(&self, child: &mut Child, limit: Instant) -> Result<()> {
+        while child.try_wait()?.is_none() {
+            ensure!(Instant::now() < limit && !self.interrupted.load(Ordering::Relaxed), "it still runs");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn spawn(&self, contestant: &Contestant, space: &str, flags: &[&str], own: &[String]) -> Result<Child> {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", space]).arg(&contestant.binary);
+        command.args(flags).arg("--emulation").args(&contestant.common).args(own);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().with_context(|| format!("cannot start {}", contestant.binary.display()))
+    }
+}
+
+impl Drop for Lan {
+    fn drop(&mut self) {
+        for space in [&self.client, &self.server] {
+            let _ = ip(&["netns", "del", space]);
+        }
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn ip(arguments: &[&str]) -> Result<()> {
+    let output = Command::new("ip").args(arguments).output().context("cannot run ip: install iproute2")?;
+    ensure!(output.status.success(), "ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
+}
+
+/// The machine by type: processor, number of CPUs, kernel.
+fn machine() -> String {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let info = read("/proc/cpuinfo");
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
+    let model = model.trim_start_matches(['\t', ' ', ':']);
+    let cpus = info.lines().filter(|line| line.starts_with("processor")).count();
+    format!("{model}, {cpus} CPUs, kernel {}", read("/proc/sys/kernel/osrelease").trim())
+}
+
+fn number_from_env(name: &str, default: u32) -> Result<u32> {
+    match std::env::var(name) {
+        Ok(value) => value.parse().with_context(|| format!("{name}={value} is not a number")),
+        Err(_) => Ok(default),
+    }
+}

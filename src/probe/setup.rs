@@ -1,0 +1,196 @@
+//! From a checked command line to an open path: what the machine must have, checked before anything is changed.
+
+use crate::cli::{PathKind, Plan, Timestamps, XdpMode, ZeroCopy};
+use crate::net::{self, Interface, privilege};
+use crate::path::kernel::{KernelConfig, KernelPath};
+use crate::path::xdp::{self, XdpConfig, XdpPath};
+use crate::session::{Direction, Probe, Settings, ip_len};
+use crate::wire::frame::LinkHeader;
+use anyhow::{Context, Result, bail, ensure};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::time::Duration;
+
+/// How long the kernel may take to resolve the peer's hardware address.
+const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a driver may be without carrier after it got the XDP program.
+const CARRIER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The peer of a client.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Where the server listens.
+    pub server: SocketAddrV4,
+}
+
+/// An open path of either kind.
+pub enum OpenPath {
+    /// AF_XDP, and the socket that holds the port that dummies leave from.
+    Xdp(Box<XdpPath>, UdpSocket),
+    /// The kernel's UDP.
+    Kernel(Box<KernelPath>),
+}
+
+/// Refuses stamps that cannot be had, before anything is touched.
+///
+/// # Errors
+/// Where anything but the process's own stamps is asked for.
+pub fn check_timestamps(plan: &Plan) -> Result<()> {
+    let source = match plan.timestamps {
+        Timestamps::Application => return Ok(()),
+        Timestamps::Hardware => "hardware",
+        Timestamps::Software => "software",
+    };
+    bail!(
+        "{source} time stamps are asked for on {} and not yet to be had: this version stamps in the process only; use \
+         --emulation (--timestamps application)",
+        plan.interface
+    )
+}
+
+/// Finds the interface and checks what the chosen path needs of it, of the kernel and of the user.
+///
+/// # Errors
+/// What is missing and how to get it.
+pub fn interface(plan: &Plan) -> Result<(Interface, Ipv4Addr)> {
+    let interface = net::interface(&plan.interface)?;
+    interface.require_up()?;
+    let address = interface.require_address()?;
+    if plan.path == PathKind::Xdp {
+        net::kernel_version::require_xdp()?;
+        privilege::require(&privilege::XDP_PATH)?;
+        ensure!(
+            interface.is_ethernet,
+            "{} is not an Ethernet interface: the xdp path builds Ethernet frames; use --path kernel",
+            interface.name
+        );
+    }
+    Ok((interface, address))
+}
+
+/// The client's server, by name or address.
+///
+/// # Errors
+/// Where the name has no IPv4 address.
+pub fn target(host: &str, port: u16) -> Result<Target> {
+    Ok(Target { server: SocketAddrV4::new(net::resolve_host(host)?, port) })
+}
+
+/// Refuses pings and pongs that the xdp path could not carry in one frame, before anything is sent.
+///
+/// # Errors
+/// Where one does not fit, naming the flag, its size and the MTU.
+pub fn check_sizes(plan: &Plan, interface: &Interface, settings: Option<&Settings>, schedule: &[Probe]) -> Result<()> {
+    if plan.path == PathKind::Kernel {
+        return Ok(());
+    }
+    let check = |flag: &str, padding: u16| {
+        let size = ip_len(padding);
+        ensure!(
+            u32::from(size) <= interface.mtu,
+            "{flag}: {size} bytes with the IP header do not fit the MTU of {} ({}), and the xdp path does not fragment: \
+             use --path kernel on both sides, or a smaller size",
+            interface.name,
+            interface.mtu
+        );
+        Ok(())
+    };
+    if let Some(largest) = schedule.iter().map(|probe| probe.padding).max() {
+        check("--probe-schedule", largest)?;
+    }
+    if let Some(settings) = settings {
+        check("--ping-size", settings.ping_padding)?;
+        if settings.direction != Direction::Duplex {
+            check("--pong-size", settings.pong_padding)?;
+        }
+    }
+    Ok(())
+}
+
+/// Opens the path that the plan names.
+///
+/// # Errors
+/// What was attempted, what the kernel answered and what can be done.
+pub fn open(plan: &Plan, interface: &Interface, address: Ipv4Addr, target: Option<Target>) -> Result<OpenPath> {
+    let port = if target.is_some() { 0 } else { plan.port };
+    match plan.path {
+        PathKind::Kernel => {
+            let bind = SocketAddrV4::new(address, port);
+            let config = KernelConfig { interface: interface.name.clone(), bind, busypoll_us: plan.busypoll_us };
+            Ok(OpenPath::Kernel(Box::new(KernelPath::open(config)?)))
+        }
+        PathKind::Xdp => {
+            let (path, dummies) = open_xdp(plan, interface, address, port, target)?;
+            Ok(OpenPath::Xdp(Box::new(path), dummies))
+        }
+    }
+}
+
+fn open_xdp(
+    plan: &Plan,
+    interface: &Interface,
+    address: Ipv4Addr,
+    port: u16,
+    target: Option<Target>,
+) -> Result<(XdpPath, UdpSocket)> {
+    let queues = queues(plan, interface)?;
+    let mut source = address;
+    let mut peer = None;
+    if let Some(Target { server }) = target {
+        let route = net::route(interface, *server.ip())?;
+        source = route.source;
+        let mac = net::resolve_neighbour(interface, route.next_hop, NEIGHBOUR_PATIENCE)?;
+        peer = Some((server, LinkHeader::new(mac, interface.mac)));
+    }
+    // Both sockets only hold their ports: no other program gets them, and the kernel answers no probe with an ICMP error.
+    let reserved = net::reserve_port(&interface.name, source, port)?;
+    let dummies = net::reserve_port(&interface.name, source, 0)?;
+    let local = local_address(&reserved)?;
+    let config = XdpConfig {
+        interface: interface.name.clone(),
+        if_index: interface.index,
+        mtu: interface.mtu,
+        local,
+        dummy_port: local_address(&dummies)?.port(),
+        mode: match plan.xdp_mode {
+            XdpMode::Auto => xdp::XdpMode::Auto,
+            XdpMode::Native => xdp::XdpMode::Native,
+            XdpMode::Generic => xdp::XdpMode::Generic,
+        },
+        zero_copy: match plan.zero_copy {
+            ZeroCopy::Auto => xdp::ZeroCopy::Auto,
+            ZeroCopy::On => xdp::ZeroCopy::On,
+            ZeroCopy::Off => xdp::ZeroCopy::Off,
+        },
+        queues,
+        busypoll_us: plan.busypoll_us,
+        peer,
+    };
+    let path = XdpPath::open(config, reserved)?;
+    net::wait_for_carrier(interface, CARRIER_PATIENCE, |waited| {
+        eprintln!("xdprobe: waiting for the carrier of {} ({:.1} s so far)", interface.name, waited.as_secs_f64());
+    })?;
+    Ok((path, dummies))
+}
+
+/// The receive queues that get a socket: all, or those that the user names.
+fn queues(plan: &Plan, interface: &Interface) -> Result<Vec<u32>> {
+    let Some(queues) = &plan.queues else {
+        return Ok((0..interface.rx_queues).collect());
+    };
+    for queue in queues {
+        ensure!(
+            *queue < interface.rx_queues,
+            "--queue {queue}: {} has receive queues 0 to {}",
+            interface.name,
+            interface.rx_queues - 1
+        );
+    }
+    Ok(queues.clone())
+}
+
+fn local_address(socket: &UdpSocket) -> Result<SocketAddrV4> {
+    match socket.local_addr().context("cannot read the address of a bound UDP socket")? {
+        SocketAddr::V4(address) => Ok(address),
+        SocketAddr::V6(address) => bail!("the port was reserved on {address} instead of an IPv4 address"),
+    }
+}
