@@ -1,0 +1,62 @@
+# Builds, tests and installs xdprobe. `make help` lists the targets.
+#
+# Everything works with and without sudo in front: scripts/cargo finds cargo where rustup put it even where sudo keeps it
+# off PATH, and builds as the user who called sudo, so that no file of root's is left in the source tree.
+
+PREFIX  ?= /usr/local
+BINDIR  ?= $(PREFIX)/bin
+DESTDIR ?=
+INSTALL ?= install
+
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+BINARY     := $(TARGET_DIR)/release/xdprobe
+SOURCES    := Cargo.toml Cargo.lock build.rs $(wildcard bpf/*) $(shell find src -name '*.rs')
+
+# What cargo is given beside the target's own arguments, and what the tests are: make test TEST_ARGS='--test wire'.
+CARGO_FLAGS ?= --locked
+TEST_ARGS   ?=
+
+.DEFAULT_GOAL := all
+.PHONY: all demo test bench fmt clippy install uninstall clean deps help need-root
+
+all: $(BINARY) ## build the release binary (default)
+
+$(BINARY): $(SOURCES)
+	scripts/cargo build --release $(CARGO_FLAGS)
+	@touch -c $@
+
+deps: ## install what the build needs and this machine lacks (Debian, Ubuntu)
+	scripts/deps.sh
+
+demo: need-root deps all ## run server and client in two network namespaces, over AF_XDP and over the kernel
+	scripts/demo.sh $(BINARY)
+
+test: need-root deps ## run every test, as root
+	scripts/cargo test --no-run $(CARGO_FLAGS) $(TEST_ARGS)
+	scripts/cargo --root test $(CARGO_FLAGS) $(TEST_ARGS)
+
+bench: need-root deps all ## measure, and compare with an original where NANOPROBE= names its binary
+	scripts/cargo bench --no-run $(CARGO_FLAGS)
+	scripts/cargo --root bench $(CARGO_FLAGS)
+
+fmt: ## format the source
+	scripts/cargo fmt
+
+clippy: ## lint the source; a warning is an error
+	scripts/cargo clippy --all-targets $(CARGO_FLAGS) -- -D warnings
+
+install: all ## install the binary into $(DESTDIR)$(PREFIX)/bin
+	$(INSTALL) -d $(DESTDIR)$(BINDIR)
+	$(INSTALL) -m 755 $(BINARY) $(DESTDIR)$(BINDIR)/xdprobe
+
+uninstall: ## remove the installed binary
+	rm -f $(DESTDIR)$(BINDIR)/xdprobe
+
+clean: ## remove what was built
+	scripts/cargo clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+need-root:
+	@test "$$(id -u)" = 0 || { echo "this needs root, for network namespaces and XDP: sudo make $(MAKECMDGOALS)" >&2; exit 1; }

@@ -1,0 +1,57 @@
+#!/bin/bash
+# Installs what building and testing need and this machine lacks: with apt-get, on Debian and Ubuntu. Elsewhere, and
+# without root, it says what is missing. A tool that is there counts, wherever it came from.
+set -euo pipefail
+
+# Who needs what: clang compiles the XDP program (and libclang reads headers for bindgen in libxdp-sys); libxdp-sys and
+# libbpf-sys build their C libraries with m4, make, gcc, binutils and pkg-config against libelf and zlib; demo and tests
+# make network namespaces with iproute2.
+tools=(clang:clang m4:m4 make:make cc:gcc ld:binutils objcopy:binutils ar:binutils pkg-config:pkg-config ip:iproute2)
+headers=(stdlib.h:libc6-dev linux/if_xdp.h:linux-libc-dev gelf.h:libelf-dev zlib.h:zlib1g-dev)
+
+# Prints the packages of what is missing, one a line.
+missing() {
+    local need
+    PATH=$PATH:/usr/sbin:/sbin
+    for need in "${tools[@]}"; do
+        command -v "${need%%:*}" >/dev/null || echo "${need#*:}"
+    done
+    for need in "${headers[@]}"; do
+        # Without a compiler nothing can be said, and dpkg is asked.
+        if command -v cc >/dev/null; then
+            echo "#include <${need%%:*}>" | cc -E -x c - >/dev/null 2>&1 || echo "${need#*:}"
+        else
+            dpkg-query -W -f '${Status}' "${need#*:}" 2>/dev/null | grep -q '^install ok installed' || echo "${need#*:}"
+        fi
+    done
+    # Comes with clang on Debian and Ubuntu; bindgen loads whichever version there is.
+    compgen -G '/usr/lib/llvm*/lib/libclang*.so*' >/dev/null || compgen -G '/usr/lib*/*/libclang[.-]*so*' >/dev/null ||
+        compgen -G '/usr/lib*/libclang[.-]*so*' >/dev/null || [[ -n ${LIBCLANG_PATH-} ]] || echo libclang-dev
+}
+
+packages=$(missing | sort -u)
+if [[ -z $packages ]]; then
+    exit 0
+fi
+list=${packages//$'\n'/ }
+if ! command -v apt-get >/dev/null; then
+    echo "missing here: $list (Debian's names): install them, with this machine's package manager" >&2
+    exit 1
+fi
+if [[ $(id -u) != 0 ]]; then
+    echo "missing here: $list: install them with sudo make deps" >&2
+    exit 1
+fi
+
+echo "installing $list"
+export DEBIAN_FRONTEND=noninteractive
+# A stale list of packages is a common reason for a failed install; without the network, an old one may do.
+apt-get update -qq || echo "apt-get update failed; trying with the package lists that are here" >&2
+# shellcheck disable=SC2086 # one word a package
+apt-get install -y -qq --no-install-recommends $packages </dev/null
+
+packages=$(missing | sort -u)
+if [[ -n $packages ]]; then
+    echo "still missing after the installation: ${packages//$'\n'/ }" >&2
+    exit 1
+fi

@@ -1,0 +1,419 @@
+//! The flags: none is missing, none undocumented, each does what its help says.
+
+use clap::{Arg, ArgAction};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+use xdprobe::cli::{self, Parsed, PathKind, Plan, Role, Timestamps, XdpMode, ZeroCopy, command, parse};
+use xdprobe::session::{Direction, Settings, TimerKind};
+
+/// nanoprobe's flags: long, short, whether it takes a value.
+const NANOPROBE: [(&str, Option<char>, bool); 20] = [
+    ("client", None, false),
+    ("server", None, false),
+    ("interface", Some('i'), true),
+    ("count", Some('n'), true),
+    ("delay", Some('d'), true),
+    ("port", Some('p'), true),
+    ("log", Some('l'), true),
+    ("emulation", Some('e'), false),
+    ("timeout", Some('t'), true),
+    ("busypoll", Some('b'), true),
+    ("dummy-pkt", Some('x'), true),
+    ("ping-size", Some('s'), true),
+    ("pong-size", Some('o'), true),
+    ("timer", Some('T'), true),
+    ("reverse", Some('R'), false),
+    ("duplex", Some('D'), false),
+    ("probe-schedule", Some('S'), true),
+    ("pong-every", Some('y'), true),
+    ("help", Some('h'), false),
+    // Not a flag of nanoprobe's, but where its version would be.
+    ("version", None, false),
+];
+
+/// Ours: long only.
+const NEW: [(&str, bool); 9] = [
+    ("timestamps", true),
+    ("path", true),
+    ("xdp-mode", true),
+    ("zero-copy", true),
+    ("queue", true),
+    ("cpu", true),
+    ("keep", false),
+    ("connect-timeout", true),
+    ("json", false),
+];
+
+/// Flags with numbers: the first and the last that are accepted, and the unit as the error says it.
+const NUMBERS: [(&str, u32, u32, &str); 11] = [
+    ("port", 1, 65535, "UDP port"),
+    ("count", 0, u32::MAX, "seconds"),
+    ("delay", 0, u32::MAX, "µs"),
+    ("timeout", 0, u32::MAX, "µs"),
+    ("busypoll", 0, i32::MAX as u32, "µs"),
+    ("dummy-pkt", 0, 65535, "packets"),
+    ("ping-size", 44, 2092, "bytes with the IP header"),
+    ("pong-size", 44, 2092, "bytes with the IP header"),
+    ("pong-every", 0, 1_000_000, "pings"),
+    ("connect-timeout", 0, u32::MAX, "µs"),
+    ("cpu", 0, 1023, "CPU number"),
+];
+
+fn words(line: &str) -> impl Iterator<Item = OsString> {
+    ["xdprobe"].into_iter().chain(line.split_whitespace()).map(OsString::from)
+}
+
+fn plan(line: &str) -> Plan {
+    match parse(words(line)) {
+        Ok(Parsed::Run(plan)) => plan,
+        answer => panic!("{line}: {answer:?}"),
+    }
+}
+
+/// A client's plan with `flags`, in forward.
+fn client(flags: &str) -> Plan {
+    plan(&format!("--client -i eth0 {flags} 10.0.0.2"))
+}
+
+fn settings(plan: Plan) -> Settings {
+    match plan.role {
+        Role::Client { settings, .. } => settings,
+        Role::Server { .. } => panic!("a server has no settings"),
+    }
+}
+
+fn refused(line: &str) -> String {
+    match parse(words(line)) {
+        Err(error) => error.to_string(),
+        Ok(answer) => panic!("{line} is accepted: {answer:?}"),
+    }
+}
+
+fn printed(line: &str) -> String {
+    match parse(words(line)) {
+        Ok(Parsed::Print(text)) => text,
+        answer => panic!("{line}: {answer:?}"),
+    }
+}
+
+/// An argument of the built command.
+fn argument(long: &str) -> Arg {
+    let mut command = command();
+    command.build();
+    let found = command.get_arguments().find(|argument| argument.get_long() == Some(long));
+    found.unwrap_or_else(|| panic!("no --{long}")).clone()
+}
+
+fn takes_value(argument: &Arg) -> bool {
+    matches!(argument.get_action(), ArgAction::Set | ArgAction::Append)
+}
+
+#[test]
+fn clap_finds_nothing_wrong_with_the_flags() {
+    command().debug_assert();
+}
+
+#[test]
+fn the_flags_are_nanoprobes_and_ours_and_no_others() {
+    for (long, short, value) in NANOPROBE {
+        let found = argument(long);
+        assert_eq!((found.get_short(), takes_value(&found)), (short, value), "--{long}");
+    }
+    for (long, value) in NEW {
+        let found = argument(long);
+        assert_eq!((found.get_short(), takes_value(&found)), (None, value), "--{long}");
+    }
+    let command = command();
+    assert_eq!(command.get_opts().count() + command.get_positionals().count(), command.get_arguments().count());
+    assert_eq!(command.get_opts().count(), NANOPROBE.len() + NEW.len());
+    assert_eq!(command.get_positionals().count(), 1);
+}
+
+#[test]
+fn every_flag_is_in_the_help_under_a_heading_and_both_helps_are_the_same() {
+    let help = printed("--help");
+    assert_eq!(printed("-h"), help);
+    for argument in command().get_opts() {
+        let long = argument.get_long().expect("every flag has a long name");
+        assert!(help.contains(&format!("--{long}")), "--{long}");
+        assert!(argument.get_help_heading().is_some() && argument.get_help().is_some(), "--{long}");
+    }
+    let widest = help.lines().map(|line| line.chars().count()).max();
+    assert!(widest <= Some(100), "{widest:?} columns");
+}
+
+#[test]
+fn every_example_of_the_help_is_a_right_command_line() {
+    let help = printed("--help");
+    let examples = help.lines().filter_map(|line| line.strip_prefix("    xdprobe "));
+    assert_eq!(examples.map(|example| assert_eq!(plan(example).warnings, [""; 0], "{example}")).count(), 4);
+}
+
+#[test]
+fn the_version_is_the_packages() {
+    assert_eq!(printed("--version"), format!("xdprobe {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn numbers_are_accepted_up_to_the_range_that_error_and_help_name() {
+    for (long, min, max, unit) in NUMBERS {
+        let range = format!("in [{min}, {max}] ({unit})");
+        let line = |value: &str| format!("--client -i eth0 --{long} {value} 10.0.0.2");
+        for good in [min.to_string(), max.to_string(), format!("+{max}"), format!("00{min}")] {
+            plan(&line(&good));
+        }
+        for out in [i64::from(min) - 1, i64::from(max) + 1, i64::MIN, i64::MAX] {
+            assert_eq!(refused(&line(&out.to_string())), format!("--{long} {out}: must be {range}"));
+        }
+        let huge = "9".repeat(40);
+        assert_eq!(refused(&line(&huge)), format!("--{long} {huge}: must be {range}"));
+        for text in ["10abc", "abc", "1.5", "0x10", "1e3", "+", "5s"] {
+            assert_eq!(refused(&line(text)), format!("--{long} {text}: must be a whole number {range}"));
+        }
+        let empty = format!("--client -i eth0 --{long}= 10.0.0.2");
+        assert_eq!(refused(&empty), format!("--{long} \"\": must be a whole number {range}"));
+        let help = argument(long).get_help().expect("a help").to_string();
+        assert!(help.contains(&format!("{min} to {max}")), "--{long}: {help}");
+    }
+}
+
+#[test]
+fn a_default_in_the_help_is_the_plans() {
+    let plan = client("");
+    let Role::Client { settings, connect_timeout, .. } = &plan.role else { panic!("{plan:?}") };
+    let micros = |limit: Option<Duration>| limit.map_or(0, |limit| limit.as_micros());
+    let shown = [
+        ("port", plan.port.to_string()),
+        ("count", settings.count_s.to_string()),
+        ("delay", settings.delay_us.to_string()),
+        ("ping-size", (settings.ping_padding + 44).to_string()),
+        ("pong-size", (settings.pong_padding + 44).to_string()),
+        ("pong-every", settings.pong_every.to_string()),
+        ("connect-timeout", micros(*connect_timeout).to_string()),
+        ("timeout", micros(plan.timeout).to_string()),
+        ("dummy-pkt", plan.dummies.to_string()),
+        ("busypoll", plan.busypoll_us.unwrap_or(0).to_string()),
+        ("timestamps", format!("{:?}", plan.timestamps).to_lowercase()),
+        ("path", format!("{:?}", plan.path).to_lowercase()),
+        ("xdp-mode", format!("{:?}", plan.xdp_mode).to_lowercase()),
+        ("zero-copy", format!("{:?}", plan.zero_copy).to_lowercase()),
+    ];
+    let help = printed("--help").split_whitespace().collect::<Vec<_>>().join(" ");
+    for (long, default) in &shown {
+        let told = argument(long).get_default_values().iter().map(|value| value.to_owned()).collect::<Vec<_>>();
+        assert_eq!(told, [default.as_str()], "--{long}");
+        let (_, behind) = help.split_once(&format!("--{long} <")).expect("the flag is in the help");
+        let default_told = behind.split_once("[default: ").and_then(|(_, rest)| rest.split_once(']'));
+        assert_eq!(default_told.map(|(default, _)| default), Some(default.as_str()), "--{long}");
+    }
+    let told = command()
+        .get_opts()
+        .filter(|argument| takes_value(argument) && !argument.get_default_values().is_empty())
+        .count();
+    assert_eq!(told, shown.len());
+}
+
+#[test]
+fn without_flags_the_plan_is_nanoprobes() {
+    let expected = Plan {
+        role: Role::Client { host: "10.0.0.2".into(), settings: Settings::default(), connect_timeout: None },
+        interface: "eth0".into(),
+        port: 10666,
+        log: None,
+        timestamps: Timestamps::Hardware,
+        timeout: Some(Duration::from_secs(5)),
+        busypoll_us: None,
+        dummies: 0,
+        schedule: None,
+        path: PathKind::Xdp,
+        xdp_mode: XdpMode::Auto,
+        zero_copy: ZeroCopy::Auto,
+        queues: None,
+        cpu: None,
+        json: false,
+        timer: None,
+        warnings: vec![],
+    };
+    assert_eq!(client(""), expected);
+    assert_eq!(plan("--server -i eth0"), Plan { role: Role::Server { keep: false }, ..expected });
+}
+
+#[test]
+fn each_flag_sets_its_field() {
+    assert_eq!(plan("--client --interface eth1 h").interface, "eth1");
+    for both in [
+        ("--port 20000", "-p 20000"),
+        ("--log a.csv", "-l a.csv"),
+        ("--emulation", "-e"),
+        ("--timeout 7", "-t 7"),
+        ("--busypoll 7", "-b 7"),
+        ("--dummy-pkt 7", "-x 7"),
+        ("--probe-schedule a.csv", "-S a.csv"),
+        ("--timer busy", "-T busy"),
+        ("--count 7", "-n 7"),
+        ("--delay 7", "-d 7"),
+        ("--ping-size 60", "-s 60"),
+        ("--pong-size 60", "-o 60"),
+        ("--pong-every 7", "-y 7"),
+        ("--reverse -n 1", "-R -n 1"),
+        ("--duplex -n 1", "-D -n 1"),
+    ] {
+        assert_eq!(client(both.0), client(both.1));
+        assert_ne!(client(both.0), client(""));
+    }
+    assert_eq!(client("--port 20000").port, 20000);
+    assert_eq!(client("--log a.csv").log, Some(PathBuf::from("a.csv")));
+    assert_eq!(client("--emulation").timestamps, Timestamps::Application);
+    assert_eq!(client("--timestamps software").timestamps, Timestamps::Software);
+    assert_eq!(client("--timeout 7").timeout, Some(Duration::from_micros(7)));
+    assert_eq!(client("--timeout 0").timeout, None);
+    assert_eq!(client("--busypoll 7").busypoll_us, Some(7));
+    assert_eq!(client("--dummy-pkt 7").dummies, 7);
+    assert_eq!(client("--probe-schedule a.csv").schedule, Some(PathBuf::from("a.csv")));
+    assert_eq!(client("--path kernel").path, PathKind::Kernel);
+    assert_eq!(client("--xdp-mode native").xdp_mode, XdpMode::Native);
+    assert_eq!(client("--xdp-mode generic").xdp_mode, XdpMode::Generic);
+    assert_eq!(client("--zero-copy on").zero_copy, ZeroCopy::On);
+    assert_eq!(client("--zero-copy off").zero_copy, ZeroCopy::Off);
+    assert_eq!(client("--cpu 3").cpu, Some(3));
+    assert!(client("--json").json);
+    assert_eq!(plan("--server -i eth0 --keep").role, Role::Server { keep: true });
+    let Role::Client { connect_timeout, .. } = client("--connect-timeout 7").role else { panic!() };
+    assert_eq!(connect_timeout, Some(Duration::from_micros(7)));
+
+    assert_eq!(settings(client("--count 7")).count_s, 7);
+    assert_eq!(settings(client("--ping-size 45")).ping_padding, 1);
+    assert_eq!(settings(client("--pong-size 2092")).pong_padding, 2048);
+    assert_eq!(settings(client("--pong-every 0")).pong_every, 0);
+    assert_eq!(settings(client("--reverse --count 3600")).direction, Direction::Reverse);
+    assert_eq!(settings(client("--duplex --count 1 --delay 100000000")).direction, Direction::Duplex);
+}
+
+#[test]
+fn the_timer_follows_the_delay_unless_it_is_given() {
+    let timer = |flags: &str| (client(flags).timer, settings(client(flags)).timer);
+    assert_eq!(timer("--delay 1000"), (None, TimerKind::Busy));
+    assert_eq!(timer("--delay 1001"), (None, TimerKind::Sleep));
+    assert_eq!(timer("--delay 1001 --timer busy"), (Some(TimerKind::Busy), TimerKind::Busy));
+    assert_eq!(timer("--timer sleep"), (Some(TimerKind::Sleep), TimerKind::Sleep));
+    assert_eq!(plan("--server -i eth0 --timer busy").timer, Some(TimerKind::Busy));
+    assert_eq!(plan("--server -i eth0 --timer busy").warnings, [""; 0]);
+}
+
+#[test]
+fn queues_are_listed_ascending_and_once() {
+    assert_eq!(client("--queue 0").queues, Some(vec![0]));
+    assert_eq!(client("--queue 3,0-1,1 --queue 2-2").queues, Some(vec![0, 1, 2, 3]));
+    assert_eq!(client("--queue 4094-4095").queues, Some(vec![4094, 4095]));
+    for wrong in ["4096", "3-1", "1,,2", "a", "1-", "-1", "0-4096", "1-2-3"] {
+        let must = "must list queues in [0, 4095], such as 0 or 0,2-3";
+        assert_eq!(refused(&format!("--client -i eth0 --queue {wrong} h")), format!("--queue {wrong}: {must}"));
+    }
+}
+
+#[test]
+fn getopt_long_would_read_it_the_same_way() {
+    let long = client("--emulation --reverse --count 5 --delay 20 --log x");
+    for other in [
+        "--client -i eth0 -eRn5 -d20 -lx 10.0.0.2",
+        "10.0.0.2 --count=5 --delay=20 -R -e -i eth0 --log=x --client",
+        "-e 10.0.0.2 --rev --cou 5 --del 20 --int eth0 --l x --cl --emu",
+        "--count 9 -n 5 -d 1 --client -i lo -eReR -i eth0 --delay 20 -l y -l x --client -- 10.0.0.2",
+        // Unambiguous in nanoprobe, which has no other long option with c.
+        "--client --c 5 --e --i eth0 --r --de 20 --l x 10.0.0.2",
+        "--client --co 5 --e --i eth0 --r --de 20 --l x 10.0.0.2",
+    ] {
+        assert_eq!(plan(other), long, "{other}");
+    }
+    assert_eq!(refused("--client --time 5"), "--time is ambiguous: --timer, --timeout or --timestamps");
+    assert_eq!(refused("--client --pon=5"), "--pon is ambiguous: --pong-size or --pong-every");
+}
+
+#[test]
+fn what_cannot_go_together_is_refused() {
+    for (line, answer) in [
+        ("--client --server -i eth0 h", "--client and --server exclude each other (see xdprobe --help)"),
+        ("-i eth0 h", "--client or --server is needed (see xdprobe --help)"),
+        ("--server -i eth0 h", "h is one argument too many: --server takes no host (see xdprobe --help)"),
+        ("--client -i eth0 a b", "b is one argument too many: there is one host (see xdprobe --help)"),
+        ("--client -i eth0 --keep h", "--keep is a server's flag: it cannot go with --client (see xdprobe --help)"),
+        (
+            "--server -i eth0 --connect-timeout 5",
+            "--connect-timeout is a client's flag: it cannot go with --server (see xdprobe --help)",
+        ),
+        (
+            "--client -i eth0 -e --timestamps hardware h",
+            "--emulation is --timestamps application: it cannot go with another --timestamps",
+        ),
+        (
+            "--client -i eth0 --xdp-mode generic --zero-copy on h",
+            "--zero-copy on cannot go with --xdp-mode generic: only drivers have zero-copy",
+        ),
+        ("--client -i eth0 -R h", "--reverse needs --count in [1, 3600] (seconds)"),
+        ("--client -i eth0 -D -n 1 -d 100000001 h", "--delay 100000001: must be in [0, 100000000] (µs) with --duplex"),
+        // As in nanoprobe: the schedule is this side's, the SYN is for the other.
+        ("--client -i eth0 -D -S a.csv h", "--duplex needs --count in [1, 3600] (seconds)"),
+    ] {
+        assert_eq!(refused(line), answer, "{line}");
+    }
+    for flag in ["--xdp-mode auto", "--zero-copy off", "--queue 1"] {
+        let name = flag.split(' ').next().expect("a flag");
+        let answer = format!("{name} is a flag of --path xdp: it cannot go with --path kernel");
+        assert_eq!(refused(&format!("--client -i eth0 --path kernel {flag} h")), answer);
+    }
+    assert_eq!(client("-e --timestamps application").timestamps, Timestamps::Application);
+}
+
+#[test]
+fn a_server_takes_a_clients_flags_with_a_warning_but_not_with_a_wrong_value() {
+    let server = plan("--server -i eth0 -n 0 -d 5 -s 60 -o 60 -y 2 -R -D");
+    let flags = ["--count", "--delay", "--ping-size", "--pong-size", "--pong-every", "--reverse", "--duplex"];
+    let told = flags.map(|flag| format!("{flag} is not used: a server does what its client asks for"));
+    assert_eq!(server.warnings, told);
+    assert_eq!(Plan { warnings: vec![], ..server }, plan("--server -i eth0"));
+    assert_eq!(refused("--server -i eth0 -s 43"), "--ping-size 43: must be in [44, 2092] (bytes with the IP header)");
+}
+
+#[test]
+fn a_flag_without_effect_is_told() {
+    assert_eq!(
+        client("-R -n 1 -S a.csv").warnings,
+        ["--probe-schedule is not used: with --reverse the server pings, so give it to the server"]
+    );
+    assert_eq!(
+        client("-D -n 1 -o 60 -y 2").warnings,
+        ["--pong-size is not used: with --duplex nobody pongs", "--pong-every is not used: with --duplex nobody pongs"]
+    );
+}
+
+#[test]
+fn a_wrong_command_line_is_one_line_whatever_was_typed() {
+    let typed: [&[&str]; 6] = [
+        &["--client", "-i", "eth0", "--count", "1\n2", "h"],
+        &["--client", "-i", "eth0", "--timer", "a\nb", "h"],
+        &["--client", "-i", "eth0", "h", "a\nb"],
+        &["--a\nb"],
+        &["--client", "-i", "eth0", "--json=a\nb", "h"],
+        &["--client", "-i", "", "h"],
+    ];
+    for words in typed {
+        let words = ["xdprobe"].iter().chain(words).map(OsString::from);
+        let error = parse(words).expect_err("it is wrong").to_string();
+        assert!(!error.is_empty() && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn a_misspelt_flag_gets_a_suggestion() {
+    assert_eq!(
+        refused("--client --pingsize 60"),
+        "--pingsize is no flag of xdprobe; did you mean --ping-size? (see xdprobe --help)"
+    );
+    assert_eq!(refused("-q"), "-q is no flag of xdprobe (see xdprobe --help)");
+    assert_eq!(refused("--json=1"), "--json takes no value, got 1 (see xdprobe --help)");
+    assert_eq!(refused("--client -i"), "--interface needs a value: <nic> (see xdprobe --help)");
+    assert_eq!(refused("--path tcp"), "--path tcp: must be xdp or kernel");
+    assert_eq!(refused("--xdp-mode x"), "--xdp-mode x: must be auto, native or generic");
+    assert_eq!(cli::DEFAULT_PORT, 10666);
+}
