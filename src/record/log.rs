@@ -90,8 +90,8 @@ impl Finished {
 /// The thread that writes also speaks: a terminal that was stopped (Ctrl-S) holds it up once there is something to say,
 /// and what the ring cannot hold meanwhile is counted as lost.
 ///
-/// The order per session: [`Recorder::begin_session`], rows and [`Recorder::notice`] as they come, [`Recorder::sync`], the statistics,
-/// [`Recorder::end_session`]. At the very end [`Recorder::finish`]; a `Recorder` that is dropped writes what it has too.
+/// The order per session: [`Recorder::begin_session`]; rows and [`Recorder::notice`] as they come; [`Recorder::sync`], the
+/// statistics, [`Recorder::end_session`]. At the very end [`Recorder::finish`]; one that is dropped writes what it has too.
 #[derive(Debug)]
 pub struct Recorder {
     /// `None` without a log.

@@ -140,8 +140,7 @@ impl MetaFile {
         }
         let path = meta_path(log);
         let (found, remark) = read_earlier(&path, log);
-        let newest = found.last().map(|session| place(session));
-        let sessions = count_sessions(log, newest.flatten());
+        let sessions = count_sessions(log, found.last().and_then(place));
         let file = Self { path, log: log.into(), role, facts: None, sessions, current: None, earlier: found };
         (Some(file), remark)
     }
