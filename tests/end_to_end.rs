@@ -468,8 +468,7 @@ fn json_is_one_object_and_agrees_with_the_log_and_its_meta_file() {
 #[test]
 fn wrong_ground_is_named_and_leaves_the_machine_as_it_was() {
     let lan = Lan::new(1);
-    lan.ip(Side::Client, &["link", "add", "down0", "type", "dummy"]);
-    lan.ip(Side::Client, &["link", "add", "bare0", "type", "dummy"]);
+    lan.ip(Side::Client, &["link", "add", "down0", "type", "veth", "peer", "name", "bare0"]);
     lan.ip(Side::Client, &["link", "set", "bare0", "up"]);
     let missing = lan.file("missing/x.csv");
     let schedule = lan.file("bad.csv");
@@ -483,7 +482,7 @@ fn wrong_ground_is_named_and_leaves_the_machine_as_it_was() {
         (&["-i", CLIENT_LINK, "no-such-host.invalid"], &["no-such-host.invalid"]),
         (&["-i", CLIENT_LINK, "--log", &missing, SERVER_ADDRESS], &[&missing, "No such file or directory"]),
         (&["-i", CLIENT_LINK, "--probe-schedule", &schedule, SERVER_ADDRESS], &[&schedule, "line 3", "43"]),
-        (&["-i", CLIENT_LINK, "--cpu", "4095", SERVER_ADDRESS], &["--cpu", "4095"]),
+        (&["-i", CLIENT_LINK, "--cpu", "1023", SERVER_ADDRESS], &["--cpu 1023", "online"]),
     ];
     for (flags, parts) in cases {
         let program = lan.run(Side::Client, &[&["--client", "--emulation"], flags].concat());

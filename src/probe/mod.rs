@@ -45,9 +45,9 @@ pub fn run(plan: &Plan) -> Result<bool> {
             (Role::Server, None, *keep)
         }
     };
+    let mut recorder = Recorder::start(plan.log.as_deref(), Voice { role, json: plan.json })?;
     // From here on a signal ends the run in order, so that everything is given back.
     let mut interrupt = Interrupt::catch().context("cannot catch SIGINT and SIGTERM")?;
-    let mut recorder = Recorder::start(plan.log.as_deref(), Voice { role, json: plan.json })?;
     // After the recorder's thread was started: that one stays where the system puts it.
     pin(plan)?;
     let path = setup::open(plan, &interface, address, target)?;

@@ -33,7 +33,7 @@ impl Lan {
     /// Two namespaces; each link has this many receive and transmit queues.
     pub fn new(queues: u32) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let id = format!("xdpt{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let id = format!("probe{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let folder = tempfile::tempdir().expect("a temporary folder");
         let lan = Self { client: format!("{id}c"), server: format!("{id}s"), folder };
         ip(&["netns", "add", &lan.client]);
@@ -95,7 +95,7 @@ impl Lan {
     pub fn assert_unchanged(&self) {
         for (side, link) in [(Side::Client, CLIENT_LINK), (Side::Server, SERVER_LINK)] {
             let shown = self.ip(side, &["-d", "link", "show", link]);
-            assert!(!shown.contains("xdp"), "an XDP program is left on {link}: {shown}");
+            assert!(!shown.contains("prog/xdp"), "an XDP program is left on {link}: {shown}");
         }
     }
 }
