@@ -48,7 +48,9 @@ trap 'exit 129' HUP
 [[ $(id -u) == 0 ]] || fail "needs root, for network namespaces and XDP: sudo make demo"
 [[ -x $binary ]] || fail "$binary is not built: make"
 PATH=$PATH:/usr/sbin:/sbin
+# The logs get short names, so that the commands fit on a line.
 files=$(mktemp -d)
+cd "$files"
 
 make_link() {
     ip netns add "$server_ns" && ip netns add "$client_ns" ||
@@ -80,29 +82,28 @@ show() {
 
 # One session over this path. The client repeats its SYN, so it need not wait for the server.
 session() {
-    local path=$1 status=0
+    local path=$1 status=0 ended
     echo
     echo "=== --path $path: $seconds s, a ping every $delay µs"
-    start "$server_ns" "$files/$path-server.out" --server --interface "$server_if" --emulation --path "$path" \
-        --log "$files/$path-server.csv"
+    start "$server_ns" "$path-server.out" --server --interface "$server_if" --emulation --path "$path" \
+        --log "$path-server.csv"
     server=$!
-    start "$client_ns" "$files/$path-client.out" --client --interface "$client_if" --emulation --path "$path" \
-        --delay "$delay" --count "$seconds" --connect-timeout 15000000 --log "$files/$path-client.csv" "$server_ip"
+    start "$client_ns" "$path-client.out" --client --interface "$client_if" --emulation --path "$path" \
+        --delay "$delay" --count "$seconds" --connect-timeout 15000000 --log "$path-client.csv" "$server_ip"
     client=$!
-    wait "$client" || status=$?
-    client=
-    if [[ $status != 0 ]]; then
-        cat "$files/$path-server.out" "$files/$path-client.out" >&2
-        fail "the client ended with exit code $status"
-    fi
-    wait "$server" || status=$?
-    server=
-    if [[ $status != 0 ]]; then
-        cat "$files/$path-server.out" >&2
-        fail "the server ended with exit code $status"
-    fi
-    show client "$files/$path-client.out" "$files/$path-client.csv"
-    show server "$files/$path-server.out" "$files/$path-server.csv"
+    # Whichever ends first: a server that cannot start is told at once.
+    while [[ -n $server$client ]]; do
+        # shellcheck disable=SC2086 # no word where there is no process
+        wait -n -p ended $server $client || status=$?
+        [[ $ended != "$server" ]] || server=
+        [[ $ended != "$client" ]] || client=
+        if [[ $status != 0 ]]; then
+            tail -n 20 "$path-server.out" "$path-client.out" >&2
+            fail "one side ended with exit code $status"
+        fi
+    done
+    show client "$path-client.out" "$path-client.csv"
+    show server "$path-server.out" "$path-server.csv"
 }
 
 make_link

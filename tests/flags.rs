@@ -417,3 +417,22 @@ fn a_misspelt_flag_gets_a_suggestion() {
     assert_eq!(refused("--xdp-mode x"), "--xdp-mode x: must be auto, native or generic");
     assert_eq!(cli::DEFAULT_PORT, 10666);
 }
+
+#[test]
+fn the_readme_has_every_flag_with_its_default() {
+    let readme = include_str!("../README.md");
+    for flag in command().get_opts() {
+        let long = flag.get_long().expect("every flag has a long name");
+        let short = flag.get_short().map(|short| format!(", `-{short}`")).unwrap_or_default();
+        let begins = format!("| `--{long}`{short} |");
+        let row = readme.lines().find(|line| line.starts_with(&begins)).unwrap_or_else(|| panic!("no {begins}"));
+        let columns: Vec<&str> = row.split('|').map(str::trim).collect();
+        if let (true, Some(default)) = (takes_value(flag), flag.get_default_values().first()) {
+            let default = default.to_str().expect("defaults are text");
+            assert!(columns[4] == default || columns[4].starts_with(&format!("{default}:")), "{row}");
+        }
+        if let Some((_, min, max, _)) = NUMBERS.iter().find(|number| number.0 == long) {
+            assert_eq!(columns[3], format!("{min} to {max}"), "{row}");
+        }
+    }
+}

@@ -144,11 +144,10 @@ fn timestamps(args: &Args, typed: Typed) -> Result<Timestamps, UsageError> {
 }
 
 fn check_path(args: &Args, typed: Typed) -> Result<(), UsageError> {
-    if args.path == PathKind::Kernel {
-        if let Some(flag) = typed.flags(&XDP_ONLY).next() {
-            let line = format!("{flag} is a flag of --path xdp: it cannot go with --path kernel");
-            return Err(UsageError::new(line));
-        }
+    if args.path == PathKind::Kernel
+        && let Some(flag) = typed.flags(&XDP_ONLY).next()
+    {
+        return Err(UsageError::new(format!("{flag} is a flag of --path xdp: it cannot go with --path kernel")));
     }
     if args.xdp_mode == XdpMode::Generic && args.zero_copy == ZeroCopy::On {
         // The kernel copies every packet that a generic program redirects.
