@@ -444,5 +444,5 @@ fn closing_limit(retry: &Retry, last_heard: Time<Monotonic>, terms: &Terms) -> T
 
 /// Whether a ping with this sequence is to be answered.
 fn asks_for_pong(pong_every: u32, sequence: u64) -> bool {
-    pong_every != 0 && sequence % u64::from(pong_every) == 0
+    pong_every != 0 && sequence.is_multiple_of(u64::from(pong_every))
 }

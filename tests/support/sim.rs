@@ -4,7 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
+use std::collections::{BinaryHeap, HashMap};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use xdprobe::clock::{Monotonic, Time};
 use xdprobe::session::{
@@ -103,6 +103,9 @@ pub enum Trace {
     Stopped,
 }
 
+/// Makes a machine when its time has come.
+type Make = Box<dyn FnOnce(Now) -> Box<dyn Machine>>;
+
 /// A machine with its address, and all that it did.
 pub struct Node {
     pub name: &'static str,
@@ -114,7 +117,7 @@ pub struct Node {
     /// A deadline is kept this many nanoseconds late.
     pub late: (u64, u64),
     pub machine: Option<Box<dyn Machine>>,
-    make: Option<Box<dyn FnOnce(Now) -> Box<dyn Machine>>>,
+    make: Option<Make>,
     pub trace: Vec<(Now, Trace)>,
     /// The totals at each end of a session.
     pub ends: Vec<(Now, End, Totals)>,
@@ -468,96 +471,4 @@ impl World {
 
 fn tail(node: &Node) -> &[(Now, Trace)] {
     &node.trace[node.trace.len().saturating_sub(12)..]
-}
-
-/// One session of a node: what it did from `Connected` (a client: from its first SYN) to its end.
-#[derive(Debug)]
-pub struct Part<'a> {
-    pub peer: SocketAddrV4,
-    pub settings: Settings,
-    pub trace: &'a [(Now, Trace)],
-    pub end: Option<(Now, End, Totals)>,
-}
-
-/// The sessions of a node.
-pub fn parts(node: &Node) -> Vec<Part<'_>> {
-    let is_begin = |entry: &Trace| matches!(entry, Trace::Told(Event::Connected { .. }));
-    let begins: Vec<usize> = (0..node.trace.len()).filter(|&at| is_begin(&node.trace[at].1)).collect();
-    let mut ends = node.ends.iter().copied();
-    let mut parts = vec![];
-    for (n, &begin) in begins.iter().enumerate() {
-        let Trace::Told(Event::Connected { peer, settings }) = node.trace[begin].1 else { unreachable!() };
-        let next = begins.get(n + 1).copied().unwrap_or(node.trace.len());
-        // The SYN-ACK precedes the event, and the datagram precedes both.
-        let back = if node.name == "server" { 2 } else { begin };
-        let till = if next < node.trace.len() { next - 2 } else { next };
-        parts.push(Part { peer, settings, trace: &node.trace[begin - back..till], end: ends.next() });
-    }
-    parts
-}
-
-/// What must agree within one side of a session, whatever the wire did.
-pub fn check_part(label: &str, node: &Node, part: &Part<'_>, dummies: u32) {
-    let Some((_, end, totals)) = part.end else { return };
-    // Only what happened before the end is in the totals.
-    let over = part.trace.iter().position(|(_, entry)| matches!(entry, Trace::Told(Event::Finished(_)))).unwrap();
-    let before = &part.trace[..over];
-    let context = || format!("{label}: {} {end:?} {totals:?}", node.name);
-    let sent = |kind: Kind| -> Vec<u64> {
-        let of_kind = |(_, entry): &(Now, Trace)| match entry {
-            Trace::Sent(_, message, ..) if message.kind == kind => Some(message.sequence),
-            _ => None,
-        };
-        before.iter().filter_map(of_kind).collect()
-    };
-    let mut rows: BTreeMap<Point, Vec<u64>> = BTreeMap::new();
-    for (_, entry) in before {
-        if let Trace::Sent(_, message, _, Some(point)) | Trace::Came(_, message, Some(point)) = entry {
-            rows.entry(*point).or_default().push(message.sequence);
-        }
-    }
-    let row = |points: &[Point]| -> Vec<u64> {
-        points.iter().flat_map(|point| rows.get(point).cloned().unwrap_or_default()).collect()
-    };
-    let (pings, pongs) = (sent(Kind::Ping), sent(Kind::Pong));
-    assert_eq!(pings, (1..=pings.len() as u64).collect::<Vec<_>>(), "{}", context());
-    assert_eq!(row(&[Point::T0, Point::T0cs, Point::T0sc]), pings, "{}", context());
-    assert_eq!(totals.pings_sent, pings.len() as u64, "{}", context());
-    assert_eq!(row(&[Point::T2]), pongs, "{}", context());
-    assert_eq!(totals.pongs_sent, pongs.len() as u64, "{}", context());
-    let pinged = row(&[Point::T1, Point::T1cs, Point::T1sc]);
-    assert_eq!(totals.pings_received, pinged.len() as u64, "{}", context());
-    let ponged = row(&[Point::T3]);
-    assert_eq!(totals.pongs_received, ponged.len() as u64, "{}", context());
-    let asks = |sequence: &u64| part.settings.pong_every != 0 && sequence % u64::from(part.settings.pong_every) == 0;
-    let duplex = rows.keys().any(|point| *point > Point::T3);
-    if duplex {
-        assert_eq!((totals.pongs_sent, totals.pongs_received, totals.pongs_expected), (0, 0, 0), "{}", context());
-    } else {
-        assert!(pongs.iter().eq(pinged.iter().filter(|sequence| asks(sequence))), "{}", context());
-        assert_eq!(totals.pongs_expected, pings.iter().filter(|sequence| asks(sequence)).count() as u64);
-        let unique: HashSet<u64> = ponged.iter().copied().collect();
-        assert!(unique.len() as u64 <= totals.pongs_expected, "{}", context());
-        assert!(unique.iter().all(|sequence| asks(sequence) && *sequence <= pings.len() as u64), "{}", context());
-    }
-    for (_, entry) in before {
-        if let Trace::Sent(_, Message { kind: Kind::Pong, .. }, body, _) = entry {
-            assert_eq!(*body, Body::Padding(part.settings.pong_padding), "{}", context());
-        }
-    }
-    let fins = sent(Kind::Fin);
-    if pinged.is_empty() {
-        assert!(fins.iter().all(|sequence| *sequence == pings.len() as u64 + 1), "{}: {fins:?}", context());
-    }
-    assert!(!duplex || fins.is_empty(), "{}: duplex knows no FIN", context());
-    assert_eq!(totals.dummies_sent, u64::from(dummies) * (pings.len() + pongs.len()) as u64, "{}", context());
-    let came = before.iter().filter(|(_, entry)| matches!(entry, Trace::Came(..))).count() as u64;
-    assert_eq!(totals.received, came, "{}", context());
-    let sends = before.iter().filter(|(_, entry)| matches!(entry, Trace::Sent(..))).count() as u64;
-    assert_eq!(totals.transmitted, sends + totals.dummies_sent, "{}", context());
-    assert!(totals.started.is_some() || pings.is_empty() && pinged.is_empty(), "{}", context());
-    assert!(totals.ended.is_some(), "{}", context());
-    if let (Some(started), Some(ended)) = (totals.started, totals.ended) {
-        assert!(started <= ended, "{}", context());
-    }
 }
