@@ -4,7 +4,8 @@
 mod netns;
 
 use netns::{End, Veth};
-use std::net::{SocketAddrV4, UdpSocket};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::Duration;
 use xdprobe::clock::{monotonic_now, realtime_now, tai_now};
@@ -19,6 +20,9 @@ const CLIENT_PORT: u16 = 40_001;
 const DUMMY_PORT: u16 = 40_002;
 /// `enum xdp_action`, `linux/bpf.h`.
 const XDP_PASS: u32 = 2;
+const XDP_REDIRECT: u32 = 4;
+/// Bytes of `struct steer_meta`.
+const META_LEN: usize = 24;
 
 fn local(end: &End, port: u16) -> SocketAddrV4 {
     SocketAddrV4::new(end.address, port)
@@ -127,4 +131,420 @@ fn pings_of_every_size_go_there_and_pongs_come_back_in_both_modes() {
             assert_eq!(xdp.rx_dropped + xdp.rx_ring_full + xdp.rx_invalid + xdp.tx_invalid, 0, "{xdp:?}");
         }
     }
+}
+
+/// A ping to the right end's port, as the left end sends it, behind these VLAN tags and with these IPv4 options.
+fn frame(veth: &Veth, tags: &[u16], options: &[u8]) -> Vec<u8> {
+    let flow = Flow {
+        link: header(&veth.left, &veth.right),
+        source: local(&veth.left, CLIENT_PORT),
+        destination: local(&veth.right, PORT),
+    };
+    let mut bytes = [0; MAX_FRAME_LEN];
+    let len = Template::new(&flow, Kind::Ping).write(&mut bytes, 7, 6);
+    let mut frame = bytes[..12].to_vec();
+    for tag in tags {
+        frame.extend(tag.to_be_bytes());
+        frame.extend([0, 5]);
+    }
+    frame.extend(&bytes[12..len]);
+    let ip = 14 + 4 * tags.len();
+    frame[ip] += (options.len() / 4) as u8;
+    let total = 20 + options.len() + 8 + 16 + 6;
+    frame[ip + 2..ip + 4].copy_from_slice(&(total as u16).to_be_bytes());
+    frame.splice(ip + 20..ip + 20, options.iter().copied());
+    frame
+}
+
+/// A frame with some bytes changed, counted from the Ethernet header's start.
+fn changed(frame: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    frame[at..at + bytes.len()].copy_from_slice(bytes);
+    frame
+}
+
+/// Runs the program on a frame: what it did, how much of it is metadata, and what it counted: redirected, passed,
+/// malformed.
+#[track_caller]
+fn judge(program: &Program, frame: &[u8]) -> (u32, usize, [u64; 3]) {
+    let before = program.counters().unwrap();
+    let run = program.dry_run(frame).unwrap();
+    let after = program.counters().unwrap();
+    assert_eq!(after.seen - before.seen, 1);
+    let meta = run.bytes.len() - frame.len();
+    assert_eq!(run.bytes[meta..], *frame, "the frame was changed");
+    let counts =
+        [after.redirected - before.redirected, after.passed - before.passed, after.malformed - before.malformed];
+    (run.action, meta, counts)
+}
+
+const TAKEN: (u32, usize, [u64; 3]) = (XDP_REDIRECT, META_LEN, [1, 0, 0]);
+const LEFT: (u32, usize, [u64; 3]) = (XDP_PASS, 0, [0, 1, 0]);
+const MALFORMED: (u32, usize, [u64; 3]) = (XDP_PASS, 0, [0, 1, 1]);
+const TAG: u16 = 0x8100;
+const SERVICE_TAG: u16 = 0x88a8;
+
+#[test]
+fn the_program_takes_what_is_for_the_port_and_leaves_everything_else_unchanged() {
+    let veth = Veth::new();
+    // The veth's own traffic (neighbour discovery, if any) must not count between two looks.
+    let path = open(&veth.right, config(&veth.right, PORT));
+    let empty = Program::load(local(&veth.right, PORT), 4).unwrap();
+    let plain = frame(&veth, &[], &[]);
+    let (ip, udp) = (14, 34);
+    let padded = [&plain[..], &[0xaa; 20]].concat();
+    let cases = [
+        ("plain", plain.clone(), TAKEN),
+        ("with Ethernet padding behind", padded, TAKEN),
+        ("one tag", frame(&veth, &[TAG], &[]), TAKEN),
+        ("service tag", frame(&veth, &[SERVICE_TAG], &[]), TAKEN),
+        ("two tags", frame(&veth, &[SERVICE_TAG, TAG], &[]), TAKEN),
+        ("three tags", frame(&veth, &[SERVICE_TAG, TAG, TAG], &[]), LEFT),
+        ("IP options of 4 bytes", frame(&veth, &[], &[1; 4]), TAKEN),
+        ("IP options of 40 bytes and two tags", frame(&veth, &[TAG, TAG], &[1; 40]), TAKEN),
+        ("DF not set", changed(&plain, ip + 6, &[0, 0]), TAKEN),
+        ("first fragment", changed(&plain, ip + 6, &[0x20, 0]), LEFT),
+        ("later fragment", changed(&plain, ip + 6, &[0x20, 5]), LEFT),
+        ("last fragment", changed(&plain, ip + 6, &[0, 5]), LEFT),
+        ("another port", changed(&plain, udp + 2, &[0x29, 0xab]), LEFT),
+        ("another address", changed(&plain, ip + 16, &[10, 77, 0, 9]), LEFT),
+        ("TCP", changed(&plain, ip + 9, &[6]), LEFT),
+        ("ICMP", changed(&plain, ip + 9, &[1]), LEFT),
+        ("ARP", changed(&plain, 12, &[8, 6]), LEFT),
+        ("IPv6", changed(&plain, 12, &[0x86, 0xdd]), LEFT),
+        ("IP version 5", changed(&plain, ip, &[0x55]), MALFORMED),
+        ("IP header of 16 bytes", changed(&plain, ip, &[0x44]), MALFORMED),
+        ("IP header of 60 bytes in a packet of 50", changed(&plain, ip, &[0x4f]), MALFORMED),
+        ("total length beyond the frame", changed(&plain, ip + 2, &[0, 51]), MALFORMED),
+        ("total length below the IP header", changed(&plain, ip + 2, &[0, 19]), MALFORMED),
+        ("total length without UDP header", changed(&plain, ip + 2, &[0, 27]), MALFORMED),
+        ("total length 0", changed(&plain, ip + 2, &[0, 0]), MALFORMED),
+        ("UDP length below 8", changed(&plain, udp + 4, &[0, 7]), MALFORMED),
+        ("UDP length beyond the packet", changed(&plain, udp + 4, &[0, 31]), MALFORMED),
+        ("UDP length less than the packet", changed(&plain, udp + 4, &[0, 24]), TAKEN),
+        ("an empty datagram", changed(&plain, udp + 4, &[0, 8]), TAKEN),
+    ];
+    for (name, frame, expected) in cases {
+        assert_eq!(judge(path.program(), &frame), expected, "{name}");
+        let without_socket = if expected == TAKEN { LEFT } else { expected };
+        assert_eq!(judge(&empty, &frame), without_socket, "{name}, without a socket");
+    }
+}
+
+#[test]
+fn a_frame_cut_anywhere_is_malformed_and_passed() {
+    let veth = Veth::new();
+    let path = open(&veth.right, config(&veth.right, PORT));
+    for whole in [frame(&veth, &[], &[]), frame(&veth, &[TAG], &[]), frame(&veth, &[SERVICE_TAG, TAG], &[1; 40])] {
+        assert_eq!(judge(path.program(), &whole), TAKEN);
+        for len in 14..whole.len() {
+            assert_eq!(judge(path.program(), &whole[..len]), MALFORMED, "{len} of {} bytes", whole.len());
+        }
+    }
+}
+
+#[test]
+fn the_record_says_when_and_where_the_frame_was_seen() {
+    let veth = Veth::new();
+    let path = open(&veth.right, config(&veth.right, PORT));
+    let before = tai_now().as_nanos();
+    let run = path.program().dry_run(&frame(&veth, &[], &[])).unwrap();
+    let u64_at = |at: usize| u64::from_ne_bytes(run.bytes[at..at + 8].try_into().unwrap());
+    assert_eq!(u64_at(0), 0);
+    assert!((before..=tai_now().as_nanos()).contains(&u64_at(8)));
+    assert_eq!(run.bytes[16..20], [0; 4]);
+    assert_eq!(run.bytes[20..24], 0x7864_7001_u32.to_ne_bytes());
+}
+
+#[test]
+fn each_of_four_queues_carries_its_own_pings_and_answers() {
+    for mode in [XdpMode::Native, XdpMode::Generic] {
+        let veth = Veth::with_queues(4);
+        let server = XdpConfig { mode, queues: vec![0, 1, 2, 3], ..config(&veth.right, PORT) };
+        let mut server = open(&veth.right, server);
+        for first in 0..4 {
+            let mut client = config(&veth.left, CLIENT_PORT);
+            client.mode = mode;
+            client.peer = Some((local(&veth.right, PORT), header(&veth.left, &veth.right)));
+            client.queues = (0..4).map(|queue| (first + queue) % 4).collect();
+            let mut client = open(&veth.left, client);
+            for sequence in 1..=3 {
+                let ping = message(local(&veth.right, PORT), Kind::Ping, sequence, Body::Padding(100));
+                client.send(&ping).unwrap();
+                client.flush().unwrap();
+                let ping = only(&mut server);
+                // In generic mode a veth pair's receive queue is not that of the sender: any is right.
+                assert!(mode == XdpMode::Generic || ping.queue == first, "{ping:?}");
+                server.send(&message(ping.from, Kind::Pong, sequence, Body::Padding(9))).unwrap();
+                server.flush().unwrap();
+                let pong = only(&mut client);
+                assert_eq!(pong.message, Message { kind: Kind::Pong, sequence });
+                assert!(mode == XdpMode::Generic || pong.queue == first, "{pong:?}");
+            }
+        }
+        assert_eq!(server.counters().reached_kernel, 0);
+    }
+}
+
+#[test]
+fn a_kernel_socket_accepts_what_we_send_and_we_accept_what_it_sends() {
+    let veth = Veth::new();
+    let server = local(&veth.right, PORT);
+    let socket = veth.right.run(|| UdpSocket::bind(server).unwrap());
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let client = XdpConfig { peer: Some((server, header(&veth.left, &veth.right))), ..config(&veth.left, CLIENT_PORT) };
+    let mut client = open(&veth.left, client);
+    let mut bytes = [0; 2048];
+    for (sequence, padding) in (1..).zip([0, 0, 1, 1, 456, 1456, 1456]) {
+        client.send(&message(server, Kind::Ping, sequence, Body::Padding(padding))).unwrap();
+        client.flush().unwrap();
+        let (len, from) = socket.recv_from(&mut bytes).unwrap();
+        assert_eq!((len, from), (16 + usize::from(padding), local(&veth.left, CLIENT_PORT).into()));
+        assert_eq!(Message::parse(&bytes[..len]).unwrap().0, Message { kind: Kind::Ping, sequence });
+        assert!(bytes[16..len].iter().all(|byte| *byte == 0));
+
+        // Leaves with a partial checksum, as the veth takes that work on (and never does it).
+        bytes[..16].copy_from_slice(&Message { kind: Kind::Pong, sequence }.to_bytes());
+        socket.send_to(&bytes[..len], from).unwrap();
+        let pong = only(&mut client);
+        assert_eq!(pong.message, Message { kind: Kind::Pong, sequence });
+        assert_eq!((pong.from, pong.ip_len), (server, 44 + padding));
+    }
+
+    let settings = RawSettings { count_s: 3, delay_us: 1000, ping_padding: 5, ..RawSettings::default() };
+    client.send(&message(server, Kind::Syn, 0, Body::Settings(settings))).unwrap();
+    client.send_dummies(server, 2).unwrap();
+    client.flush().unwrap();
+    let (len, _) = socket.recv_from(&mut bytes).unwrap();
+    let syn = Message { kind: Kind::Syn, sequence: 0 };
+    assert_eq!(Message::parse(&bytes[..len]).unwrap(), (syn, Some(settings)));
+    for _ in 0..2 {
+        let (len, from) = socket.recv_from(&mut bytes).unwrap();
+        let dummy = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE };
+        assert_eq!((Message::parse(&bytes[..len]).unwrap().0, from.port(), len), (dummy, DUMMY_PORT, 16));
+    }
+
+    // A frame that held a ping is used for the others, and the other way round.
+    client.send(&message(server, Kind::Fin, 8, Body::Empty)).unwrap();
+    client.flush().unwrap();
+    let (len, _) = socket.recv_from(&mut bytes).unwrap();
+    assert_eq!(bytes[..len], Message { kind: Kind::Fin, sequence: 8 }.to_bytes());
+
+    for junk in [&b"short"[..], &[0; 16], &[0xff; 40]] {
+        socket.send_to(junk, local(&veth.left, CLIENT_PORT)).unwrap();
+    }
+    socket.send_to(&Message { kind: Kind::FinAck, sequence: 8 }.to_bytes(), local(&veth.left, CLIENT_PORT)).unwrap();
+    assert_eq!(only(&mut client).message.kind, Kind::FinAck);
+    assert_eq!(client.counters().not_protocol, 3);
+}
+
+#[test]
+fn tags_of_a_ping_come_back_with_its_answer() {
+    let veth = Veth::new();
+    for tags in [&[TAG][..], &[SERVICE_TAG, TAG]] {
+        let (link, _) = LinkHeader::parse(&frame(&veth, tags, &[])).map(|(link, rest)| (link, rest.len())).unwrap();
+        let (mut client, mut server) = both(&veth, |config| {
+            config.peer = config.peer.map(|(peer, _)| (peer, link));
+        });
+        // A device takes one tag beyond its MTU, not two (is_skb_forwardable, net/core/dev.c).
+        let size = if tags.len() == 1 { 1500 } else { 1496 };
+        let padding = Body::Padding(size - MIN_IP_LEN);
+        client.send(&message(local(&veth.right, PORT), Kind::Ping, 1, padding)).unwrap();
+        client.flush().unwrap();
+        let ping = only(&mut server);
+        assert_eq!((ping.from, ping.ip_len), (local(&veth.left, CLIENT_PORT), size));
+        server.send(&message(ping.from, Kind::Pong, 1, Body::Empty)).unwrap();
+        server.flush().unwrap();
+        assert_eq!(only(&mut client).message.kind, Kind::Pong);
+    }
+}
+
+#[test]
+fn a_burst_larger_than_all_rings_is_sent_whole() {
+    let veth = Veth::new();
+    let (mut client, mut server) = both(&veth, |_| {});
+    let to = local(&veth.right, PORT);
+    let mut batch = Batch::new();
+    let mut expected = 1;
+    // 8 × 1000 frames in bursts that take several calls each in copy mode, read before the receiver's frames run out.
+    for burst in 0..8 {
+        for sequence in burst * 1000 + 1..=(burst + 1) * 1000 {
+            client.send(&message(to, Kind::Ping, sequence, Body::Padding((sequence % 50) as u16))).unwrap();
+        }
+        client.flush().unwrap();
+        while expected <= (burst + 1) * 1000 {
+            for ping in next(&mut server) {
+                assert_eq!(ping.message.sequence, expected);
+                expected += 1;
+            }
+        }
+    }
+    // Without a flush in between: the frames run out, and sending waits for them.
+    for sequence in 1..=3000 {
+        client.send(&message(to, Kind::Ping, sequence, Body::Empty)).unwrap();
+        if sequence % 1000 == 0 {
+            server.receive(&mut batch).unwrap();
+        }
+    }
+    client.flush().unwrap();
+    assert!(client.counters().tx_ring_full > 0);
+    assert_eq!(client.counters().xdp.unwrap().tx_invalid, 0);
+}
+
+#[test]
+fn what_the_program_leaves_to_the_kernel_is_counted_at_the_reserved_socket() {
+    let veth = Veth::with_queues(2);
+    // Only queue 1 has a socket here, and the client sends on queue 0.
+    let server = open(&veth.right, XdpConfig { queues: vec![1], ..config(&veth.right, PORT) });
+    let mut client = open(
+        &veth.left,
+        XdpConfig {
+            peer: Some((local(&veth.right, PORT), header(&veth.left, &veth.right))),
+            ..config(&veth.left, CLIENT_PORT)
+        },
+    );
+    // More than the socket's buffer holds.
+    for sequence in 1..=200 {
+        client.send(&message(local(&veth.right, PORT), Kind::Ping, sequence, Body::Padding(1000))).unwrap();
+    }
+    client.flush().unwrap();
+    let deadline = monotonic_now().plus(Duration::from_secs(5));
+    while server.counters().reached_kernel < 200 && monotonic_now() < deadline {}
+    let counters = server.counters();
+    assert_eq!(counters.reached_kernel, 200, "{counters:?}");
+    assert_eq!(counters.xdp.unwrap().redirected, 0);
+}
+
+#[test]
+fn a_tcp_stream_beside_the_pings_loses_nothing() {
+    const BYTES: usize = 32 << 20;
+    let veth = Veth::new();
+    let (mut client, mut server) = both(&veth, |_| {});
+    let address = SocketAddrV4::new(veth.right.address, 22);
+    let listener = veth.right.run(|| TcpListener::bind(address).unwrap());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            veth.left.enter();
+            let mut stream = TcpStream::connect(address).unwrap();
+            for chunk in 0..BYTES / 4096 {
+                stream.write_all(&[chunk as u8; 4096]).unwrap();
+            }
+        });
+        let reader = scope.spawn(|| {
+            let mut stream = listener.accept().unwrap().0;
+            let mut chunk = [0; 4096];
+            for turn in 0..BYTES / 4096 {
+                stream.read_exact(&mut chunk).unwrap();
+                assert!(chunk.iter().all(|byte| *byte == turn as u8));
+            }
+            stream.read(&mut chunk).unwrap()
+        });
+        let mut sequence = 0;
+        while !reader.is_finished() {
+            sequence += 1;
+            client.send(&message(local(&veth.right, PORT), Kind::Ping, sequence, Body::Empty)).unwrap();
+            client.flush().unwrap();
+            assert_eq!(only(&mut server).message.sequence, sequence);
+        }
+        assert_eq!(reader.join().unwrap(), 0);
+    });
+    let xdp = server.counters().xdp.unwrap();
+    assert!(xdp.passed > 0 && xdp.malformed == 0, "{xdp:?}");
+}
+
+#[test]
+fn sending_to_a_stranger_and_beyond_the_mtu_fail_with_the_reason() {
+    let veth = Veth::new();
+    let mut server = open(&veth.right, config(&veth.right, PORT));
+    let stranger = SocketAddrV4::new(Ipv4Addr::new(10, 77, 0, 9), 9);
+    let error = server.send(&message(stranger, Kind::Pong, 1, Body::Empty)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::HostUnreachable);
+    assert_eq!(error.to_string(), "cannot send to 10.77.0.9:9: nothing ever came from it");
+    let error = server.send(&message(stranger, Kind::Pong, 1, Body::Padding(1457))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("1501 bytes: the MTU is 1500 bytes"), "{error}");
+}
+
+#[test]
+fn waiting_ends_with_the_deadline_or_the_interrupt() {
+    let veth = Veth::new();
+    let mut path = open(&veth.right, config(&veth.right, PORT));
+    let (interrupt, mut other) = std::os::unix::net::UnixStream::pair().unwrap();
+    let deadline = monotonic_now().plus(Duration::from_millis(5));
+    path.wait(Some(deadline), interrupt.as_fd()).unwrap();
+    assert!(monotonic_now() >= deadline);
+    other.write_all(b"!").unwrap();
+    // Without limit: it would never end without the interrupt.
+    path.wait(None, interrupt.as_fd()).unwrap();
+}
+
+#[test]
+fn a_program_that_is_there_already_is_named() {
+    let veth = Veth::new();
+    for (mode, keyword) in [(XdpMode::Native, "xdpdrv"), (XdpMode::Generic, "xdpgeneric")] {
+        let first = open(&veth.right, XdpConfig { mode, ..config(&veth.right, PORT) });
+        let shown = veth.right.show(&["-d", "link", "show", &veth.right.interface]);
+        let id = shown.split_whitespace().skip_while(|word| !word.starts_with("prog/xdp")).nth(2).unwrap();
+        let error = format!("{:#}", try_open(&veth.right, config(&veth.right, PORT + 1)).unwrap_err());
+        assert!(error.contains(&format!("it already has program {id} (\"xdprobe_steer\")")), "{error}");
+        assert!(error.contains(&format!("ip link set dev {} {keyword} off", veth.right.interface)), "{error}");
+        drop(first);
+    }
+}
+
+#[test]
+fn a_queue_that_is_taken_and_one_that_is_not_there_are_named() {
+    let veth = Veth::new();
+    let taken = veth.right.run(|| {
+        use xsk_rs::config::{Interface, LibxdpFlags, SocketConfig, UmemConfig};
+        let config = SocketConfig::builder().libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD).build();
+        let (umem, _) = xsk_rs::Umem::new(UmemConfig::default(), 64.try_into().unwrap(), false).unwrap();
+        let name: Interface = veth.right.interface.parse().unwrap();
+        // SAFETY: the UMEM is used for this socket only.
+        unsafe { xsk_rs::Socket::new(config, &umem, &name, 0) }.unwrap()
+    });
+    let error = format!("{:#}", try_open(&veth.right, config(&veth.right, PORT)).unwrap_err());
+    assert!(error.contains("queue 0 of veth-r is taken by another AF_XDP socket"), "{error}");
+    assert!(!veth.right.show(&["link", "show", &veth.right.interface]).contains("xdp"));
+    drop(taken);
+    let there_is_none = XdpConfig { queues: vec![5], ..config(&veth.right, PORT) };
+    let error = format!("{:#}", try_open(&veth.right, there_is_none).unwrap_err());
+    assert!(error.contains("queue 5 of veth-r") && error.contains("is there such a queue?"), "{error}");
+    drop(open(&veth.right, config(&veth.right, PORT)));
+}
+
+#[test]
+fn zero_copy_that_is_not_to_be_had_is_refused_when_it_is_asked_for() {
+    let veth = Veth::new();
+    for mode in [XdpMode::Native, XdpMode::Generic] {
+        let wanted = XdpConfig { mode, zero_copy: ZeroCopy::On, ..config(&veth.right, PORT) };
+        let error = format!("{:#}", try_open(&veth.right, wanted).unwrap_err());
+        assert!(error.contains("zero-copy") && error.contains("use --zero-copy off"), "{error}");
+    }
+}
+
+#[test]
+fn nothing_is_left_when_the_path_is_dropped() {
+    let veth = Veth::with_queues(2);
+    for _ in 0..3 {
+        let features = veth.left.show(&["-d", "link", "show", &veth.left.interface]);
+        let path = open(&veth.right, XdpConfig { queues: vec![0, 1], ..config(&veth.right, PORT) });
+        let shown = veth.right.show(&["link", "show", &veth.right.interface]);
+        assert!(shown.contains("prog/xdp"), "{shown}");
+        drop(path);
+        let shown = veth.right.show(&["link", "show", &veth.right.interface]);
+        assert!(!shown.contains("xdp"), "{shown}");
+        assert_eq!(veth.left.show(&["-d", "link", "show", &veth.left.interface]), features);
+        // The port is free again.
+        veth.right.run(|| drop(UdpSocket::bind(local(&veth.right, PORT)).unwrap()));
+    }
+}
+
+#[test]
+fn busy_polling_is_set_on_the_sockets_and_pings_go_through() {
+    let veth = Veth::new();
+    let (mut client, mut server) = both(&veth, |config| config.busypoll_us = Some(20));
+    client.send(&message(local(&veth.right, PORT), Kind::Ping, 1, Body::Empty)).unwrap();
+    client.flush().unwrap();
+    assert_eq!(only(&mut server).message.sequence, 1);
 }

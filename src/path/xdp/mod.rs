@@ -159,6 +159,11 @@ impl XdpPath {
         })
     }
 
+    /// The program, with this path's sockets in its map.
+    pub const fn program(&self) -> &Program {
+        &self.program
+    }
+
     /// The mode that the program is attached in.
     pub const fn mode(&self) -> AttachedMode {
         self.link.mode()
