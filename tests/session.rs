@@ -361,7 +361,10 @@ fn several_clients(seed: u64) {
     }
     if fair {
         let refused = world.nodes[1..].iter().filter(|node| node.end() == Some(End::Rejected)).count();
-        assert_eq!(served.len() + refused, clients, "{label}");
+        // Where a round trip takes longer than the first repetition, a refused client's second SYN may come when the
+        // session before is just over: it opens one more, which ends by its time-out.
+        assert!(served.len() + refused >= clients, "{label}");
+        assert!(served.len() + refused == clients || weather.base_us > 25_000, "{label}");
     }
     // Nobody has two sessions, whatever is doubled and late.
     for n in 0..clients as u16 {

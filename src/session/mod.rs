@@ -41,7 +41,8 @@ pub const TURNAROUND: Duration = Duration::from_secs(1);
 pub const SETTLE: Duration = Duration::from_secs(1);
 /// How long the side that answered a FIN stays to answer it again: the FINs at 50, 550 and 1050 ms fall into it.
 pub const LINGER: Duration = Duration::from_millis(1200);
-/// How long a `--keep` server remembers whose FIN it has answered.
+/// How long a `--keep` server remembers a client whose session is over: a FIN that it answered is answered again, and
+/// a late copy of the SYN opens no session.
 pub const REMEMBER: Duration = Duration::from_secs(5);
 /// How long an interrupted echoing side waits for the answer to its FIN.
 pub const GOODBYE: Duration = Duration::from_millis(200);
