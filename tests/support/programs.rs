@@ -77,6 +77,18 @@ impl Lan {
         Program::start(command)
     }
 
+    /// Runs something of the test's own in a namespace, on a thread of its own; sockets opened there stay there.
+    pub fn within<T: Send>(&self, side: Side, run: impl FnOnce() -> T + Send) -> T {
+        let namespace = std::fs::File::open(format!("/run/netns/{}", self.namespace(side))).expect("it was made");
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET).expect("root may enter it");
+                run()
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
     /// Starts another program in a namespace.
     pub fn start_other(&self, side: Side, words: &[&str]) -> Program {
         let mut command = Command::new("ip");
