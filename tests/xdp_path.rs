@@ -48,6 +48,7 @@ fn config(end: &End, port: u16) -> XdpConfig {
 }
 
 fn try_open(end: &End, config: XdpConfig) -> anyhow::Result<XdpPath> {
+    netns::settle();
     end.run(|| {
         let reserved = UdpSocket::bind(config.local).unwrap();
         XdpPath::open(config, reserved)
@@ -505,6 +506,7 @@ fn a_queue_that_is_taken_and_one_that_is_not_there_are_named() {
     });
     let error = format!("{:#}", try_open(&veth.right, config(&veth.right, PORT)).unwrap_err());
     assert!(error.contains("queue 0 of veth-r is taken by another AF_XDP socket"), "{error}");
+    netns::settle();
     assert!(!veth.right.show(&["link", "show", &veth.right.interface]).contains("xdp"));
     drop(taken);
     let there_is_none = XdpConfig { queues: vec![5], ..config(&veth.right, PORT) };
@@ -532,6 +534,7 @@ fn nothing_is_left_when_the_path_is_dropped() {
         let shown = veth.right.show(&["link", "show", &veth.right.interface]);
         assert!(shown.contains("prog/xdp"), "{shown}");
         drop(path);
+        netns::settle();
         let shown = veth.right.show(&["link", "show", &veth.right.interface]);
         assert!(!shown.contains("xdp"), "{shown}");
         assert_eq!(veth.left.show(&["-d", "link", "show", &veth.left.interface]), features);

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::net::Ipv4Addr;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 /// Counts the fixtures of this process: with its id, the names are unique.
@@ -75,7 +76,7 @@ impl Drop for Veth {
     fn drop(&mut self) {
         for end in [&self.left, &self.right] {
             // The veth pair goes with the first of them.
-            let _ = Command::new("ip").args(["netns", "del", &end.namespace]).status();
+            let _ = std::panic::catch_unwind(|| ip(&["netns", "del", &end.namespace]));
         }
     }
 }
@@ -123,9 +124,23 @@ impl End {
     }
 }
 
+/// Held while a child runs.
+static CHILD: Mutex<()> = Mutex::new(());
+
+/// Waits until no child holds copies of this process's descriptors.
+///
+/// Between fork and exec a child has all of them, close-on-exec or not; and whoever waits for the exec is let go before
+/// the kernel closes them (begin_new_exec, fs/exec.c). A test that looks whether something is gone with its last
+/// descriptor calls this first, as the other tests' threads run `ip` at any time.
+pub fn settle() {
+    drop(CHILD.lock().unwrap_or_else(PoisonError::into_inner));
+}
+
 /// Runs `ip` and returns what it prints.
 pub fn ip(arguments: &[&str]) -> String {
+    let child = CHILD.lock().unwrap_or_else(PoisonError::into_inner);
     let output = Command::new("ip").args(arguments).output().expect("ip (iproute2) is installed");
+    drop(child);
     assert!(output.status.success(), "ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("ip prints text")
 }

@@ -5,6 +5,7 @@
 //! the program leaves them to the kernel.
 #![allow(unsafe_code, reason = "rings shared with the kernel, its system calls, and libbpf's C interface")]
 
+mod bind;
 mod layout;
 mod peers;
 mod program;

@@ -7,20 +7,20 @@
 //! has room for all the frames of its side: only the kernel can keep us waiting, never a full ring.
 
 use super::ZeroCopy;
+use super::bind::{bind, errno_of, set_busy_poll, socket_meaning};
 use super::layout::{META_LEN, Meta};
 use super::peers::Content;
 use crate::clock::monotonic_now;
 use crate::path::BATCH;
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use nix::errno::Errno;
-use std::ffi::CString;
 use std::io;
 use std::num::NonZeroU32;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
-use xsk_rs::config::{BindFlags, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig};
-use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
+use xsk_rs::config::{BindFlags, LibxdpFlags, QueueSize, SocketConfig, UmemConfig};
+use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue, Umem};
 
 /// Bytes in front of a frame's data that the kernel keeps for XDP programs (`XDP_PACKET_HEADROOM`, `linux/bpf.h`).
 const HEADROOM: u32 = libbpf_rs::libbpf_sys::XDP_PACKET_HEADROOM;
@@ -35,14 +35,8 @@ const RECEIVING: u32 = 4096;
 const SENDING: u32 = 2048;
 /// How long the kernel may refuse to take frames before sending fails.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
-/// A socket that was closed frees its queue a little later, in a kernel worker.
-const RELEASE_TRIES: u32 = 25;
-const RELEASE_PAUSE: Duration = Duration::from_millis(10);
 /// On an idle ring the kernel's wish to be woken is looked at once in so many calls.
 const IDLE_LOOKS: u32 = 64;
-/// Packets that one busy poll takes: as many as a batch.
-const BUSY_POLL_BUDGET: libc::c_int = BATCH as libc::c_int;
-
 /// Sizes of a socket's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Dimensions {
@@ -502,83 +496,6 @@ pub(super) fn open_all(
         ZeroCopy::Off => open(false),
         ZeroCopy::Auto => open(true).or_else(|_| open(false)),
     }
-}
-
-type Rings = (TxQueue, RxQueue, FillQueue, CompQueue);
-
-fn bind(interface: &str, id: u32, config: SocketConfig, umem: &Umem) -> anyhow::Result<Rings> {
-    let name = Interface::new(CString::new(interface)?);
-    let zero_copy = config.bind_flags().contains(BindFlags::XDP_ZEROCOPY);
-    for attempt in 1.. {
-        // SAFETY: this UMEM is used for no other socket.
-        let error = match unsafe { Socket::new(config, umem, &name, id) } {
-            Ok((tx, rx, Some((fill, completions)))) => return Ok((tx, rx, fill, completions)),
-            Ok((_, _, None)) => bail!("the AF_XDP socket of queue {id} came without fill ring"),
-            Err(error) => error,
-        };
-        let errno = errno_of(&error);
-        if errno == Errno::EBUSY && attempt < RELEASE_TRIES {
-            std::thread::sleep(RELEASE_PAUSE);
-            continue;
-        }
-        if errno == Errno::EBUSY {
-            bail!(
-                "queue {id} of {interface} is taken by another AF_XDP socket: end the program that has it (ss --xdp -p), \
-                 choose other queues with --queue, or use --path kernel"
-            );
-        }
-        if zero_copy {
-            bail!(
-                "cannot bind an AF_XDP socket to queue {id} of {interface} in zero-copy mode: {}{}: use --zero-copy off",
-                errno.desc(),
-                socket_meaning(errno)
-            );
-        }
-        bail!(
-            "cannot bind an AF_XDP socket to queue {id} of {interface}: {}{}: use --path kernel",
-            errno.desc(),
-            socket_meaning(errno)
-        );
-    }
-    unreachable!("the loop ends by returning")
-}
-
-fn errno_of(error: &dyn std::error::Error) -> Errno {
-    let code = error.source().and_then(|source| source.downcast_ref::<io::Error>()).and_then(io::Error::raw_os_error);
-    code.map_or(Errno::UnknownErrno, Errno::from_raw)
-}
-
-fn socket_meaning(errno: Errno) -> &'static str {
-    match errno {
-        Errno::EPERM | Errno::EACCES => " (it takes root, or CAP_NET_RAW)",
-        Errno::ENOBUFS => " (more locked memory is needed than `ulimit -l` allows; CAP_IPC_LOCK lifts the limit)",
-        Errno::EINVAL => " (is there such a queue?)",
-        Errno::EOPNOTSUPP => " (the driver does not support it)",
-        Errno::EAFNOSUPPORT => " (the kernel is built without CONFIG_XDP_SOCKETS)",
-        Errno::ENETDOWN => " (the interface is down)",
-        _ => "",
-    }
-}
-
-/// `Documentation/networking/napi.rst`, "Busy polling".
-fn set_busy_poll(fd: RawFd, us: u32) -> io::Result<()> {
-    let us = libc::c_int::try_from(us).unwrap_or(libc::c_int::MAX);
-    for (option, value) in
-        [(libc::SO_PREFER_BUSY_POLL, 1), (libc::SO_BUSY_POLL, us), (libc::SO_BUSY_POLL_BUDGET, BUSY_POLL_BUDGET)]
-    {
-        // SAFETY: the value is a c_int of the caller's, and its length is given.
-        let answer = unsafe {
-            libc::setsockopt(
-                fd,
-                libc::SOL_SOCKET,
-                option,
-                (&raw const value).cast(),
-                size_of::<libc::c_int>() as libc::socklen_t,
-            )
-        };
-        Errno::result(answer)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
