@@ -3,7 +3,10 @@
 //! All contestants run on one veth pair in one run, in alternating rounds: what counts are the ratios. Each figure comes
 //! from the contestant's own client log (t3 − t0, joined by sequence), read the same way for all. Needs root and iproute2.
 //!
-//! `ROUNDS` (default 5), `SECONDS_A_ROUND` (default 3) and `RATE_SECONDS` (default 2) change how long it takes.
+//! Many short rounds rather than few long ones: what takes the CPU away for milliseconds now and then (another machine on
+//! the same host, a kernel thread) then spoils some rounds of everybody's, and the median is of those that it left alone.
+//!
+//! `ROUNDS` (default 15), `SECONDS_A_ROUND` (default 1) and `RATE_SECONDS` (default 2) change how long it takes.
 
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashMap;
@@ -41,8 +44,8 @@ struct Session {
 }
 
 fn main() -> Result<()> {
-    let rounds = number_from_env("ROUNDS", 5)?;
-    let seconds = number_from_env("SECONDS_A_ROUND", 3)?;
+    let rounds = number_from_env("ROUNDS", 15)?;
+    let seconds = number_from_env("SECONDS_A_ROUND", 1)?;
     let rate_seconds = number_from_env("RATE_SECONDS", 2)?;
     let lan = Lan::new()?;
     let contestants = contestants();
@@ -77,14 +80,15 @@ fn contestants() -> Vec<Contestant> {
     all
 }
 
-/// The highest of [`RATES`] that a contestant gets through twice without loss and really sends at.
+/// The highest of [`RATES`] that a contestant gets through twice without loss, sending at least 95 % of what it should:
+/// the slots in which the machine took its CPU away are skipped.
 fn highest_rate(lan: &Lan, contestant: &Contestant, seconds: u32) -> Result<u32> {
     let mut highest = 0;
     for rate in RATES {
         let mut lossless = true;
         for _ in 0..2 {
             let session = lan.session(contestant, rate, seconds)?;
-            let reached = session.pings as f64 >= 0.98 * f64::from(rate) * session.seconds;
+            let reached = session.pings as f64 >= 0.95 * f64::from(rate) * session.seconds;
             lossless &= reached && session.round_trips.len() == session.pings;
         }
         if !lossless {
