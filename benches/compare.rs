@@ -8,17 +8,22 @@
 //!
 //! `ROUNDS` (default 15), `SECONDS_A_ROUND` (default 1) and `RATE_SECONDS` (default 2) change how long it takes.
 
+#[path = "../tests/support/namespace.rs"]
+mod namespace;
+
 use anyhow::{Context, Result, bail, ensure};
+use namespace::{End, Namespace, join};
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-const CLIENT_ADDRESS: &str = "10.99.0.1";
-const SERVER_ADDRESS: &str = "10.99.0.2";
+const CLIENT: End = End::new("xc", Ipv4Addr::new(10, 99, 0, 1));
+const SERVER: End = End::new("xs", Ipv4Addr::new(10, 99, 0, 2));
 /// Pings a second at which round trips are measured.
 const RTT_RATE: u32 = 10_000;
 /// Rates that are tried for the highest one without loss, in pings a second.
@@ -167,51 +172,42 @@ fn read_log(path: &Path) -> Result<Session> {
     Ok(Session { round_trips, pings: sent.len(), seconds: (last - first).max(1) as f64 / 1e9 })
 }
 
-/// Two network namespaces joined by a veth pair, removed with the value.
+/// Two network namespaces joined by a veth pair, and a folder for logs, removed with the value.
 struct Lan {
-    client: String,
-    server: String,
-    folder: PathBuf,
+    client: Namespace,
+    server: Namespace,
+    folder: tempfile::TempDir,
     /// Set by SIGINT and SIGTERM, so that the namespaces are removed on that way out too.
     interrupted: Arc<AtomicBool>,
 }
 
 impl Lan {
     fn new() -> Result<Self> {
-        let id = std::process::id();
-        let folder = std::env::temp_dir().join(format!("xdprobe-bench-{id}"));
-        std::fs::create_dir_all(&folder)?;
         let interrupted = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
         }
-        let lan = Self { client: format!("xdpb{id}c"), server: format!("xdpb{id}s"), folder, interrupted };
-        ip(&["netns", "add", &lan.client])?;
-        ip(&["netns", "add", &lan.server])?;
-        let (client, server) = (&lan.client, &lan.server);
-        ip(&["-n", client, "link", "add", "xc", "type", "veth", "peer", "name", "xs", "netns", server])?;
-        for (space, link, address) in [(client, "xc", CLIENT_ADDRESS), (server, "xs", SERVER_ADDRESS)] {
-            ip(&["-n", space, "addr", "add", &format!("{address}/24"), "dev", link])?;
-            ip(&["-n", space, "link", "set", link, "up"])?;
-        }
-        Ok(lan)
+        let (client, server) = (Namespace::new("client"), Namespace::new("server"));
+        join((&client, CLIENT), (&server, SERVER));
+        Ok(Self { client, server, folder: tempfile::tempdir()?, interrupted })
     }
 
     /// One forward session; its round trips as the client's log has them.
     fn session(&self, contestant: &Contestant, rate: u32, seconds: u32) -> Result<Session> {
-        let log = self.folder.join("client.csv");
+        let log = self.folder.path().join("client.csv");
         let _ = std::fs::remove_file(&log);
         let mut server =
-            self.spawn(contestant, &self.server, &["--server", "--interface", "xs"], &contestant.server)?;
+            self.spawn(contestant, &self.server, &["--server", "--interface", SERVER.interface], &contestant.server)?;
         // The server says when it listens, but nanoprobe's line may sit in a buffer; a client repeats its SYN.
         std::thread::sleep(Duration::from_millis(300));
         let delay = (1_000_000 / rate).to_string();
         let count = seconds.to_string();
         let log_flag = log.to_str().context("a temporary path is text")?;
-        let mut flags = vec!["--client", "--interface", "xc", "--delay", &delay, "--count", &count, "--timer", "busy"];
+        let mut flags =
+            vec!["--client", "--interface", CLIENT.interface, "--delay", &delay, "--count", &count, "--timer", "busy"];
         flags.extend(["--log", log_flag]);
         let mut own = contestant.client.clone();
-        own.push(SERVER_ADDRESS.to_owned());
+        own.push(SERVER.address.to_string());
         let mut client = self.spawn(contestant, &self.client, &flags, &own)?;
         let limit = Instant::now() + Duration::from_secs(u64::from(seconds) + 20);
         let finished = self.wait(&mut client, limit).and_then(|()| self.wait(&mut server, limit));
@@ -235,28 +231,12 @@ impl Lan {
         Ok(())
     }
 
-    fn spawn(&self, contestant: &Contestant, space: &str, flags: &[&str], own: &[String]) -> Result<Child> {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", space]).arg(&contestant.binary);
+    fn spawn(&self, contestant: &Contestant, space: &Namespace, flags: &[&str], own: &[String]) -> Result<Child> {
+        let mut command = space.command(&contestant.binary);
         command.args(flags).arg("--emulation").args(&contestant.common).args(own);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.spawn().with_context(|| format!("cannot start {}", contestant.binary.display()))
     }
-}
-
-impl Drop for Lan {
-    fn drop(&mut self) {
-        for space in [&self.client, &self.server] {
-            let _ = ip(&["netns", "del", space]);
-        }
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-fn ip(arguments: &[&str]) -> Result<()> {
-    let output = Command::new("ip").args(arguments).output().context("cannot run ip: install iproute2")?;
-    ensure!(output.status.success(), "ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
-    Ok(())
 }
 
 /// The machine by type: processor, number of CPUs, kernel.

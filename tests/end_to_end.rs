@@ -286,8 +286,10 @@ fn other_traffic_beside_the_probes_loses_nothing() {
     client.wait_until("the session", |_| server.stdout().contains("Connected"));
     // A stream of 32 MiB through the same links, checked byte for byte; its port is that of SSH.
     let block: Vec<u8> = (0..1 << 20).map(|at: u32| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    let listener = lan.within(Side::Server, || TcpListener::bind((SERVER_ADDRESS, 22)).expect("nobody has this port"));
-    let mut sender = lan.within(Side::Client, || TcpStream::connect((SERVER_ADDRESS, 22)).expect("the link is up"));
+    let listener =
+        lan.namespace(Side::Server).run(|| TcpListener::bind((SERVER_ADDRESS, 22)).expect("nobody has this port"));
+    let mut sender =
+        lan.namespace(Side::Client).run(|| TcpStream::connect((SERVER_ADDRESS, 22)).expect("the link is up"));
     let (mut receiver, _) = listener.accept().expect("the client has connected");
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -476,8 +478,8 @@ fn json_is_one_object_and_agrees_with_the_log_and_its_meta_file() {
 #[test]
 fn wrong_ground_is_named_and_leaves_the_machine_as_it_was() {
     let lan = Lan::new(1);
-    lan.ip(Side::Client, &["link", "add", "down0", "type", "veth", "peer", "name", "bare0"]);
-    lan.ip(Side::Client, &["link", "set", "bare0", "up"]);
+    lan.namespace(Side::Client).ip(&["link", "add", "down0", "type", "veth", "peer", "name", "bare0"]);
+    lan.namespace(Side::Client).ip(&["link", "set", "bare0", "up"]);
     let missing = lan.file("missing/x.csv");
     let schedule = lan.file("bad.csv");
     std::fs::write(&schedule, "100,44\n\n100,43\n").unwrap();
@@ -528,14 +530,15 @@ fn a_port_a_queue_or_an_interface_that_is_taken_is_named() {
 #[test]
 fn without_privilege_the_missing_capability_is_named() {
     let lan = Lan::new(1);
-    let program = lan.start_other(
+    let mut program = lan.start_other(
         Side::Client,
-        &["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", env!("CARGO_BIN_EXE_xdprobe"), "--client"]
-            .into_iter()
-            .chain(["--emulation", "-i", CLIENT_LINK, SERVER_ADDRESS])
-            .collect::<Vec<_>>(),
+        "setpriv",
+        &[
+            &["--bounding-set=-net_admin", "--inh-caps=-net_admin", env!("CARGO_BIN_EXE_xdprobe")][..],
+            &["--client", "--emulation", "-i", CLIENT_LINK, SERVER_ADDRESS],
+        ]
+        .concat(),
     );
-    let mut program = program;
     program.finish();
     assert_eq!(program.code(), Some(1), "{}", program.all_output());
     assert!(program.stderr().contains("CAP_NET_ADMIN"), "{}", program.stderr());
@@ -544,7 +547,7 @@ fn without_privilege_the_missing_capability_is_named() {
 #[test]
 fn nothing_is_left_behind() {
     let lan = Lan::new(1);
-    let names = [lan.namespace(Side::Client).to_owned(), lan.namespace(Side::Server).to_owned()];
+    let names = [Side::Client, Side::Server].map(|side| lan.namespace(side).name().to_owned());
     drop(lan);
     let output = Command::new("ip").args(["netns", "list"]).output().unwrap();
     let left = String::from_utf8_lossy(&output.stdout);

@@ -3,7 +3,7 @@
 #[path = "support/lan.rs"]
 mod lan;
 
-use lan::{ETH, Host, Lan};
+use lan::{A, B, ETH, Lan, Namespace};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, socket};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
@@ -16,8 +16,6 @@ use xdprobe::path::{BATCH, Batch, Path, Received};
 use xdprobe::session::{Body, Outgoing};
 use xdprobe::wire::{DUMMY_SEQUENCE, Kind, MAX_IP_LEN, MIN_IP_LEN, Message, RawSettings};
 
-const A: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
-const B: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const PORT: u16 = 10_666;
 const LONG: Duration = Duration::from_secs(10);
 
@@ -53,7 +51,7 @@ fn receive(path: &mut KernelPath, count: usize) -> Vec<Received> {
 }
 
 /// Sees every frame on the host's interface, as tcpdump does.
-fn sniffer(host: &Host) -> OwnedFd {
+fn sniffer(host: &Namespace) -> OwnedFd {
     host.run(|| {
         let protocol = SockProtocol::EthAll;
         socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_NONBLOCK, protocol).unwrap()
@@ -236,7 +234,7 @@ fn a_wait_ends_with_the_deadline_the_interrupt_or_a_datagram() {
 fn an_interface_that_goes_down_is_an_error_with_its_reason() {
     let lan = Lan::new();
     let mut client = lan.a.run(|| KernelPath::open(config(A, 0)).unwrap());
-    lan.a.ip(&format!("link set dev {ETH} down"));
+    lan.a.ip(&["link", "set", "dev", ETH, "down"]);
     let error = client.send(&ping(SocketAddrV4::new(B, PORT), 1, 44)).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::NetworkUnreachable);
     let said = error.to_string();

@@ -3,14 +3,12 @@
 #[path = "support/lan.rs"]
 mod lan;
 
-use lan::{ETH, Lan};
+use lan::{A, B, ETH, Lan};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use xdprobe::net::{self, Interface, NetError, Route};
 use xdprobe::wire::frame::MacAddr;
 
-const A: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
-const B: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const NOBODY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 9);
 const FAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const LONG: Duration = Duration::from_secs(10);
@@ -25,7 +23,8 @@ fn message<T: std::fmt::Debug>(result: Result<T, NetError>) -> String {
 
 #[test]
 fn an_interface_is_described_as_the_kernel_has_it() {
-    let lan = Lan::with("numrxqueues 4 numtxqueues 4 address 02:00:00:00:00:aa mtu 1400");
+    let lan = Lan::with(4, 1400);
+    lan.a.ip(&["link", "set", "dev", ETH, "address", "02:00:00:00:00:aa"]);
     let found = lan.a.run(eth0);
     assert_eq!((found.name.as_str(), found.address), (ETH, Some(A)));
     assert_eq!((found.mac, found.mtu), (MacAddr([2, 0, 0, 0, 0, 0xaa]), 1400));
@@ -45,12 +44,12 @@ fn the_loopback_interface_is_described_too() {
 #[test]
 fn an_interface_that_is_down_or_has_no_address_is_told_apart() {
     let lan = Lan::new();
-    lan.a.ip(&format!("addr flush dev {ETH}"));
+    lan.a.ip(&["addr", "flush", "dev", ETH]);
     let found = lan.a.run(eth0);
     assert_eq!(found.address, None);
     assert!(found.require_up().is_ok());
     assert!(message(found.require_address()).contains("has no IPv4 address: give it one (ip addr add "));
-    lan.a.ip(&format!("link set dev {ETH} down"));
+    lan.a.ip(&["link", "set", "dev", ETH, "down"]);
     let found = lan.a.run(eth0);
     assert_eq!(message(found.require_up()), "the interface eth0 is down: bring it up (ip link set dev eth0 up)");
     let waited = lan.a.run(|| net::wait_for_carrier(&found, LONG, |_| ()));
@@ -60,15 +59,15 @@ fn an_interface_that_is_down_or_has_no_address_is_told_apart() {
 #[test]
 fn the_primary_address_is_the_first_one() {
     let lan = Lan::new();
-    lan.a.ip(&format!("addr add 10.77.0.100/24 dev {ETH}"));
-    lan.a.ip(&format!("addr add 10.78.0.1/24 dev {ETH}"));
+    lan.a.ip(&["addr", "add", "10.77.0.100/24", "dev", ETH]);
+    lan.a.ip(&["addr", "add", "10.78.0.1/24", "dev", ETH]);
     assert_eq!(lan.a.run(eth0).address, Some(A));
 }
 
 #[test]
 fn an_interface_is_found_by_its_alternative_name() {
     let lan = Lan::new();
-    lan.a.ip(&format!("link property add dev {ETH} altname uplink"));
+    lan.a.ip(&["link", "property", "add", "dev", ETH, "altname", "uplink"]);
     assert_eq!(lan.a.run(|| net::interface("uplink").unwrap().name), ETH);
 }
 
@@ -88,7 +87,7 @@ fn an_unknown_interface_is_answered_with_those_that_exist() {
 #[test]
 fn the_next_hop_is_the_peer_in_the_same_network_and_the_gateway_to_another() {
     let lan = Lan::new();
-    lan.a.ip("route add 192.0.2.0/24 via 10.77.0.2");
+    lan.a.ip(&["route", "add", "192.0.2.0/24", "via", "10.77.0.2"]);
     lan.a.run(|| {
         assert_eq!(net::route(&eth0(), NOBODY).unwrap(), Route { source: A, next_hop: NOBODY });
         assert_eq!(net::route(&eth0(), FAR).unwrap(), Route { source: A, next_hop: B });
@@ -98,8 +97,8 @@ fn the_next_hop_is_the_peer_in_the_same_network_and_the_gateway_to_another() {
 #[test]
 fn the_source_is_the_one_that_the_route_prefers() {
     let lan = Lan::new();
-    lan.a.ip(&format!("addr add 10.78.0.1/24 dev {ETH}"));
-    lan.a.ip("route add 192.0.2.0/24 via 10.77.0.2 src 10.78.0.1");
+    lan.a.ip(&["addr", "add", "10.78.0.1/24", "dev", ETH]);
+    lan.a.ip(&["route", "add", "192.0.2.0/24", "via", "10.77.0.2", "src", "10.78.0.1"]);
     let expected = Route { source: Ipv4Addr::new(10, 78, 0, 1), next_hop: B };
     assert_eq!(lan.a.run(|| net::route(&eth0(), FAR).unwrap()), expected);
 }
@@ -110,11 +109,11 @@ fn a_peer_without_route_is_refused() {
     let said = lan.a.run(|| message(net::route(&eth0(), FAR)));
     assert!(said.starts_with("there is no route to 192.0.2.1 through eth0 ("), "{said}");
     assert!(said.contains("ip route add 192.0.2.1 via GATEWAY dev eth0"), "{said}");
-    lan.a.ip("route add unreachable 192.0.2.0/24");
+    lan.a.ip(&["route", "add", "unreachable", "192.0.2.0/24"]);
     assert!(matches!(lan.a.run(|| net::route(&eth0(), FAR)), Err(NetError::NoRoute { .. })));
-    lan.a.ip("link add eth1 type veth peer name eth2");
-    lan.a.ip("link set dev eth1 up");
-    lan.a.ip("route add 198.51.100.0/24 dev eth1");
+    lan.a.ip(&["link", "add", "eth1", "type", "veth", "peer", "name", "eth2"]);
+    lan.a.ip(&["link", "set", "dev", "eth1", "up"]);
+    lan.a.ip(&["route", "add", "198.51.100.0/24", "dev", "eth1"]);
     let elsewhere = lan.a.run(|| net::route(&eth0(), Ipv4Addr::new(198, 51, 100, 1)));
     assert!(matches!(elsewhere, Err(NetError::NoRoute { .. })), "{elsewhere:?}");
 }
@@ -123,8 +122,8 @@ fn a_peer_without_route_is_refused() {
 fn a_peer_that_is_this_machine_or_not_one_host_is_refused() {
     let lan = Lan::new();
     let on_another_interface = Ipv4Addr::new(10, 79, 0, 1);
-    lan.a.ip(&format!("addr add {on_another_interface}/32 dev lo"));
-    lan.a.ip("route add default via 10.77.0.2");
+    lan.a.ip(&["addr", "add", &format!("{on_another_interface}/32"), "dev", "lo"]);
+    lan.a.ip(&["route", "add", "default", "via", "10.77.0.2"]);
     lan.a.run(|| {
         let eth0 = eth0();
         for own in [A, Ipv4Addr::LOCALHOST, on_another_interface] {
@@ -146,7 +145,8 @@ fn a_peer_that_is_this_machine_or_not_one_host_is_refused() {
 #[test]
 fn a_route_with_an_ipv6_gateway_is_refused() {
     let lan = Lan::new();
-    lan.a.ip(&format!("route add 192.0.2.0/24 via inet6 fe80::1 dev {ETH}"));
+    lan.a.set_ipv6(ETH, true);
+    lan.a.ip(&["route", "add", "192.0.2.0/24", "via", "inet6", "fe80::1", "dev", ETH]);
     assert!(matches!(lan.a.run(|| net::route(&eth0(), FAR)), Err(NetError::Ipv6Gateway { .. })));
 }
 
@@ -164,11 +164,11 @@ fn a_live_neighbour_is_resolved_by_the_kernel() {
 #[test]
 fn a_permanent_neighbour_is_taken_as_it_is_and_stays_permanent() {
     let lan = Lan::new();
-    lan.a.ip(&format!("neigh add {NOBODY} lladdr 02:00:00:00:00:99 nud permanent dev {ETH}"));
+    lan.a.ip(&["neigh", "add", &NOBODY.to_string(), "lladdr", "02:00:00:00:00:99", "nud", "permanent", "dev", ETH]);
     let mac = lan.a.run(|| net::resolve_neighbour(&eth0(), NOBODY, LONG).unwrap());
     assert_eq!(mac, MacAddr([2, 0, 0, 0, 0, 0x99]));
-    let output = lan.a.command("ip").args(["neigh", "show", "nud", "permanent"]).output().unwrap();
-    assert!(String::from_utf8_lossy(&output.stdout).starts_with("10.77.0.9 dev eth0 lladdr 02:00:00:00:00:99"));
+    let shown = lan.a.ip(&["neigh", "show", "nud", "permanent"]);
+    assert!(shown.starts_with("10.77.0.9 dev eth0 lladdr 02:00:00:00:00:99"));
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn a_carrier_that_is_there_is_not_waited_for() {
 #[test]
 fn a_carrier_that_stays_away_is_an_error_after_the_patience() {
     let lan = Lan::new();
-    lan.b.ip(&format!("link set dev {ETH} down"));
+    lan.b.ip(&["link", "set", "dev", ETH, "down"]);
     let mut told = Vec::new();
     let patience = Duration::from_millis(900);
     let said = lan.a.run(|| message(net::wait_for_carrier(&eth0(), patience, |waited| told.push(waited))));
@@ -214,9 +214,9 @@ fn a_carrier_that_stays_away_is_an_error_after_the_patience() {
 #[test]
 fn a_carrier_that_comes_ends_the_wait() {
     let lan = Lan::new();
-    lan.b.ip(&format!("link set dev {ETH} down"));
+    lan.b.ip(&["link", "set", "dev", ETH, "down"]);
     // The first word comes from within the wait: only then is the other end brought up.
-    lan.a.run(|| net::wait_for_carrier(&eth0(), LONG, |_| lan.b.ip(&format!("link set dev {ETH} up"))).unwrap());
+    lan.a.run(|| net::wait_for_carrier(&eth0(), LONG, |_| drop(lan.b.ip(&["link", "set", "dev", ETH, "up"]))).unwrap());
 }
 
 #[test]

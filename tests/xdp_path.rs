@@ -1,13 +1,13 @@
 //! The AF_XDP path on a veth pair: what the program takes and leaves, and datagrams in both directions. Takes root.
 
-#[path = "support/netns.rs"]
-mod netns;
+#[path = "support/veth.rs"]
+mod veth;
 
-use netns::{End, Veth};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::Duration;
+use veth::{End, Veth, settle};
 use xdprobe::clock::{monotonic_now, realtime_now, tai_now};
 use xdprobe::path::xdp::{AttachedMode, Program, XdpConfig, XdpMode, XdpPath, ZeroCopy};
 use xdprobe::path::{Batch, Path, Received};
@@ -34,7 +34,7 @@ fn header(from: &End, to: &End) -> LinkHeader {
 
 fn config(end: &End, port: u16) -> XdpConfig {
     XdpConfig {
-        interface: end.interface.clone(),
+        interface: end.interface.to_owned(),
         if_index: end.if_index(),
         mtu: 1500,
         local: local(end, port),
@@ -48,7 +48,7 @@ fn config(end: &End, port: u16) -> XdpConfig {
 }
 
 fn try_open(end: &End, config: XdpConfig) -> anyhow::Result<XdpPath> {
-    netns::settle();
+    settle();
     end.run(|| {
         let reserved = UdpSocket::bind(config.local).unwrap();
         XdpPath::open(config, reserved)
@@ -484,7 +484,7 @@ fn a_program_that_is_there_already_is_named() {
     let veth = Veth::new();
     for (mode, keyword) in [(XdpMode::Native, "xdpdrv"), (XdpMode::Generic, "xdpgeneric")] {
         let first = open(&veth.right, XdpConfig { mode, ..config(&veth.right, PORT) });
-        let shown = veth.right.show(&["-d", "link", "show", &veth.right.interface]);
+        let shown = veth.right.ip(&["-d", "link", "show", veth.right.interface]);
         let id = shown.split_whitespace().skip_while(|word| !word.starts_with("prog/xdp")).nth(2).unwrap();
         let error = format!("{:#}", try_open(&veth.right, config(&veth.right, PORT + 1)).unwrap_err());
         assert!(error.contains(&format!("it already has program {id} (\"xdprobe_steer\")")), "{error}");
@@ -506,8 +506,8 @@ fn a_queue_that_is_taken_and_one_that_is_not_there_are_named() {
     });
     let error = format!("{:#}", try_open(&veth.right, config(&veth.right, PORT)).unwrap_err());
     assert!(error.contains("queue 0 of veth-r is taken by another AF_XDP socket"), "{error}");
-    netns::settle();
-    assert!(!veth.right.show(&["link", "show", &veth.right.interface]).contains("xdp"));
+    settle();
+    assert!(!veth.right.ip(&["link", "show", veth.right.interface]).contains("xdp"));
     drop(taken);
     let there_is_none = XdpConfig { queues: vec![5], ..config(&veth.right, PORT) };
     let error = format!("{:#}", try_open(&veth.right, there_is_none).unwrap_err());
@@ -529,15 +529,15 @@ fn zero_copy_that_is_not_to_be_had_is_refused_when_it_is_asked_for() {
 fn nothing_is_left_when_the_path_is_dropped() {
     let veth = Veth::with_queues(2);
     for _ in 0..3 {
-        let features = veth.left.show(&["-d", "link", "show", &veth.left.interface]);
+        let features = veth.left.ip(&["-d", "link", "show", veth.left.interface]);
         let path = open(&veth.right, XdpConfig { queues: vec![0, 1], ..config(&veth.right, PORT) });
-        let shown = veth.right.show(&["link", "show", &veth.right.interface]);
+        let shown = veth.right.ip(&["link", "show", veth.right.interface]);
         assert!(shown.contains("prog/xdp"), "{shown}");
         drop(path);
-        netns::settle();
-        let shown = veth.right.show(&["link", "show", &veth.right.interface]);
+        settle();
+        let shown = veth.right.ip(&["link", "show", veth.right.interface]);
         assert!(!shown.contains("xdp"), "{shown}");
-        assert_eq!(veth.left.show(&["-d", "link", "show", &veth.left.interface]), features);
+        assert_eq!(veth.left.ip(&["-d", "link", "show", veth.left.interface]), features);
         // The port is free again.
         veth.right.run(|| drop(UdpSocket::bind(local(&veth.right, PORT)).unwrap()));
     }

@@ -1,10 +1,12 @@
-//! Two network namespaces joined by a veth pair, and the built program run in them.
-//!
-//! Everything is removed with the value, also when a test panics.
+//! The built program, run in two network namespaces that a veth pair joins.
 
+#[path = "namespace.rs"]
+mod namespace;
+
+use namespace::{End, Namespace, join};
 use std::io::{BufRead, BufReader, Read};
+use std::net::Ipv4Addr;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -24,45 +26,29 @@ pub enum Side {
 }
 
 pub struct Lan {
-    client: String,
-    server: String,
+    client: Namespace,
+    server: Namespace,
     folder: tempfile::TempDir,
 }
 
 impl Lan {
     /// Two namespaces; each link has this many receive and transmit queues.
     pub fn new(queues: u32) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let id = format!("probe{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let lan = Self { client: format!("{id}c"), server: format!("{id}s"), folder };
-        ip(&["netns", "add", &lan.client]);
-        ip(&["netns", "add", &lan.server]);
-        let queues = queues.to_string();
-        let of_queues = ["numrxqueues", &queues, "numtxqueues", &queues];
-        let ours = ["-n", &lan.client, "link", "add", CLIENT_LINK];
-        let theirs = ["type", "veth", "peer", "name", SERVER_LINK, "netns", &lan.server];
-        ip(&[&ours[..], &of_queues, &theirs, &of_queues].concat());
-        for (side, link, address) in
-            [(Side::Client, CLIENT_LINK, CLIENT_ADDRESS), (Side::Server, SERVER_LINK, SERVER_ADDRESS)]
-        {
-            lan.ip(side, &["addr", "add", &format!("{address}/24"), "dev", link]);
-            lan.ip(side, &["link", "set", link, "up"]);
-            lan.ip(side, &["link", "set", "lo", "up"]);
-        }
+        let lan = Self { client: Namespace::new("client"), server: Namespace::new("server"), folder };
+        let end = |interface, address: &str| {
+            let address: Ipv4Addr = address.parse().expect("an address");
+            End { queues, ..End::new(interface, address) }
+        };
+        join((&lan.client, end(CLIENT_LINK, CLIENT_ADDRESS)), (&lan.server, end(SERVER_LINK, SERVER_ADDRESS)));
         lan
     }
 
-    pub fn namespace(&self, side: Side) -> &str {
+    pub fn namespace(&self, side: Side) -> &Namespace {
         match side {
             Side::Client => &self.client,
             Side::Server => &self.server,
         }
-    }
-
-    /// Runs `ip` in a namespace; what it printed.
-    pub fn ip(&self, side: Side, arguments: &[&str]) -> String {
-        ip(&[&["-n", self.namespace(side)], arguments].concat())
     }
 
     /// The path of a file that goes with the value.
@@ -72,27 +58,13 @@ impl Lan {
 
     /// Starts the built program in a namespace.
     pub fn start(&self, side: Side, arguments: &[&str]) -> Program {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", self.namespace(side), env!("CARGO_BIN_EXE_xdprobe")]).args(arguments);
-        Program::start(command)
-    }
-
-    /// Runs something of the test's own in a namespace, on a thread of its own; sockets opened there stay there.
-    pub fn within<T: Send>(&self, side: Side, run: impl FnOnce() -> T + Send) -> T {
-        let namespace = std::fs::File::open(format!("/run/netns/{}", self.namespace(side))).expect("it was made");
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET).expect("root may enter it");
-                run()
-            });
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        self.start_other(side, env!("CARGO_BIN_EXE_xdprobe"), arguments)
     }
 
     /// Starts another program in a namespace.
-    pub fn start_other(&self, side: Side, words: &[&str]) -> Program {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", self.namespace(side)]).args(words);
+    pub fn start_other(&self, side: Side, program: &str, arguments: &[&str]) -> Program {
+        let mut command = self.namespace(side).command(program);
+        command.args(arguments);
         Program::start(command)
     }
 
@@ -106,19 +78,8 @@ impl Lan {
     /// No XDP program hangs on either link.
     pub fn assert_unchanged(&self) {
         for (side, link) in [(Side::Client, CLIENT_LINK), (Side::Server, SERVER_LINK)] {
-            let shown = self.ip(side, &["-d", "link", "show", link]);
+            let shown = self.namespace(side).ip(&["-d", "link", "show", link]);
             assert!(!shown.contains("prog/xdp"), "an XDP program is left on {link}: {shown}");
-        }
-    }
-}
-
-impl Drop for Lan {
-    fn drop(&mut self) {
-        for namespace in [&self.client, &self.server] {
-            let deleted = Command::new("ip").args(["netns", "del", namespace]).status();
-            if !deleted.is_ok_and(|status| status.success()) {
-                eprintln!("could not remove the namespace: ip netns del {namespace}");
-            }
         }
     }
 }
@@ -219,11 +180,4 @@ fn collect(stream: impl Read + Send + 'static, into: &Arc<Mutex<String>>) -> Joi
             text.push('\n');
         }
     })
-}
-
-fn ip(arguments: &[&str]) -> String {
-    let output = Command::new("ip").args(arguments).output().expect("ip runs: install iproute2");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "ip {}: {said}(tests of namespaces need root)", arguments.join(" "));
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
