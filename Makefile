@@ -5,12 +5,20 @@
 
 PREFIX  ?= /usr/local
 BINDIR  ?= $(PREFIX)/bin
+DATADIR ?= $(PREFIX)/share
 DESTDIR ?=
 INSTALL ?= install
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 BINARY     := $(TARGET_DIR)/release/xdprobe
 SOURCES    := Cargo.toml Cargo.lock build.rs $(wildcard bpf/*) $(shell find src -name '*.rs')
+
+# Where the man page and the completions go.
+MAN_PAGE        := $(DATADIR)/man/man1/xdprobe.1
+BASH_COMPLETION := $(DATADIR)/bash-completion/completions/xdprobe
+ZSH_COMPLETION  := $(DATADIR)/zsh/site-functions/_xdprobe
+FISH_COMPLETION := $(DATADIR)/fish/vendor_completions.d/xdprobe.fish
+INSTALLED       := $(BINDIR)/xdprobe $(MAN_PAGE) $(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION)
 
 # What cargo is given beside the target's own arguments, and what the tests are: make test TEST_ARGS='--test wire'.
 CARGO_FLAGS ?= --locked
@@ -45,12 +53,16 @@ fmt: ## format the source
 clippy: ## lint the source; a warning is an error
 	scripts/cargo clippy --all-targets $(CARGO_FLAGS) -- -D warnings
 
-install: all ## install the binary into $(DESTDIR)$(PREFIX)/bin
-	$(INSTALL) -d $(DESTDIR)$(BINDIR)
+install: all ## install the binary, its man page and its completions under $(DESTDIR)$(PREFIX)
+	$(INSTALL) -d $(dir $(addprefix $(DESTDIR),$(INSTALLED)))
 	$(INSTALL) -m 755 $(BINARY) $(DESTDIR)$(BINDIR)/xdprobe
+	umask 022 && $(BINARY) --generate man >$(DESTDIR)$(MAN_PAGE)
+	umask 022 && $(BINARY) --generate bash >$(DESTDIR)$(BASH_COMPLETION)
+	umask 022 && $(BINARY) --generate zsh >$(DESTDIR)$(ZSH_COMPLETION)
+	umask 022 && $(BINARY) --generate fish >$(DESTDIR)$(FISH_COMPLETION)
 
-uninstall: ## remove the installed binary
-	rm -f $(DESTDIR)$(BINDIR)/xdprobe
+uninstall: ## remove what was installed
+	rm -f $(addprefix $(DESTDIR),$(INSTALLED))
 
 clean: ## remove what was built
 	scripts/cargo clean

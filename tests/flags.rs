@@ -33,7 +33,7 @@ const NANOPROBE: [(&str, Option<char>, bool); 20] = [
 ];
 
 /// Ours: long only.
-const NEW: [(&str, bool); 9] = [
+const NEW: [(&str, bool); 10] = [
     ("timestamps", true),
     ("path", true),
     ("xdp-mode", true),
@@ -43,6 +43,7 @@ const NEW: [(&str, bool); 9] = [
     ("keep", false),
     ("connect-timeout", true),
     ("json", false),
+    ("generate", true),
 ];
 
 /// Flags with numbers: the first and the last that are accepted, and the unit as the error says it.
@@ -153,6 +154,32 @@ fn every_example_of_the_help_is_a_right_command_line() {
 #[test]
 fn the_version_is_the_packages() {
     assert_eq!(printed("--version"), format!("xdprobe {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn the_man_page_and_the_completions_have_every_flag_and_need_no_other() {
+    for what in ["man", "bash", "zsh", "fish"] {
+        let text = printed(&format!("--generate {what}"));
+        assert!(text.ends_with('\n'), "{what}");
+        let plain = text.replace('\\', "");
+        for long in command().get_opts().filter_map(Arg::get_long) {
+            let shown = if what == "fish" { format!("-l {long} ") } else { format!("--{long}") };
+            assert!(plain.contains(&shown), "--{long} for {what}");
+        }
+    }
+    assert_eq!(refused("--generate elvish"), "--generate elvish: must be man, bash, zsh or fish");
+}
+
+#[test]
+fn the_man_page_is_ascii_and_has_the_sections_of_one() {
+    let page = printed("--generate man");
+    assert!(page.is_ascii());
+    let title = format!(".TH XDPROBE 1 \"\" \"xdprobe {}\" \"User Commands\"", env!("CARGO_PKG_VERSION"));
+    assert_eq!(page.lines().filter(|line| line.starts_with(".TH ")).collect::<Vec<_>>(), [title]);
+    let sections: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();
+    let expected = ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "\"EXIT STATUS\"", "EXAMPLES", "\"SEE ALSO\""];
+    assert_eq!(sections, expected);
+    assert_eq!(page.lines().filter(|line| line.starts_with(".SS ")).count(), 5);
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! What can be typed: the flags, their values one by one, and the help. What flags mean together is `plan`'s.
 
+use super::generate::Generate;
 use super::{PathKind, Timestamps, XdpMode, ZeroCopy};
 use crate::session::{MAX_PONG_EVERY, Settings, TimerKind};
 use crate::wire::{MAX_IP_LEN, MIN_IP_LEN};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{ArgAction, Command, CommandFactory, Parser};
+use clap::{ArgAction, Command, CommandFactory, Parser, ValueHint};
 use std::path::PathBuf;
 
 /// The server's UDP port where `--port` is not given: nanoprobe's.
@@ -23,22 +24,37 @@ const MAX_DUMMIES: u32 = 65535;
 const USAGE: &str = "xdprobe --server --interface <nic> [options]
        xdprobe --client --interface <nic> [options] <host>";
 
-const EXAMPLES: &str = "\
-Examples:
-  Serve one session on eth1, stamped by this program, and log every packet:
-    xdprobe --server --interface eth1 --emulation --log server.csv
+/// What can be done with the program, and how.
+pub(super) const EXAMPLES: [(&str, &str); 4] = [
+    (
+        "Serve one session on eth1, stamped by this program, and log every packet:",
+        "xdprobe --server --interface eth1 --emulation --log server.csv",
+    ),
+    (
+        "Ping it every 100 µs for 10 s:",
+        "xdprobe --client --interface eth1 --emulation --delay 100 --count 10 --log client.csv 10.0.0.2",
+    ),
+    (
+        "Let the server ping 1500-byte packets for 5 s over an ordinary UDP socket:",
+        "xdprobe --client -i eth1 -eR -n 5 -d 1000 -s 1500 --path kernel server.example.net",
+    ),
+    (
+        "Replay a schedule (one \"<delay µs>,<ping bytes>\" a line), with the result as JSON:",
+        "xdprobe --client -i eth1 -e --probe-schedule trace.csv --json 10.0.0.2",
+    ),
+];
+/// What holds for all flags.
+pub(super) const NOTES: &str =
+    "Sizes count the IP header, not the Ethernet header. Flags come in any order; long ones can be abbreviated.";
+/// What the program ends with.
+pub(super) const EXIT_CODES: [(&str, &str); 3] =
+    [("0", "success"), ("1", "the measurement failed"), ("2", "the command line is wrong")];
 
-  Ping it every 100 µs for 10 s:
-    xdprobe --client --interface eth1 --emulation --delay 100 --count 10 --log client.csv 10.0.0.2
-
-  Let the server ping 1500-byte packets for 5 s over an ordinary UDP socket:
-    xdprobe --client -i eth1 -eR -n 5 -d 1000 -s 1500 --path kernel server.example.net
-
-  Replay a schedule (one \"<delay µs>,<ping bytes>\" a line), with the result as JSON:
-    xdprobe --client -i eth1 -e --probe-schedule trace.csv --json 10.0.0.2
-
-Sizes count the IP header, not the Ethernet header. Flags come in any order; long ones can be abbreviated.
-Exit code: 0 success, 1 the measurement failed, 2 the command line is wrong.";
+fn after_help() -> String {
+    let examples = EXAMPLES.map(|(what, line)| format!("  {what}\n    {line}")).join("\n\n");
+    let codes = EXIT_CODES.map(|(code, meaning)| format!("{code} {meaning}")).join(", ");
+    format!("Examples:\n{examples}\n\n{NOTES}\nExit code: {codes}.")
+}
 
 /// What was typed, each value in the widest range that its flag can have. The help is these fields' documentation.
 #[derive(Debug, Parser)]
@@ -48,7 +64,7 @@ Exit code: 0 success, 1 the measurement failed, 2 the command line is wrong.";
     version,
     about = "Measures network latency packet by packet: UDP ping/pong over AF_XDP, compatible with nanoprobe.",
     override_usage = USAGE,
-    after_help = EXAMPLES,
+    after_help = after_help(),
     infer_long_args = true,
     args_override_self = true,
     disable_help_flag = true,
@@ -63,7 +79,7 @@ pub(super) struct Args {
     #[arg(long, help_heading = "Role")]
     pub server: bool,
     /// The server's IPv4 address or name; a client's, and needed there
-    #[arg(value_name = "host", help_heading = "Role")]
+    #[arg(value_name = "host", help_heading = "Role", value_hint = ValueHint::Hostname)]
     pub host: Option<String>,
     /// Network interface to send and receive on; always needed
     #[arg(short, long, value_name = "nic", help_heading = "Role")]
@@ -111,7 +127,7 @@ pub(super) struct Args {
     pub duplex: bool,
 
     /// CSV file with a line "<delay µs>,<ping bytes>" for each ping of this side, in place of delay, ping size and count
-    #[arg(short = 'S', long, value_name = "csv", help_heading = EITHER)]
+    #[arg(short = 'S', long, value_name = "csv", help_heading = EITHER, value_hint = ValueHint::FilePath)]
     pub probe_schedule: Option<PathBuf>,
     /// How to wait for the next ping: busy is exact and takes a CPU
     /// [default: busy up to a delay of 1000 µs, else sleep; a server's: what its client wants]
@@ -156,11 +172,14 @@ pub(super) struct Args {
     pub cpu: Option<u32>,
 
     /// Append the time stamp of every packet to this CSV file, and write FILE.meta.json beside it [default: no log]
-    #[arg(short, long, value_name = "file", help_heading = OUTPUT)]
+    #[arg(short, long, value_name = "file", help_heading = OUTPUT, value_hint = ValueHint::FilePath)]
     pub log: Option<PathBuf>,
     /// Print the statistics as one JSON object on stdout, durations in ns
     #[arg(long, help_heading = OUTPUT)]
     pub json: bool,
+    /// Print the man page, or the completions of a shell
+    #[arg(long, value_name = "what", help_heading = OUTPUT)]
+    pub generate: Option<Generate>,
     /// Print this help
     // The long form spreads what fits on a screen and a half over four.
     #[arg(short, long, action = ArgAction::HelpShort, help_heading = OUTPUT)]

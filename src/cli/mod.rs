@@ -23,6 +23,7 @@
 
 mod args;
 mod error;
+mod generate;
 mod plan;
 pub mod schedule;
 
@@ -41,7 +42,7 @@ use std::time::Duration;
 pub enum Parsed {
     /// A measurement.
     Run(Plan),
-    /// A text for stdout, and exit code 0: `--help`, `--version`. It ends with a newline.
+    /// A text for stdout, and exit code 0: `--help`, `--version`, `--generate`. It ends with a newline.
     Print(String),
 }
 
@@ -110,7 +111,7 @@ pub enum Timestamps {
     Hardware,
     /// The kernel's.
     Software,
-    /// This process's, as `--emulation` wants.
+    /// This process's.
     Application,
 }
 
@@ -151,7 +152,10 @@ pub enum ZeroCopy {
 /// One line that names the flag and what it accepts; the program ends with [`UsageError::EXIT_CODE`].
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageError> {
     match command().try_get_matches_from(args) {
-        Ok(matches) => plan::build(&matches).map(Parsed::Run),
+        Ok(matches) => match matches.get_one("generate") {
+            Some(what) => Ok(Parsed::Print(generate::text(*what))),
+            None => plan::build(&matches).map(Parsed::Run),
+        },
         Err(answer) if !answer.use_stderr() => Ok(Parsed::Print(answer.render().to_string())),
         Err(error) => Err(UsageError::from_clap(&error)),
     }
