@@ -241,3 +241,13 @@ fn a_port_of_another_machine_or_interface_cannot_be_reserved() {
     let said = lan.a.run(|| message(net::reserve_port("eth7", A, 0)));
     assert!(said.starts_with("cannot bind a UDP socket to the interface eth7: "), "{said}");
 }
+
+#[test]
+fn a_neighbour_that_moved_is_noticed() {
+    let lan = Lan::new();
+    let expected = lan.b.run(eth0).mac;
+    let wrong = "02:00:00:00:00:99";
+    lan.a.ip(&["neigh", "replace", &B.to_string(), "lladdr", wrong, "nud", "stale", "dev", ETH]);
+    let found = lan.a.run(|| net::resolve_neighbour(&eth0(), B, Duration::from_secs(30)).unwrap());
+    assert_eq!(found, expected, "the kernel was made to look again");
+}

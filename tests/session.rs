@@ -244,6 +244,7 @@ fn check_pair(label: &str, world: &World, config: &ClientConfig, server_timeout:
                 );
             }
             Some(End::Stopped | End::StoppedConnecting) => assert!(node.was_stopped(), "{label}"),
+            Some(End::Broken) => panic!("{label}: a machine knows nothing of its path"),
             Some(End::PeerStopped) => assert!(peer.was_stopped(), "{label}: {ends:?}"),
             Some(End::TimedOut { after }) => {
                 assert_eq!(Some(after), timeouts[side], "{label}");
@@ -428,9 +429,9 @@ fn parts(node: &Node) -> Vec<Part<'_>> {
     for (n, &begin) in begins.iter().enumerate() {
         let Trace::Told(Event::Connected { peer, settings }) = node.trace[begin].1 else { unreachable!() };
         let next = begins.get(n + 1).copied().unwrap_or(node.trace.len());
-        // The SYN-ACK precedes the event, and the datagram precedes both.
-        let back = if node.name == "server" { 2 } else { begin };
-        let till = if next < node.trace.len() { next - 2 } else { next };
+        // The datagram precedes the event, and the SYN-ACK follows it.
+        let back = if node.name == "server" { 1 } else { begin };
+        let till = if next < node.trace.len() { next - 1 } else { next };
         parts.push(Part { peer, settings, trace: &node.trace[begin - back..till], end: ends.next() });
     }
     parts

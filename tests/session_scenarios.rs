@@ -653,6 +653,7 @@ fn no_session_began_no_time_began() {
 #[test]
 fn a_fin_ack_to_another_fin_is_no_answer() {
     let mut client = stopped_client();
+    client.handle_datagram(at(150), server_address(), message(Kind::Pong, 1), None);
     for (sequence, over) in [(1, false), (3, false), (2, true)] {
         client.handle_datagram(at(200), server_address(), message(Kind::FinAck, sequence), None);
         assert_eq!(client.is_over(), over);
@@ -676,6 +677,30 @@ fn pongs_that_still_come_keep_a_fin_waiting() {
     assert_eq!(end(&mut client), None);
     client.handle_deadline(at(9_000_000));
     assert!(matches!(end(&mut client), Some(End::FinUnanswered { .. })));
+}
+
+#[test]
+fn pongs_that_the_fin_ack_overtook_are_waited_for() {
+    let end = |client: &mut Client| {
+        drain(client).into_iter().find_map(|action| match action {
+            Action::Tell(Event::Finished(end)) => Some(end),
+            _ => None,
+        })
+    };
+    let mut client = stopped_client();
+    client.handle_datagram(at(200), server_address(), message(Kind::FinAck, 2), None);
+    assert_eq!(end(&mut client), None);
+    let row = client.handle_datagram(at(300), server_address(), message(Kind::Pong, 1), None);
+    assert_eq!(row, Some(Point::T3));
+    client.handle_deadline(client.deadline().unwrap());
+    assert_eq!(end(&mut client), Some(End::Stopped));
+    assert!(client.is_over());
+    // One that is lost is not waited for any longer than 50 ms.
+    let mut client = stopped_client();
+    client.handle_datagram(at(200), server_address(), message(Kind::FinAck, 2), None);
+    assert_eq!(client.deadline(), Some(at(50_200)));
+    client.handle_deadline(at(50_200));
+    assert_eq!(end(&mut client), Some(End::Stopped));
 }
 
 /// A client stopped at 100 µs, after one ping: its FIN has the sequence 2.

@@ -5,6 +5,7 @@ use super::NetError;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, ToSocketAddrs, UdpSocket};
+use std::time::Duration;
 
 /// The first IPv4 address of `host`, a name or an address. Asks the system's resolver, which may take seconds.
 ///
@@ -36,6 +37,10 @@ fn first_ipv4(host: &str, addresses: impl Iterator<Item = IpAddr>) -> Result<Ipv
     })
 }
 
+/// How often, and how long in between, a port that is taken is tried again.
+const RELEASE_TRIES: u32 = 25;
+const RELEASE_PAUSE: Duration = Duration::from_millis(10);
+
 /// Opens a UDP socket bound to `interface` and to `address` and `port`, 0 being any free one: nobody else can have the
 /// port while it is open. It does not block.
 ///
@@ -51,7 +56,17 @@ pub fn reserve_port(interface: &str, address: Ipv4Addr, port: u16) -> Result<Udp
     socket
         .bind_device(Some(interface.as_bytes()))
         .map_err(failed(format!("bind a UDP socket to the interface {interface}")))?;
-    socket.bind(&SocketAddr::V4(SocketAddrV4::new(address, port)).into()).map_err(|answer| match answer.kind() {
+    let local = SocketAddr::V4(SocketAddrV4::new(address, port)).into();
+    let mut bound = socket.bind(&local);
+    // A program that was killed a moment ago may not have let go of it yet.
+    for _ in 0..RELEASE_TRIES {
+        if !matches!(&bound, Err(answer) if answer.kind() == io::ErrorKind::AddrInUse) {
+            break;
+        }
+        std::thread::sleep(RELEASE_PAUSE);
+        bound = socket.bind(&local);
+    }
+    bound.map_err(|answer| match answer.kind() {
         io::ErrorKind::AddrInUse if port != 0 => NetError::PortTaken { address, port },
         io::ErrorKind::PermissionDenied if port != 0 => NetError::PortDenied { port },
         _ => failed(format!("bind a UDP socket to {address}, port {port}, on {interface}"))(answer),

@@ -115,8 +115,8 @@ fn read_route(netlink: &mut Netlink, through: Option<u32>, to: Ipv4Addr, flags: 
     found.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "an answer without a route"))
 }
 
-/// The link-layer address of `next_hop`, which the kernel is made to resolve where it does not know it, within
-/// `patience`. Needs `CAP_NET_ADMIN` where it has to be resolved.
+/// The link-layer address of `next_hop`, which the kernel is made to resolve where it does not know it, and to verify
+/// where it is no longer sure of it, within `patience`. Needs `CAP_NET_ADMIN` where either is to be done.
 ///
 /// # Errors
 /// [`NetError::Unresolved`] where nobody answers, [`NetError::NotEthernet`], or [`NetError::Netlink`] where the kernel
@@ -133,24 +133,35 @@ pub fn resolve_neighbour(interface: &Interface, next_hop: Ipv4Addr, patience: Du
     let events = Events::of(libc::RTNLGRP_NEIGH).map_err(failed)?;
     let mut netlink = Netlink::open().map_err(failed)?;
     let start = monotonic_now();
-    let mut asked = false;
+    let (mut asked, mut verified) = (false, false);
     loop {
         let neighbour = read_neighbour(&mut netlink, interface.index, next_hop).map_err(failed)?;
-        if let Some(address) = neighbour.as_ref().and_then(Neighbour::usable) {
-            return match <[u8; 6]>::try_from(address) {
-                Ok(mac) => Ok(MacAddr(mac)),
-                Err(_) => Err(NetError::NotEthernet { next_hop, interface: name(), len: address.len() }),
-            };
-        }
-        // Only now: an entry that is in use already would lose its permanence by it.
-        if !asked {
-            asked = true;
-            let resolve = |answer| NetError::Netlink {
-                attempt: format!("make the kernel resolve {next_hop} on {}", interface.name),
-                answer,
-            };
-            use_neighbour(&mut netlink, interface.index, next_hop).map_err(resolve)?;
-            continue;
+        let resolve = |answer| NetError::Netlink {
+            attempt: format!("make the kernel resolve {next_hop} on {}", interface.name),
+            answer,
+        };
+        match neighbour.as_ref().map(Neighbour::knowledge) {
+            Some(Knowledge::Sure(address)) => {
+                return match <[u8; 6]>::try_from(address) {
+                    Ok(mac) => Ok(MacAddr(mac)),
+                    Err(_) => Err(NetError::NotEthernet { next_hop, interface: name(), len: address.len() }),
+                };
+            }
+            // The kernel would send there and find out on the way. Frames of our own tell it nothing: it is asked to find
+            // out now, or a machine that was replaced would be sent to for ever.
+            Some(Knowledge::Doubtful(address)) if !verified => {
+                verified = true;
+                verify_neighbour(&mut netlink, interface.index, next_hop, address).map_err(resolve)?;
+                continue;
+            }
+            Some(Knowledge::Doubtful(_)) => {}
+            // Only now: an entry that is in use already would lose its permanence by it.
+            Some(Knowledge::None) | None if !asked => {
+                asked = true;
+                use_neighbour(&mut netlink, interface.index, next_hop).map_err(resolve)?;
+                continue;
+            }
+            Some(Knowledge::None) | None => {}
         }
         let waited = monotonic_now().duration_since(start);
         let has_failed = neighbour.is_some_and(|neighbour| neighbour.state == NeighbourState::Failed);
@@ -177,18 +188,26 @@ impl Neighbour {
         Some(Self { state: header.state, address: attributes.get(libc::NDA_LLADDR).map(<[u8]>::to_vec) })
     }
 
-    /// The address, where the kernel would send to it.
-    fn usable(&self) -> Option<&[u8]> {
-        match self.state {
-            NeighbourState::Reachable
-            | NeighbourState::Stale
-            | NeighbourState::Delay
-            | NeighbourState::Probe
-            | NeighbourState::Permanent
-            | NeighbourState::Noarp => self.address.as_deref(),
-            _ => None,
+    fn knowledge(&self) -> Knowledge<'_> {
+        match (self.state, &self.address) {
+            (NeighbourState::Reachable | NeighbourState::Permanent | NeighbourState::Noarp, Some(address)) => {
+                Knowledge::Sure(address)
+            }
+            (NeighbourState::Stale | NeighbourState::Delay | NeighbourState::Probe, Some(address)) => {
+                Knowledge::Doubtful(address)
+            }
+            _ => Knowledge::None,
         }
     }
+}
+
+/// What the kernel knows of a neighbour's address (`NUD_*`, `linux/neighbour.h`).
+#[derive(Debug, PartialEq, Eq)]
+enum Knowledge<'a> {
+    None,
+    /// It was so once.
+    Doubtful(&'a [u8]),
+    Sure(&'a [u8]),
 }
 
 fn neighbour_message(index: u32, next_hop: Ipv4Addr) -> NeighbourMessage {
@@ -212,6 +231,14 @@ fn use_neighbour(netlink: &mut Netlink, index: u32, next_hop: Ipv4Addr) -> io::R
     let mut message = neighbour_message(index, next_hop);
     message.header.flags = NeighbourFlags::Use;
     netlink.ask(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE).map(drop)
+}
+
+/// Tells the kernel to ask the neighbour at once whether it still has this address: `ip neigh change ... nud probe`.
+fn verify_neighbour(netlink: &mut Netlink, index: u32, next_hop: Ipv4Addr, address: &[u8]) -> io::Result<()> {
+    let mut message = neighbour_message(index, next_hop);
+    message.header.state = NeighbourState::Probe;
+    message.attributes.push(NeighbourAttribute::LinkLayerAddress(address.to_vec()));
+    netlink.ask(RouteNetlinkMessage::NewNeighbour(message), NLM_F_REPLACE).map(drop)
 }
 
 #[cfg(test)]
@@ -279,15 +306,19 @@ mod tests {
     }
 
     #[test]
-    fn a_neighbour_is_usable_where_the_kernel_would_send_to_it() {
+    fn the_kernel_is_sure_of_a_neighbour_that_it_just_heard_and_doubts_an_older_one() {
+        use NeighbourState::{Delay, Failed, Incomplete, Noarp, Permanent, Probe, Reachable, Stale};
         let neighbour = |state| Neighbour { state, address: Some(vec![2, 0, 0, 0, 0, 9]) };
-        for state in [NeighbourState::Reachable, NeighbourState::Stale, NeighbourState::Permanent] {
-            assert_eq!(neighbour(state).usable(), Some(&[2, 0, 0, 0, 0, 9][..]), "{state:?}");
+        for state in [Reachable, Permanent, Noarp] {
+            assert_eq!(neighbour(state).knowledge(), Knowledge::Sure(&[2, 0, 0, 0, 0, 9]), "{state:?}");
         }
-        for state in [NeighbourState::Incomplete, NeighbourState::Failed, NeighbourState::None] {
-            assert_eq!(neighbour(state).usable(), None, "{state:?}");
+        for state in [Stale, Delay, Probe] {
+            assert_eq!(neighbour(state).knowledge(), Knowledge::Doubtful(&[2, 0, 0, 0, 0, 9]), "{state:?}");
         }
-        assert_eq!(Neighbour { state: NeighbourState::Reachable, address: None }.usable(), None);
+        for state in [Incomplete, Failed, NeighbourState::None] {
+            assert_eq!(neighbour(state).knowledge(), Knowledge::None, "{state:?}");
+        }
+        assert_eq!(Neighbour { state: Reachable, address: None }.knowledge(), Knowledge::None);
     }
 
     #[test]

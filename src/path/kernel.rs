@@ -11,6 +11,8 @@ use crate::session::{Body, Outgoing};
 use crate::wire::{DUMMY_SEQUENCE, HEADER_LEN, Kind, MAX_PADDING, Message, SETTINGS_LEN, UDP_IP_HEADERS};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBufForce;
 use nix::sys::time::TimeSpec;
 use socket2::SockRef;
 use std::io;
@@ -64,9 +66,12 @@ impl KernelPath {
         let failed = |attempt: String| move |answer| NetError::Socket { attempt, answer };
         let socket = reserve_port(&interface, *bind.ip(), bind.port())?;
         let dummies = reserve_port(&interface, *bind.ip(), 0)?;
-        SockRef::from(&socket)
-            .set_recv_buffer_size(RECEIVE_QUEUE)
-            .map_err(failed("enlarge the receive queue of the UDP socket".to_owned()))?;
+        // Beyond net.core.rmem_max where CAP_NET_ADMIN allows it: what that holds is a few milliseconds of a fast sender.
+        if setsockopt(&socket, RcvBufForce, &RECEIVE_QUEUE).is_err() {
+            SockRef::from(&socket)
+                .set_recv_buffer_size(RECEIVE_QUEUE)
+                .map_err(failed("enlarge the receive queue of the UDP socket".to_owned()))?;
+        }
         if let Some(micros) = busypoll_us {
             SockRef::from(&socket).set_busy_poll(micros).map_err(failed(format!(
                 "set SO_BUSY_POLL to {micros} µs (on older kernels this needs CAP_NET_ADMIN: run as root, or \
@@ -124,7 +129,8 @@ impl Path for KernelPath {
 
     fn receive(&mut self, batch: &mut Batch) -> io::Result<()> {
         batch.datagrams.clear();
-        // Reads are counted rather than datagrams, so that a flood of foreign ones cannot keep the caller here.
+        // One datagram is enough: to look for another before this one is answered would be part of its round trip. Reads
+        // are counted, so that a flood of foreign datagrams cannot keep the caller here.
         for _ in 0..BATCH {
             let (payload_len, from) = match self.socket.recv_from(&mut self.receive) {
                 Ok(received) => received,
@@ -138,9 +144,15 @@ impl Path for KernelPath {
                 self.counters.not_protocol += 1;
                 continue;
             };
+            // Nobody can be answered there (RFC 768: a source port of 0 wants no reply).
+            if from.port() == 0 {
+                self.counters.not_protocol += 1;
+                continue;
+            }
             let ip_len = u16::try_from(payload_len).unwrap_or(u16::MAX).saturating_add(UDP_IP_HEADERS);
             let stamps = RxStamps { application, hook: None, hardware: None };
             batch.datagrams.push(Received { from, message, settings, ip_len, queue: 0, stamps });
+            return Ok(());
         }
         Ok(())
     }

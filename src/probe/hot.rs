@@ -8,7 +8,7 @@ use crate::clock::{Monotonic, Time, monotonic_now};
 use crate::path::{Batch, Path};
 use crate::record::{Recorder, RoundTrips, Row};
 use crate::session::{Action, End, Event, Machine, TimerKind};
-use crate::wire::{Kind, Point};
+use crate::wire::Point;
 use std::io;
 
 /// How many pings may leave before the loop looks at what came in: as many as one wake-up of a copying driver sends.
@@ -108,6 +108,8 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         self.act()?;
         while !self.machine.is_over() {
             let received = self.receive()?;
+            // Before anything of our own: somebody's round trip waits for it.
+            self.flush_now()?;
             let pinged = self.meet_deadlines(monotonic_now())?;
             if self.interrupt.take() {
                 self.machine.handle_stop(monotonic_now());
@@ -118,7 +120,8 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
                 self.path.flush()?;
                 self.unflushed = false;
             } else if idle && self.machine.timer() == TimerKind::Sleep && !self.machine.is_over() {
-                self.path.wait(self.machine.deadline(), self.interrupt.as_fd())?;
+                let woken = self.interrupt.until(self.machine.deadline())?;
+                self.path.wait(None, woken)?;
             } else if idle {
                 std::hint::spin_loop();
             }
@@ -169,14 +172,19 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         while let Some(action) = self.machine.poll_action() {
             match action {
                 Action::Send(outgoing) => {
-                    let stamp = self.path.send(&outgoing)?;
+                    let stamp = match self.path.send(&outgoing) {
+                        Ok(stamp) => stamp,
+                        Err(error) if self.machine.peer() == Some(outgoing.to) => return Err(error.into()),
+                        // An answer to a stranger that cannot be sent is the stranger's loss, not the session's.
+                        Err(_) => continue,
+                    };
                     self.unflushed = true;
                     self.stamps.tx += 1;
                     let sequence = outgoing.message.sequence;
                     if let Some(point) = outgoing.point {
                         self.recorder.row(Row::new(sequence, point, stamp, outgoing.ip_len()));
                     }
-                    if outgoing.message.kind == Kind::Ping {
+                    if outgoing.point == Some(Point::T0) {
                         self.round_trips.sent(sequence, stamp);
                     }
                 }

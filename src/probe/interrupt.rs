@@ -1,5 +1,9 @@
-//! SIGINT and SIGTERM as something that a busy loop can look at and a sleeping one wakes up from.
+//! What ends a wait before a datagram does: SIGINT and SIGTERM, and the moment at which something is due.
 
+use crate::clock::{Monotonic, Time};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,42 +11,96 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The user's wish for an end, as a flag and as a descriptor that becomes readable.
+/// The user's wish for an end and the next deadline: a flag to look at, and one descriptor that becomes readable for both.
 #[derive(Debug)]
 pub struct Interrupt {
     flag: Arc<AtomicBool>,
-    wake: UnixStream,
+    signals: UnixStream,
+    timer: TimerFd,
+    /// What the timer is set to.
+    armed: Option<Time<Monotonic>>,
+    /// Readable where the timer or the signals are.
+    both: Epoll,
 }
 
 impl Interrupt {
     /// From now on SIGINT and SIGTERM no longer end the process.
     ///
     /// # Errors
-    /// What the kernel answered to `sigaction(2)` or `socketpair(2)`.
+    /// What the kernel answered to `sigaction(2)`, `socketpair(2)`, `timerfd_create(2)` or `epoll_create1(2)`.
     pub fn catch() -> io::Result<Self> {
+        let (signals, waker) = UnixStream::pair()?;
+        signals.set_nonblocking(true)?;
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
+        let both = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        both.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+        both.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
         let flag = Arc::new(AtomicBool::new(false));
-        let (wake, waker) = UnixStream::pair()?;
-        wake.set_nonblocking(true)?;
         for signal in [SIGINT, SIGTERM] {
             // The flag first: whoever is woken must find it set.
             signal_hook::flag::register(signal, Arc::clone(&flag))?;
             signal_hook::low_level::pipe::register(signal, waker.try_clone()?)?;
         }
-        Ok(Self { flag, wake })
+        Ok(Self { flag, signals, timer, armed: None, both })
     }
 
     /// Whether a signal came since the last call. No system call while none did.
     pub fn take(&mut self) -> bool {
-        let came = self.flag.load(Ordering::Relaxed) && self.flag.swap(false, Ordering::Relaxed);
-        if came {
-            let mut bytes = [0; 16];
-            while matches!(self.wake.read(&mut bytes), Ok(read) if read > 0) {}
+        if !self.flag.load(Ordering::Relaxed) {
+            return false;
         }
-        came
+        // Drained first: a signal that comes in between then leaves the flag set, or a byte for the next wait.
+        let mut bytes = [0; 16];
+        while matches!(self.signals.read(&mut bytes), Ok(read) if read > 0) {}
+        self.flag.swap(false, Ordering::Relaxed)
     }
 
-    /// Readable once a signal came and until [`Interrupt::take`].
-    pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.wake.as_fd()
+    /// A descriptor that becomes readable at `deadline` (`None`: never), and once a signal came until [`Interrupt::take`].
+    ///
+    /// An absolute timer: the time-out of `ppoll` would be relative to whenever the call gets through, and the kernel
+    /// allows itself a thousandth of it on top.
+    ///
+    /// # Errors
+    /// What the kernel answered to `timerfd_settime(2)`.
+    pub fn until(&mut self, deadline: Option<Time<Monotonic>>) -> io::Result<BorrowedFd<'_>> {
+        if deadline != self.armed {
+            match deadline {
+                Some(deadline) => {
+                    // A time of 0 would switch the timer off.
+                    let nanos = i64::try_from(deadline.as_nanos().max(1)).unwrap_or(i64::MAX);
+                    let at = TimeSpec::new(nanos / 1_000_000_000, nanos % 1_000_000_000);
+                    self.timer.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
+                }
+                None => self.timer.unset()?,
+            }
+            self.armed = deadline;
+        }
+        Ok(self.both.0.as_fd())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::monotonic_now;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    fn is_readable(fd: BorrowedFd<'_>, timeout: PollTimeout) -> bool {
+        poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout).unwrap() == 1
+    }
+
+    #[test]
+    fn a_signal_and_a_deadline_wake_and_each_only_once() {
+        let mut interrupt = Interrupt::catch().unwrap();
+        assert!(!is_readable(interrupt.until(None).unwrap(), PollTimeout::ZERO));
+        assert!(is_readable(interrupt.until(Some(monotonic_now())).unwrap(), PollTimeout::NONE));
+        let later = monotonic_now().plus_nanos(3_600_000_000_000);
+        assert!(!is_readable(interrupt.until(Some(later)).unwrap(), PollTimeout::ZERO));
+        assert!(!interrupt.take());
+        nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).unwrap();
+        assert!(is_readable(interrupt.until(Some(later)).unwrap(), PollTimeout::NONE));
+        assert!(interrupt.take());
+        assert!(!interrupt.take());
+        assert!(!is_readable(interrupt.until(None).unwrap(), PollTimeout::ZERO));
     }
 }

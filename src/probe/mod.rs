@@ -10,15 +10,15 @@ mod setup;
 
 pub use hot::{Attendant, HotLoop, Scene, StampCounts};
 pub use interrupt::Interrupt;
-pub use reporter::Reporter;
+pub use reporter::{Reporter, say};
 
 use crate::cli::{self, Plan, schedule};
 use crate::clock::monotonic_now;
 use crate::path::Path;
-use crate::record::{Facts, Recorder, Role, ScheduleFacts, StampSource, Voice, text};
+use crate::record::{self, Facts, Recorder, Role, ScheduleFacts, StampSource, Voice, text};
 use crate::session::{Client, ClientConfig, Machine, Probe, Server, ServerConfig};
 use anyhow::{Context, Result};
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use setup::{OpenPath, Target};
 use std::sync::Arc;
@@ -45,12 +45,20 @@ pub fn run(plan: &Plan) -> Result<bool> {
             (Role::Server, None, *keep)
         }
     };
-    let mut recorder = Recorder::start(plan.log.as_deref(), Voice { role, json: plan.json })?;
-    // From here on a signal ends the run in order, so that everything is given back.
-    let mut interrupt = Interrupt::catch().context("cannot catch SIGINT and SIGTERM")?;
-    // After the recorder's thread was started: that one stays where the system puts it.
+    if let Some(log) = &plan.log {
+        record::check_log(log)?;
+    }
+    let anywhere = sched_getaffinity(Pid::from_raw(0)).context("cannot read the CPU affinity")?;
     pin(plan)?;
+    // A signal until here, or while a carrier or a neighbour is waited for, ends the process, and the kernel takes
+    // everything back: program, sockets and ports hang on its descriptors.
     let path = setup::open(plan, &interface, address, target)?;
+    // From here on a signal ends the run in order.
+    let mut interrupt = Interrupt::catch().context("cannot catch SIGINT and SIGTERM")?;
+    // The recorder's thread inherits where it may run: it must not be where the hot loop is pinned.
+    sched_setaffinity(Pid::from_raw(0), &anywhere).context("cannot set the CPU affinity")?;
+    let mut recorder = Recorder::start(plan.log.as_deref(), Voice { role, json: plan.json })?;
+    pin(plan)?;
     let facts = |description| Facts {
         interface: interface.name.clone(),
         driver: interface.driver.clone(),
@@ -136,12 +144,17 @@ fn spin<M: Machine, P: Path>(
 
 /// nanoprobe's first line; stdout belongs to the JSON object where there is one.
 fn say_first(plan: &Plan, line: &str) {
-    if plan.json { eprintln!("{line}") } else { println!("{line}") }
+    if plan.json {
+        eprintln!("{line}");
+    } else {
+        // Whatever keeps it from being printed will keep the statistics from it too, and is an error there.
+        let _ = say(&format!("{line}\n"));
+    }
 }
 
 /// Pins the calling thread where `--cpu` says so, and has the kernel wake it when it asked to be woken.
 fn pin(plan: &Plan) -> Result<()> {
-    // The default slack of 50 µs would be added to every sleep until the next ping.
+    // The kernel may wake a sleeper that much later than it asked for: 50 µs if nothing is said.
     nix::sys::prctl::set_timerslack(1).context("cannot set the timer slack (PR_SET_TIMERSLACK)")?;
     let Some(cpu) = plan.cpu else { return Ok(()) };
     let mut cpus = CpuSet::new();

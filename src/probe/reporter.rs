@@ -1,10 +1,12 @@
 //! What is said and written around a session: who connected, how it ended, its statistics, the meta file.
 
 use super::hot::{Attendant, Scene, StampCounts};
+use crate::clock::monotonic_now;
 use crate::path::{Counters, Path};
 use crate::record::{Finished, Role, Summary, SummaryInput, counters_since};
 use crate::session::{End, Event, Machine, Settings};
 use anyhow::Result;
+use std::io::{self, Write};
 use std::net::SocketAddrV4;
 
 /// Speaks for one side, from its first session to its last.
@@ -33,17 +35,22 @@ impl Reporter {
         self.succeeded
     }
 
-    /// Prints the statistics of the session that stands, if any, and leaves them in the meta file.
+    /// Prints the statistics of the session that stands, and leaves them in the meta file.
     fn report<M: Machine, P: Path>(&mut self, scene: Scene<'_, M, P>, end: End) {
-        let Some((peer, settings)) = self.session.take() else { return };
+        let session = self.session.take();
         let Scene { machine, path, recorder, round_trips, stamps } = scene;
         let log = recorder.sync();
         let counters = path.counters();
+        let mut totals = *machine.totals();
+        if end == End::Broken {
+            // The machine does not know that it is over.
+            totals.ended.get_or_insert_with(monotonic_now);
+        }
         let summary = Summary::new(SummaryInput {
             role: self.role,
-            peer: Some(peer),
-            settings: Some(&settings),
-            totals: machine.totals(),
+            peer: session.map(|(peer, _)| peer),
+            settings: session.as_ref().map(|(_, settings)| settings),
+            totals: &totals,
             end,
             round_trips: Some(round_trips),
             tx_stamps: stamps.tx,
@@ -52,18 +59,23 @@ impl Reporter {
             counters: counters_since(&self.before.0, &counters),
             log: self.logs.then(|| log.since(&self.before.1)).as_ref(),
         });
-        if self.json {
-            println!("{}", summary.to_json());
-        } else {
-            print!("{}", summary.to_text());
-        }
-        if let Err(sentence) = recorder.end_session(&summary) {
+        let kept = if session.is_some() { recorder.end_session(&summary) } else { Ok(()) };
+        if let Err(sentence) = kept {
             eprintln!("xdprobe: {sentence}");
         }
-        let lost = summary.rows_lost.unwrap_or(0) > 0 || summary.log_error.is_some();
-        self.succeeded &= if self.keep { !lost } else { summary.success };
-        // Here, where no peer waits, rather than when the next session begins.
+        let said = match (self.json, session) {
+            (true, _) => say(&format!("{}\n", summary.to_json())),
+            (false, Some(_)) => say(&summary.to_text()),
+            // Where no session came to be, the reason on stderr is all there is to say.
+            (false, None) => Ok(()),
+        };
+        if let Err(error) = &said {
+            eprintln!("xdprobe: cannot write the statistics to stdout: {error}");
+        }
+        let lost = summary.rows_lost.unwrap_or(0) > 0 || summary.log_error.is_some() || said.is_err();
+        self.succeeded &= if self.keep { !lost } else { summary.success && !lost };
         self.before = (counters, log);
+        // Here, where no peer waits, rather than when the next session begins.
         round_trips.clear();
         *stamps = StampCounts::default();
     }
@@ -75,8 +87,9 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
             self.session = Some((peer, settings));
         }
         if self.role == Role::Server {
-            // The SYN and the SYN-ACK are this session's; what came and went before them is nobody's.
-            *scene.stamps = StampCounts { tx: 1, rx: 1 };
+            // The SYN is this session's, and the SYN-ACK will be; what came and went before them is nobody's.
+            *scene.stamps = StampCounts { tx: 0, rx: 1 };
+            self.before.0 = scene.path.counters();
         }
         scene.recorder.begin_session();
         scene.recorder.notice(event);
@@ -85,15 +98,23 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
 
     fn finished(&mut self, scene: Scene<'_, M, P>, end: End) -> Result<()> {
         scene.recorder.notice(Event::Finished(end));
-        if self.session.is_none() {
-            self.succeeded = self.keep;
-        }
         self.report(scene, end);
         Ok(())
     }
 
     fn broken(&mut self, scene: Scene<'_, M, P>) {
-        self.report(scene, End::Stopped);
-        self.succeeded = false;
+        self.report(scene, End::Broken);
+    }
+}
+
+/// Writes to stdout. A reader that went away (`| head`) is no error: it has what it wanted.
+///
+/// # Errors
+/// What the kernel answered otherwise, such as a full disk.
+pub fn say(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        answer => answer,
     }
 }

@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
 
-/// How long the kernel may take to resolve the peer's hardware address.
-const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(3);
+/// How long the kernel may take to find out that what it knew of the peer is no longer so (3 s), and to resolve it anew.
+const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(7);
 /// How long a driver may be without carrier after it got the XDP program.
 const CARRIER_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -58,6 +58,12 @@ pub fn interface(plan: &Plan) -> Result<(Interface, Ipv4Addr)> {
     if plan.path == PathKind::Xdp {
         net::kernel_version::require_xdp()?;
         privilege::require(&privilege::XDP_PATH)?;
+        ensure!(
+            !interface.is_loopback,
+            "{} is the loopback interface: the kernel's own addresses answer there, and the xdp path would not reach them; \
+             use --path kernel",
+            interface.name
+        );
         ensure!(
             interface.is_ethernet,
             "{} is not an Ethernet interface: the xdp path builds Ethernet frames; use --path kernel",

@@ -32,20 +32,20 @@ const LOOK: Duration = Duration::from_micros(200);
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The file cannot be opened.
-    #[error("cannot open the log {} for appending: {source}: {}", path.display(), advice(source))]
+    #[error("cannot open the log {} for appending: {answer}: {}", path.display(), advice(answer))]
     Open {
         /// The log.
         path: PathBuf,
         /// What the kernel answered.
-        source: io::Error,
+        answer: io::Error,
     },
     /// The file was opened, but its first line cannot be written.
-    #[error("cannot write to the log {}: {source}: {}", path.display(), advice(source))]
+    #[error("cannot write to the log {}: {answer}: {}", path.display(), advice(answer))]
     Header {
         /// The log.
         path: PathBuf,
         /// What the kernel answered.
-        source: io::Error,
+        answer: io::Error,
     },
     /// No thread for the log.
     #[error("cannot start the thread that writes the log: {0}: raise the limit on processes (ulimit -u)")]
@@ -309,9 +309,26 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// Finds out whether the log can be written to, before anything else is touched; leaves everything as it was.
+///
+/// # Errors
+/// [`RecordError::Open`] where it cannot be opened.
+pub fn check_log(path: &Path) -> Result<(), RecordError> {
+    let failed = |answer| RecordError::Open { path: path.into(), answer };
+    match path.metadata() {
+        // A FIFO would wait for its reader, and opening it twice would look to that one like two writers.
+        Ok(status) if !status.is_file() && !status.is_dir() => Ok(()),
+        Ok(_) => OpenOptions::new().append(true).open(path).map(drop).map_err(failed),
+        Err(_) => {
+            OpenOptions::new().append(true).create_new(true).open(path).map_err(failed)?;
+            std::fs::remove_file(path).map_err(failed)
+        }
+    }
+}
+
 /// Opens the log and writes its header; returns it with its length.
 fn open(path: &Path) -> Result<(File, u64), RecordError> {
-    let failed = |source| RecordError::Open { path: path.into(), source };
+    let failed = |answer| RecordError::Open { path: path.into(), answer };
     let mut file = OpenOptions::new().append(true).create(true).open(path).map_err(failed)?;
     let status = file.metadata().map_err(failed)?;
     let mut length = if status.is_file() { status.len() } else { 0 };
@@ -321,7 +338,7 @@ fn open(path: &Path) -> Result<(File, u64), RecordError> {
         first.push('\n');
     }
     first.push_str(HEADER);
-    file.write_all(first.as_bytes()).map_err(|source| RecordError::Header { path: path.into(), source })?;
+    file.write_all(first.as_bytes()).map_err(|answer| RecordError::Header { path: path.into(), answer })?;
     length += first.len() as u64;
     Ok((file, length))
 }

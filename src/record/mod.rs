@@ -13,7 +13,7 @@ mod summary;
 pub mod text;
 mod writer;
 
-pub use log::{Finished, RecordError, Recorder};
+pub use log::{Finished, RecordError, Recorder, check_log};
 pub use meta::{Facts, ScheduleFacts, StampSource};
 pub use roundtrip::{Answer, Latency, RoundTrips};
 pub use row::{HEADER, Row};

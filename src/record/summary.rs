@@ -293,6 +293,7 @@ const fn end_name(end: End) -> &'static str {
         End::TimedOut { .. } => "timed_out",
         End::FinUnanswered { .. } => "fin_unanswered",
         End::PeerStopped => "peer_stopped",
+        End::Broken => "broken",
     }
 }
 

@@ -69,7 +69,8 @@ pub fn corrected(correction: &Correction) -> String {
 /// What a session's end has to say on stderr, with what to do; `None` where it went as planned.
 pub fn end(end: End) -> Option<String> {
     Some(match end {
-        End::Complete | End::Stopped => return None,
+        // What broke is an error of its own.
+        End::Complete | End::Stopped | End::Broken => return None,
         End::StoppedConnecting => "Stopped before the server answered: nothing was measured.".to_string(),
         // The first line is nanoprobe's.
         End::Rejected => "Remote node rejected connection\n\

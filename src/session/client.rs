@@ -163,6 +163,10 @@ impl Machine for Client {
         }
     }
 
+    fn peer(&self) -> Option<SocketAddrV4> {
+        Some(self.config.server)
+    }
+
     fn is_over(&self) -> bool {
         match &self.state {
             State::Talking(conversation) => conversation.is_over(),

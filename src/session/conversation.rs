@@ -3,7 +3,7 @@
 use super::pinger::{Pinger, Step};
 use super::{
     Action, Body, DEFAULT_TIMEOUT, Direction, End, Event, FIRST_RETRY, GOODBYE, LINGER, NEXT_RETRY, Outgoing, Probe,
-    SETTLE, Settings, TURNAROUND, TimerKind, Totals,
+    SETTLE, STRAGGLERS, Settings, TURNAROUND, TimerKind, Totals,
 };
 use crate::clock::{Monotonic, Time};
 use crate::wire::{Kind, Message, Point};
@@ -114,7 +114,7 @@ enum Phase {
         retry: Retry,
         end: End,
     },
-    /// Duplex: the own pings are out, the other's may still come.
+    /// The own pings are out; in duplex the other's may still come, else pongs that the FIN-ACK overtook.
     Settle {
         until: Time<Monotonic>,
         end: End,
@@ -183,8 +183,11 @@ impl Conversation {
 
     pub(super) fn timer(&self) -> TimerKind {
         match self.phase {
-            Phase::AwaitPing | Phase::Pinging | Phase::Echoing | Phase::Settle { .. } => self.terms.settings.timer,
-            _ => TimerKind::Sleep,
+            // Pongs may still be under way when the FIN is out: their stamps are to be as good as the others'.
+            Phase::AwaitPing | Phase::Pinging | Phase::Echoing | Phase::Closing { .. } | Phase::Settle { .. } => {
+                self.terms.settings.timer
+            }
+            Phase::Turnaround { .. } | Phase::Linger { .. } | Phase::Goodbye { .. } | Phase::Over => TimerKind::Sleep,
         }
     }
 
@@ -212,14 +215,14 @@ impl Conversation {
         let Message { kind, sequence } = message;
         match kind {
             Kind::Ping => self.handle_ping(now, sequence, outbox),
-            Kind::Pong => self.handle_pong(sequence, outbox),
+            Kind::Pong => self.handle_pong(now, sequence, outbox),
             Kind::Fin => {
                 self.handle_fin(now, sequence, outbox);
                 None
             }
             Kind::FinAck => {
                 match self.phase {
-                    Phase::Closing { sequence: sent, end, .. } if sent == sequence => self.finish(now, end, outbox),
+                    Phase::Closing { sequence: sent, end, .. } if sent == sequence => self.close(now, end, outbox),
                     Phase::Goodbye { .. } => self.phase = Phase::Over,
                     _ => outbox.totals.unexpected += 1,
                 }
@@ -290,15 +293,21 @@ impl Conversation {
         Some(Point::T1)
     }
 
-    fn handle_pong(&mut self, sequence: u64, outbox: &mut Outbox) -> Option<Point> {
+    fn handle_pong(&mut self, now: Time<Monotonic>, sequence: u64, outbox: &mut Outbox) -> Option<Point> {
         let asked = (1..self.pinger.next_sequence()).contains(&sequence)
             && asks_for_pong(self.terms.settings.pong_every, sequence);
-        let waits = matches!(self.phase, Phase::Pinging | Phase::Closing { .. });
+        let waits = matches!(self.phase, Phase::Pinging | Phase::Closing { .. } | Phase::Settle { .. });
         if !(asked && waits) || self.is_duplex() {
             outbox.totals.unexpected += 1;
             return None;
         }
         outbox.totals.pongs_received += 1;
+        // Its row belongs to the statistics: they are due with the next deadline, not before the row.
+        if let Phase::Settle { until, .. } = &mut self.phase
+            && outbox.totals.pongs_received >= outbox.totals.pongs_expected
+        {
+            *until = now;
+        }
         Some(Point::T3)
     }
 
@@ -357,6 +366,15 @@ impl Conversation {
             _ => {}
         }
         self.check_silence(now, outbox);
+    }
+
+    /// The FIN is answered. Pongs that it overtook still come within a moment, or not at all.
+    fn close(&mut self, now: Time<Monotonic>, end: End, outbox: &mut Outbox) {
+        if outbox.totals.pongs_received >= outbox.totals.pongs_expected {
+            self.finish(now, end, outbox);
+        } else {
+            self.phase = Phase::Settle { until: now.plus(STRAGGLERS), end };
+        }
     }
 
     /// The user wants an end.

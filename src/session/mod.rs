@@ -39,6 +39,8 @@ pub const NEXT_RETRY: Duration = Duration::from_millis(500);
 pub const TURNAROUND: Duration = Duration::from_secs(1);
 /// How long either side of a duplex session goes on receiving when its own pings are done.
 pub const SETTLE: Duration = Duration::from_secs(1);
+/// How long a pinging side whose FIN is answered waits for pongs that are missing.
+pub const STRAGGLERS: Duration = Duration::from_millis(50);
 /// How long the side that answered a FIN stays to answer it again: the FINs at 50, 550 and 1050 ms fall into it.
 pub const LINGER: Duration = Duration::from_millis(1200);
 /// How long a `--keep` server remembers a client whose session is over: a FIN that it answered is answered again, and
@@ -78,6 +80,9 @@ pub trait Machine {
 
     /// How this side wants to wait at present: busy only while a session asks for it.
     fn timer(&self) -> TimerKind;
+
+    /// The other side of the session that stands; of a client also while it asks for one.
+    fn peer(&self) -> Option<SocketAddrV4>;
 
     /// Nothing more will ever happen.
     fn is_over(&self) -> bool;
@@ -220,6 +225,8 @@ pub enum End {
     },
     /// The other side was stopped by its user.
     PeerStopped,
+    /// The path broke down: no machine says this, but whoever runs one.
+    Broken,
 }
 
 impl End {

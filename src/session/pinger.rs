@@ -68,7 +68,12 @@ impl Pinger {
         }
         let planned = self.due;
         let padding = match &mut self.plan {
-            Plan::Grid { until: Some(until), .. } if now >= *until => return Step::Done,
+            Plan::Grid { interval, until: Some(until), .. } if now >= *until => {
+                // What was due in a stall that outlasts the session was not sent either.
+                let stalled = until.duration_since(planned).as_nanos() as u64;
+                totals.skipped_slots += stalled.div_ceil((*interval).max(1)) * u64::from(*interval > 0);
+                return Step::Done;
+            }
             Plan::Grid { interval: 0, padding, .. } => {
                 let padding = *padding;
                 self.due = now;
@@ -145,6 +150,16 @@ mod tests {
         assert_eq!(pinger.step(at(350), &mut totals), Step::Ping { sequence: 2, padding: 0 });
         assert_eq!(pinger.due(), at(400));
         assert_eq!((totals.late_sends, totals.skipped_slots, totals.worst_lateness_nanos), (1, 2, 250_000));
+    }
+
+    #[test]
+    fn a_stall_that_outlasts_the_session_skips_what_was_due_in_it() {
+        let (mut pinger, mut totals) = (grid(1, 100_000), Totals::default());
+        assert!(matches!(pinger.step(at(0), &mut totals), Step::Ping { .. }));
+        assert!(matches!(pinger.step(at(100_000), &mut totals), Step::Ping { .. }));
+        // The slots from 200 to 900 ms are gone.
+        assert_eq!(pinger.step(at(1_500_000), &mut totals), Step::Done);
+        assert_eq!(totals.skipped_slots, 8);
     }
 
     #[test]

@@ -60,14 +60,6 @@ impl Server {
         Self { config, state: State::Listening, outbox: Outbox::new(), former: Vec::with_capacity(REMEMBERED) }
     }
 
-    /// The peer of the session that stands.
-    pub fn peer(&self) -> Option<SocketAddrV4> {
-        match &self.state {
-            State::Talking(conversation) => Some(conversation.terms.peer),
-            _ => None,
-        }
-    }
-
     fn handle_unconnected(
         &mut self,
         now: Time<Monotonic>,
@@ -94,8 +86,9 @@ impl Server {
         }
         // A new session counts from its SYN.
         self.outbox.totals = Totals { received: 1, ..Totals::default() };
-        self.outbox.control(from, Kind::SynAck, message.sequence);
+        // Told first: whoever hears it may take the time to look at counters before the client begins.
         self.outbox.tell(Event::Connected { peer: from, settings });
+        self.outbox.control(from, Kind::SynAck, message.sequence);
         Settings::from_client(raw, has_schedule, |correction| self.outbox.tell(Event::Corrected(correction)));
         let terms = Terms {
             side: Side::Server,
@@ -227,6 +220,13 @@ impl Machine for Server {
         match &self.state {
             State::Talking(conversation) => conversation.timer(),
             _ => TimerKind::Sleep,
+        }
+    }
+
+    fn peer(&self) -> Option<SocketAddrV4> {
+        match &self.state {
+            State::Talking(conversation) => Some(conversation.terms.peer),
+            State::Listening | State::Over => None,
         }
     }
 
