@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 use veth::{End, Veth, settle};
 use xdprobe::clock::{monotonic_now, realtime_now, tai_now};
-use xdprobe::path::xdp::{AttachedMode, Program, XdpConfig, XdpMode, XdpPath, ZeroCopy};
+use xdprobe::path::xdp::{AttachedMode, Frames, Program, XdpConfig, XdpMode, XdpPath, ZeroCopy};
 use xdprobe::path::{Batch, Path, Received};
 use xdprobe::session::{Body, Outgoing};
 use xdprobe::wire::frame::{Flow, LinkHeader, MAX_FRAME_LEN, MacAddr, Template};
@@ -86,6 +86,19 @@ fn next(path: &mut XdpPath) -> Vec<Received> {
         path.wait(Some(deadline), never.as_fd()).unwrap();
     }
     panic!("nothing came within 5 s; counters: {:?}", path.counters());
+}
+
+/// No frame is lost, and each is in one place; for a moment the kernel may have some on its way.
+#[track_caller]
+fn all_frames_are_there(path: &mut XdpPath) {
+    let deadline = monotonic_now().plus(Duration::from_secs(5));
+    let whole = |frames: &Frames| {
+        frames.free + frames.in_flight == frames.sending
+            && frames.done + frames.filled + frames.received == frames.receiving
+    };
+    while !path.frames().iter().all(whole) {
+        assert!(monotonic_now() < deadline, "{:?}", path.frames());
+    }
 }
 
 fn only(path: &mut XdpPath) -> Received {
@@ -390,6 +403,18 @@ fn a_burst_larger_than_all_rings_is_sent_whole() {
     client.flush().unwrap();
     assert!(client.counters().tx_ring_full > 0);
     assert_eq!(client.counters().xdp.unwrap().tx_invalid, 0);
+    // The frames left in the receive ring are read until the kernel has none of them on its way.
+    let deadline = monotonic_now().plus(Duration::from_secs(5));
+    while client.frames()[0].in_flight != 0 && monotonic_now() < deadline {
+        client.flush().unwrap();
+    }
+    while server.frames()[0].received + server.frames()[0].done != 0 && monotonic_now() < deadline {
+        server.receive(&mut batch).unwrap();
+        server.flush().unwrap();
+    }
+    all_frames_are_there(&mut client);
+    all_frames_are_there(&mut server);
+    assert_eq!((client.frames()[0].in_flight, server.frames()[0].done), (0, 0));
 }
 
 #[test]
@@ -449,6 +474,8 @@ fn a_tcp_stream_beside_the_pings_loses_nothing() {
         }
         assert_eq!(reader.join().unwrap(), 0);
     });
+    all_frames_are_there(&mut client);
+    all_frames_are_there(&mut server);
     let xdp = server.counters().xdp.unwrap();
     assert!(xdp.passed > 0 && xdp.malformed == 0, "{xdp:?}");
 }

@@ -12,6 +12,7 @@ mod program;
 mod queue;
 
 pub use program::{AttachedMode, DryRun, Link, Program};
+pub use queue::Frames;
 
 use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps};
 use crate::clock::{Monotonic, Realtime, Time, monotonic_now, realtime_now};
@@ -170,6 +171,11 @@ impl XdpPath {
         self.link.mode()
     }
 
+    /// Where the frames of each queue are, in the order of the queues.
+    pub fn frames(&mut self) -> Vec<Frames> {
+        self.queues.iter_mut().map(Queue::frames).collect()
+    }
+
     #[cold]
     fn unknown_way(to: SocketAddrV4) -> io::Error {
         io::Error::new(io::ErrorKind::HostUnreachable, format!("cannot send to {to}: nothing ever came from it"))
@@ -216,7 +222,7 @@ impl Path for XdpPath {
             *content = Content::NONE;
             let len = write_syn(&flow, sequence, settings, frame);
             let sent = realtime_now();
-            queue.submit(blank, len);
+            self.tx_ring_full += u64::from(queue.submit(blank, len)?);
             return Ok(sent);
         }
         let padding = match outgoing.body {
@@ -230,7 +236,7 @@ impl Path for XdpPath {
         let len;
         (*content, len) = template.put(frame, *content, sequence, padding);
         let sent = realtime_now();
-        queue.submit(blank, len);
+        self.tx_ring_full += u64::from(queue.submit(blank, len)?);
         Ok(sent)
     }
 
