@@ -37,6 +37,7 @@ fn config(end: &End, port: u16) -> XdpConfig {
         interface: end.interface.to_owned(),
         if_index: end.if_index(),
         mtu: 1500,
+        mac: MacAddr(end.mac()),
         local: local(end, port),
         dummy_port: DUMMY_PORT,
         mode: XdpMode::Auto,
@@ -203,7 +204,7 @@ fn the_program_takes_what_is_for_the_port_and_leaves_everything_else_unchanged()
     let veth = Veth::new();
     // The veth's own traffic (neighbour discovery, if any) must not count between two looks.
     let path = open(&veth.right, config(&veth.right, PORT));
-    let empty = Program::load(local(&veth.right, PORT), 4).unwrap();
+    let empty = Program::load(local(&veth.right, PORT), MacAddr(veth.right.mac()), 4).unwrap();
     let plain = frame(&veth, &[], &[]);
     let (ip, udp) = (14, 34);
     let padded = [&plain[..], &[0xaa; 20]].concat();
@@ -220,6 +221,12 @@ fn the_program_takes_what_is_for_the_port_and_leaves_everything_else_unchanged()
         ("first fragment", changed(&plain, ip + 6, &[0x20, 0]), LEFT),
         ("later fragment", changed(&plain, ip + 6, &[0x20, 5]), LEFT),
         ("last fragment", changed(&plain, ip + 6, &[0, 5]), LEFT),
+        ("broadcast", changed(&plain, 0, &[0xff; 6]), LEFT),
+        ("multicast", changed(&plain, 0, &[1, 0, 0x5e, 0x4d, 0, 2]), LEFT),
+        ("another host's frame", changed(&plain, 0, &veth.left.mac()), LEFT),
+        ("a MAC with another first byte", changed(&plain, 0, &[plain[0] ^ 2]), LEFT),
+        ("a MAC with another last byte", changed(&plain, 5, &[plain[5] ^ 1]), LEFT),
+        ("broadcast with a tag", changed(&frame(&veth, &[TAG], &[]), 0, &[0xff; 6]), LEFT),
         ("another port", changed(&plain, udp + 2, &[0x29, 0xab]), LEFT),
         ("another address", changed(&plain, ip + 16, &[10, 77, 0, 9]), LEFT),
         ("TCP", changed(&plain, ip + 9, &[6]), LEFT),
@@ -439,6 +446,35 @@ fn what_the_program_leaves_to_the_kernel_is_counted_at_the_reserved_socket() {
     let counters = server.counters();
     assert_eq!(counters.reached_kernel, 200, "{counters:?}");
     assert_eq!(counters.xdp.unwrap().redirected, 0);
+}
+
+#[test]
+fn frames_that_are_not_to_the_interface_itself_are_the_kernels() {
+    for mode in [XdpMode::Native, XdpMode::Generic] {
+        let veth = Veth::new();
+        let mut server = open(&veth.right, XdpConfig { mode, ..config(&veth.right, PORT) });
+        let to = local(&veth.right, PORT);
+        let own = veth.right.mac();
+        let foreign = [own[0], own[1], own[2], own[3], own[4], own[5] ^ 1];
+        // The kernel drops what is to another host and takes a broadcast with its own IP address.
+        for (sequence, mac) in (1..).zip([[0xff; 6], foreign, own]) {
+            let link = LinkHeader::new(MacAddr(mac), MacAddr(veth.left.mac()));
+            let client = XdpConfig { mode, peer: Some((to, link)), ..config(&veth.left, CLIENT_PORT) };
+            let mut client = open(&veth.left, client);
+            client.send(&message(to, Kind::Ping, sequence, Body::Empty)).unwrap();
+            client.flush().unwrap();
+            // Closing the socket must not overtake the frame.
+            let deadline = monotonic_now().plus(Duration::from_secs(5));
+            while client.frames()[0].in_flight != 0 && monotonic_now() < deadline {
+                client.flush().unwrap();
+            }
+        }
+        assert_eq!(only(&mut server).message.sequence, 3);
+        let counters = server.counters();
+        let xdp = counters.xdp.unwrap();
+        assert_eq!((xdp.redirected, xdp.malformed, counters.reached_kernel), (1, 0, 1), "{mode:?} {counters:?}");
+        assert!(xdp.passed >= 2, "{counters:?}");
+    }
 }
 
 #[test]

@@ -123,7 +123,8 @@ pub struct Counters {
     pub tx_ring_full: u64,
     /// Times that the kernel said EAGAIN, EBUSY or ENOBUFS and was asked again.
     pub tx_retries: u64,
-    /// Datagrams that reached the reserved kernel socket instead of a ring: fragments, or a queue without a socket.
+    /// Datagrams that reached the reserved kernel socket instead of a ring: fragments, a queue without a socket, or an
+    /// Ethernet frame that was not to the interface's own address.
     pub reached_kernel: u64,
     /// What the XDP program and the AF_XDP sockets counted; `None` on the kernel path.
     pub xdp: Option<XdpCounters>,

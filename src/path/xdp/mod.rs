@@ -17,7 +17,7 @@ pub use queue::Frames;
 use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps};
 use crate::clock::{Monotonic, Realtime, Time, monotonic_now, realtime_now};
 use crate::session::{Body, Outgoing};
-use crate::wire::frame::{LinkHeader, parse, write_syn};
+use crate::wire::frame::{LinkHeader, MacAddr, parse, write_syn};
 use crate::wire::{DUMMY_SEQUENCE, Kind, Message};
 use anyhow::{Context, bail};
 use layout::Meta;
@@ -65,6 +65,8 @@ pub struct XdpConfig {
     pub if_index: u32,
     /// Its MTU in bytes: the largest IP packet that is sent.
     pub mtu: u32,
+    /// Its Ethernet address: frames to any other, broadcast and multicast included, are left to the kernel.
+    pub mac: MacAddr,
     /// The address and port of this side.
     pub local: SocketAddrV4,
     /// The port that dummies are sent from.
@@ -111,7 +113,7 @@ impl XdpPath {
     /// # Errors
     /// What was attempted, what the kernel answered, and what can be done. Nothing is left behind.
     pub fn open(config: XdpConfig, reserved: UdpSocket) -> anyhow::Result<Self> {
-        let XdpConfig { interface, if_index, mtu, local, dummy_port, mode, zero_copy, queues, busypoll_us, peer } =
+        let XdpConfig { interface, if_index, mtu, mac, local, dummy_port, mode, zero_copy, queues, busypoll_us, peer } =
             config;
         let Some(highest) = queues.iter().max() else {
             bail!("cannot open AF_XDP sockets on {interface}: no receive queue is chosen");
@@ -121,7 +123,7 @@ impl XdpPath {
             .set_recv_buffer_size(RESERVED_BUFFER)
             .context("cannot set the buffer of the reserved socket")?;
 
-        let program = Program::load(local, highest.saturating_add(1))?;
+        let program = Program::load(local, mac, highest.saturating_add(1))?;
         let link = program.attach(&interface, if_index, mode)?;
         // Behind a program in generic mode there is nothing but copying.
         let zero_copy = match (link.mode(), zero_copy) {
