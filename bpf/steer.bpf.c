@@ -6,7 +6,7 @@
  * tags, when the receive queue has a socket. Such a frame gets a struct steer_meta in front of it. Everything else is XDP_PASS
  * with no byte changed, whatever it looks like: a probe must never cost somebody their SSH session.
  *
- * It does not check checksums: a packet from a socket on the same machine crosses veth with a partial one.
+ * It does not check checksums: the process does.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>

@@ -3,6 +3,7 @@
 #[path = "support/veth.rs"]
 mod veth;
 
+use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
@@ -357,6 +358,28 @@ fn a_kernel_socket_accepts_what_we_send_and_we_accept_what_it_sends() {
     socket.send_to(&Message { kind: Kind::FinAck, sequence: 8 }.to_bytes(), local(&veth.left, CLIENT_PORT)).unwrap();
     assert_eq!(only(&mut client).message.kind, Kind::FinAck);
     assert_eq!(client.counters().not_protocol, 3);
+}
+
+#[test]
+fn a_datagram_with_a_wrong_checksum_is_counted_and_dropped() {
+    let veth = Veth::new();
+    let mut server = open(&veth.right, config(&veth.right, PORT));
+    let whole = frame(&veth, &[], &[]);
+    // Sends whole IPv4 packets: IPPROTO_RAW. The kernel looks at nothing behind the IPv4 header.
+    let sender = veth.left.run(|| Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255))).unwrap());
+    let send = |frame: &[u8]| sender.send_to(&frame[14..], &local(&veth.right, PORT).into()).unwrap();
+    // A bit of the sequence, of the padding, of the checksum, and of the sender's port.
+    for at in [42, 60, 40, 35] {
+        send(&changed(&whole, at, &[whole[at] ^ 4]));
+    }
+    send(&changed(&whole, 40, &[0, 0]));
+    send(&whole);
+    let mut received = Vec::new();
+    while received.len() < 2 {
+        received.extend(next(&mut server).iter().map(|ping| (ping.from, ping.message.sequence)));
+    }
+    assert_eq!(received, [(local(&veth.left, CLIENT_PORT), 7); 2]);
+    assert_eq!(server.counters().not_protocol, 4);
 }
 
 #[test]

@@ -117,7 +117,8 @@ pub struct Description {
 /// What a path counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Counters {
-    /// Datagrams that reached the port and are not of the protocol: too short, or of an unknown type.
+    /// Datagrams that reached the port and are not of the protocol: too short, of an unknown type, or, on the xdp path,
+    /// with a wrong checksum. On the kernel path the kernel has dropped the last already.
     pub not_protocol: u64,
     /// Times that sending had to wait for a free frame or ring slot.
     pub tx_ring_full: u64,
