@@ -2,11 +2,11 @@
 /*
  * Steers one UDP port's packets into AF_XDP sockets and leaves everything else to the kernel.
  *
- * Taken: unfragmented IPv4/UDP to steer_config's address and port, behind Ethernet with at most two VLAN tags, when
- * the receive queue has a socket. Such a frame gets a struct steer_meta in front of it. Everything else is XDP_PASS
+ * Taken: unfragmented IPv4/UDP to steer_config's address and port, in Ethernet frames to its MAC with at most two VLAN
+ * tags, when the receive queue has a socket. Such a frame gets a struct steer_meta in front of it. Everything else is XDP_PASS
  * with no byte changed, whatever it looks like: a probe must never cost somebody their SSH session.
  *
- * It does not check checksums: a packet from a socket on the same machine crosses veth with a partial one.
+ * It does not check checksums: the process does.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -51,6 +51,20 @@ struct {
 	__type(key, __u32);
 	__type(value, struct steer_counters);
 } steer_counts SEC(".maps");
+
+/*
+ * Broadcast, multicast and what a promiscuous interface sees of others' is the kernel's: an answer along the same frame
+ * would carry somebody else's address as its source.
+ */
+static __always_inline int to_this_interface(const struct ethhdr *ethernet)
+{
+#pragma unroll
+	for (int i = 0; i < ETH_ALEN; i++) {
+		if (ethernet->h_dest[i] != steer_config.mac[i])
+			return 0;
+	}
+	return 1;
+}
 
 enum verdict {
 	OURS,
@@ -117,7 +131,7 @@ static __always_inline enum verdict judge(struct xdp_md *ctx)
 	udp_bytes = bpf_ntohs(udp->len);
 	if (udp_bytes < sizeof(*udp) || udp_bytes > packet_bytes - header_bytes)
 		return MALFORMED;
-	if (udp->dest != steer_config.port)
+	if (udp->dest != steer_config.port || !to_this_interface(ethernet))
 		return FOREIGN;
 	/* An AF_XDP socket without XDP_USE_SG drops what lies in more than one piece; the kernel does not. */
 	if ((__u64)(cursor - data) + packet_bytes > (__u64)(data_end - data))

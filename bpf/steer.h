@@ -2,7 +2,8 @@
 /*
  * What the XDP program and the process share: the record in front of a frame, the settings, the counters.
  *
- * src/path/xdp/layout.rs mirrors each of these and does not compile where an offset or a size differs.
+ * src/path/xdp/layout.rs mirrors the record and does not compile where an offset or a size differs; the others are used
+ * as they are generated from here.
  * Only fixed-width types, every byte named: no padding that a compiler may choose.
  */
 #ifndef XDPROBE_STEER_H
@@ -28,7 +29,7 @@ struct steer_meta {
 struct steer_config {
 	__be32 address; /* destination address, network byte order */
 	__be16 port;    /* destination UDP port, network byte order */
-	__u16 reserved;
+	__u8 mac[6];    /* destination Ethernet address: the interface's own */
 };
 
 /* One per CPU; the sum over the CPUs is the count. seen = redirected + passed; malformed is part of passed. */

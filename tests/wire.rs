@@ -6,11 +6,12 @@
 mod pcap;
 
 use pnet_packet::Packet as _;
+use pnet_packet::ip::IpNextHeaderProtocols;
 use pnet_packet::ipv4::{Ipv4Packet, MutableIpv4Packet};
-use pnet_packet::udp::UdpPacket;
+use pnet_packet::udp::{MutableUdpPacket, UdpPacket};
 use pnet_packet::{ipv4, udp};
 use proptest::prelude::{Just, ProptestConfig, Strategy, any};
-use proptest::{array, collection, prop_assert, prop_assert_eq, prop_oneof, proptest, sample};
+use proptest::{array, collection, prop_assert, prop_assert_eq, prop_assume, prop_oneof, proptest, sample};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -255,6 +256,35 @@ fn checksums_are_right(frame: &[u8]) -> bool {
     udp.get_checksum() == expected && ip.get_checksum() == ipv4::checksum(&ip)
 }
 
+/// The sum over the pseudo-header, folded: what the kernel leaves in the UDP checksum for a card to complete.
+fn partial_checksum(flow: &Flow, udp_len: usize) -> u16 {
+    let word = |bytes: &[u8]| u64::from(bytes[0]) << 8 | u64::from(bytes[1]);
+    let addresses = [flow.source.ip().octets(), flow.destination.ip().octets()].concat();
+    let sum = addresses.chunks(2).map(word).sum::<u64>() + 17 + udp_len as u64;
+    ((sum - 1) % 0xffff + 1) as u16
+}
+
+/// Any datagram in a frame, with the checksum that `pnet_packet` calculates.
+fn datagram(flow: &Flow, payload: &[u8]) -> Vec<u8> {
+    let mut ip = vec![0; IPV4_LEN + UDP_LEN];
+    ip.extend(payload);
+    let udp_len = (UDP_LEN + payload.len()) as u16;
+    let mut udp = MutableUdpPacket::new(&mut ip[IPV4_LEN..]).unwrap();
+    udp.set_source(flow.source.port());
+    udp.set_destination(flow.destination.port());
+    udp.set_length(udp_len);
+    udp.set_checksum(udp::ipv4_checksum(&udp.to_immutable(), flow.source.ip(), flow.destination.ip()));
+    let mut header = MutableIpv4Packet::new(&mut ip).unwrap();
+    header.set_version(4);
+    header.set_header_length(5);
+    header.set_total_length(udp_len + IPV4_LEN as u16);
+    header.set_next_level_protocol(IpNextHeaderProtocols::Udp);
+    header.set_source(*flow.source.ip());
+    header.set_destination(*flow.destination.ip());
+    fix_ip_checksum(&mut ip);
+    [flow.link.as_bytes(), &ip].concat()
+}
+
 /// What must be true of any answer of the parsers: reading the bytes again is the test that nothing panics.
 fn answer_is_sane(frame: &[u8]) -> bool {
     let Ok(parsed) = parse(frame) else { return true };
@@ -382,6 +412,53 @@ proptest! {
             fix_ip_checksum(&mut frame[at..]);
         }
         prop_assert!(answer_is_sane(&frame));
+    }
+
+    #[test]
+    fn any_datagram_with_a_right_checksum_is_read(flow in any_flow(), payload in collection::vec(any::<u8>(), 0..1600)) {
+        let mut frame = datagram(&flow, &payload);
+        prop_assert_eq!(parse(&frame).map(|parsed| (parsed.flow(), parsed.payload)), Ok((flow, &payload[..])));
+        // Whatever is in the datagram: these two checksums say nothing of it.
+        let at = flow.link.len() + IPV4_LEN + UDP_LEN - 2;
+        for checksum in [0, partial_checksum(&flow, UDP_LEN + payload.len())] {
+            frame[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
+            prop_assert_eq!(parse(&frame).map(|parsed| parsed.payload), Ok(&payload[..]));
+        }
+    }
+
+    #[test]
+    fn any_single_bit_flip_in_the_datagram_is_noticed(
+        frame in any_frame(), bit in any::<sample::Index>(), in_header in any::<bool>(),
+    ) {
+        let parsed = parse(&frame).unwrap();
+        let (flow, udp_len) = (parsed.flow(), UDP_LEN + parsed.payload.len());
+        let at = parsed.link.len() + IPV4_LEN;
+        let bit = bit.index(8 * if in_header { UDP_LEN } else { udp_len });
+        let mut damaged = frame.clone();
+        damaged[at + bit / 8] ^= 1 << (bit % 8);
+        let checksum = u16::from_be_bytes([damaged[at + 6], damaged[at + 7]]);
+        prop_assume!(checksum != 0 && checksum != partial_checksum(&flow, udp_len));
+        let error = parse(&damaged).unwrap_err();
+        let in_length = (32..48).contains(&bit);
+        prop_assert!(error == FrameError::BadUdpChecksum || in_length && error == FrameError::BadUdpLength);
+    }
+
+    #[test]
+    fn an_address_that_is_not_the_datagrams_is_noticed(frame in any_frame(), bit in 8 * 12..8 * IPV4_LEN) {
+        // As a router that rewrites the header of the packet only.
+        let mut damaged = frame.clone();
+        let link = parse(&frame).unwrap().link.len();
+        damaged[link + bit / 8] ^= 1 << (bit % 8);
+        fix_ip_checksum(&mut damaged[link..]);
+        let udp = UdpPacket::new(&damaged[link + IPV4_LEN..]).unwrap();
+        let addresses = Ipv4Packet::new(&damaged[link..]).unwrap();
+        let flow = Flow {
+            link: LinkHeader::parse(&frame).unwrap().0,
+            source: SocketAddrV4::new(addresses.get_source(), 0),
+            destination: SocketAddrV4::new(addresses.get_destination(), 0),
+        };
+        prop_assume!(udp.get_checksum() != partial_checksum(&flow, udp.get_length().into()));
+        prop_assert_eq!(parse(&damaged), Err(FrameError::BadUdpChecksum));
     }
 
     #[test]

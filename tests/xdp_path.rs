@@ -3,13 +3,14 @@
 #[path = "support/veth.rs"]
 mod veth;
 
+use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::Duration;
 use veth::{End, Veth, settle};
 use xdprobe::clock::{monotonic_now, realtime_now, tai_now};
-use xdprobe::path::xdp::{AttachedMode, Program, XdpConfig, XdpMode, XdpPath, ZeroCopy};
+use xdprobe::path::xdp::{AttachedMode, Frames, Program, XdpConfig, XdpMode, XdpPath, ZeroCopy};
 use xdprobe::path::{Batch, Path, Received};
 use xdprobe::session::{Body, Outgoing};
 use xdprobe::wire::frame::{Flow, LinkHeader, MAX_FRAME_LEN, MacAddr, Template};
@@ -37,6 +38,7 @@ fn config(end: &End, port: u16) -> XdpConfig {
         interface: end.interface.to_owned(),
         if_index: end.if_index(),
         mtu: 1500,
+        mac: MacAddr(end.mac()),
         local: local(end, port),
         dummy_port: DUMMY_PORT,
         mode: XdpMode::Auto,
@@ -86,6 +88,19 @@ fn next(path: &mut XdpPath) -> Vec<Received> {
         path.wait(Some(deadline), never.as_fd()).unwrap();
     }
     panic!("nothing came within 5 s; counters: {:?}", path.counters());
+}
+
+/// No frame is lost, and each is in one place; for a moment the kernel may have some on its way.
+#[track_caller]
+fn all_frames_are_there(path: &mut XdpPath) {
+    let deadline = monotonic_now().plus(Duration::from_secs(5));
+    let whole = |frames: &Frames| {
+        frames.free + frames.in_flight == frames.sending
+            && frames.done + frames.filled + frames.received == frames.receiving
+    };
+    while !path.frames().iter().all(whole) {
+        assert!(monotonic_now() < deadline, "{:?}", path.frames());
+    }
 }
 
 fn only(path: &mut XdpPath) -> Received {
@@ -190,7 +205,7 @@ fn the_program_takes_what_is_for_the_port_and_leaves_everything_else_unchanged()
     let veth = Veth::new();
     // The veth's own traffic (neighbour discovery, if any) must not count between two looks.
     let path = open(&veth.right, config(&veth.right, PORT));
-    let empty = Program::load(local(&veth.right, PORT), 4).unwrap();
+    let empty = Program::load(local(&veth.right, PORT), MacAddr(veth.right.mac()), 4).unwrap();
     let plain = frame(&veth, &[], &[]);
     let (ip, udp) = (14, 34);
     let padded = [&plain[..], &[0xaa; 20]].concat();
@@ -207,6 +222,12 @@ fn the_program_takes_what_is_for_the_port_and_leaves_everything_else_unchanged()
         ("first fragment", changed(&plain, ip + 6, &[0x20, 0]), LEFT),
         ("later fragment", changed(&plain, ip + 6, &[0x20, 5]), LEFT),
         ("last fragment", changed(&plain, ip + 6, &[0, 5]), LEFT),
+        ("broadcast", changed(&plain, 0, &[0xff; 6]), LEFT),
+        ("multicast", changed(&plain, 0, &[1, 0, 0x5e, 0x4d, 0, 2]), LEFT),
+        ("another host's frame", changed(&plain, 0, &veth.left.mac()), LEFT),
+        ("a MAC with another first byte", changed(&plain, 0, &[plain[0] ^ 2]), LEFT),
+        ("a MAC with another last byte", changed(&plain, 5, &[plain[5] ^ 1]), LEFT),
+        ("broadcast with a tag", changed(&frame(&veth, &[TAG], &[]), 0, &[0xff; 6]), LEFT),
         ("another port", changed(&plain, udp + 2, &[0x29, 0xab]), LEFT),
         ("another address", changed(&plain, ip + 16, &[10, 77, 0, 9]), LEFT),
         ("TCP", changed(&plain, ip + 9, &[6]), LEFT),
@@ -340,6 +361,28 @@ fn a_kernel_socket_accepts_what_we_send_and_we_accept_what_it_sends() {
 }
 
 #[test]
+fn a_datagram_with_a_wrong_checksum_is_counted_and_dropped() {
+    let veth = Veth::new();
+    let mut server = open(&veth.right, config(&veth.right, PORT));
+    let whole = frame(&veth, &[], &[]);
+    // Sends whole IPv4 packets: IPPROTO_RAW. The kernel looks at nothing behind the IPv4 header.
+    let sender = veth.left.run(|| Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255))).unwrap());
+    let send = |frame: &[u8]| sender.send_to(&frame[14..], &local(&veth.right, PORT).into()).unwrap();
+    // A bit of the sequence, of the padding, of the checksum, and of the sender's port.
+    for at in [42, 60, 40, 35] {
+        send(&changed(&whole, at, &[whole[at] ^ 4]));
+    }
+    send(&changed(&whole, 40, &[0, 0]));
+    send(&whole);
+    let mut received = Vec::new();
+    while received.len() < 2 {
+        received.extend(next(&mut server).iter().map(|ping| (ping.from, ping.message.sequence)));
+    }
+    assert_eq!(received, [(local(&veth.left, CLIENT_PORT), 7); 2]);
+    assert_eq!(server.counters().not_protocol, 4);
+}
+
+#[test]
 fn tags_of_a_ping_come_back_with_its_answer() {
     let veth = Veth::new();
     for tags in [&[TAG][..], &[SERVICE_TAG, TAG]] {
@@ -390,6 +433,18 @@ fn a_burst_larger_than_all_rings_is_sent_whole() {
     client.flush().unwrap();
     assert!(client.counters().tx_ring_full > 0);
     assert_eq!(client.counters().xdp.unwrap().tx_invalid, 0);
+    // The frames left in the receive ring are read until the kernel has none of them on its way.
+    let deadline = monotonic_now().plus(Duration::from_secs(5));
+    while client.frames()[0].in_flight != 0 && monotonic_now() < deadline {
+        client.flush().unwrap();
+    }
+    while server.frames()[0].received + server.frames()[0].done != 0 && monotonic_now() < deadline {
+        server.receive(&mut batch).unwrap();
+        server.flush().unwrap();
+    }
+    all_frames_are_there(&mut client);
+    all_frames_are_there(&mut server);
+    assert_eq!((client.frames()[0].in_flight, server.frames()[0].done), (0, 0));
 }
 
 #[test]
@@ -414,6 +469,35 @@ fn what_the_program_leaves_to_the_kernel_is_counted_at_the_reserved_socket() {
     let counters = server.counters();
     assert_eq!(counters.reached_kernel, 200, "{counters:?}");
     assert_eq!(counters.xdp.unwrap().redirected, 0);
+}
+
+#[test]
+fn frames_that_are_not_to_the_interface_itself_are_the_kernels() {
+    for mode in [XdpMode::Native, XdpMode::Generic] {
+        let veth = Veth::new();
+        let mut server = open(&veth.right, XdpConfig { mode, ..config(&veth.right, PORT) });
+        let to = local(&veth.right, PORT);
+        let own = veth.right.mac();
+        let foreign = [own[0], own[1], own[2], own[3], own[4], own[5] ^ 1];
+        // The kernel drops what is to another host and takes a broadcast with its own IP address.
+        for (sequence, mac) in (1..).zip([[0xff; 6], foreign, own]) {
+            let link = LinkHeader::new(MacAddr(mac), MacAddr(veth.left.mac()));
+            let client = XdpConfig { mode, peer: Some((to, link)), ..config(&veth.left, CLIENT_PORT) };
+            let mut client = open(&veth.left, client);
+            client.send(&message(to, Kind::Ping, sequence, Body::Empty)).unwrap();
+            client.flush().unwrap();
+            // Closing the socket must not overtake the frame.
+            let deadline = monotonic_now().plus(Duration::from_secs(5));
+            while client.frames()[0].in_flight != 0 && monotonic_now() < deadline {
+                client.flush().unwrap();
+            }
+        }
+        assert_eq!(only(&mut server).message.sequence, 3);
+        let counters = server.counters();
+        let xdp = counters.xdp.unwrap();
+        assert_eq!((xdp.redirected, xdp.malformed, counters.reached_kernel), (1, 0, 1), "{mode:?} {counters:?}");
+        assert!(xdp.passed >= 2, "{counters:?}");
+    }
 }
 
 #[test]
@@ -449,6 +533,8 @@ fn a_tcp_stream_beside_the_pings_loses_nothing() {
         }
         assert_eq!(reader.join().unwrap(), 0);
     });
+    all_frames_are_there(&mut client);
+    all_frames_are_there(&mut server);
     let xdp = server.counters().xdp.unwrap();
     assert!(xdp.passed > 0 && xdp.malformed == 0, "{xdp:?}");
 }

@@ -117,13 +117,15 @@ pub struct Description {
 /// What a path counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Counters {
-    /// Datagrams that reached the port and are not of the protocol: too short, or of an unknown type.
+    /// Datagrams that reached the port and are not of the protocol: too short, of an unknown type, or, on the xdp path,
+    /// with a wrong checksum. On the kernel path the kernel has dropped the last already.
     pub not_protocol: u64,
     /// Times that sending had to wait for a free frame or ring slot.
     pub tx_ring_full: u64,
     /// Times that the kernel said EAGAIN, EBUSY or ENOBUFS and was asked again.
     pub tx_retries: u64,
-    /// Datagrams that reached the reserved kernel socket instead of a ring: fragments, or a queue without a socket.
+    /// Datagrams that reached the reserved kernel socket instead of a ring: fragments, a queue without a socket, or an
+    /// Ethernet frame that was not to the interface's own address.
     pub reached_kernel: u64,
     /// What the XDP program and the AF_XDP sockets counted; `None` on the kernel path.
     pub xdp: Option<XdpCounters>,

@@ -155,6 +155,7 @@ fn open_xdp(
         interface: interface.name.clone(),
         if_index: interface.index,
         mtu: interface.mtu,
+        mac: interface.mac,
         local,
         dummy_port: local_address(&dummies)?.port(),
         mode: match plan.xdp_mode {

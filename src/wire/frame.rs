@@ -174,14 +174,17 @@ pub enum FrameError {
     /// The UDP header is cut, or its length is less than 8 or more than the packet has.
     #[error("the UDP length does not fit the packet")]
     BadUdpLength,
+    /// The UDP checksum is not that of the datagram.
+    #[error("the UDP checksum is wrong")]
+    BadUdpChecksum,
 }
 
 /// Reads an Ethernet frame with at most two VLAN tags, IPv4 with or without options, not fragmented, and UDP.
 ///
-/// Bytes behind the IPv4 packet (Ethernet's padding to 60) are ignored. The IPv4 header's checksum is verified, the UDP
-/// checksum is not: what a kernel socket sends over veth arrives with the sum of the pseudo-header only
-/// (`CHECKSUM_PARTIAL` in `include/linux/skbuff.h`), and on a real link the frame check sequence covers the datagram.
-/// Lengths are in bytes.
+/// Bytes behind the IPv4 packet (Ethernet's padding to 60) are ignored. Both checksums are verified. A UDP checksum is
+/// right if it is that of the datagram, if it is 0 (none: RFC 768), or if it is the sum of the pseudo-header only: so
+/// arrives what a kernel socket sends over veth, which leaves the rest to a card that there is not (`CHECKSUM_PARTIAL`
+/// in `include/linux/skbuff.h`). Lengths are in bytes.
 ///
 /// # Errors
 /// [`FrameError`] says what the frame is instead. Never panics.
@@ -208,6 +211,9 @@ pub fn parse(frame: &[u8]) -> Result<ParsedFrame<'_>, FrameError> {
     let udp: &[u8; UDP_LEN] = datagram.first_chunk().ok_or(FrameError::BadUdpLength)?;
     let udp_len = u16_at(udp, 4);
     let payload = datagram.get(UDP_LEN..usize::from(udp_len)).ok_or(FrameError::BadUdpLength)?;
+    if !udp_checksum_is_right(fixed, udp, payload) {
+        return Err(FrameError::BadUdpChecksum);
+    }
     Ok(ParsedFrame {
         link,
         source: SocketAddrV4::new(address_at(fixed, 12), u16_at(udp, 0)),
@@ -364,6 +370,31 @@ fn address_at(header: &[u8; IPV4_LEN], at: usize) -> Ipv4Addr {
     Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3])
 }
 
+/// Whether the UDP checksum is one of those that [`parse`] accepts.
+#[inline]
+fn udp_checksum_is_right(ip: &[u8; IPV4_LEN], udp: &[u8; UDP_LEN], payload: &[u8]) -> bool {
+    let checksum = u16_at(udp, 6);
+    let pseudo_header = sum(&ip[12..]) + u32::from(IpNextHeaderProtocols::Udp.0) + u32::from(u16_at(udp, 4));
+    checksum == 0
+        || checksum == fold(pseudo_header)
+        || fold(pseudo_header + sum(udp) + u32::from(long_sum(payload))) == 0xffff
+}
+
+/// The words of `bytes` added up (RFC 1071) and folded: for any length up to that of an IPv4 packet. An odd byte at the
+/// end is the upper half of a word.
+#[inline]
+fn long_sum(bytes: &[u8]) -> u16 {
+    // In the machine's byte order and 32 bits at a time, which gives the same sum (RFC 1071, section 2). 16 Ki values of
+    // 32 bits are far from a carry out of 64.
+    let (chunks, rest) = bytes.as_chunks::<4>();
+    let mut last = [0; 4];
+    last[..rest.len()].copy_from_slice(rest);
+    let sum: u64 = chunks.iter().chain([&last]).map(|chunk| u64::from(u32::from_ne_bytes(*chunk))).sum();
+    let once = (sum & 0xffff_ffff) + (sum >> 32);
+    let twice = (once & 0xffff) + (once >> 16 & 0xffff) + (once >> 32);
+    u16::from_be(fold(twice as u32))
+}
+
 /// The words of `bytes` added up (RFC 1071), not folded: for headers, whose length is even and at most 60 bytes.
 #[inline]
 fn sum(bytes: &[u8]) -> u32 {
@@ -492,6 +523,7 @@ mod tests {
         for (udp_len, expected) in [(7, None), (8, Some(0)), (23, Some(15)), (24, Some(16)), (25, None)] {
             let mut frame = ping(1, 0);
             frame[38..40].copy_from_slice(&u16::to_be_bytes(udp_len));
+            frame[40..42].fill(0);
             let parsed = parse(&frame).ok().map(|parsed| parsed.payload.len());
             assert_eq!(parsed, expected, "UDP length {udp_len}");
         }
@@ -506,10 +538,28 @@ mod tests {
     }
 
     #[test]
-    fn a_partial_udp_checksum_is_no_reason_to_refuse() {
-        let mut frame = ping(1, 0);
-        frame[40..42].fill(0);
-        assert_eq!(parse(&frame).unwrap().payload[0], 1);
+    fn a_udp_checksum_is_whole_partial_or_missing() {
+        // 10.66.0.1, 10.66.0.2, 17 and 24 bytes: 0a42 + 0001 + 0a42 + 0002 + 0011 + 0018.
+        for (checksum, right) in [([0, 0], true), ([0x14, 0xb0], true), ([0x14, 0xb1], false), ([0xeb, 0x4f], false)] {
+            let mut frame = ping(1, 0);
+            frame[40..42].copy_from_slice(&checksum);
+            let expected = if right { Ok(16) } else { Err(FrameError::BadUdpChecksum) };
+            assert_eq!(parse(&frame).map(|parsed| parsed.payload.len()), expected, "{checksum:02x?}");
+        }
+    }
+
+    #[test]
+    fn a_long_sum_is_the_sum_of_its_words() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(65_507).map(|byte: u8| byte.wrapping_mul(7) | 1).collect();
+        for len in (0..40).chain([1471, 1472, 65_506, 65_507]) {
+            let word = |pair: &[u8]| u64::from(pair[0]) << 8 | u64::from(*pair.get(1).unwrap_or(&0));
+            let sum: u64 = bytes[..len].chunks(2).map(word).sum();
+            // Neither is 0 unless all is.
+            let expected = if sum == 0 { 0 } else { (sum - 1) % 0xffff + 1 };
+            assert_eq!(u64::from(long_sum(&bytes[..len])), expected, "{len} bytes");
+        }
+        assert_eq!(long_sum(&[0xff; 65_507]), fold(0xffff + 0xff00));
+        assert_eq!(long_sum(&[0; 100]), 0);
     }
 
     #[test]

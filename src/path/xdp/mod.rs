@@ -12,11 +12,12 @@ mod program;
 mod queue;
 
 pub use program::{AttachedMode, DryRun, Link, Program};
+pub use queue::Frames;
 
 use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps};
 use crate::clock::{Monotonic, Realtime, Time, monotonic_now, realtime_now};
 use crate::session::{Body, Outgoing};
-use crate::wire::frame::{LinkHeader, parse, write_syn};
+use crate::wire::frame::{LinkHeader, MacAddr, parse, write_syn};
 use crate::wire::{DUMMY_SEQUENCE, Kind, Message};
 use anyhow::{Context, bail};
 use layout::Meta;
@@ -64,6 +65,8 @@ pub struct XdpConfig {
     pub if_index: u32,
     /// Its MTU in bytes: the largest IP packet that is sent.
     pub mtu: u32,
+    /// Its Ethernet address: frames to any other, broadcast and multicast included, are left to the kernel.
+    pub mac: MacAddr,
     /// The address and port of this side.
     pub local: SocketAddrV4,
     /// The port that dummies are sent from.
@@ -110,7 +113,7 @@ impl XdpPath {
     /// # Errors
     /// What was attempted, what the kernel answered, and what can be done. Nothing is left behind.
     pub fn open(config: XdpConfig, reserved: UdpSocket) -> anyhow::Result<Self> {
-        let XdpConfig { interface, if_index, mtu, local, dummy_port, mode, zero_copy, queues, busypoll_us, peer } =
+        let XdpConfig { interface, if_index, mtu, mac, local, dummy_port, mode, zero_copy, queues, busypoll_us, peer } =
             config;
         let Some(highest) = queues.iter().max() else {
             bail!("cannot open AF_XDP sockets on {interface}: no receive queue is chosen");
@@ -120,7 +123,7 @@ impl XdpPath {
             .set_recv_buffer_size(RESERVED_BUFFER)
             .context("cannot set the buffer of the reserved socket")?;
 
-        let program = Program::load(local, highest.saturating_add(1))?;
+        let program = Program::load(local, mac, highest.saturating_add(1))?;
         let link = program.attach(&interface, if_index, mode)?;
         // Behind a program in generic mode there is nothing but copying.
         let zero_copy = match (link.mode(), zero_copy) {
@@ -170,6 +173,11 @@ impl XdpPath {
         self.link.mode()
     }
 
+    /// Where the frames of each queue are, in the order of the queues.
+    pub fn frames(&mut self) -> Vec<Frames> {
+        self.queues.iter_mut().map(Queue::frames).collect()
+    }
+
     #[cold]
     fn unknown_way(to: SocketAddrV4) -> io::Error {
         io::Error::new(io::ErrorKind::HostUnreachable, format!("cannot send to {to}: nothing ever came from it"))
@@ -216,7 +224,7 @@ impl Path for XdpPath {
             *content = Content::NONE;
             let len = write_syn(&flow, sequence, settings, frame);
             let sent = realtime_now();
-            queue.submit(blank, len);
+            self.tx_ring_full += u64::from(queue.submit(blank, len)?);
             return Ok(sent);
         }
         let padding = match outgoing.body {
@@ -230,7 +238,7 @@ impl Path for XdpPath {
         let len;
         (*content, len) = template.put(frame, *content, sequence, padding);
         let sent = realtime_now();
-        queue.submit(blank, len);
+        self.tx_ring_full += u64::from(queue.submit(blank, len)?);
         Ok(sent)
     }
 

@@ -5,6 +5,7 @@
 
 use super::XdpMode;
 use crate::path::XdpCounters;
+use crate::wire::frame::MacAddr;
 use anyhow::{Context, anyhow, bail};
 use libbpf_rs::libbpf_sys;
 use libbpf_rs::query::ProgInfoIter;
@@ -78,27 +79,28 @@ pub struct DryRun {
 }
 
 impl Program {
-    /// Loads the program for UDP packets to `local`, for receive queues below `queues`.
+    /// Loads the program for UDP packets to `local` in frames to `mac`, for receive queues below `queues`.
     ///
     /// # Errors
     /// What is missing: a capability or a newer kernel; else the end of the verifier's log.
-    pub fn load(local: SocketAddrV4, queues: u32) -> anyhow::Result<Self> {
+    pub fn load(local: SocketAddrV4, mac: MacAddr, queues: u32) -> anyhow::Result<Self> {
         collect_libbpf_messages();
-        let result = Self::try_load(local, queues);
+        let result = Self::try_load(local, mac, queues);
         let messages = MESSAGES.take();
         result.map_err(|error| load_error(&error, &messages))
     }
 
-    fn try_load(local: SocketAddrV4, queues: u32) -> libbpf_rs::Result<Self> {
+    fn try_load(local: SocketAddrV4, mac: MacAddr, queues: u32) -> libbpf_rs::Result<Self> {
         let mut object = MaybeUninit::uninit();
         let mut open = skeleton::SteerSkelBuilder::default().open(&mut object)?;
         open.maps.steer_sockets.set_max_entries(queues.max(1))?;
         let data = open.maps.rodata_data.as_deref_mut().ok_or_else(|| {
             libbpf_rs::Error::from(io::Error::new(io::ErrorKind::InvalidData, "the skeleton has no .rodata"))
         })?;
-        // Both fields are in network byte order: the bytes as they stand in the packet.
+        // All fields are in network byte order: the bytes as they stand in the packet.
         data.steer_config.address = u32::from_ne_bytes(local.ip().octets());
         data.steer_config.port = local.port().to_be();
+        data.steer_config.mac = mac.0;
         let loaded = open.load()?;
         Ok(Self {
             // The skeleton goes; the program and its maps stay for as long as these descriptors.

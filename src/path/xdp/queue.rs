@@ -4,7 +4,9 @@
 //!
 //! Two thirds of the frames circulate on the receiving side (fill ring → kernel → receive ring → here → fill ring), the
 //! others on the sending side (here → TX ring → kernel → completion ring → here). They never change sides, and each ring
-//! has room for all the frames of its side: only the kernel can keep us waiting, never a full ring.
+//! has an entry for each frame of its side. Yet a ring may look full for a moment: the kernel shows a frame at its next
+//! place before it shows that the entry is free (`xsk_flush`, `net/xdp/xsk.c`, publishes the receive ring first and then
+//! what it took from the fill ring). Frames for which the fill ring shows no entry wait here for the next turn.
 
 use super::ZeroCopy;
 use super::bind::{bind, errno_of, set_busy_poll, socket_meaning};
@@ -88,6 +90,26 @@ pub(super) struct Wishes {
 #[derive(Debug)]
 pub(super) struct Blank(FrameDesc);
 
+/// Where the frames of one queue's UMEM are. While nothing is on its way, `free` and `in_flight` make up `sending`, and
+/// `done`, `filled` and `received` make up `receiving`; a driver in zero-copy mode keeps some of the latter besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frames {
+    /// Ready to be written.
+    pub free: u32,
+    /// Submitted, and not yet known to be sent.
+    pub in_flight: u32,
+    /// All frames of the sending side.
+    pub sending: u32,
+    /// Read, and not yet given back to the kernel.
+    pub done: u32,
+    /// In the fill ring: the kernel's to receive into.
+    pub filled: u32,
+    /// In the receive ring, not yet read.
+    pub received: u32,
+    /// All frames of the receiving side.
+    pub receiving: u32,
+}
+
 /// An open socket.
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -102,7 +124,8 @@ pub(super) struct Queue {
     free: Vec<FrameDesc>,
     /// What each frame of the sending side holds, by its place in the UMEM.
     contents: Vec<Content>,
-    /// Frames read and done with, not yet given back to the fill ring.
+    /// Frames read and done with, not yet given back to the fill ring. At the beginning all of the receiving side are
+    /// here: it has room for them all and never allocates.
     done: Vec<FrameDesc>,
     scratch: Box<[FrameDesc; BATCH]>,
     /// Frames submitted that the kernel may not have taken from the TX ring yet.
@@ -236,22 +259,50 @@ impl Queue {
         (unsafe { std::slice::from_raw_parts_mut(bytes, self.dimensions.room()) }, content)
     }
 
-    /// Puts a written frame into the TX ring. The kernel sees it with the next [`Queue::push`].
+    /// Puts a written frame into the TX ring; returns whether that had to wait for an entry. The kernel sees it with the
+    /// next [`Queue::push`].
+    ///
+    /// # Errors
+    /// The frame is free again, and nothing was sent: what the kernel answered where it was asked for an entry;
+    /// `TimedOut` where it frees none for [`PATIENCE`].
     #[inline]
-    pub(super) fn submit(&mut self, blank: Blank, len: usize) {
+    pub(super) fn submit(&mut self, blank: Blank, len: usize) -> io::Result<bool> {
         let Blank(mut descriptor) = blank;
         // A descriptor comes back from the completion ring without length.
         // SAFETY: the frame is not in a ring, and no other reference to it exists.
         unsafe { self.umem.data_mut(&mut descriptor) }.cursor().set_pos(len);
         // SAFETY: a frame of this UMEM, which is in no ring.
-        if unsafe { self.tx.produce_one(&descriptor) } == 0 {
-            // Cannot happen: the ring has an entry for each frame of the sending side.
-            debug_assert!(false, "the TX ring has no entry for a frame of its own");
-            self.free.push(descriptor);
-            return;
+        let waited = unsafe { self.tx.produce_one(&descriptor) } == 0;
+        if waited {
+            self.submit_again(descriptor)?;
         }
         self.unsent += 1;
         self.in_flight += 1;
+        Ok(waited)
+    }
+
+    /// Has the kernel work on the TX ring until there is an entry for a frame.
+    #[cold]
+    fn submit_again(&mut self, descriptor: FrameDesc) -> io::Result<()> {
+        let began = monotonic_now();
+        let error = loop {
+            match self.wake_sender() {
+                Ok(()) | Err(Errno::EAGAIN | Errno::EBUSY | Errno::ENOBUFS | Errno::EINTR) => {}
+                Err(errno) => break self.sending_failed(errno),
+            }
+            // SAFETY: a frame of this UMEM, which is in no ring.
+            if unsafe { self.tx.produce_one(&descriptor) } != 0 {
+                return Ok(());
+            }
+            if monotonic_now().duration_since(began) > PATIENCE {
+                break io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("the kernel freed no entry of the full TX ring of queue {} within 1 s", self.id),
+                );
+            }
+        };
+        self.free.push(descriptor);
+        Err(error)
     }
 
     /// Makes the kernel take what is in the TX ring; returns how often it had to be asked again.
@@ -400,7 +451,8 @@ impl Queue {
         Some((unsafe { std::slice::from_raw_parts(bytes, len) }, meta))
     }
 
-    /// Gives the frames that were read back to the kernel. Not in a hurry: the answer to a ping goes first.
+    /// Gives the frames that were read back to the kernel, as many as the fill ring shows entries for; the others stay
+    /// for the next call. Not in a hurry: the answer to a ping goes first.
     ///
     /// # Errors
     /// What the kernel answered to being woken.
@@ -414,12 +466,9 @@ impl Queue {
     }
 
     fn give_back(&mut self) {
-        // SAFETY: frames of this UMEM that are in no ring; the ring has an entry for each frame of the receiving side.
-        let count = unsafe { self.fill.produce(&self.done) };
-        debug_assert_eq!(count, self.done.len(), "the fill ring has no entry for a frame of its own");
-        if count == self.done.len() {
-            self.done.clear();
-        }
+        let room = self.fill.nb_free(self.done.len() as u32);
+        // SAFETY: frames of this UMEM that are in no ring.
+        give_back(&mut self.done, room, |frames| unsafe { self.fill.produce(frames) });
     }
 
     /// With busy polling a system call is what looks at the card. Without, one is made only if the driver asks for it:
@@ -439,6 +488,20 @@ impl Queue {
     /// Whether [`Queue::receive`] would bring something.
     pub(super) fn has_received(&mut self) -> bool {
         self.rx.nb_avail(1) != 0
+    }
+
+    /// Where the frames are.
+    pub(super) fn frames(&mut self) -> Frames {
+        let Dimensions { receiving, sending, .. } = self.dimensions;
+        Frames {
+            free: self.free.len() as u32,
+            in_flight: self.in_flight,
+            sending,
+            done: self.done.len() as u32,
+            filled: receiving - self.fill.nb_free_exact(),
+            received: self.rx.nb_avail_exact(),
+            receiving,
+        }
     }
 
     /// Frames that the kernel has not taken from the TX ring.
@@ -475,6 +538,15 @@ impl Queue {
     }
 }
 
+/// Moves at most `room` of the frames that are done with to `produce`, which takes all it gets or none; the others stay.
+/// Those used last go first.
+#[inline]
+fn give_back<T>(done: &mut Vec<T>, room: u32, produce: impl FnOnce(&[T]) -> usize) {
+    let kept = done.len().saturating_sub(room as usize);
+    let taken = produce(&done[kept..]);
+    done.truncate(done.len() - taken);
+}
+
 /// Opens the sockets of all queues in the same mode.
 ///
 /// # Errors
@@ -501,6 +573,28 @@ pub(super) fn open_all(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn frames_that_the_fill_ring_has_no_entry_for_stay() {
+        let (mut done, mut ring) = (vec![1, 2, 3, 4, 5], Vec::new());
+        let room = done.capacity();
+        let mut all = |frames: &[i32]| {
+            ring.extend_from_slice(frames);
+            frames.len()
+        };
+        give_back(&mut done, 0, &mut all);
+        assert_eq!(done, [1, 2, 3, 4, 5]);
+        give_back(&mut done, 2, &mut all);
+        assert_eq!(done, [1, 2, 3]);
+        done.push(6);
+        give_back(&mut done, 9, &mut all);
+        assert_eq!(ring, [4, 5, 1, 2, 3, 6]);
+        assert_eq!((done.len(), done.capacity()), (0, room));
+        // A ring that takes none after all.
+        done.push(7);
+        give_back(&mut done, 1, |_| 0);
+        assert_eq!(done, [7]);
+    }
 
     #[test]
     fn frames_hold_the_mtu_and_memory_keeps_within_its_bound() {
