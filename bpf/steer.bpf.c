@@ -8,6 +8,8 @@
  *
  * It does not check checksums: the process does.
  */
+#include <stdbool.h>
+
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
@@ -85,6 +87,7 @@ static __always_inline enum verdict judge(struct xdp_md *ctx)
 	__u32 header_bytes;
 	__u32 packet_bytes;
 	__u32 udp_bytes;
+	__u32 link_bytes = sizeof(*ethernet);
 	void *cursor;
 
 	/* Verifier: a packet pointer may be read only up to where it was compared with data_end. */
@@ -103,6 +106,7 @@ static __always_inline enum verdict judge(struct xdp_md *ctx)
 			return MALFORMED;
 		protocol = tag->next_protocol;
 		cursor = tag + 1;
+		link_bytes += sizeof(*tag);
 	}
 	if (protocol != bpf_htons(ETH_P_IP))
 		return FOREIGN;
@@ -117,8 +121,11 @@ static __always_inline enum verdict judge(struct xdp_md *ctx)
 	if (ip->protocol != IPPROTO_UDP || ip->daddr != steer_config.address)
 		return FOREIGN;
 	packet_bytes = bpf_ntohs(ip->tot_len);
-	/* The whole buffer, not data_end: the tail of a long packet may lie in further fragments of the buffer. */
-	if (packet_bytes < header_bytes || (__u64)(cursor - data) + packet_bytes > bpf_xdp_get_buff_len(ctx))
+	/*
+	 * The whole buffer, not data_end: the tail of a long packet may lie in further fragments of the buffer. Verifier: the
+	 * bytes are counted, as the difference of two packet pointers takes CAP_PERFMON.
+	 */
+	if (packet_bytes < header_bytes || (__u64)link_bytes + packet_bytes > bpf_xdp_get_buff_len(ctx))
 		return MALFORMED;
 	/* A later fragment has no UDP header, and of a first one the rest is missing: the kernel puts them together. */
 	if (ip->frag_off & bpf_htons(IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET))
@@ -134,30 +141,30 @@ static __always_inline enum verdict judge(struct xdp_md *ctx)
 	if (udp->dest != steer_config.port || !to_this_interface(ethernet))
 		return FOREIGN;
 	/* An AF_XDP socket without XDP_USE_SG drops what lies in more than one piece; the kernel does not. */
-	if ((__u64)(cursor - data) + packet_bytes > (__u64)(data_end - data))
+	if (cursor + packet_bytes > data_end)
 		return FOREIGN;
 	return OURS;
 }
 
-/* Writes the record and redirects; XDP_PASS, with the frame as it was, where either is not to be had. */
+/* Writes the record and redirects; XDP_PASS, with the frame as it was, where the queue has no socket. */
 static __always_inline int redirect(struct xdp_md *ctx)
 {
 	struct steer_meta *meta;
 	int action;
+	/* A driver without metadata area says no: its frames go without a record, which the process takes for none. */
+	bool has_record = !bpf_xdp_adjust_meta(ctx, -(int)sizeof(*meta));
 
-	/* A driver without metadata area says no. */
-	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*meta)))
-		return XDP_PASS;
-
-	/* Verifier: adjusting makes every pointer into the packet invalid; they are loaded and compared anew. */
-	meta = (void *)(long)ctx->data_meta;
-	if ((void *)(meta + 1) > (void *)(long)ctx->data)
-		goto give_back;
-	/* A later version asks the driver (bpf_xdp_metadata_rx_timestamp). */
-	meta->hardware_ns = 0;
-	meta->hook_tai_ns = bpf_ktime_get_tai_ns();
-	meta->rx_queue = ctx->rx_queue_index;
-	meta->magic = STEER_MAGIC;
+	if (has_record) {
+		/* Verifier: adjusting makes every pointer into the packet invalid; they are loaded and compared anew. */
+		meta = (void *)(long)ctx->data_meta;
+		if ((void *)(meta + 1) > (void *)(long)ctx->data)
+			goto give_back;
+		/* A later version asks the driver (bpf_xdp_metadata_rx_timestamp). */
+		meta->hardware_ns = 0;
+		meta->hook_tai_ns = bpf_ktime_get_tai_ns();
+		meta->rx_queue = ctx->rx_queue_index;
+		meta->magic = STEER_MAGIC;
+	}
 
 	/* The two lowest bits of the flags are what it returns where the queue has no socket. */
 	action = bpf_redirect_map(&steer_sockets, ctx->rx_queue_index, XDP_PASS);
@@ -166,7 +173,8 @@ static __always_inline int redirect(struct xdp_md *ctx)
 
 give_back:
 	/* The kernel compares metadata when it joins packets (GRO), and others may take it for theirs. */
-	bpf_xdp_adjust_meta(ctx, sizeof(*meta));
+	if (has_record)
+		bpf_xdp_adjust_meta(ctx, sizeof(*meta));
 	return XDP_PASS;
 }
 

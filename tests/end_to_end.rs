@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use programs::{CLIENT_LINK, Lan, Program, SERVER_ADDRESS, SERVER_LINK, Side};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 
 const PATHS: [&str; 2] = ["xdp", "kernel"];
@@ -334,13 +334,14 @@ fn sigint_and_sigterm_end_either_side_in_order() {
                 for program in [&client, &server] {
                     assert!(program.stdout().contains("nanoprobe statistics"), "{case}: {}", program.all_output());
                 }
+                let was_client = stopped == Side::Client;
                 let (stopped, other) = match stopped {
                     Side::Client => (&client, &server),
                     Side::Server => (&server, &client),
                 };
                 assert_eq!(stopped.code(), Some(0), "{case}: {}", stopped.all_output());
                 // Where the echoing side is stopped, the pinging side's measurement is cut short, and it says so.
-                let pinging_stopped = other.stdout().contains("Client disconnected.");
+                let pinging_stopped = was_client != reverse;
                 assert_eq!(other.code(), Some(if pinging_stopped { 0 } else { 1 }), "{case}: {}", other.all_output());
                 lan.assert_unchanged();
             }
@@ -527,21 +528,93 @@ fn a_port_a_queue_or_an_interface_that_is_taken_is_named() {
     lan.assert_unchanged();
 }
 
+/// The program in a namespace, with the capabilities that `setpriv --bounding-set` leaves.
+fn with_capabilities(lan: &Lan, side: Side, capabilities: &str, arguments: &[&str]) -> Program {
+    let bounding_set = format!("--bounding-set={capabilities}");
+    lan.start_other(side, &[&["setpriv", &bounding_set, env!("CARGO_BIN_EXE_xdprobe")], arguments].concat())
+}
+
 #[test]
 fn without_privilege_the_missing_capability_is_named() {
     let lan = Lan::new(1);
-    let mut program = lan.start_other(
-        Side::Client,
-        "setpriv",
-        &[
-            &["--bounding-set=-net_admin", "--inh-caps=-net_admin", env!("CARGO_BIN_EXE_xdprobe")][..],
-            &["--client", "--emulation", "-i", CLIENT_LINK, SERVER_ADDRESS],
-        ]
-        .concat(),
-    );
+    let arguments = ["--client", "--emulation", "-i", CLIENT_LINK, SERVER_ADDRESS];
+    let mut program = with_capabilities(&lan, Side::Client, "-net_admin", &arguments);
     program.finish();
     assert_eq!(program.code(), Some(1), "{}", program.all_output());
     assert!(program.stderr().contains("CAP_NET_ADMIN"), "{}", program.stderr());
+}
+
+#[test]
+fn the_capabilities_that_the_program_names_are_enough() {
+    let lan = Lan::new(1);
+    let advised = "-all,+net_admin,+net_raw,+bpf,+ipc_lock";
+    let arguments = ["--server", "--emulation", "-i", SERVER_LINK];
+    let mut server = with_capabilities(&lan, Side::Server, advised, &arguments);
+    server.wait_for_line("nanoprobe server started");
+    let arguments = ["--client", "--emulation", "-i", CLIENT_LINK, "-n", "1", "-d", "10000", SERVER_ADDRESS];
+    let mut client = with_capabilities(&lan, Side::Client, advised, &arguments);
+    client.finish();
+    server.finish();
+    assert_eq!((client.code(), server.code()), (Some(0), Some(0)), "{}{}", client.all_output(), server.all_output());
+}
+
+#[test]
+fn a_closed_stdout_does_not_end_a_session() {
+    let lan = Lan::new(1);
+    let log = lan.file("client.csv");
+    let mut server = start_server(&lan, "xdp", "/dev/null", &[]);
+    let program = env!("CARGO_BIN_EXE_xdprobe");
+    let line = format!(
+        "{program} --client -i {CLIENT_LINK} -e -n 1 -d 10000 --log {log} {SERVER_ADDRESS} | true; echo ${{PIPESTATUS[0]}}"
+    );
+    let mut client = lan.start_other(Side::Client, &["bash", "-c", &line]);
+    client.finish();
+    server.finish();
+    assert_eq!(client.stdout().trim(), "0", "{}", client.all_output());
+    Log::read(&log).assert_complete("t3", 1, 44);
+}
+
+#[test]
+fn datagrams_of_strangers_end_nothing() {
+    let lan = Lan::new(1);
+    for path in PATHS {
+        let mut server = start_server(&lan, path, &lan.file("server.csv"), &["--keep"]);
+        // Seventy ports: more than the xdp path remembers. Short ones, unknown types, a ping and a SYN without settings.
+        let strangers = lan.within(Side::Client, || {
+            (0..70).map(|_| UdpSocket::bind("10.66.0.1:0").expect("a port is free")).collect::<Vec<_>>()
+        });
+        let flags = ["--count", "2", "--delay", "100000", "--reverse"];
+        let mut client = start_client(&lan, "kernel", "/dev/null", &flags);
+        server.wait_for_line("Connected to client");
+        for stranger in &strangers {
+            for datagram in [&[7][..], &[0; 16], &[1, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0], &[9; 60]] {
+                stranger.send_to(datagram, (SERVER_ADDRESS, 10666)).expect("the link is up");
+            }
+        }
+        client.finish();
+        assert_eq!(client.code(), Some(0), "{path}: {}{}", client.all_output(), server.all_output());
+        server.signal(Signal::SIGINT);
+        server.finish();
+        assert_eq!(server.code(), Some(0), "{path}: {}", server.all_output());
+    }
+}
+
+#[test]
+fn a_path_that_breaks_is_no_success() {
+    let lan = Lan::new(1);
+    for path in PATHS {
+        let mut server = start_server(&lan, path, "/dev/null", &["--timeout", "500000"]);
+        let mut client = start_client(&lan, path, &lan.file("client.csv"), &["--delay", "1000", "--json"]);
+        server.wait_for_line("Connected to client");
+        lan.ip(Side::Client, &["link", "set", CLIENT_LINK, "down"]);
+        client.finish();
+        server.finish();
+        let json: serde_json::Value = serde_json::from_str(&client.stdout()).expect("stdout is one JSON object");
+        assert_eq!(client.code(), Some(1), "{}", client.all_output());
+        assert_eq!((&json["end"], &json["success"]), (&"broken".into(), &false.into()), "{}", client.all_output());
+        assert!(json["duration_ns"].as_u64().is_some_and(|nanos| nanos > 0));
+        lan.ip(Side::Client, &["link", "set", CLIENT_LINK, "up"]);
+    }
 }
 
 #[test]

@@ -122,8 +122,11 @@ pub struct Counters {
     pub not_protocol: u64,
     /// Times that sending had to wait for a free frame or ring slot.
     pub tx_ring_full: u64,
-    /// Times that the kernel said EAGAIN, EBUSY or ENOBUFS and was asked again.
+    /// Times that the kernel said EAGAIN, EBUSY or ENOBUFS, took nothing, and was asked again.
     pub tx_retries: u64,
+    /// Frames that this machine's kernel took and dropped before they left: no carrier, or a full queue. The peer never
+    /// had a chance to see them. Always 0 on the kernel path, which is not told.
+    pub tx_dropped: u64,
     /// Datagrams that reached the reserved kernel socket instead of a ring: fragments, a queue without a socket, or an
     /// Ethernet frame that was not to the interface's own address.
     pub reached_kernel: u64,

@@ -109,7 +109,7 @@ pub struct Summary {
     /// `path`, `xdp_mode`, `zero_copy`, `queues`, `local`.
     #[serde(flatten)]
     pub description: Description,
-    /// `not_protocol`, `tx_ring_full`, `tx_retries`, `reached_kernel`, `xdp`.
+    /// `not_protocol`, `tx_ring_full`, `tx_retries`, `tx_dropped`, `reached_kernel`, `xdp`.
     #[serde(flatten)]
     pub counters: Counters,
 }
@@ -204,7 +204,7 @@ impl Summary {
         if self.pings_sent > 0 {
             lines.push(("late sends", self.lateness_words()));
         }
-        let Counters { not_protocol, tx_ring_full, tx_retries, reached_kernel, xdp } = self.counters;
+        let Counters { not_protocol, tx_ring_full, tx_retries, tx_dropped, reached_kernel, xdp } = self.counters;
         if let Some(xdp) = xdp {
             lines.push(("ring full", format!("{tx_ring_full} on sending, {} on receiving", xdp.rx_ring_full)));
             let XdpCounters { seen, redirected, passed, malformed, .. } = xdp;
@@ -221,6 +221,7 @@ impl Summary {
             ("too late", self.too_late.unwrap_or(0), "pongs came after 131072 further pings".into()),
             ("clock", self.t3_t0_negative.unwrap_or(0), "round trips left out: it was stepped back".into()),
             ("retries", tx_retries, "times the kernel was busy and was asked again".into()),
+            ("dropped", tx_dropped, "frames dropped by this machine's kernel before they left".into()),
             ("foreign", self.foreign, "datagrams from somebody else".into()),
             ("unexpected", self.unexpected, "datagrams that made no sense where they came".into()),
             ("no protocol", not_protocol, "datagrams that were too short or of an unknown type".into()),
@@ -265,6 +266,7 @@ pub fn counters_since(earlier: &Counters, later: &Counters) -> Counters {
         not_protocol: since(|c| c.not_protocol),
         tx_ring_full: since(|c| c.tx_ring_full),
         tx_retries: since(|c| c.tx_retries),
+        tx_dropped: since(|c| c.tx_dropped),
         reached_kernel: since(|c| c.reached_kernel),
         xdp: later.xdp.map(|last| {
             let since = |value: fn(&XdpCounters) -> u64| value(&last).saturating_sub(value(&first));
@@ -470,6 +472,7 @@ mod tests {
         let counters = Counters {
             tx_ring_full: 5,
             tx_retries: 2,
+            tx_dropped: 0,
             xdp: Some(XdpCounters { seen: 9, redirected: 4, passed: 5, rx_dropped: 1, ..XdpCounters::default() }),
             ..Counters::default()
         };

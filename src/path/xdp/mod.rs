@@ -352,6 +352,7 @@ impl Path for XdpPath {
             not_protocol: self.not_protocol,
             tx_ring_full: self.tx_ring_full,
             tx_retries: self.tx_retries,
+            tx_dropped: self.queues.iter().map(Queue::dropped).sum(),
             reached_kernel: self.reached_kernel(),
             xdp: Some(xdp),
         }
@@ -399,6 +400,10 @@ fn wait_for_blank(queue: &mut Queue, ring_full: &mut u64, retries: &mut u64) -> 
 fn read(frame: &[u8], queue: u32, application: Time<Realtime>, meta: Option<&Meta>) -> Option<(Received, LinkHeader)> {
     let frame = parse(frame).ok()?;
     let (message, settings) = Message::parse(frame.payload).ok()?;
+    // Nobody can be answered there (RFC 768: a source port of 0 wants no reply).
+    if frame.source.port() == 0 {
+        return None;
+    }
     let stamps = RxStamps { application, hook: meta.map(Meta::hook), hardware: meta.and_then(Meta::hardware) };
     Some((Received { from: frame.source, message, settings, ip_len: frame.ip_len, queue, stamps }, frame.link))
 }

@@ -60,6 +60,8 @@ struct Peer {
     used: u64,
     /// The client's server: what the kernel said of the way to it is not changed by what comes in.
     fixed: bool,
+    /// It was answered with more than a refusal: it has, or had, a session.
+    served: bool,
     templates: [Option<Numbered>; KINDS],
 }
 
@@ -91,7 +93,7 @@ impl Peers {
         };
         if let Some((address, link)) = fixed {
             peers.addresses.push(address);
-            peers.peers.push(Peer { link, socket: 0, used: 0, fixed: true, templates: [None; KINDS] });
+            peers.peers.push(Peer { link, socket: 0, used: 0, fixed: true, served: true, templates: [None; KINDS] });
         }
         peers
     }
@@ -126,6 +128,7 @@ impl Peers {
         }
         let peer = &mut self.peers[at];
         peer.used = self.clock;
+        peer.served |= kind != Kind::SynRst;
         Some((peer.socket, peer.templates[kind as usize].as_ref()?))
     }
 
@@ -156,14 +159,16 @@ impl Peers {
     }
 
     fn add(&mut self, address: SocketAddrV4, link: LinkHeader, socket: usize) {
-        let peer = Peer { link, socket, used: self.clock, fixed: false, templates: [None; KINDS] };
+        let peer = Peer { link, socket, used: self.clock, fixed: false, served: false, templates: [None; KINDS] };
         if self.peers.len() < MAX_PEERS {
             self.last = self.peers.len();
             self.addresses.push(address);
             self.peers.push(peer);
             return;
         }
-        let oldest = (0..MAX_PEERS).filter(|&at| !self.peers[at].fixed).min_by_key(|&at| self.peers[at].used);
+        // Strangers make room first: however many there are, they must not cost a quiet peer its session.
+        let places = (0..MAX_PEERS).filter(|&at| !self.peers[at].fixed);
+        let oldest = places.min_by_key(|&at| (self.peers[at].served, self.peers[at].used));
         if let Some(at) = oldest {
             self.last = at;
             self.addresses[at] = address;
@@ -223,6 +228,18 @@ mod tests {
         assert!(peers.route(peer(200), Kind::Ping).is_some());
         assert!(peers.route(peer(200 - BATCH as u8 + 1), Kind::Ping).is_some());
         assert!(peers.route(peer(200 - BATCH as u8), Kind::Ping).is_none());
+    }
+
+    #[test]
+    fn strangers_make_room_for_each_other_before_a_peer_with_a_session_does() {
+        let mut peers = Peers::new(LOCAL, 9, None);
+        peers.learn(peer(250), &header(250), 0);
+        assert!(peers.route(peer(250), Kind::SynAck).is_some());
+        for last in 0..=200 {
+            peers.learn(peer(last), &header(last), 0);
+            assert!(peers.route(peer(last), Kind::SynRst).is_some());
+        }
+        assert!(peers.route(peer(250), Kind::Ping).is_some());
     }
 
     #[test]

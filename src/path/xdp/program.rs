@@ -293,9 +293,10 @@ fn load_error(error: &libbpf_rs::Error, messages: &str) -> anyhow::Error {
         .map_or_else(|_| "of unknown release".to_owned(), |kernel| kernel.release().to_string_lossy().into_owned());
     let lines: Vec<&str> = messages.lines().filter(|line| !line.trim().is_empty()).collect();
     let end = lines[lines.len().saturating_sub(VERIFIER_LINES)..].join("\n");
+    // What is missing cannot be told from here: an old kernel and a lacking capability look alike to the verifier.
     anyhow!(
-        "cannot load the XDP program into this kernel ({release}): {error}: it takes Linux 6.1 or later; else use --path \
-         kernel\n{end}"
+        "cannot load the XDP program into this kernel ({release}): {error}: run it as root on Linux 6.1 or later, or use \
+         --path kernel\n{end}"
     )
 }
 

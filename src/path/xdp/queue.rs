@@ -132,6 +132,8 @@ pub(super) struct Queue {
     unsent: u32,
     /// Frames submitted and not yet completed.
     in_flight: u32,
+    /// Frames that the kernel took and dropped.
+    dropped: u64,
     idle: u32,
     tx: TxQueue,
     rx: RxQueue,
@@ -202,6 +204,7 @@ impl Queue {
             scratch: Box::new([FrameDesc::default(); BATCH]),
             unsent: 0,
             in_flight: 0,
+            dropped: 0,
             idle: 0,
             tx,
             rx,
@@ -319,7 +322,7 @@ impl Queue {
         if self.tx.needs_wakeup() {
             // One call sends at most 32 frames in copy mode (TX_BATCH_SIZE, net/xdp/xsk.c), then says EAGAIN.
             if let Err(errno) = self.wake_sender() {
-                again = self.push_again(errno)?;
+                again = self.push_again(errno, self.unsent)?;
             }
         }
         self.unsent = if self.zero_copy { self.in_tx_ring() } else { 0 };
@@ -341,23 +344,27 @@ impl Queue {
     }
 
     #[cold]
-    fn push_again(&mut self, first: Errno) -> io::Result<u64> {
+    fn push_again(&mut self, first: Errno, mut left: u32) -> io::Result<u64> {
         let mut answer = Err(first);
         let mut again = 0;
-        let mut left = self.in_tx_ring();
         let mut progress = monotonic_now();
         while let Err(errno) = answer {
+            self.reap();
+            let now_left = self.in_tx_ring();
+            let took_some = now_left < left;
             match errno {
-                Errno::EAGAIN | Errno::EBUSY | Errno::ENOBUFS => again += 1,
+                // In copy mode the device said no to the last frame taken (NET_XMIT_DROP, xsk_generic_xmit in
+                // net/xdp/xsk.c): it is completed, and gone.
+                Errno::EBUSY if took_some && !self.zero_copy => self.dropped += 1,
+                // The limit of one call, or a ring that is being worked on: whatever was taken is on its way.
+                Errno::EAGAIN | Errno::EBUSY | Errno::ENOBUFS => again += u64::from(!took_some),
                 Errno::EINTR => {}
                 other => return Err(self.sending_failed(other)),
             }
-            self.reap();
-            let now_left = self.in_tx_ring();
             if now_left == 0 {
                 break;
             }
-            if now_left != left {
+            if took_some {
                 left = now_left;
                 progress = monotonic_now();
             } else if monotonic_now().duration_since(progress) > PATIENCE {
@@ -530,6 +537,11 @@ impl Queue {
             Err(Errno::ENETDOWN) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// Frames that the kernel took and dropped before they left.
+    pub(super) const fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     /// The kernel's statistics of the socket.
