@@ -7,6 +7,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use veth::{End, Veth, settle};
 use xdprobe::clock::{monotonic_now, realtime_now, tai_now};
@@ -445,6 +446,39 @@ fn a_burst_larger_than_all_rings_is_sent_whole() {
     all_frames_are_there(&mut client);
     all_frames_are_there(&mut server);
     assert_eq!((client.frames()[0].in_flight, server.frames()[0].done), (0, 0));
+}
+
+#[test]
+fn frames_are_not_lost_while_the_kernel_fills_the_rings_on_another_cpu() {
+    const PINGS: u64 = 100_000;
+    let veth = Veth::new();
+    let (mut client, mut server) = both(&veth, |_| {});
+    let to = local(&veth.right, PORT);
+    // How many were read: the client stays a few behind, so that the fill ring is almost always full.
+    let read = AtomicU64::new(0);
+    let deadline = monotonic_now().plus(Duration::from_secs(30));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for sequence in 1..=PINGS {
+                client.send(&message(to, Kind::Ping, sequence, Body::Empty)).unwrap();
+                client.flush().unwrap();
+                while sequence - read.load(Relaxed) > 8 && monotonic_now() < deadline {
+                    std::hint::spin_loop();
+                }
+            }
+        });
+        let mut batch = Batch::new();
+        while read.load(Relaxed) < PINGS && monotonic_now() < deadline {
+            server.receive(&mut batch).unwrap();
+            server.flush().unwrap();
+            read.fetch_add(batch.datagrams.len() as u64, Relaxed);
+        }
+    });
+    assert_eq!(read.load(Relaxed), PINGS, "{:?}", server.counters());
+    all_frames_are_there(&mut client);
+    all_frames_are_there(&mut server);
+    server.flush().unwrap();
+    assert_eq!(server.frames()[0].done, 0);
 }
 
 #[test]
