@@ -122,8 +122,8 @@ static __always_inline enum verdict judge(struct xdp_md *ctx)
 		return FOREIGN;
 	packet_bytes = bpf_ntohs(ip->tot_len);
 	/*
-	 * The whole buffer, not data_end: the tail of a long packet may lie in further fragments of the buffer. Verifier: the
-	 * bytes are counted, as the difference of two packet pointers takes CAP_PERFMON.
+	 * The whole buffer, not data_end: the tail of a long packet may lie in further fragments of the buffer. The bytes
+	 * before the packet are counted, so that no difference of pointers is needed.
 	 */
 	if (packet_bytes < header_bytes || (__u64)link_bytes + packet_bytes > bpf_xdp_get_buff_len(ctx))
 		return MALFORMED;

@@ -531,7 +531,7 @@ fn a_port_a_queue_or_an_interface_that_is_taken_is_named() {
 /// The program in a namespace, with the capabilities that `setpriv --bounding-set` leaves.
 fn with_capabilities(lan: &Lan, side: Side, capabilities: &str, arguments: &[&str]) -> Program {
     let bounding_set = format!("--bounding-set={capabilities}");
-    lan.start_other(side, &[&["setpriv", &bounding_set, env!("CARGO_BIN_EXE_xdprobe")], arguments].concat())
+    lan.start_other(side, "setpriv", &[&[&bounding_set, env!("CARGO_BIN_EXE_xdprobe")], arguments].concat())
 }
 
 #[test]
@@ -547,7 +547,7 @@ fn without_privilege_the_missing_capability_is_named() {
 #[test]
 fn the_capabilities_that_the_program_names_are_enough() {
     let lan = Lan::new(1);
-    let advised = "-all,+net_admin,+net_raw,+bpf,+ipc_lock";
+    let advised = "-all,+net_admin,+net_raw,+bpf,+perfmon,+ipc_lock";
     let arguments = ["--server", "--emulation", "-i", SERVER_LINK];
     let mut server = with_capabilities(&lan, Side::Server, advised, &arguments);
     server.wait_for_line("nanoprobe server started");
@@ -567,7 +567,7 @@ fn a_closed_stdout_does_not_end_a_session() {
     let line = format!(
         "{program} --client -i {CLIENT_LINK} -e -n 1 -d 10000 --log {log} {SERVER_ADDRESS} | true; echo ${{PIPESTATUS[0]}}"
     );
-    let mut client = lan.start_other(Side::Client, &["bash", "-c", &line]);
+    let mut client = lan.start_other(Side::Client, "bash", &["-c", &line]);
     client.finish();
     server.finish();
     assert_eq!(client.stdout().trim(), "0", "{}", client.all_output());
@@ -580,9 +580,9 @@ fn datagrams_of_strangers_end_nothing() {
     for path in PATHS {
         let mut server = start_server(&lan, path, &lan.file("server.csv"), &["--keep"]);
         // Seventy ports: more than the xdp path remembers. Short ones, unknown types, a ping and a SYN without settings.
-        let strangers = lan.within(Side::Client, || {
-            (0..70).map(|_| UdpSocket::bind("10.66.0.1:0").expect("a port is free")).collect::<Vec<_>>()
-        });
+        let strangers = lan
+            .namespace(Side::Client)
+            .run(|| (0..70).map(|_| UdpSocket::bind("10.66.0.1:0").expect("a port is free")).collect::<Vec<_>>());
         let flags = ["--count", "2", "--delay", "100000", "--reverse"];
         let mut client = start_client(&lan, "kernel", "/dev/null", &flags);
         server.wait_for_line("Connected to client");
@@ -606,14 +606,14 @@ fn a_path_that_breaks_is_no_success() {
         let mut server = start_server(&lan, path, "/dev/null", &["--timeout", "500000"]);
         let mut client = start_client(&lan, path, &lan.file("client.csv"), &["--delay", "1000", "--json"]);
         server.wait_for_line("Connected to client");
-        lan.ip(Side::Client, &["link", "set", CLIENT_LINK, "down"]);
+        lan.namespace(Side::Client).ip(&["link", "set", CLIENT_LINK, "down"]);
         client.finish();
         server.finish();
         let json: serde_json::Value = serde_json::from_str(&client.stdout()).expect("stdout is one JSON object");
         assert_eq!(client.code(), Some(1), "{}", client.all_output());
         assert_eq!((&json["end"], &json["success"]), (&"broken".into(), &false.into()), "{}", client.all_output());
         assert!(json["duration_ns"].as_u64().is_some_and(|nanos| nanos > 0));
-        lan.ip(Side::Client, &["link", "set", CLIENT_LINK, "up"]);
+        lan.namespace(Side::Client).ip(&["link", "set", CLIENT_LINK, "up"]);
     }
 }
 

@@ -224,7 +224,7 @@ impl Summary {
             ("dropped", tx_dropped, "frames dropped by this machine's kernel before they left".into()),
             ("foreign", self.foreign, "datagrams from somebody else".into()),
             ("unexpected", self.unexpected, "datagrams that made no sense where they came".into()),
-            ("no protocol", not_protocol, "datagrams that were too short or of an unknown type".into()),
+            ("no protocol", not_protocol, "datagrams that were too short, of an unknown type, or damaged".into()),
             (
                 "past AF_XDP",
                 reached_kernel,
