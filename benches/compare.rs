@@ -6,6 +6,9 @@
 //! Many short rounds rather than few long ones: what takes the CPU away for milliseconds now and then (another machine on
 //! the same host, a kernel thread) then spoils some rounds of everybody's, and the median is of those that it left alone.
 //!
+//! What AF_XDP itself takes on this machine in this run is in the table too: a ping/pong over the path alone, without
+//! session, log and statistics, one busy thread a side.
+//!
 //! `ROUNDS` (default 15), `SECONDS_A_ROUND` (default 1) and `RATE_SECONDS` (default 2) change how long it takes.
 
 #[path = "../tests/support/namespace.rs"]
@@ -13,14 +16,23 @@ mod namespace;
 
 use anyhow::{Context, Result, bail, ensure};
 use namespace::{End, Namespace, join};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use xdprobe::clock::{Realtime, Time, monotonic_now};
+use xdprobe::net;
+use xdprobe::path::xdp::{XdpConfig, XdpMode, XdpPath, ZeroCopy};
+use xdprobe::path::{Batch, Path as _};
+use xdprobe::session::{Body, Outgoing};
+use xdprobe::wire::frame::LinkHeader;
+use xdprobe::wire::{Kind, Message};
 
 const CLIENT: End = End::new("xc", Ipv4Addr::new(10, 99, 0, 1));
 const SERVER: End = End::new("xs", Ipv4Addr::new(10, 99, 0, 2));
@@ -30,10 +42,11 @@ const RTT_RATE: u32 = 10_000;
 const RATES: [u32; 12] =
     [8_000, 16_000, 24_000, 32_000, 50_000, 64_000, 80_000, 100_000, 150_000, 200_000, 300_000, 400_000];
 
-/// A program to be measured.
+/// What is measured.
 struct Contestant {
     name: &'static str,
-    binary: PathBuf,
+    /// The program; `None` is the path alone, in this process.
+    binary: Option<PathBuf>,
     /// Flags of both sides.
     common: Vec<String>,
     /// Flags of the client and of the server, so that each busy thread has a CPU.
@@ -72,31 +85,33 @@ fn contestants() -> Vec<Contestant> {
     let ours = PathBuf::from(env!("CARGO_BIN_EXE_xdprobe"));
     let own = |name, path: &str| Contestant {
         name,
-        binary: ours.clone(),
+        binary: Some(ours.clone()),
         common: ["--path", path].map(String::from).to_vec(),
         client: ["--cpu", "0"].map(String::from).to_vec(),
         server: ["--cpu", "1", "--timer", "busy"].map(String::from).to_vec(),
     };
     let mut all = vec![own("xdprobe, xdp path", "xdp"), own("xdprobe, kernel path", "kernel")];
     if let Some(binary) = std::env::var_os("NANOPROBE") {
-        let (name, binary) = ("nanoprobe", PathBuf::from(binary));
+        let (name, binary) = ("nanoprobe", Some(PathBuf::from(binary)));
         all.push(Contestant { name, binary, common: vec![], client: vec![], server: vec![] });
     }
+    all.push(Contestant { name: "AF_XDP path alone", binary: None, common: vec![], client: vec![], server: vec![] });
     all
 }
 
-/// The highest of [`RATES`] that a contestant gets through twice without loss, sending at least 95 % of what it should:
-/// the slots in which the machine took its CPU away are skipped.
+/// The highest of [`RATES`] that a contestant gets through without loss in two of four tries, sending at least 95 % of
+/// what it should: the slots in which the machine took its CPU away are skipped.
 fn highest_rate(lan: &Lan, contestant: &Contestant, seconds: u32) -> Result<u32> {
     let mut highest = 0;
     for rate in RATES {
-        let mut lossless = true;
-        for _ in 0..2 {
+        let (mut lossless, mut tries) = (0, 0);
+        while lossless < 2 && tries - lossless < 3 {
             let session = lan.session(contestant, rate, seconds)?;
             let reached = session.pings as f64 >= 0.95 * f64::from(rate) * session.seconds;
-            lossless &= reached && session.round_trips.len() == session.pings;
+            lossless += u32::from(reached && session.round_trips.len() == session.pings);
+            tries += 1;
         }
-        if !lossless {
+        if lossless < 2 {
             break;
         }
         highest = rate;
@@ -194,10 +209,16 @@ impl Lan {
 
     /// One forward session; its round trips as the client's log has them.
     fn session(&self, contestant: &Contestant, rate: u32, seconds: u32) -> Result<Session> {
+        let Some(binary) = &contestant.binary else { return self.path_alone(rate, seconds) };
         let log = self.folder.path().join("client.csv");
         let _ = std::fs::remove_file(&log);
-        let mut server =
-            self.spawn(contestant, &self.server, &["--server", "--interface", SERVER.interface], &contestant.server)?;
+        let mut server = self.spawn(
+            binary,
+            contestant,
+            &self.server,
+            &["--server", "--interface", SERVER.interface],
+            &contestant.server,
+        )?;
         // The server says when it listens, but nanoprobe's line may sit in a buffer; a client repeats its SYN.
         std::thread::sleep(Duration::from_millis(300));
         let delay = (1_000_000 / rate).to_string();
@@ -208,7 +229,7 @@ impl Lan {
         flags.extend(["--log", log_flag]);
         let mut own = contestant.client.clone();
         own.push(SERVER.address.to_string());
-        let mut client = self.spawn(contestant, &self.client, &flags, &own)?;
+        let mut client = self.spawn(binary, contestant, &self.client, &flags, &own)?;
         let limit = Instant::now() + Duration::from_secs(u64::from(seconds) + 20);
         let finished = self.wait(&mut client, limit).and_then(|()| self.wait(&mut server, limit));
         // An overrun server may never see the FIN: both are ended, and what is missing in the log is loss.
@@ -231,12 +252,110 @@ impl Lan {
         Ok(())
     }
 
-    fn spawn(&self, contestant: &Contestant, space: &Namespace, flags: &[&str], own: &[String]) -> Result<Child> {
-        let mut command = space.command(&contestant.binary);
+    /// Pings and pongs over two [`XdpPath`]s, each on a thread and a CPU of its own.
+    fn path_alone(&self, rate: u32, seconds: u32) -> Result<Session> {
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let echo = scope.spawn(|| {
+                self.server.run(|| {
+                    let mut path = open_path(&SERVER, 1, 10666, None)?;
+                    let mut batch = Batch::new();
+                    while !done.load(Ordering::Relaxed) {
+                        path.receive(&mut batch)?;
+                        for ping in &batch.datagrams {
+                            path.send(&outgoing(ping.from, Kind::Pong, ping.message.sequence))?;
+                        }
+                        path.flush()?;
+                    }
+                    anyhow::Ok(())
+                })
+            });
+            std::thread::sleep(Duration::from_millis(300));
+            let session = self.client.run(|| ping_alone(rate, seconds));
+            done.store(true, Ordering::Relaxed);
+            echo.join().expect("the echo does not panic")?;
+            session
+        })
+    }
+
+    fn spawn(
+        &self,
+        binary: &Path,
+        contestant: &Contestant,
+        space: &Namespace,
+        flags: &[&str],
+        own: &[String],
+    ) -> Result<Child> {
+        let mut command = space.command(binary);
         command.args(flags).arg("--emulation").args(&contestant.common).args(own);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.spawn().with_context(|| format!("cannot start {}", contestant.binary.display()))
+        command.spawn().with_context(|| format!("cannot start {}", binary.display()))
     }
+}
+
+fn outgoing(to: SocketAddrV4, kind: Kind, sequence: u64) -> Outgoing {
+    Outgoing { to, message: Message { kind, sequence }, body: Body::Padding(0), point: None }
+}
+
+/// Opens the xdp path at one end and pins the calling thread.
+fn open_path(end: &End, cpu: usize, port: u16, server: Option<SocketAddrV4>) -> Result<XdpPath> {
+    let mut cpus = CpuSet::new();
+    cpus.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &cpus))?;
+    let interface = net::interface(end.interface)?;
+    let reserved = net::reserve_port(end.interface, end.address, port)?;
+    let local = SocketAddrV4::new(end.address, reserved.local_addr()?.port());
+    let link = |server: SocketAddrV4| -> Result<_> {
+        let mac = net::resolve_neighbour(&interface, *server.ip(), Duration::from_secs(5))?;
+        Ok((server, LinkHeader::new(mac, interface.mac)))
+    };
+    let config = XdpConfig {
+        interface: interface.name.clone(),
+        if_index: interface.index,
+        mac: interface.mac,
+        mtu: interface.mtu,
+        local,
+        dummy_port: 9,
+        mode: XdpMode::Native,
+        zero_copy: ZeroCopy::Off,
+        queues: vec![0],
+        busypoll_us: None,
+        peer: server.map(link).transpose()?,
+    };
+    XdpPath::open(config, reserved)
+}
+
+fn ping_alone(rate: u32, seconds: u32) -> Result<Session> {
+    let server = SocketAddrV4::new(SERVER.address, 10666);
+    let mut path = open_path(&CLIENT, 0, 0, Some(server))?;
+    let mut batch = Batch::new();
+    let interval = 1_000_000_000 / u64::from(rate);
+    let slots = u64::from(rate) * u64::from(seconds);
+    let mut sent: Vec<Option<Time<Realtime>>> = vec![None; slots as usize];
+    let mut round_trips = Vec::with_capacity(slots as usize);
+    let mut pings = 0;
+    let start = monotonic_now();
+    for slot in 0..=slots {
+        // Behind the last one, late answers are waited for.
+        let due = start.plus_nanos(if slot < slots { slot * interval } else { slot * interval + 50_000_000 });
+        loop {
+            path.receive(&mut batch)?;
+            for pong in &batch.datagrams {
+                let t0 = sent.get(pong.message.sequence as usize).copied().flatten();
+                round_trips.extend(t0.map(|t0| pong.stamps.application.nanos_since(t0)));
+            }
+            if monotonic_now() >= due {
+                break;
+            }
+        }
+        // As the programs do: a slot that is over is skipped.
+        if slot < slots && monotonic_now() < due.plus_nanos(interval) {
+            sent[slot as usize] = Some(path.send(&outgoing(server, Kind::Ping, slot))?);
+            path.flush()?;
+            pings += 1;
+        }
+    }
+    round_trips.sort_unstable();
+    Ok(Session { round_trips, pings, seconds: f64::from(seconds) })
 }
 
 /// The machine by type: processor, number of CPUs, kernel.
