@@ -123,8 +123,8 @@ impl Path for KernelPath {
         Ok(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    fn flush(&mut self) -> io::Result<bool> {
+        Ok(false)
     }
 
     fn receive(&mut self, batch: &mut Batch) -> io::Result<()> {

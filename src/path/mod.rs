@@ -74,11 +74,12 @@ pub trait Path {
     /// As [`Path::send`].
     fn send_dummies(&mut self, to: SocketAddrV4, count: u32) -> io::Result<()>;
 
-    /// Makes the kernel see what [`Path::send`] put into the rings; reaps what it is done with.
+    /// Makes the kernel see what [`Path::send`] put into the rings; reaps what it is done with. Whether something is left
+    /// that the driver has not taken yet: then it is to be called again soon.
     ///
     /// # Errors
     /// What the kernel answered, where it is not merely busy.
-    fn flush(&mut self) -> io::Result<()>;
+    fn flush(&mut self) -> io::Result<bool>;
 
     /// Fills `batch` with what has come in; never waits. What is not of the protocol is dropped and counted.
     ///

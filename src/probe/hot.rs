@@ -117,8 +117,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             }
             let idle = !received && !pinged;
             if self.unflushed {
-                self.path.flush()?;
-                self.unflushed = false;
+                self.flush_now()?;
             } else if idle && self.machine.timer() == TimerKind::Sleep && !self.machine.is_over() {
                 let woken = self.interrupt.until(self.machine.deadline())?;
                 self.path.wait(None, woken)?;
@@ -225,8 +224,8 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
     }
 
     fn flush_now(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.unflushed) {
-            self.path.flush()?;
+        if self.unflushed {
+            self.unflushed = self.path.flush()?;
         }
         Ok(())
     }

@@ -28,9 +28,9 @@ macro_rules! same_layout {
     };
 }
 same_layout!(Meta, types::steer_meta, hardware_ns, hook_tai_ns, rx_queue, magic);
-// Kernel, bpf_xdp_adjust_meta (net/core/filter.c, xdp_metalen_invalid): a multiple of 4, at most 252 where the driver
-// allows no more.
-const _: () = assert!(META_LEN.is_multiple_of(4) && META_LEN <= 252);
+// Kernel, bpf_xdp_adjust_meta (net/core/filter.c, xdp_metalen_invalid): a multiple of 4, at most 252; before
+// that limit was raised, 32.
+const _: () = assert!(META_LEN.is_multiple_of(4) && META_LEN <= 32);
 
 impl Meta {
     /// The record in these bytes; `None` where the program wrote none.

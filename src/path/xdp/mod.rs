@@ -251,15 +251,17 @@ impl Path for XdpPath {
     }
 
     #[inline]
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&mut self) -> io::Result<bool> {
+        let mut left = false;
         for queue in &mut self.queues {
             if queue.has_unsent() {
                 self.tx_retries += queue.push()?;
             }
             queue.reap();
             queue.recycle()?;
+            left |= queue.has_unsent();
         }
-        Ok(())
+        Ok(left)
     }
 
     #[inline]
@@ -288,6 +290,8 @@ impl Path for XdpPath {
             if queue.receive(room, realtime_now, each)? != 0 {
                 *last = at;
                 if batch.datagrams.len() == BATCH {
+                    // A flood on one queue must not keep the others waiting.
+                    *last = (at + 1) % queues.len();
                     break;
                 }
             }

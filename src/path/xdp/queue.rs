@@ -318,7 +318,11 @@ impl Queue {
             return Ok(0);
         }
         let mut again = 0;
-        // In copy mode the flag is always set. A driver in zero-copy mode clears it while it is at work anyway.
+        // In copy mode the flag is always set. A driver in zero-copy mode clears it while it is at work anyway, and sets it
+        // before it looks at the ring for the last time: our entry must be visible before the flag is read.
+        if self.zero_copy {
+            std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        }
         if self.tx.needs_wakeup() {
             // One call sends at most 32 frames in copy mode (TX_BATCH_SIZE, net/xdp/xsk.c), then says EAGAIN.
             if let Err(errno) = self.wake_sender() {
