@@ -74,6 +74,19 @@ pub fn reserve_port(interface: &str, address: Ipv4Addr, port: u16) -> Result<Udp
     Ok(socket.into())
 }
 
+/// The address and port that a UDP socket is bound to: with the port that the kernel chose, where it was to choose.
+///
+/// # Errors
+/// [`NetError::Socket`] with what the kernel answered.
+pub fn local_address(socket: &UdpSocket) -> Result<SocketAddrV4, NetError> {
+    let answer = match socket.local_addr() {
+        Ok(SocketAddr::V4(local)) => return Ok(local),
+        Ok(SocketAddr::V6(local)) => io::Error::new(io::ErrorKind::InvalidData, format!("{local} is not IPv4")),
+        Err(answer) => answer,
+    };
+    Err(NetError::Socket { attempt: "read the UDP socket's own address".to_owned(), answer })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,6 +13,6 @@ pub mod privilege;
 mod route;
 
 pub use error::NetError;
-pub use host::{reserve_port, resolve_host};
+pub use host::{local_address, reserve_port, resolve_host};
 pub use interface::{Interface, interface, wait_for_carrier};
 pub use route::{Route, resolve_neighbour, route};

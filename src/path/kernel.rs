@@ -6,7 +6,7 @@
 
 use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps};
 use crate::clock::{Monotonic, Realtime, Time, monotonic_now, realtime_now};
-use crate::net::{NetError, reserve_port};
+use crate::net::{NetError, local_address, reserve_port};
 use crate::session::{Body, Outgoing};
 use crate::wire::{DUMMY_SEQUENCE, HEADER_LEN, Kind, MAX_PADDING, Message, SETTINGS_LEN, UDP_IP_HEADERS};
 use nix::errno::Errno;
@@ -78,7 +78,7 @@ impl KernelPath {
                  leave --busypoll out)"
             )))?;
         }
-        let local = local_address(&socket).map_err(failed("read the UDP socket's own address".to_owned()))?;
+        let local = local_address(&socket)?;
         Ok(Self {
             socket,
             dummies,
@@ -244,11 +244,4 @@ fn cannot_send(error: io::Error, to: SocketAddrV4) -> io::Error {
         _ => "",
     };
     io::Error::new(error.kind(), format!("cannot send to {to}: {error}{advice}"))
-}
-
-fn local_address(socket: &UdpSocket) -> io::Result<SocketAddrV4> {
-    match socket.local_addr()? {
-        SocketAddr::V4(local) => Ok(local),
-        SocketAddr::V6(local) => Err(io::Error::new(io::ErrorKind::InvalidData, format!("{local} is not IPv4"))),
-    }
 }

@@ -20,7 +20,8 @@ use crate::session::{Client, ClientConfig, Machine, Probe, Server, ServerConfig}
 use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
-use setup::{OpenPath, Target};
+use setup::OpenPath;
+use std::net::SocketAddrV4;
 use std::sync::Arc;
 
 /// Runs a plan to its end; whether the measurement did what was asked for.
@@ -35,10 +36,10 @@ pub fn run(plan: &Plan) -> Result<bool> {
     let schedule = plan.schedule.as_deref().map(schedule::load).transpose()?;
     let probes: &[Probe] = schedule.as_deref().unwrap_or(&[]);
     let (interface, address) = setup::interface(plan)?;
-    let (role, target, keep) = match &plan.role {
+    let (role, server, keep) = match &plan.role {
         cli::Role::Client { host, settings, .. } => {
             setup::check_sizes(plan, &interface, Some(settings), probes)?;
-            (Role::Client, Some(setup::target(host, plan.port)?), false)
+            (Role::Client, Some(setup::server(host, plan.port)?), false)
         }
         cli::Role::Server { keep } => {
             setup::check_sizes(plan, &interface, None, probes)?;
@@ -52,7 +53,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
     pin(plan)?;
     // A signal until here, or while a carrier or a neighbour is waited for, ends the process, and the kernel takes
     // everything back: program, sockets and ports hang on its descriptors.
-    let path = setup::open(plan, &interface, address, target)?;
+    let path = setup::open(plan, &interface, address, server)?;
     // From here on a signal ends the run in order.
     let mut interrupt = Interrupt::catch().context("cannot catch SIGINT and SIGTERM")?;
     // The recorder's thread inherits where it may run: it must not be where the hot loop is pinned.
@@ -80,11 +81,11 @@ pub fn run(plan: &Plan) -> Result<bool> {
     match path {
         OpenPath::Xdp(mut path, _dummies) => {
             recorder.describe(facts(path.description()));
-            play(plan, target, schedule, max_ip_len, &mut *path, &mut recorder, &mut reporter, &mut interrupt)?;
+            play(plan, server, schedule, max_ip_len, &mut *path, &mut recorder, &mut reporter, &mut interrupt)?;
         }
         OpenPath::Kernel(mut path) => {
             recorder.describe(facts(path.description()));
-            play(plan, target, schedule, max_ip_len, &mut *path, &mut recorder, &mut reporter, &mut interrupt)?;
+            play(plan, server, schedule, max_ip_len, &mut *path, &mut recorder, &mut reporter, &mut interrupt)?;
         }
     }
     let log = recorder.finish();
@@ -95,7 +96,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
 #[expect(clippy::too_many_arguments, reason = "a bundle of them would live for one call")]
 fn play<P: Path>(
     plan: &Plan,
-    target: Option<Target>,
+    server: Option<SocketAddrV4>,
     schedule: Option<Arc<[Probe]>>,
     max_ip_len: Option<u16>,
     path: &mut P,
@@ -103,8 +104,8 @@ fn play<P: Path>(
     reporter: &mut Reporter,
     interrupt: &mut Interrupt,
 ) -> Result<()> {
-    match (&plan.role, target) {
-        (cli::Role::Client { host, settings, connect_timeout }, Some(Target { server })) => {
+    match (&plan.role, server) {
+        (cli::Role::Client { host, settings, connect_timeout }, Some(server)) => {
             say_first(plan, &text::client_start(host, plan.port));
             let config = ClientConfig {
                 server,
@@ -128,7 +129,7 @@ fn play<P: Path>(
             };
             spin(&mut Server::new(config), path, recorder, reporter, interrupt)
         }
-        (cli::Role::Client { .. }, None) => unreachable!("a client's target was looked up"),
+        (cli::Role::Client { .. }, None) => unreachable!("a client's server was looked up"),
     }
 }
 

@@ -6,21 +6,14 @@ use crate::path::kernel::{KernelConfig, KernelPath};
 use crate::path::xdp::{self, XdpConfig, XdpPath};
 use crate::session::{Direction, Probe, Settings, ip_len};
 use crate::wire::frame::LinkHeader;
-use anyhow::{Context, Result, bail, ensure};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use anyhow::{Result, bail, ensure};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
 
 /// How long the kernel may take to find out that what it knew of the peer is no longer so (3 s), and to resolve it anew.
 const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(7);
 /// How long a driver may be without carrier after it got the XDP program.
 const CARRIER_PATIENCE: Duration = Duration::from_secs(10);
-
-/// The peer of a client.
-#[derive(Debug, Clone, Copy)]
-pub struct Target {
-    /// Where the server listens.
-    pub server: SocketAddrV4,
-}
 
 /// An open path of either kind.
 pub enum OpenPath {
@@ -77,8 +70,8 @@ pub fn interface(plan: &Plan) -> Result<(Interface, Ipv4Addr)> {
 ///
 /// # Errors
 /// Where the name has no IPv4 address.
-pub fn target(host: &str, port: u16) -> Result<Target> {
-    Ok(Target { server: SocketAddrV4::new(net::resolve_host(host)?, port) })
+pub fn server(host: &str, port: u16) -> Result<SocketAddrV4> {
+    Ok(SocketAddrV4::new(net::resolve_host(host)?, port))
 }
 
 /// Refuses pings and pongs that the xdp path could not carry in one frame, before anything is sent.
@@ -116,8 +109,8 @@ pub fn check_sizes(plan: &Plan, interface: &Interface, settings: Option<&Setting
 ///
 /// # Errors
 /// What was attempted, what the kernel answered and what can be done.
-pub fn open(plan: &Plan, interface: &Interface, address: Ipv4Addr, target: Option<Target>) -> Result<OpenPath> {
-    let port = if target.is_some() { 0 } else { plan.port };
+pub fn open(plan: &Plan, interface: &Interface, address: Ipv4Addr, server: Option<SocketAddrV4>) -> Result<OpenPath> {
+    let port = if server.is_some() { 0 } else { plan.port };
     match plan.path {
         PathKind::Kernel => {
             let bind = SocketAddrV4::new(address, port);
@@ -125,7 +118,7 @@ pub fn open(plan: &Plan, interface: &Interface, address: Ipv4Addr, target: Optio
             Ok(OpenPath::Kernel(Box::new(KernelPath::open(config)?)))
         }
         PathKind::Xdp => {
-            let (path, dummies) = open_xdp(plan, interface, address, port, target)?;
+            let (path, dummies) = open_xdp(plan, interface, address, port, server)?;
             Ok(OpenPath::Xdp(Box::new(path), dummies))
         }
     }
@@ -136,12 +129,12 @@ fn open_xdp(
     interface: &Interface,
     address: Ipv4Addr,
     port: u16,
-    target: Option<Target>,
+    server: Option<SocketAddrV4>,
 ) -> Result<(XdpPath, UdpSocket)> {
     let queues = queues(plan, interface)?;
     let mut source = address;
     let mut peer = None;
-    if let Some(Target { server }) = target {
+    if let Some(server) = server {
         let route = net::route(interface, *server.ip())?;
         source = route.source;
         let mac = net::resolve_neighbour(interface, route.next_hop, NEIGHBOUR_PATIENCE)?;
@@ -150,14 +143,14 @@ fn open_xdp(
     // Both sockets only hold their ports: no other program gets them, and the kernel answers no probe with an ICMP error.
     let reserved = net::reserve_port(&interface.name, source, port)?;
     let dummies = net::reserve_port(&interface.name, source, 0)?;
-    let local = local_address(&reserved)?;
+    let local = net::local_address(&reserved)?;
     let config = XdpConfig {
         interface: interface.name.clone(),
         if_index: interface.index,
         mtu: interface.mtu,
         mac: interface.mac,
         local,
-        dummy_port: local_address(&dummies)?.port(),
+        dummy_port: net::local_address(&dummies)?.port(),
         mode: match plan.xdp_mode {
             XdpMode::Auto => xdp::XdpMode::Auto,
             XdpMode::Native => xdp::XdpMode::Native,
@@ -193,11 +186,4 @@ fn queues(plan: &Plan, interface: &Interface) -> Result<Vec<u32>> {
         );
     }
     Ok(queues.clone())
-}
-
-fn local_address(socket: &UdpSocket) -> Result<SocketAddrV4> {
-    match socket.local_addr().context("cannot read the address of a bound UDP socket")? {
-        SocketAddr::V4(address) => Ok(address),
-        SocketAddr::V6(address) => bail!("the port was reserved on {address} instead of an IPv4 address"),
-    }
 }
