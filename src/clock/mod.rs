@@ -17,8 +17,10 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod stamp;
 mod system;
 mod time;
 
+pub use stamp::{Source, Stamp};
 pub use system::{monotonic_now, realtime_now, tai_now};
 pub use time::{Domain, Monotonic, Phc, Realtime, Tai, Time};

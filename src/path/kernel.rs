@@ -4,7 +4,7 @@
 //! process's own.
 #![forbid(unsafe_code)]
 
-use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps};
+use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps, Sent, TxStamp};
 use crate::clock::{Monotonic, Realtime, Time, monotonic_now, realtime_now};
 use crate::net::{NetError, local_address, reserve_port};
 use crate::session::{Body, Outgoing};
@@ -96,14 +96,14 @@ impl KernelPath {
 }
 
 impl Path for KernelPath {
-    fn send(&mut self, outgoing: &Outgoing) -> io::Result<Time<Realtime>> {
+    fn send(&mut self, outgoing: &Outgoing) -> io::Result<Sent> {
         let payload_len = usize::from(outgoing.payload_len());
         let header = outgoing.message.to_bytes();
         if let Body::Settings(settings) = outgoing.body {
             let mut syn = [0; HEADER_LEN + SETTINGS_LEN];
             syn[..HEADER_LEN].copy_from_slice(&header);
             syn[HEADER_LEN..].copy_from_slice(&settings.to_bytes());
-            return send_to(&self.socket, &syn, outgoing.to, &mut self.counters);
+            return send_to(&self.socket, &syn, outgoing.to, &mut self.counters).map(unstamped);
         }
         self.transmit[..HEADER_LEN].copy_from_slice(&header);
         let Some(payload) = self.transmit.get(..payload_len) else {
@@ -112,7 +112,7 @@ impl Path for KernelPath {
                 format!("cannot send {payload_len} bytes to {}: the protocol ends at {MAX_PAYLOAD}", outgoing.to),
             ));
         };
-        send_to(&self.socket, payload, outgoing.to, &mut self.counters)
+        send_to(&self.socket, payload, outgoing.to, &mut self.counters).map(unstamped)
     }
 
     fn send_dummies(&mut self, to: SocketAddrV4, count: u32) -> io::Result<()> {
@@ -150,10 +150,15 @@ impl Path for KernelPath {
                 continue;
             }
             let ip_len = u16::try_from(payload_len).unwrap_or(u16::MAX).saturating_add(UDP_IP_HEADERS);
-            let stamps = RxStamps { application, hook: None, hardware: None };
-            batch.datagrams.push(Received { from, message, settings, ip_len, queue: 0, stamps });
+            let stamps = RxStamps { application, hook: None, software: None, hardware: None };
+            batch.datagrams.push(Received { from, message, settings, ip_len, queue: None, stamps });
             return Ok(());
         }
+        Ok(())
+    }
+
+    fn collect(&mut self, stamps: &mut Vec<TxStamp>) -> io::Result<()> {
+        stamps.clear();
         Ok(())
     }
 
@@ -174,6 +179,11 @@ impl Path for KernelPath {
     fn counters(&self) -> Counters {
         self.counters
     }
+}
+
+/// A datagram that no further stamps come of.
+const fn unstamped(application: Time<Realtime>) -> Sent {
+    Sent { application, queue: None, token: None }
 }
 
 /// Sends one datagram; where the kernel has no room it is asked again for up to [`SEND_PATIENCE`].

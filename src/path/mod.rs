@@ -6,7 +6,7 @@
 pub mod kernel;
 pub mod xdp;
 
-use crate::clock::{Monotonic, Phc, Realtime, Tai, Time};
+use crate::clock::{Monotonic, Phc, Realtime, Stamp, Tai, Time};
 use crate::session::Outgoing;
 use crate::wire::{Message, RawSettings};
 use std::io;
@@ -27,8 +27,8 @@ pub struct Received {
     pub settings: Option<RawSettings>,
     /// Bytes of the IP packet.
     pub ip_len: u16,
-    /// The receive queue that it came through; 0 on the kernel path.
-    pub queue: u32,
+    /// The receive queue of the AF_XDP socket that it came through; `None` where a kernel socket received it.
+    pub queue: Option<u32>,
     /// When it was seen.
     pub stamps: RxStamps,
 }
@@ -40,8 +40,34 @@ pub struct RxStamps {
     pub application: Time<Realtime>,
     /// The XDP program saw it.
     pub hook: Option<Time<Tai>>,
+    /// The kernel's stack saw it.
+    pub software: Option<Time<Realtime>>,
     /// The network card saw it.
     pub hardware: Option<Time<Phc>>,
+}
+
+/// By what a stamp that comes later is known to belong to a datagram: counts up from 0 on each path, never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+/// A datagram that was handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// The process's time just before.
+    pub application: Time<Realtime>,
+    /// The transmit queue of the AF_XDP socket; `None` where a kernel socket sends.
+    pub queue: Option<u32>,
+    /// What stamps that are still to come will bear; `None` where none will come.
+    pub token: Option<Token>,
+}
+
+/// A transmit stamp that came after its datagram was handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TxStamp {
+    /// Whose it is.
+    pub token: Token,
+    /// The clock tells the source: the kernel's are of the system's, the card's of its own.
+    pub stamp: Stamp,
 }
 
 /// What one [`Path::receive`] brought. Allocated once.
@@ -60,13 +86,13 @@ impl Batch {
 
 /// A way out and in.
 pub trait Path {
-    /// Sends one datagram and returns the process's time just before it was handed over.
+    /// Sends one datagram; where it makes a row of the log and the path was opened for it, with transmit stamps to come.
     ///
     /// On the xdp path the frame may wait in the ring until [`Path::flush`]. A full ring is waited for and counted.
     ///
     /// # Errors
     /// What the kernel answered, with what was attempted, where sending again would not help.
-    fn send(&mut self, outgoing: &Outgoing) -> io::Result<Time<Realtime>>;
+    fn send(&mut self, outgoing: &Outgoing) -> io::Result<Sent>;
 
     /// Sends dummies to `to` from a port other than the session's.
     ///
@@ -87,7 +113,14 @@ pub trait Path {
     /// What the kernel answered.
     fn receive(&mut self, batch: &mut Batch) -> io::Result<()>;
 
-    /// Sleeps until something has come in, `interrupt` is readable, or `deadline` (`None`: without limit).
+    /// Fills `stamps` with the transmit stamps that have come, in any order; never waits. Not more than
+    /// [`BATCH`] at once.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    fn collect(&mut self, stamps: &mut Vec<TxStamp>) -> io::Result<()>;
+
+    /// Sleeps until something has come in, a stamp too, `interrupt` is readable, or `deadline` (`None`: without limit).
     ///
     /// # Errors
     /// What the kernel answered, except EINTR.

@@ -6,7 +6,7 @@
 use super::interrupt::Interrupt;
 use crate::clock::{Monotonic, Time, monotonic_now};
 use crate::path::{Batch, Path};
-use crate::record::{Recorder, RoundTrips, Row};
+use crate::record::{Recorder, RoundTrips, Sighting};
 use crate::session::{Action, End, Event, Machine, TimerKind};
 use crate::wire::Point;
 use std::io;
@@ -144,7 +144,15 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             let stamp = received.stamps.application;
             let point = self.machine.handle_datagram(now, received.from, message, received.settings);
             if let Some(point) = point {
-                self.recorder.row(Row::new(message.sequence, point, stamp, received.ip_len));
+                self.recorder.seen(&Sighting {
+                    sequence: message.sequence,
+                    point,
+                    size: received.ip_len,
+                    queue: received.queue,
+                    application: stamp,
+                    software: received.stamps.software,
+                    hardware: received.stamps.hardware,
+                });
                 if point == Point::T3 {
                     self.round_trips.answered(message.sequence, stamp);
                 }
@@ -171,8 +179,8 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         while let Some(action) = self.machine.poll_action() {
             match action {
                 Action::Send(outgoing) => {
-                    let stamp = match self.path.send(&outgoing) {
-                        Ok(stamp) => stamp,
+                    let sent = match self.path.send(&outgoing) {
+                        Ok(sent) => sent,
                         Err(error) if self.machine.peer() == Some(outgoing.to) => return Err(error.into()),
                         // An answer to a stranger that cannot be sent is the stranger's loss, not the session's.
                         Err(_) => continue,
@@ -181,10 +189,18 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
                     self.stamps.tx += 1;
                     let sequence = outgoing.message.sequence;
                     if let Some(point) = outgoing.point {
-                        self.recorder.row(Row::new(sequence, point, stamp, outgoing.ip_len()));
+                        self.recorder.seen(&Sighting {
+                            sequence,
+                            point,
+                            size: outgoing.ip_len(),
+                            queue: sent.queue,
+                            application: sent.application,
+                            software: None,
+                            hardware: None,
+                        });
                     }
                     if outgoing.point == Some(Point::T0) {
-                        self.round_trips.sent(sequence, stamp);
+                        self.round_trips.sent(sequence, sent.application);
                     }
                 }
                 Action::Dummies { to, count } => {

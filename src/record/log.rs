@@ -5,6 +5,7 @@
 
 use super::meta::{Facts, MetaFile};
 use super::row::{HEADER, Row};
+use super::sighting::Sighting;
 use super::summary::Summary;
 use super::text::{Voice, is_strangers};
 use super::writer::{Entry, Notice, Shared, Sink, Speaker, Writer};
@@ -190,6 +191,13 @@ impl Recorder {
         } else {
             self.pushed += 1;
         }
+    }
+
+    /// Hands over what was seen of a ping or pong at one point.
+    #[inline]
+    pub fn seen(&mut self, sighting: &Sighting) {
+        let Sighting { sequence, point, size, application, .. } = *sighting;
+        self.row(Row::new(sequence, point, application, size));
     }
 
     /// A session begins: writes the header line before the second and each later one. Before its [`Event::Connected`].

@@ -9,6 +9,7 @@ mod log;
 mod meta;
 mod roundtrip;
 mod row;
+mod sighting;
 mod summary;
 pub mod text;
 mod writer;
@@ -17,6 +18,7 @@ pub use log::{Finished, RecordError, Recorder, check_log};
 pub use meta::{Facts, ScheduleFacts, StampSource};
 pub use roundtrip::{Answer, Latency, RoundTrips};
 pub use row::{HEADER, Row};
+pub use sighting::Sighting;
 pub use summary::{Summary, SummaryInput, counters_since};
 pub use text::Voice;
 

@@ -14,7 +14,7 @@ mod queue;
 pub use program::{AttachedMode, DryRun, Link, Program};
 pub use queue::Frames;
 
-use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps};
+use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps, Sent, TxStamp};
 use crate::clock::{Monotonic, Realtime, Time, monotonic_now, realtime_now};
 use crate::session::{Body, Outgoing};
 use crate::wire::frame::{LinkHeader, MacAddr, parse, write_syn};
@@ -211,7 +211,7 @@ impl XdpPath {
 
 impl Path for XdpPath {
     #[inline]
-    fn send(&mut self, outgoing: &Outgoing) -> io::Result<Time<Realtime>> {
+    fn send(&mut self, outgoing: &Outgoing) -> io::Result<Sent> {
         if u32::from(outgoing.ip_len()) > self.mtu {
             return Err(self.too_large(outgoing));
         }
@@ -223,9 +223,9 @@ impl Path for XdpPath {
             let (frame, content) = queue.contents(&blank);
             *content = Content::NONE;
             let len = write_syn(&flow, sequence, settings, frame);
-            let sent = realtime_now();
+            let application = realtime_now();
             self.tx_ring_full += u64::from(queue.submit(blank, len)?);
-            return Ok(sent);
+            return Ok(Sent { application, queue: Some(queue.id()), token: None });
         }
         let padding = match outgoing.body {
             Body::Padding(padding) => padding,
@@ -237,9 +237,9 @@ impl Path for XdpPath {
         let (frame, content) = queue.contents(&blank);
         let len;
         (*content, len) = template.put(frame, *content, sequence, padding);
-        let sent = realtime_now();
+        let application = realtime_now();
         self.tx_ring_full += u64::from(queue.submit(blank, len)?);
-        Ok(sent)
+        Ok(Sent { application, queue: Some(queue.id()), token: None })
     }
 
     fn send_dummies(&mut self, to: SocketAddrV4, count: u32) -> io::Result<()> {
@@ -296,6 +296,11 @@ impl Path for XdpPath {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn collect(&mut self, stamps: &mut Vec<TxStamp>) -> io::Result<()> {
+        stamps.clear();
         Ok(())
     }
 
@@ -408,8 +413,12 @@ fn read(frame: &[u8], queue: u32, application: Time<Realtime>, meta: Option<&Met
     if frame.source.port() == 0 {
         return None;
     }
-    let stamps = RxStamps { application, hook: meta.map(Meta::hook), hardware: meta.and_then(Meta::hardware) };
-    Some((Received { from: frame.source, message, settings, ip_len: frame.ip_len, queue, stamps }, frame.link))
+    let stamps =
+        RxStamps { application, hook: meta.map(Meta::hook), software: None, hardware: meta.and_then(Meta::hardware) };
+    Some((
+        Received { from: frame.source, message, settings, ip_len: frame.ip_len, queue: Some(queue), stamps },
+        frame.link,
+    ))
 }
 
 /// How many datagrams a socket had no room for (`sock_diag(7)`, `SK_MEMINFO_DROPS`).
