@@ -79,15 +79,15 @@ fn pings_and_pongs_of_every_size_arrive_whole() {
     let (mut client, mut server) = both_ends(&lan);
     for (sequence, ip_len) in [44, 45, 1500, 1501, 2000, MAX_IP_LEN].into_iter().enumerate() {
         let sequence = sequence as u64 + 1;
-        let t0 = client.send(&ping(server.local_addr(), sequence, ip_len)).unwrap();
+        let t0 = client.send(&ping(server.local_addr(), sequence, ip_len)).unwrap().application;
         let came = receive(&mut server, 1)[0];
         assert_eq!((came.message, came.ip_len), (Message { kind: Kind::Ping, sequence }, ip_len));
-        assert_eq!((came.from, came.queue), (client.local_addr(), 0));
+        assert_eq!((came.from, came.queue), (client.local_addr(), None));
         let t1 = came.stamps.application;
         assert!(t0 <= t1 && came.stamps.hook.is_none() && came.stamps.hardware.is_none());
 
         let pong = Message { kind: Kind::Pong, sequence };
-        let t2 = server.send(&Outgoing { message: pong, ..ping(came.from, sequence, ip_len) }).unwrap();
+        let t2 = server.send(&Outgoing { message: pong, ..ping(came.from, sequence, ip_len) }).unwrap().application;
         let back = receive(&mut client, 1)[0];
         assert_eq!((back.message, back.ip_len, back.from), (pong, ip_len, server.local_addr()));
         assert!(t1 <= t2 && t2 <= back.stamps.application);
