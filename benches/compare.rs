@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use xdprobe::clock::{Realtime, Time, monotonic_now};
 use xdprobe::net;
 use xdprobe::path::xdp::{XdpConfig, XdpMode, XdpPath, ZeroCopy};
-use xdprobe::path::{Batch, Path as _};
+use xdprobe::path::{Batch, StampWishes, Path as _};
 use xdprobe::session::{Body, Outgoing};
 use xdprobe::wire::frame::LinkHeader;
 use xdprobe::wire::{Kind, Message};
@@ -320,6 +320,9 @@ fn open_path(end: &End, cpu: usize, port: u16, server: Option<SocketAddrV4>) -> 
         queues: vec![0],
         busypoll_us: None,
         peer: server.map(link).transpose()?,
+        stamps: StampWishes::default(),
+        companion: false,
+        card_stamps: false,
     };
     XdpPath::open(config, reserved)
 }
@@ -349,7 +352,7 @@ fn ping_alone(rate: u32, seconds: u32) -> Result<Session> {
         }
         // As the programs do: a slot that is over is skipped.
         if slot < slots && monotonic_now() < due.plus_nanos(interval) {
-            sent[slot as usize] = Some(path.send(&outgoing(server, Kind::Ping, slot))?);
+            sent[slot as usize] = Some(path.send(&outgoing(server, Kind::Ping, slot))?.application);
             path.flush()?;
             pings += 1;
         }

@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 use xdprobe::clock::monotonic_now;
 use xdprobe::path::kernel::{KernelConfig, KernelPath};
-use xdprobe::path::{BATCH, Batch, Path, Received};
+use xdprobe::path::{BATCH, Batch, Path, Received, StampWishes};
 use xdprobe::session::{Body, Outgoing};
 use xdprobe::wire::{DUMMY_SEQUENCE, Kind, MAX_IP_LEN, MIN_IP_LEN, Message, RawSettings};
 
@@ -20,7 +20,7 @@ const PORT: u16 = 10_666;
 const LONG: Duration = Duration::from_secs(10);
 
 fn config(address: Ipv4Addr, port: u16) -> KernelConfig {
-    KernelConfig { interface: ETH.to_owned(), bind: SocketAddrV4::new(address, port), busypoll_us: None }
+    KernelConfig { interface: ETH.to_owned(), bind: SocketAddrV4::new(address, port), busypoll_us: None, stamps: StampWishes::default() }
 }
 
 /// A client on `a` and a server on `b`.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use veth::{End, Veth, settle};
 use xdprobe::clock::{monotonic_now, realtime_now, tai_now};
 use xdprobe::path::xdp::{AttachedMode, Frames, Program, XdpConfig, XdpMode, XdpPath, ZeroCopy};
-use xdprobe::path::{Batch, Path, Received};
+use xdprobe::path::{Batch, StampWishes, Path, Received};
 use xdprobe::session::{Body, Outgoing};
 use xdprobe::wire::frame::{Flow, LinkHeader, MAX_FRAME_LEN, MacAddr, Template};
 use xdprobe::wire::{DUMMY_SEQUENCE, Kind, MIN_IP_LEN, Message, RawSettings};
@@ -47,6 +47,9 @@ fn config(end: &End, port: u16) -> XdpConfig {
         queues: vec![0],
         busypoll_us: None,
         peer: None,
+        stamps: StampWishes::default(),
+        companion: false,
+        card_stamps: false,
     }
 }
 
@@ -206,7 +209,7 @@ fn the_program_takes_what_is_for_the_port_and_leaves_everything_else_unchanged()
     let veth = Veth::new();
     // The veth's own traffic (neighbour discovery, if any) must not count between two looks.
     let path = open(&veth.right, config(&veth.right, PORT));
-    let empty = Program::load(local(&veth.right, PORT), MacAddr(veth.right.mac()), 4).unwrap();
+    let empty = Program::load(local(&veth.right, PORT), MacAddr(veth.right.mac()), 4, None).unwrap();
     let plain = frame(&veth, &[], &[]);
     let (ip, udp) = (14, 34);
     let padded = [&plain[..], &[0xaa; 20]].concat();

@@ -1,11 +1,14 @@
 //! The kernel path: the protocol over an ordinary UDP socket bound to the interface, as nanoprobe has it.
 //!
-//! The kernel builds the frames, finds the way and fragments what is larger than the MTU. There is no stamp here but the
-//! process's own.
+//! The kernel builds the frames, finds the way and fragments what is larger than the MTU. Its stamps, and through it the
+//! card's, come with `SO_TIMESTAMPING`: of what is received beside the datagram, of what is sent from the error queue.
 #![forbid(unsafe_code)]
 
-use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps, Sent, TxStamp};
-use crate::clock::{Monotonic, Realtime, Time, monotonic_now, realtime_now};
+use super::control::{self, ROOM};
+use super::socket;
+use super::stamper::{Aligned, TxStamper};
+use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps, Sent, StampWishes, Token, TxStamp};
+use crate::clock::{Monotonic, Time, monotonic_now, realtime_now};
 use crate::net::{NetError, local_address, reserve_port};
 use crate::session::{Body, Outgoing};
 use crate::wire::{DUMMY_SEQUENCE, HEADER_LEN, Kind, MAX_PADDING, Message, SETTINGS_LEN, UDP_IP_HEADERS};
@@ -16,7 +19,7 @@ use nix::sys::socket::sockopt::RcvBufForce;
 use nix::sys::time::TimeSpec;
 use socket2::SockRef;
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -42,6 +45,8 @@ pub struct KernelConfig {
     pub bind: SocketAddrV4,
     /// Microseconds for `SO_BUSY_POLL`; older kernels want `CAP_NET_ADMIN` for more than `net.core.busy_read`.
     pub busypoll_us: Option<u32>,
+    /// Which stamps are wanted beside the process's own.
+    pub stamps: StampWishes,
 }
 
 /// A UDP socket for the session and a second one for the dummies.
@@ -53,6 +58,10 @@ pub struct KernelPath {
     /// What pings and pongs are sent from: only the header is ever written to, the rest stays zero.
     transmit: Box<[u8; MAX_PAYLOAD]>,
     receive: Box<[u8]>,
+    control: Box<Aligned>,
+    /// Where stamps are wanted.
+    stamper: Option<TxStamper>,
+    wishes: StampWishes,
     counters: Counters,
 }
 
@@ -62,7 +71,7 @@ impl KernelPath {
     /// # Errors
     /// What [`reserve_port`] says, or [`NetError::Socket`].
     pub fn open(config: KernelConfig) -> Result<Self, NetError> {
-        let KernelConfig { interface, bind, busypoll_us } = config;
+        let KernelConfig { interface, bind, busypoll_us, stamps } = config;
         let failed = |attempt: String| move |answer| NetError::Socket { attempt, answer };
         let socket = reserve_port(&interface, *bind.ip(), bind.port())?;
         let dummies = reserve_port(&interface, *bind.ip(), 0)?;
@@ -78,6 +87,7 @@ impl KernelPath {
                  leave --busypoll out)"
             )))?;
         }
+        let stamper = stamps.any().then(|| TxStamper::new(socket.as_fd(), stamps, true)).transpose()?;
         let local = local_address(&socket)?;
         Ok(Self {
             socket,
@@ -85,6 +95,9 @@ impl KernelPath {
             local,
             transmit: Box::new([0; MAX_PAYLOAD]),
             receive: vec![0; RECEIVE_BYTES].into_boxed_slice(),
+            control: Box::new(Aligned([0; ROOM])),
+            stamper,
+            wishes: stamps,
             counters: Counters::default(),
         })
     }
@@ -103,7 +116,7 @@ impl Path for KernelPath {
             let mut syn = [0; HEADER_LEN + SETTINGS_LEN];
             syn[..HEADER_LEN].copy_from_slice(&header);
             syn[HEADER_LEN..].copy_from_slice(&settings.to_bytes());
-            return send_to(&self.socket, &syn, outgoing.to, &mut self.counters).map(unstamped);
+            return send_to(&self.socket, &syn, outgoing.to, None, &mut self.counters);
         }
         self.transmit[..HEADER_LEN].copy_from_slice(&header);
         let Some(payload) = self.transmit.get(..payload_len) else {
@@ -112,13 +125,15 @@ impl Path for KernelPath {
                 format!("cannot send {payload_len} bytes to {}: the protocol ends at {MAX_PAYLOAD}", outgoing.to),
             ));
         };
-        send_to(&self.socket, payload, outgoing.to, &mut self.counters).map(unstamped)
+        // Control messages make no row: the stamp registers of a card are few, and theirs would be taken from pings.
+        let stamper = self.stamper.as_mut().filter(|_| outgoing.point.is_some());
+        send_to(&self.socket, payload, outgoing.to, stamper, &mut self.counters)
     }
 
     fn send_dummies(&mut self, to: SocketAddrV4, count: u32) -> io::Result<()> {
         let dummy = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE }.to_bytes();
         for _ in 0..count {
-            send_to(&self.dummies, &dummy, to, &mut self.counters)?;
+            send_to(&self.dummies, &dummy, to, None, &mut self.counters)?;
         }
         Ok(())
     }
@@ -132,14 +147,15 @@ impl Path for KernelPath {
         // One datagram is enough: to look for another before this one is answered would be part of its round trip. Reads
         // are counted, so that a flood of foreign datagrams cannot keep the caller here.
         for _ in 0..BATCH {
-            let (payload_len, from) = match self.socket.recv_from(&mut self.receive) {
-                Ok(received) => received,
+            let arrival = match socket::receive(self.socket.as_fd(), &mut self.receive, &mut self.control.0, 0) {
+                Ok(arrival) => arrival,
                 Err(error) if is_empty(&error) => return Ok(()),
                 Err(error) if is_passing(&error) => continue,
                 Err(error) => return Err(with_attempt(error, format_args!("receive on {}", self.local))),
             };
             let application = realtime_now();
-            let (SocketAddr::V4(from), Ok((message, settings))) = (from, Message::parse(&self.receive[..payload_len]))
+            let payload_len = arrival.len;
+            let (Some(from), Ok((message, settings))) = (arrival.from, Message::parse(&self.receive[..payload_len]))
             else {
                 self.counters.not_protocol += 1;
                 continue;
@@ -150,7 +166,8 @@ impl Path for KernelPath {
                 continue;
             }
             let ip_len = u16::try_from(payload_len).unwrap_or(u16::MAX).saturating_add(UDP_IP_HEADERS);
-            let stamps = RxStamps { application, hook: None, software: None, hardware: None };
+            let control::Stamps { software, hardware } = control::stamps(&self.control.0[..arrival.control_len]);
+            let stamps = RxStamps { application, hook: None, software, hardware };
             batch.datagrams.push(Received { from, message, settings, ip_len, queue: None, stamps });
             return Ok(());
         }
@@ -159,7 +176,14 @@ impl Path for KernelPath {
 
     fn collect(&mut self, stamps: &mut Vec<TxStamp>) -> io::Result<()> {
         stamps.clear();
-        Ok(())
+        match &mut self.stamper {
+            Some(stamper) => stamper.collect(self.socket.as_fd(), stamps),
+            None => Ok(()),
+        }
+    }
+
+    fn late_stamps(&self) -> StampWishes {
+        self.wishes
     }
 
     fn wait(&mut self, deadline: Option<Time<Monotonic>>, interrupt: BorrowedFd<'_>) -> io::Result<()> {
@@ -177,13 +201,8 @@ impl Path for KernelPath {
     }
 
     fn counters(&self) -> Counters {
-        self.counters
+        Counters { strange_stamps: self.stamper.as_ref().map_or(0, TxStamper::strange), ..self.counters }
     }
-}
-
-/// A datagram that no further stamps come of.
-const fn unstamped(application: Time<Realtime>) -> Sent {
-    Sent { application, queue: None, token: None }
 }
 
 /// Sends one datagram; where the kernel has no room it is asked again for up to [`SEND_PATIENCE`].
@@ -193,13 +212,18 @@ fn send_to(
     socket: &UdpSocket,
     payload: &[u8],
     to: SocketAddrV4,
+    mut stamper: Option<&mut TxStamper>,
     counters: &mut Counters,
-) -> io::Result<Time<Realtime>> {
+) -> io::Result<Sent> {
     let mut since: Option<Time<Monotonic>> = None;
     loop {
         let application = realtime_now();
-        let error = match socket.send_to(payload, to) {
-            Ok(_) => return Ok(application),
+        let answer: io::Result<Option<Token>> = match &mut stamper {
+            Some(stamper) => stamper.send(socket.as_fd(), payload, Some(to)).map(Some),
+            None => socket::send(socket.as_fd(), payload, Some(to), &[]).map(|()| None),
+        };
+        let error = match answer {
+            Ok(token) => return Ok(Sent { application, queue: None, token }),
             Err(error) => error,
         };
         // An earlier datagram's fate, or a signal: this one has not been tried.

@@ -3,7 +3,12 @@
 //! Two ways: [`kernel`], an ordinary UDP socket as nanoprobe has it, and [`xdp`], AF_XDP sockets behind a steering
 //! program. Both are a [`Path`]; the hot loop is generic over it. Nothing here knows who says what when.
 
+mod companion;
+mod control;
 pub mod kernel;
+mod keys;
+mod socket;
+mod stamper;
 pub mod xdp;
 
 use crate::clock::{Monotonic, Phc, Realtime, Stamp, Tai, Time};
@@ -12,6 +17,22 @@ use crate::wire::{Message, RawSettings};
 use std::io;
 use std::net::SocketAddrV4;
 use std::os::fd::BorrowedFd;
+
+/// Which stamps a path is to bring beside the process's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StampWishes {
+    /// The kernel's.
+    pub software: bool,
+    /// The network card's. Whoever opens the path sees to it that the card takes them.
+    pub hardware: bool,
+}
+
+impl StampWishes {
+    /// Whether there are any.
+    pub const fn any(self) -> bool {
+        self.software || self.hardware
+    }
+}
 
 /// How many datagrams one [`Path::receive`] brings at most.
 pub const BATCH: usize = 64;
@@ -120,6 +141,9 @@ pub trait Path {
     /// What the kernel answered.
     fn collect(&mut self, stamps: &mut Vec<TxStamp>) -> io::Result<()>;
 
+    /// The transmit stamps that come of a datagram with a token.
+    fn late_stamps(&self) -> StampWishes;
+
     /// Sleeps until something has come in, a stamp too, `interrupt` is readable, or `deadline` (`None`: without limit).
     ///
     /// # Errors
@@ -164,6 +188,8 @@ pub struct Counters {
     /// Datagrams that reached the reserved kernel socket instead of a ring: fragments, a queue without a socket, or an
     /// Ethernet frame that was not to the interface's own address.
     pub reached_kernel: u64,
+    /// Transmit stamps that bear the name of no datagram.
+    pub strange_stamps: u64,
     /// What the XDP program and the AF_XDP sockets counted; `None` on the kernel path.
     pub xdp: Option<XdpCounters>,
 }
@@ -179,6 +205,10 @@ pub struct XdpCounters {
     pub passed: u64,
     /// Of those, frames whose headers do not hold together.
     pub malformed: u64,
+    /// Frames redirected of which the driver was asked for the card's receive stamp and gave none.
+    pub unstamped: u64,
+    /// The errno that the driver gave instead, the largest; 0 where it said yes and gave the stamp 0.
+    pub stamp_error: u64,
     /// `rx_dropped` of `struct xdp_statistics`.
     pub rx_dropped: u64,
     /// `rx_ring_full`: the receive ring had no room.

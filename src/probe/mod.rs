@@ -5,6 +5,7 @@
 
 mod hot;
 mod interrupt;
+mod outstanding;
 mod reporter;
 mod setup;
 

@@ -2,6 +2,7 @@
 
 use crate::cli::{PathKind, Plan, Timestamps, XdpMode, ZeroCopy};
 use crate::net::{self, Interface, privilege};
+use crate::path::StampWishes;
 use crate::path::kernel::{KernelConfig, KernelPath};
 use crate::path::xdp::{self, XdpConfig, XdpPath};
 use crate::session::{Direction, Probe, Settings, ip_len};
@@ -114,7 +115,12 @@ pub fn open(plan: &Plan, interface: &Interface, address: Ipv4Addr, server: Optio
     match plan.path {
         PathKind::Kernel => {
             let bind = SocketAddrV4::new(address, port);
-            let config = KernelConfig { interface: interface.name.clone(), bind, busypoll_us: plan.busypoll_us };
+            let config = KernelConfig {
+                interface: interface.name.clone(),
+                bind,
+                busypoll_us: plan.busypoll_us,
+                stamps: StampWishes::default(),
+            };
             Ok(OpenPath::Kernel(Box::new(KernelPath::open(config)?)))
         }
         PathKind::Xdp => {
@@ -164,6 +170,9 @@ fn open_xdp(
         queues,
         busypoll_us: plan.busypoll_us,
         peer,
+        stamps: StampWishes::default(),
+        companion: false,
+        card_stamps: false,
     };
     let path = XdpPath::open(config, reserved)?;
     net::wait_for_carrier(interface, CARRIER_PATIENCE, |waited| {

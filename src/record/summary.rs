@@ -204,7 +204,8 @@ impl Summary {
         if self.pings_sent > 0 {
             lines.push(("late sends", self.lateness_words()));
         }
-        let Counters { not_protocol, tx_ring_full, tx_retries, tx_dropped, reached_kernel, xdp } = self.counters;
+        let Counters { not_protocol, tx_ring_full, tx_retries, tx_dropped, reached_kernel, strange_stamps, xdp } =
+            self.counters;
         if let Some(xdp) = xdp {
             lines.push(("ring full", format!("{tx_ring_full} on sending, {} on receiving", xdp.rx_ring_full)));
             let XdpCounters { seen, redirected, passed, malformed, .. } = xdp;
@@ -225,6 +226,7 @@ impl Summary {
             ("foreign", self.foreign, "datagrams from somebody else".into()),
             ("unexpected", self.unexpected, "datagrams that made no sense where they came".into()),
             ("no protocol", not_protocol, "datagrams that were too short, of an unknown type, or damaged".into()),
+            ("strange", strange_stamps, "transmit stamps that belong to no datagram".into()),
             (
                 "past AF_XDP",
                 reached_kernel,
@@ -268,6 +270,7 @@ pub fn counters_since(earlier: &Counters, later: &Counters) -> Counters {
         tx_retries: since(|c| c.tx_retries),
         tx_dropped: since(|c| c.tx_dropped),
         reached_kernel: since(|c| c.reached_kernel),
+        strange_stamps: since(|c| c.strange_stamps),
         xdp: later.xdp.map(|last| {
             let since = |value: fn(&XdpCounters) -> u64| value(&last).saturating_sub(value(&first));
             XdpCounters {
@@ -275,6 +278,8 @@ pub fn counters_since(earlier: &Counters, later: &Counters) -> Counters {
                 redirected: since(|c| c.redirected),
                 passed: since(|c| c.passed),
                 malformed: since(|c| c.malformed),
+                unstamped: since(|c| c.unstamped),
+                stamp_error: last.stamp_error,
                 rx_dropped: since(|c| c.rx_dropped),
                 rx_ring_full: since(|c| c.rx_ring_full),
                 rx_fill_ring_empty: since(|c| c.rx_fill_ring_empty),

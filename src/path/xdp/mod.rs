@@ -14,10 +14,11 @@ mod queue;
 pub use program::{AttachedMode, DryRun, Link, Program};
 pub use queue::Frames;
 
-use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps, Sent, TxStamp};
+use super::companion::Companion;
+use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps, Sent, StampWishes, TxStamp};
 use crate::clock::{Monotonic, Realtime, Time, monotonic_now, realtime_now};
 use crate::session::{Body, Outgoing};
-use crate::wire::frame::{LinkHeader, MacAddr, parse, write_syn};
+use crate::wire::frame::{LinkHeader, MAX_FRAME_LEN, MacAddr, parse, write_syn};
 use crate::wire::{DUMMY_SEQUENCE, Kind, Message};
 use anyhow::{Context, bail};
 use layout::Meta;
@@ -27,7 +28,7 @@ use queue::{PATIENCE, Queue};
 use std::cell::Cell;
 use std::io;
 use std::net::{SocketAddrV4, UdpSocket};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// Bytes that datagrams may take in the reserved socket: they are only counted, and what does not fit is counted too.
 const RESERVED_BUFFER: usize = 4096;
@@ -81,6 +82,13 @@ pub struct XdpConfig {
     pub busypoll_us: Option<u32>,
     /// A peer that is known before anything came from it, with the Ethernet header of frames to it: a client's server.
     pub peer: Option<(SocketAddrV4, LinkHeader)>,
+    /// Which stamps are wanted beside the process's own and that of the XDP hook.
+    pub stamps: StampWishes,
+    /// What makes a row of the log leaves through a packet socket, which brings transmit stamps back; else through AF_XDP,
+    /// which brings none.
+    pub companion: bool,
+    /// The driver is asked for the card's receive stamp of every frame: native mode only.
+    pub card_stamps: bool,
 }
 
 /// The AF_XDP path: opened, it receives; dropped, it leaves the machine as it was.
@@ -97,11 +105,21 @@ pub struct XdpPath {
     reached_kernel: Cell<u64>,
     poll: Vec<libc::pollfd>,
     description: Description,
+    companion: Option<Outlet>,
+    wishes: StampWishes,
     // In this order they are dropped: the sockets are closed, the program is detached, the port is free again.
     queues: Vec<Queue>,
     link: Link,
     program: Program,
     reserved: UdpSocket,
+}
+
+/// The companion with the frame that it sends next.
+#[derive(Debug)]
+struct Outlet {
+    companion: Companion,
+    frame: Box<[u8; MAX_FRAME_LEN]>,
+    content: Content,
 }
 
 impl XdpPath {
@@ -113,7 +131,7 @@ impl XdpPath {
     /// # Errors
     /// What was attempted, what the kernel answered, and what can be done. Nothing is left behind.
     pub fn open(config: XdpConfig, reserved: UdpSocket) -> anyhow::Result<Self> {
-        let XdpConfig { interface, if_index, mtu, mac, local, dummy_port, mode, zero_copy, queues, busypoll_us, peer } =
+        let XdpConfig { interface, if_index, mtu, mac, local, dummy_port, mode, zero_copy, queues, busypoll_us, peer, .. } =
             config;
         let Some(highest) = queues.iter().max() else {
             bail!("cannot open AF_XDP sockets on {interface}: no receive queue is chosen");
@@ -123,7 +141,17 @@ impl XdpPath {
             .set_recv_buffer_size(RESERVED_BUFFER)
             .context("cannot set the buffer of the reserved socket")?;
 
-        let program = Program::load(local, mac, highest.saturating_add(1))?;
+        // Only a program that is bound to the device can ask its driver for the card's stamps.
+        let device = config.card_stamps.then_some(if_index);
+        let program = Program::load(local, mac, highest.saturating_add(1), device)?;
+        let mode = match (config.card_stamps, mode) {
+            (true, XdpMode::Generic) => bail!(
+                "cannot ask the driver of {interface} for hardware receive stamps in generic mode: leave --xdp-mode generic \
+                 out, or use --timestamps software"
+            ),
+            (true, _) => XdpMode::Native,
+            (false, mode) => mode,
+        };
         let link = program.attach(&interface, if_index, mode)?;
         // Behind a program in generic mode there is nothing but copying.
         let zero_copy = match (link.mode(), zero_copy) {
@@ -139,6 +167,11 @@ impl XdpPath {
         for socket in &sockets {
             program.connect(socket.id(), socket.fd())?;
         }
+        // After the sockets, as some drivers reset the card when one is bound.
+        let companion = match config.companion {
+            true => Some(Companion::open(&interface, if_index, config.stamps)?),
+            false => None,
+        };
         let description = Description {
             path: "xdp",
             xdp_mode: Some(link.mode().as_str()),
@@ -154,8 +187,14 @@ impl XdpPath {
             tx_ring_full: 0,
             tx_retries: 0,
             reached_kernel: Cell::new(0),
-            poll: Vec::with_capacity(sockets.len() + 1),
+            poll: Vec::with_capacity(sockets.len() + 2),
             description,
+            companion: companion.map(|companion| Outlet {
+                companion,
+                frame: Box::new([0; MAX_FRAME_LEN]),
+                content: Content::NONE,
+            }),
+            wishes: config.stamps,
             queues: sockets,
             link,
             program,
@@ -232,6 +271,12 @@ impl Path for XdpPath {
             Body::Empty | Body::Settings(_) => 0,
         };
         let (at, template) = self.peers.route(outgoing.to, kind).ok_or_else(|| Self::unknown_way(outgoing.to))?;
+        if let (Some(Outlet { companion, frame, content }), Some(_)) = (&mut self.companion, outgoing.point) {
+            let len;
+            (*content, len) = template.put(&mut frame[..], *content, sequence, padding);
+            let (application, token) = companion.send(&frame[..len])?;
+            return Ok(Sent { application, queue: None, token: Some(token) });
+        }
         let queue = &mut self.queues[at];
         let blank = blank(queue, &mut self.tx_ring_full, &mut self.tx_retries)?;
         let (frame, content) = queue.contents(&blank);
@@ -301,7 +346,14 @@ impl Path for XdpPath {
 
     fn collect(&mut self, stamps: &mut Vec<TxStamp>) -> io::Result<()> {
         stamps.clear();
-        Ok(())
+        match &mut self.companion {
+            Some(outlet) => outlet.companion.collect(stamps),
+            None => Ok(()),
+        }
+    }
+
+    fn late_stamps(&self) -> StampWishes {
+        if self.companion.is_some() { self.wishes } else { StampWishes::default() }
     }
 
     fn wait(&mut self, deadline: Option<Time<Monotonic>>, interrupt: BorrowedFd<'_>) -> io::Result<()> {
@@ -318,6 +370,9 @@ impl Path for XdpPath {
         self.poll.clear();
         self.poll.push(pollfd(interrupt.as_raw_fd()));
         self.poll.extend(self.queues.iter().map(|queue| pollfd(queue.fd().as_raw_fd())));
+        // Its error queue makes it readable as POLLERR, which is always asked for.
+        let companion = self.companion.as_ref().map(|outlet| outlet.companion.as_fd().as_raw_fd());
+        self.poll.extend(companion.map(|fd| libc::pollfd { fd, events: 0, revents: 0 }));
         // In zero-copy mode this wakes the driver too, if it wants to be (xsk_poll, net/xdp/xsk.c).
         // SAFETY: the descriptors are in a vector of this length; the time-out lives until the call returns, and a null
         // pointer is none.
@@ -333,7 +388,7 @@ impl Path for XdpPath {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(io::Error::other(format!("cannot wait for packets: {}", errno.desc()))),
         }
-        let broken = self.poll[1..].iter().position(|poll| poll.revents & !libc::POLLIN != 0);
+        let broken = self.poll[1..=self.queues.len()].iter().position(|poll| poll.revents & !libc::POLLIN != 0);
         match broken {
             Some(at) => Err(io::Error::new(
                 io::ErrorKind::NetworkDown,
@@ -360,7 +415,8 @@ impl Path for XdpPath {
         Counters {
             not_protocol: self.not_protocol,
             tx_ring_full: self.tx_ring_full,
-            tx_retries: self.tx_retries,
+            tx_retries: self.tx_retries + self.companion.as_ref().map_or(0, |outlet| outlet.companion.retries()),
+            strange_stamps: self.companion.as_ref().map_or(0, |outlet| outlet.companion.strange()),
             tx_dropped: self.queues.iter().map(Queue::dropped).sum(),
             reached_kernel: self.reached_kernel(),
             xdp: Some(xdp),
