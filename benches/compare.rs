@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use xdprobe::clock::{Realtime, Time, monotonic_now};
 use xdprobe::net;
 use xdprobe::path::xdp::{XdpConfig, XdpMode, XdpPath, ZeroCopy};
-use xdprobe::path::{Batch, StampWishes, Path as _};
+use xdprobe::path::{Batch, Path as _, StampWishes};
 use xdprobe::session::{Body, Outgoing};
 use xdprobe::wire::frame::LinkHeader;
 use xdprobe::wire::{Kind, Message};

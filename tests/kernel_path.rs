@@ -20,7 +20,12 @@ const PORT: u16 = 10_666;
 const LONG: Duration = Duration::from_secs(10);
 
 fn config(address: Ipv4Addr, port: u16) -> KernelConfig {
-    KernelConfig { interface: ETH.to_owned(), bind: SocketAddrV4::new(address, port), busypoll_us: None, stamps: StampWishes::default() }
+    KernelConfig {
+        interface: ETH.to_owned(),
+        bind: SocketAddrV4::new(address, port),
+        busypoll_us: None,
+        stamps: StampWishes::default(),
+    }
 }
 
 /// A client on `a` and a server on `b`.

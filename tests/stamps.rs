@@ -8,10 +8,10 @@ mod lan;
 #[path = "support/veth.rs"]
 mod veth;
 
+use lan::{A, B, ETH, Lan};
 use std::net::{SocketAddrV4, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::Duration;
-use lan::{A, B, ETH, Lan};
 use veth::{End, Veth, settle};
 use xdprobe::clock::{Realtime, Stamp, Time, monotonic_now, realtime_now};
 use xdprobe::path::kernel::{KernelConfig, KernelPath};

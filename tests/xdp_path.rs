@@ -12,7 +12,7 @@ use std::time::Duration;
 use veth::{End, Veth, settle};
 use xdprobe::clock::{monotonic_now, realtime_now, tai_now};
 use xdprobe::path::xdp::{AttachedMode, Frames, Program, XdpConfig, XdpMode, XdpPath, ZeroCopy};
-use xdprobe::path::{Batch, StampWishes, Path, Received};
+use xdprobe::path::{Batch, Path, Received, StampWishes};
 use xdprobe::session::{Body, Outgoing};
 use xdprobe::wire::frame::{Flow, LinkHeader, MAX_FRAME_LEN, MacAddr, Template};
 use xdprobe::wire::{DUMMY_SEQUENCE, Kind, MIN_IP_LEN, Message, RawSettings};

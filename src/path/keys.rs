@@ -96,7 +96,11 @@ mod tests {
         let software = Report { key: 0, stamp: Stamp::System(Time::from_nanos(4)) };
         assert_eq!(keys.token(&software), Ok(Some(Token(0))));
         assert_eq!(keys.token(&report(2, 6)), Ok(Some(Token(2))));
-        assert_eq!(keys.token(&report(2, 7)), Ok(Some(Token(2))), "once keys were seen to count, a repetition is another's affair");
+        assert_eq!(
+            keys.token(&report(2, 7)),
+            Ok(Some(Token(2))),
+            "once keys were seen to count, a repetition is another's affair"
+        );
     }
 
     proptest! {

@@ -40,7 +40,8 @@ impl TxStamper {
     /// # Errors
     /// [`NetError::Socket`] where the kernel has no such stamping.
     pub(super) fn new(socket: BorrowedFd<'_>, wishes: StampWishes, receives: bool) -> Result<Self, NetError> {
-        let mut report = libc::SOF_TIMESTAMPING_SOFTWARE | libc::SOF_TIMESTAMPING_OPT_ID | libc::SOF_TIMESTAMPING_OPT_TSONLY;
+        let mut report =
+            libc::SOF_TIMESTAMPING_SOFTWARE | libc::SOF_TIMESTAMPING_OPT_ID | libc::SOF_TIMESTAMPING_OPT_TSONLY;
         let mut ask = libc::SOF_TIMESTAMPING_TX_SOFTWARE;
         if receives {
             report |= libc::SOF_TIMESTAMPING_RX_SOFTWARE;
@@ -53,7 +54,8 @@ impl TxStamper {
             }
         }
         socket::set_option(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, report as i32).map_err(|answer| {
-            let attempt = "switch time stamps on for a socket (SO_TIMESTAMPING); --timestamps application needs none".to_owned();
+            let attempt =
+                "switch time stamps on for a socket (SO_TIMESTAMPING); --timestamps application needs none".to_owned();
             NetError::Socket { attempt, answer }
         })?;
         // As much as may be had; what does not fit is counted as missed, like any other stamp that does not come.

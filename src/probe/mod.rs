@@ -106,7 +106,7 @@ fn play<P: Path>(
     interrupt: &mut Interrupt,
 ) -> Result<()> {
     match (&plan.role, server) {
-        (cli::Role::Client { host, settings, connect_timeout }, Some(server)) => {
+        (cli::Role::Client { host, settings, connect_timeout, .. }, Some(server)) => {
             say_first(plan, &text::client_start(host, plan.port));
             let config = ClientConfig {
                 server,

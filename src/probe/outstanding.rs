@@ -185,11 +185,8 @@ mod tests {
         assert_eq!(outstanding.join(hardware(2, 7)), Joined::Part);
         assert_eq!(outstanding.join(software(0, 3)), Joined::Part);
         assert_eq!(outstanding.join(software(0, 4)), Joined::Duplicate);
-        let expected = Sighting {
-            software: Some(Time::from_nanos(5)),
-            hardware: Some(Time::from_nanos(7)),
-            ..sighting(12)
-        };
+        let expected =
+            Sighting { software: Some(Time::from_nanos(5)), hardware: Some(Time::from_nanos(7)), ..sighting(12) };
         assert_eq!(outstanding.join(software(2, 5)), Joined::Whole(expected));
         assert_eq!(outstanding.join(software(2, 5)), Joined::Late);
         let Joined::Whole(first) = outstanding.join(hardware(0, 9)) else { panic!() };

@@ -131,8 +131,20 @@ impl XdpPath {
     /// # Errors
     /// What was attempted, what the kernel answered, and what can be done. Nothing is left behind.
     pub fn open(config: XdpConfig, reserved: UdpSocket) -> anyhow::Result<Self> {
-        let XdpConfig { interface, if_index, mtu, mac, local, dummy_port, mode, zero_copy, queues, busypoll_us, peer, .. } =
-            config;
+        let XdpConfig {
+            interface,
+            if_index,
+            mtu,
+            mac,
+            local,
+            dummy_port,
+            mode,
+            zero_copy,
+            queues,
+            busypoll_us,
+            peer,
+            ..
+        } = config;
         let Some(highest) = queues.iter().max() else {
             bail!("cannot open AF_XDP sockets on {interface}: no receive queue is chosen");
         };
