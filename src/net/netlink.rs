@@ -188,11 +188,6 @@ impl<'a> Attributes<'a> {
         self.get(kind)?.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes))
     }
 
-    /// The value as an integer of one byte.
-    pub(super) fn u8(self, kind: u16) -> Option<u8> {
-        self.get(kind)?.first().copied()
-    }
-
     /// The value as an IPv4 address, in network byte order.
     pub(super) fn ipv4(self, kind: u16) -> Option<Ipv4Addr> {
         <[u8; 4]>::try_from(self.get(kind)?).ok().map(Ipv4Addr::from)
