@@ -1,4 +1,5 @@
 //! Whose stamps there are, and a stamp of any of them with its clock.
+#![forbid(unsafe_code)]
 
 use super::{Phc, Realtime, Time};
 
