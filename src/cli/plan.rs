@@ -116,6 +116,7 @@ fn client(args: &Args, typed: Typed, warnings: &mut Vec<String>) -> Result<Role,
         pong_every: args.pong_every,
         timer: args.timer.unwrap_or(default_timer(args.delay)),
         direction,
+        ptp: None,
     };
     Ok(Role::Client { host, settings, connect_timeout: micros(args.connect_timeout) })
 }

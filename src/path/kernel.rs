@@ -7,8 +7,9 @@
 use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps, Sent, TxStamp};
 use crate::clock::{Monotonic, Realtime, Time, monotonic_now, realtime_now};
 use crate::net::{NetError, local_address, reserve_port};
-use crate::session::{Body, Outgoing};
-use crate::wire::{DUMMY_SEQUENCE, HEADER_LEN, Kind, MAX_PADDING, Message, SETTINGS_LEN, UDP_IP_HEADERS};
+use crate::session::{MAX_BODY, Outgoing};
+use crate::wire::ptp::Shape;
+use crate::wire::{DUMMY_SEQUENCE, HEADER_LEN, Kind, MAX_PADDING, Message, UDP_IP_HEADERS};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::socket::setsockopt;
@@ -99,11 +100,11 @@ impl Path for KernelPath {
     fn send(&mut self, outgoing: &Outgoing) -> io::Result<Sent> {
         let payload_len = usize::from(outgoing.payload_len());
         let header = outgoing.message.to_bytes();
-        if let Body::Settings(settings) = outgoing.body {
-            let mut syn = [0; HEADER_LEN + SETTINGS_LEN];
-            syn[..HEADER_LEN].copy_from_slice(&header);
-            syn[HEADER_LEN..].copy_from_slice(&settings.to_bytes());
-            return send_to(&self.socket, &syn, outgoing.to, &mut self.counters).map(unstamped);
+        if let Some(said) = outgoing.body.write(&mut [0; MAX_BODY]) {
+            let mut control = [0; HEADER_LEN + MAX_BODY];
+            control[..HEADER_LEN].copy_from_slice(&header);
+            control[HEADER_LEN..payload_len].copy_from_slice(said);
+            return send_to(&self.socket, &control[..payload_len], outgoing.to, &mut self.counters).map(unstamped);
         }
         self.transmit[..HEADER_LEN].copy_from_slice(&header);
         let Some(payload) = self.transmit.get(..payload_len) else {
@@ -139,8 +140,7 @@ impl Path for KernelPath {
                 Err(error) => return Err(with_attempt(error, format_args!("receive on {}", self.local))),
             };
             let application = realtime_now();
-            let (SocketAddr::V4(from), Ok((message, settings))) = (from, Message::parse(&self.receive[..payload_len]))
-            else {
+            let (SocketAddr::V4(from), Ok(parsed)) = (from, Message::parse(&self.receive[..payload_len])) else {
                 self.counters.not_protocol += 1;
                 continue;
             };
@@ -151,7 +151,9 @@ impl Path for KernelPath {
             }
             let ip_len = u16::try_from(payload_len).unwrap_or(u16::MAX).saturating_add(UDP_IP_HEADERS);
             let stamps = RxStamps { application, hook: None, software: None, hardware: None };
-            batch.datagrams.push(Received { from, message, settings, ip_len, queue: None, stamps });
+            let (message, settings, extension) = (parsed.message, parsed.settings, parsed.extension);
+            let shape = Shape::Plain;
+            batch.datagrams.push(Received { from, message, settings, extension, shape, ip_len, queue: None, stamps });
             return Ok(());
         }
         Ok(())
