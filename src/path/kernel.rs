@@ -10,8 +10,9 @@ use super::stamper::{Aligned, TxStamper};
 use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps, Sent, StampWishes, Token, TxStamp};
 use crate::clock::{Monotonic, Time, monotonic_now, realtime_now};
 use crate::net::{NetError, local_address, reserve_port};
-use crate::session::{Body, Outgoing};
-use crate::wire::{DUMMY_SEQUENCE, HEADER_LEN, Kind, MAX_PADDING, Message, SETTINGS_LEN, UDP_IP_HEADERS};
+use crate::session::{MAX_BODY, Outgoing};
+use crate::wire::ptp::Shape;
+use crate::wire::{DUMMY_SEQUENCE, HEADER_LEN, Kind, MAX_PADDING, Message, UDP_IP_HEADERS};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::socket::setsockopt;
@@ -112,11 +113,11 @@ impl Path for KernelPath {
     fn send(&mut self, outgoing: &Outgoing) -> io::Result<Sent> {
         let payload_len = usize::from(outgoing.payload_len());
         let header = outgoing.message.to_bytes();
-        if let Body::Settings(settings) = outgoing.body {
-            let mut syn = [0; HEADER_LEN + SETTINGS_LEN];
-            syn[..HEADER_LEN].copy_from_slice(&header);
-            syn[HEADER_LEN..].copy_from_slice(&settings.to_bytes());
-            return send_to(&self.socket, &syn, outgoing.to, None, &mut self.counters);
+        if let Some(said) = outgoing.body.write(&mut [0; MAX_BODY]) {
+            let mut control = [0; HEADER_LEN + MAX_BODY];
+            control[..HEADER_LEN].copy_from_slice(&header);
+            control[HEADER_LEN..payload_len].copy_from_slice(said);
+            return send_to(&self.socket, &control[..payload_len], outgoing.to, None, &mut self.counters);
         }
         self.transmit[..HEADER_LEN].copy_from_slice(&header);
         let Some(payload) = self.transmit.get(..payload_len) else {
@@ -155,8 +156,7 @@ impl Path for KernelPath {
             };
             let application = realtime_now();
             let payload_len = arrival.len;
-            let (Some(from), Ok((message, settings))) = (arrival.from, Message::parse(&self.receive[..payload_len]))
-            else {
+            let (Some(from), Ok(parsed)) = (arrival.from, Message::parse(&self.receive[..payload_len])) else {
                 self.counters.not_protocol += 1;
                 continue;
             };
@@ -168,7 +168,9 @@ impl Path for KernelPath {
             let ip_len = u16::try_from(payload_len).unwrap_or(u16::MAX).saturating_add(UDP_IP_HEADERS);
             let control::Stamps { software, hardware } = control::stamps(&self.control.0[..arrival.control_len]);
             let stamps = RxStamps { application, hook: None, software, hardware };
-            batch.datagrams.push(Received { from, message, settings, ip_len, queue: None, stamps });
+            let (message, settings, extension) = (parsed.message, parsed.settings, parsed.extension);
+            let shape = Shape::Plain;
+            batch.datagrams.push(Received { from, message, settings, extension, shape, ip_len, queue: None, stamps });
             return Ok(());
         }
         Ok(())

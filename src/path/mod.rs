@@ -12,8 +12,9 @@ mod stamper;
 pub mod xdp;
 
 use crate::clock::{Monotonic, Phc, Realtime, Stamp, Tai, Time};
-use crate::session::Outgoing;
-use crate::wire::{Message, RawSettings};
+use crate::session::{Incoming, Outgoing};
+use crate::wire::ptp::Shape;
+use crate::wire::{Extension, Message, RawSettings};
 use std::io;
 use std::net::SocketAddrV4;
 use std::os::fd::BorrowedFd;
@@ -46,12 +47,25 @@ pub struct Received {
     pub message: Message,
     /// The settings, where it is a SYN that has them.
     pub settings: Option<RawSettings>,
-    /// Bytes of the IP packet.
+    /// The extension, where it is a SYN or a SYN-ACK that has one.
+    pub extension: Option<Extension>,
+    /// What it looked like.
+    pub shape: Shape,
+    /// Bytes of the IP packet; of PTP over Ethernet those of the Ethernet payload.
     pub ip_len: u16,
     /// The receive queue of the AF_XDP socket that it came through; `None` where a kernel socket received it.
     pub queue: Option<u32>,
     /// When it was seen.
     pub stamps: RxStamps,
+}
+
+impl Received {
+    /// What a session has to know of it.
+    #[inline]
+    pub const fn incoming(&self) -> Incoming {
+        let &Self { from, message, settings, extension, shape, .. } = self;
+        Incoming { from, message, settings, extension, shape, granted: None }
+    }
 }
 
 /// When a datagram was seen on its way in. A source that gave no stamp is `None`.

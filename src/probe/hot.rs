@@ -142,7 +142,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             let message = received.message;
             self.stamps.rx += 1;
             let stamp = received.stamps.application;
-            let point = self.machine.handle_datagram(now, received.from, message, received.settings);
+            let point = self.machine.handle_datagram(now, &received.incoming());
             if let Some(point) = point {
                 self.recorder.seen(&Sighting {
                     sequence: message.sequence,

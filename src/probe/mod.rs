@@ -17,7 +17,7 @@ use crate::cli::{self, Plan, schedule};
 use crate::clock::monotonic_now;
 use crate::path::Path;
 use crate::record::{self, Facts, Recorder, Role, ScheduleFacts, StampSource, Voice, text};
-use crate::session::{Client, ClientConfig, Machine, Probe, Server, ServerConfig};
+use crate::session::{Client, ClientConfig, Machine, Offers, Probe, Sampling, Server, ServerConfig};
 use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
@@ -115,6 +115,7 @@ fn play<P: Path>(
                 dummies: plan.dummies,
                 timeout: plan.timeout,
                 connect_timeout: *connect_timeout,
+                sampling: Sampling::default(),
             };
             spin(&mut Client::new(monotonic_now(), config), path, recorder, reporter, interrupt)
         }
@@ -127,6 +128,9 @@ fn play<P: Path>(
                 keep: *keep,
                 max_ip_len,
                 timer: plan.timer,
+                offers: Offers::default(),
+                requires_ptp: false,
+                sampling: Sampling::default(),
             };
             spin(&mut Server::new(config), path, recorder, reporter, interrupt)
         }

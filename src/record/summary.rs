@@ -296,6 +296,7 @@ const fn end_name(end: End) -> &'static str {
         End::Stopped => "stopped",
         End::StoppedConnecting => "stopped_connecting",
         End::Rejected => "rejected",
+        End::NotAgreed { .. } => "not_agreed",
         End::NoAnswer { .. } => "no_answer",
         End::TimedOut { .. } => "timed_out",
         End::FinUnanswered { .. } => "fin_unanswered",

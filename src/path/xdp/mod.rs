@@ -17,9 +17,10 @@ pub use queue::Frames;
 use super::companion::Companion;
 use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps, Sent, StampWishes, TxStamp};
 use crate::clock::{Monotonic, Realtime, Time, monotonic_now, realtime_now};
-use crate::session::{Body, Outgoing};
-use crate::wire::frame::{LinkHeader, MAX_FRAME_LEN, MacAddr, parse, write_syn};
-use crate::wire::{DUMMY_SEQUENCE, Kind, Message};
+use crate::session::{Body, MAX_BODY, Outgoing};
+use crate::wire::frame::{LinkHeader, MAX_FRAME_LEN, MacAddr, parse, write_control};
+use crate::wire::ptp::Shape;
+use crate::wire::{DUMMY_SEQUENCE, Kind, Message, Parsed};
 use anyhow::{Context, bail};
 use layout::Meta;
 use nix::errno::Errno;
@@ -267,20 +268,20 @@ impl Path for XdpPath {
             return Err(self.too_large(outgoing));
         }
         let Message { kind, sequence } = outgoing.message;
-        if let Body::Settings(settings) = outgoing.body {
+        if let Some(said) = outgoing.body.write(&mut [0; MAX_BODY]) {
             let (at, flow) = self.peers.way(outgoing.to, kind).ok_or_else(|| Self::unknown_way(outgoing.to))?;
             let queue = &mut self.queues[at];
             let blank = blank(queue, &mut self.tx_ring_full, &mut self.tx_retries)?;
             let (frame, content) = queue.contents(&blank);
             *content = Content::NONE;
-            let len = write_syn(&flow, sequence, settings, frame);
+            let len = write_control(&flow, outgoing.message, said, frame);
             let application = realtime_now();
             self.tx_ring_full += u64::from(queue.submit(blank, len)?);
             return Ok(Sent { application, queue: Some(queue.id()), token: None });
         }
         let padding = match outgoing.body {
             Body::Padding(padding) => padding,
-            Body::Empty | Body::Settings(_) => 0,
+            Body::Empty | Body::Settings(..) | Body::Extension(_) => 0,
         };
         let (at, template) = self.peers.route(outgoing.to, kind).ok_or_else(|| Self::unknown_way(outgoing.to))?;
         if let (Some(Outlet { companion, frame, content }), Some(_)) = (&mut self.companion, outgoing.point) {
@@ -302,7 +303,7 @@ impl Path for XdpPath {
     fn send_dummies(&mut self, to: SocketAddrV4, count: u32) -> io::Result<()> {
         for _ in 0..count {
             let message = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE };
-            self.send(&Outgoing { to, message, body: Body::Empty, point: None })?;
+            self.send(&Outgoing { to, message, body: Body::Empty, shape: Shape::Plain, point: None })?;
         }
         Ok(())
     }
@@ -476,17 +477,15 @@ fn wait_for_blank(queue: &mut Queue, ring_full: &mut u64, retries: &mut u64) -> 
 #[inline]
 fn read(frame: &[u8], queue: u32, application: Time<Realtime>, meta: Option<&Meta>) -> Option<(Received, LinkHeader)> {
     let frame = parse(frame).ok()?;
-    let (message, settings) = Message::parse(frame.payload).ok()?;
+    let Parsed { message, settings, extension } = Message::parse(frame.payload).ok()?;
     // Nobody can be answered there (RFC 768: a source port of 0 wants no reply).
     if frame.source.port() == 0 {
         return None;
     }
     let stamps =
         RxStamps { application, hook: meta.map(Meta::hook), software: None, hardware: meta.and_then(Meta::hardware) };
-    Some((
-        Received { from: frame.source, message, settings, ip_len: frame.ip_len, queue: Some(queue), stamps },
-        frame.link,
-    ))
+    let (from, ip_len, shape) = (frame.source, frame.ip_len, Shape::Plain);
+    Some((Received { from, message, settings, extension, shape, ip_len, queue: Some(queue), stamps }, frame.link))
 }
 
 /// How many datagrams a socket had no room for (`sock_diag(7)`, `SK_MEMINFO_DROPS`).

@@ -265,7 +265,7 @@ mod tests {
             let parsed = parse(&frame[..len]).unwrap();
             assert_eq!(parsed.destination, to);
             assert_eq!(parsed.ip_len, UDP_IP_HEADERS + 16 + padding);
-            assert_eq!(Message::parse(parsed.payload).unwrap().0, Message { kind, sequence });
+            assert_eq!(Message::parse(parsed.payload).unwrap().message, Message { kind, sequence });
             assert!(parsed.payload[16..].iter().all(|byte| *byte == 0));
             let mut fresh = [0; MAX_FRAME_LEN];
             template.put(&mut fresh, Content::NONE, sequence, padding);
