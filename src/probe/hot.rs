@@ -4,24 +4,15 @@
 //! recorder's thread. It knows no sockets; what gets out and in is a [`Path`], who says what is a [`Machine`].
 
 use super::interrupt::Interrupt;
-use crate::clock::{Monotonic, Time, monotonic_now};
+use crate::clock::{Monotonic, Stamp, Time, monotonic_now};
 use crate::path::{Batch, Path};
-use crate::record::{Recorder, RoundTrips, Sighting};
+use crate::record::{Recorder, RoundTrips, Sighting, StampCounts};
 use crate::session::{Action, End, Event, Machine, TimerKind};
 use crate::wire::Point;
 use std::io;
 
 /// How many pings may leave before the loop looks at what came in: as many as one wake-up of a copying driver sends.
 const BURST: usize = 32;
-
-/// How many stamps the process took.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct StampCounts {
-    /// For datagrams sent, dummies excepted.
-    pub tx: u64,
-    /// For datagrams received.
-    pub rx: u64,
-}
 
 /// Where the loop stands when the session's owner is asked what to do about an event.
 pub struct Scene<'a, M, P> {
@@ -154,7 +145,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
                     hardware: received.stamps.hardware,
                 });
                 if point == Point::T3 {
-                    self.round_trips.answered(message.sequence, stamp);
+                    self.round_trips.answered(message.sequence, Some(Stamp::System(stamp)));
                 }
             }
             self.act()?;
@@ -186,6 +177,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
                         Err(_) => continue,
                     };
                     self.unflushed = true;
+                    self.stamps.tx_requested += 1;
                     self.stamps.tx += 1;
                     let sequence = outgoing.message.sequence;
                     if let Some(point) = outgoing.point {
@@ -200,7 +192,8 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
                         });
                     }
                     if outgoing.point == Some(Point::T0) {
-                        self.round_trips.sent(sequence, sent.application);
+                        self.round_trips.sent(sequence);
+                        self.round_trips.left(sequence, Stamp::System(sent.application));
                     }
                 }
                 Action::Dummies { to, count } => {

@@ -9,14 +9,14 @@ mod outstanding;
 mod reporter;
 mod setup;
 
-pub use hot::{Attendant, HotLoop, Scene, StampCounts};
+pub use hot::{Attendant, HotLoop, Scene};
 pub use interrupt::Interrupt;
 pub use reporter::{Reporter, say};
 
 use crate::cli::{self, Plan, schedule};
 use crate::clock::monotonic_now;
 use crate::path::Path;
-use crate::record::{self, Facts, Recorder, Role, ScheduleFacts, StampSource, Voice, text};
+use crate::record::{self, Facts, Recorder, RecorderConfig, Role, ScheduleFacts, StampSource, Voice, text};
 use crate::session::{Client, ClientConfig, Machine, Offers, Probe, Sampling, Server, ServerConfig};
 use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -47,9 +47,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
             (Role::Server, None, *keep)
         }
     };
-    if let Some(log) = &plan.log {
-        record::check_log(log)?;
-    }
+    record::check_logs(plan.log.as_deref(), None)?;
     let anywhere = sched_getaffinity(Pid::from_raw(0)).context("cannot read the CPU affinity")?;
     pin(plan)?;
     // A signal until here, or while a carrier or a neighbour is waited for, ends the process, and the kernel takes
@@ -59,7 +57,8 @@ pub fn run(plan: &Plan) -> Result<bool> {
     let mut interrupt = Interrupt::catch().context("cannot catch SIGINT and SIGTERM")?;
     // The recorder's thread inherits where it may run: it must not be where the hot loop is pinned.
     sched_setaffinity(Pid::from_raw(0), &anywhere).context("cannot set the CPU affinity")?;
-    let mut recorder = Recorder::start(plan.log.as_deref(), Voice { role, json: plan.json })?;
+    let mut recorder =
+        Recorder::start(RecorderConfig::application(plan.log.as_deref(), Voice { role, json: plan.json }))?;
     pin(plan)?;
     let facts = |description| Facts {
         interface: interface.name.clone(),
@@ -74,7 +73,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
         dummies: plan.dummies,
         command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
     };
-    let mut reporter = Reporter::new(role, plan.json, keep, plan.log.is_some());
+    let mut reporter = Reporter::new(role, plan.json, keep);
     let max_ip_len = match plan.path {
         cli::PathKind::Xdp => Some(u16::try_from(interface.mtu).unwrap_or(u16::MAX)),
         cli::PathKind::Kernel => None,
@@ -89,8 +88,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
             play(plan, server, schedule, max_ip_len, &mut *path, &mut recorder, &mut reporter, &mut interrupt)?;
         }
     }
-    let log = recorder.finish();
-    Ok(reporter.succeeded() && log.rows_lost == 0 && log.error.is_none())
+    Ok(recorder.finish().is_whole() && reporter.succeeded())
 }
 
 /// Makes the machine of the plan's role and runs it.

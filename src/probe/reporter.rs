@@ -1,9 +1,9 @@
 //! What is said and written around a session: who connected, how it ended, its statistics, the meta file.
 
-use super::hot::{Attendant, Scene, StampCounts};
+use super::hot::{Attendant, Scene};
 use crate::clock::monotonic_now;
 use crate::path::{Counters, Path};
-use crate::record::{Finished, Role, Summary, SummaryInput, counters_since};
+use crate::record::{ClockRecord, Finished, Role, StampCounts, Summary, SummaryInput, counters_since};
 use crate::session::{End, Event, Machine, Settings};
 use anyhow::Result;
 use std::io::{self, Write};
@@ -16,18 +16,16 @@ pub struct Reporter {
     json: bool,
     /// A server that goes on after a session: only what is lost in the log makes it fail.
     keep: bool,
-    logs: bool,
     session: Option<(SocketAddrV4, Settings)>,
-    /// What path and log had counted when the last session ended.
+    /// What path and recorder had counted when the last session ended.
     before: (Counters, Finished),
     succeeded: bool,
 }
 
 impl Reporter {
     /// A reporter before the first session.
-    pub fn new(role: Role, json: bool, keep: bool, logs: bool) -> Self {
-        let nothing = Finished { rows_written: 0, rows_lost: 0, error: None };
-        Self { role, json, keep, logs, session: None, before: (Counters::default(), nothing), succeeded: true }
+    pub fn new(role: Role, json: bool, keep: bool) -> Self {
+        Self { role, json, keep, session: None, before: (Counters::default(), Finished::default()), succeeded: true }
     }
 
     /// Whether the measurement did what was asked for.
@@ -39,7 +37,8 @@ impl Reporter {
     fn report<M: Machine, P: Path>(&mut self, scene: Scene<'_, M, P>, end: End) {
         let session = self.session.take();
         let Scene { machine, path, recorder, round_trips, stamps } = scene;
-        let log = recorder.sync();
+        let finished = recorder.sync();
+        let recorded = finished.since(&self.before.1);
         let counters = path.counters();
         let mut totals = *machine.totals();
         if end == End::Broken {
@@ -53,13 +52,14 @@ impl Reporter {
             totals: &totals,
             end,
             round_trips: Some(round_trips),
-            tx_stamps: stamps.tx,
-            rx_stamps: stamps.rx,
+            stamps: *stamps,
+            sources: recorder.sources(),
+            stamp_timeout: None,
             description: &path.description(),
             counters: counters_since(&self.before.0, &counters),
-            log: self.logs.then(|| log.since(&self.before.1)).as_ref(),
+            recorded: &recorded,
         });
-        let kept = if session.is_some() { recorder.end_session(&summary) } else { Ok(()) };
+        let kept = if session.is_some() { recorder.end_session(&summary, &ClockRecord::default()) } else { Ok(()) };
         if let Err(sentence) = kept {
             eprintln!("xdprobe: {sentence}");
         }
@@ -72,9 +72,9 @@ impl Reporter {
         if let Err(error) = &said {
             eprintln!("xdprobe: cannot write the statistics to stdout: {error}");
         }
-        let lost = summary.rows_lost.unwrap_or(0) > 0 || summary.log_error.is_some() || said.is_err();
+        let lost = !recorded.is_whole() || said.is_err();
         self.succeeded &= if self.keep { !lost } else { summary.success && !lost };
-        self.before = (counters, log);
+        self.before = (counters, finished);
         // Here, where no peer waits, rather than when the next session begins.
         round_trips.clear();
         *stamps = StampCounts::default();
@@ -88,7 +88,7 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
         }
         if self.role == Role::Server {
             // The SYN is this session's, and the SYN-ACK will be; what came and went before them is nobody's.
-            *scene.stamps = StampCounts { tx: 0, rx: 1 };
+            *scene.stamps = StampCounts { rx: 1, ..StampCounts::default() };
             self.before.0 = scene.path.counters();
         }
         scene.recorder.begin_session();
