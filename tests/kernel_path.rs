@@ -14,7 +14,8 @@ use xdprobe::clock::monotonic_now;
 use xdprobe::path::kernel::{KernelConfig, KernelPath};
 use xdprobe::path::{BATCH, Batch, Path, Received, StampWishes};
 use xdprobe::session::{Body, Outgoing};
-use xdprobe::wire::{DUMMY_SEQUENCE, Kind, MAX_IP_LEN, MIN_IP_LEN, Message, RawSettings};
+use xdprobe::wire::ptp::Shape;
+use xdprobe::wire::{DUMMY_SEQUENCE, Kind, MAX_IP_LEN, MIN_IP_LEN, Message, Parsed, RawSettings};
 
 const PORT: u16 = 10_666;
 const LONG: Duration = Duration::from_secs(10);
@@ -37,7 +38,7 @@ fn both_ends(lan: &Lan) -> (KernelPath, KernelPath) {
 
 fn ping(to: SocketAddrV4, sequence: u64, ip_len: u16) -> Outgoing {
     let message = Message { kind: Kind::Ping, sequence };
-    Outgoing { to, message, body: Body::Padding(ip_len - MIN_IP_LEN), point: None }
+    Outgoing { to, message, body: Body::Padding(ip_len - MIN_IP_LEN), shape: Shape::Plain, point: None }
 }
 
 /// What comes to `path`, until it is `count` datagrams.
@@ -126,13 +127,15 @@ fn a_syn_carries_its_settings_and_leaves_no_trace_in_later_pings() {
     let to = SocketAddrV4::new(B, PORT);
     let settings = RawSettings { count_s: 7, delay_us: 0xffff_ffff, ping_padding: 0xffff, ..RawSettings::default() };
     let syn = Message { kind: Kind::Syn, sequence: 0 };
-    client.send(&Outgoing { to, message: syn, body: Body::Settings(settings), point: None }).unwrap();
+    let body = Body::Settings(settings, None);
+    client.send(&Outgoing { to, message: syn, body, shape: Shape::Plain, point: None }).unwrap();
     client.send(&ping(to, u64::MAX - 1, MAX_IP_LEN)).unwrap();
     client.send(&Outgoing { body: Body::Empty, ..ping(to, 3, MIN_IP_LEN) }).unwrap();
 
     let mut bytes = [0xaa; 4096];
     let len = peer.recv(&mut bytes).unwrap();
-    assert_eq!(Message::parse(&bytes[..len]).unwrap(), (syn, Some(settings)));
+    let parsed = Parsed { message: syn, settings: Some(settings), extension: None };
+    assert_eq!(Message::parse(&bytes[..len]), Ok(parsed));
     assert_eq!(len, 40);
     let len = peer.recv(&mut bytes).unwrap();
     assert_eq!((len, &bytes[..9]), (2064, &[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 5][..]));

@@ -15,7 +15,8 @@ use xdprobe::path::xdp::{AttachedMode, Frames, Program, XdpConfig, XdpMode, XdpP
 use xdprobe::path::{Batch, Path, Received, StampWishes};
 use xdprobe::session::{Body, Outgoing};
 use xdprobe::wire::frame::{Flow, LinkHeader, MAX_FRAME_LEN, MacAddr, Template};
-use xdprobe::wire::{DUMMY_SEQUENCE, Kind, MIN_IP_LEN, Message, RawSettings};
+use xdprobe::wire::ptp::Shape;
+use xdprobe::wire::{DUMMY_SEQUENCE, Kind, MIN_IP_LEN, Message, Parsed, RawSettings};
 
 const PORT: u16 = 10666;
 const CLIENT_PORT: u16 = 40_001;
@@ -76,7 +77,7 @@ fn both(veth: &Veth, change: impl Fn(&mut XdpConfig)) -> (XdpPath, XdpPath) {
 }
 
 fn message(to: SocketAddrV4, kind: Kind, sequence: u64, body: Body) -> Outgoing {
-    Outgoing { to, message: Message { kind, sequence }, body, point: None }
+    Outgoing { to, message: Message { kind, sequence }, body, shape: Shape::Plain, point: None }
 }
 
 /// Waits until something of the protocol has come in.
@@ -326,7 +327,7 @@ fn a_kernel_socket_accepts_what_we_send_and_we_accept_what_it_sends() {
         client.flush().unwrap();
         let (len, from) = socket.recv_from(&mut bytes).unwrap();
         assert_eq!((len, from), (16 + usize::from(padding), local(&veth.left, CLIENT_PORT).into()));
-        assert_eq!(Message::parse(&bytes[..len]).unwrap().0, Message { kind: Kind::Ping, sequence });
+        assert_eq!(Message::parse(&bytes[..len]).unwrap().message, Message { kind: Kind::Ping, sequence });
         assert!(bytes[16..len].iter().all(|byte| *byte == 0));
 
         // Leaves with a partial checksum, as the veth takes that work on (and never does it).
@@ -338,16 +339,17 @@ fn a_kernel_socket_accepts_what_we_send_and_we_accept_what_it_sends() {
     }
 
     let settings = RawSettings { count_s: 3, delay_us: 1000, ping_padding: 5, ..RawSettings::default() };
-    client.send(&message(server, Kind::Syn, 0, Body::Settings(settings))).unwrap();
+    client.send(&message(server, Kind::Syn, 0, Body::Settings(settings, None))).unwrap();
     client.send_dummies(server, 2).unwrap();
     client.flush().unwrap();
     let (len, _) = socket.recv_from(&mut bytes).unwrap();
     let syn = Message { kind: Kind::Syn, sequence: 0 };
-    assert_eq!(Message::parse(&bytes[..len]).unwrap(), (syn, Some(settings)));
+    let parsed = Parsed { message: syn, settings: Some(settings), extension: None };
+    assert_eq!(Message::parse(&bytes[..len]), Ok(parsed));
     for _ in 0..2 {
         let (len, from) = socket.recv_from(&mut bytes).unwrap();
         let dummy = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE };
-        assert_eq!((Message::parse(&bytes[..len]).unwrap().0, from.port(), len), (dummy, DUMMY_PORT, 16));
+        assert_eq!((Message::parse(&bytes[..len]).unwrap().message, from.port(), len), (dummy, DUMMY_PORT, 16));
     }
 
     // A frame that held a ping is used for the others, and the other way round.

@@ -279,13 +279,7 @@ impl Conversation {
         self.last_heard = self.last_heard.max(now);
     }
 
-    fn handle_ping(
-        &mut self,
-        now: Time<Monotonic>,
-        sequence: u64,
-        shape: Shape,
-        outbox: &mut Outbox,
-    ) -> Option<Point> {
+    fn handle_ping(&mut self, now: Time<Monotonic>, sequence: u64, shape: Shape, outbox: &mut Outbox) -> Option<Point> {
         let echoes = match self.phase {
             // Pings count from 1.
             _ if sequence == 0 => {
@@ -324,13 +318,7 @@ impl Conversation {
         Some(Point::T1)
     }
 
-    fn handle_pong(
-        &mut self,
-        now: Time<Monotonic>,
-        sequence: u64,
-        shape: Shape,
-        outbox: &mut Outbox,
-    ) -> Option<Point> {
+    fn handle_pong(&mut self, now: Time<Monotonic>, sequence: u64, shape: Shape, outbox: &mut Outbox) -> Option<Point> {
         let asked = (1..self.pinger.next_sequence()).contains(&sequence)
             && asks_for_pong(self.terms.settings.pong_every, sequence);
         let waits = matches!(self.phase, Phase::Pinging | Phase::Closing { .. } | Phase::Settle { .. });

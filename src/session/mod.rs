@@ -31,9 +31,7 @@ pub use totals::{LATE_NANOS, Totals};
 use crate::clock::{Monotonic, Time};
 use crate::wire::extension;
 use crate::wire::ptp::{Shape, Transport};
-use crate::wire::{
-    Extension, HEADER_LEN, Kind, MIN_IP_LEN, Message, Point, RawSettings, SETTINGS_LEN, UDP_IP_HEADERS,
-};
+use crate::wire::{Extension, HEADER_LEN, Kind, MIN_IP_LEN, Message, Point, RawSettings, SETTINGS_LEN, UDP_IP_HEADERS};
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
