@@ -349,7 +349,7 @@ fn ping_alone(rate: u32, seconds: u32) -> Result<Session> {
         }
         // As the programs do: a slot that is over is skipped.
         if slot < slots && monotonic_now() < due.plus_nanos(interval) {
-            sent[slot as usize] = Some(path.send(&outgoing(server, Kind::Ping, slot))?);
+            sent[slot as usize] = Some(path.send(&outgoing(server, Kind::Ping, slot))?.application);
             path.flush()?;
             pings += 1;
         }
