@@ -3,8 +3,9 @@
 //! Handing over a sighting or an event never blocks, allocates, formats or enters the kernel. What the ring has no room
 //! for is counted as lost. Everything else here is for the times between sessions.
 
+use super::clocks::ClockRecord;
 use super::file::{FileCounts, LogFile, LogKind, RecordError, Sink, open};
-use super::meta::{ClockRecord, Facts, MetaFile};
+use super::meta::{Facts, MetaFile};
 use super::sighting::{Packed, Sighting, Sources};
 use super::stages::{CardClock, Stages};
 use super::summary::Summary;

@@ -4,6 +4,7 @@
 //! when it ends, each time as a new file that takes the old one's place, so that no reader sees half of one.
 
 use super::Role;
+use super::clocks::{self, ClockRecord, OffsetRecord};
 use super::row::HEADER;
 use super::summary::Summary;
 use crate::clock::{Domain, Phc, Realtime, Time};
@@ -70,61 +71,6 @@ impl StampSource {
     pub fn card(device: String) -> Self {
         Self { source: "hardware", place: "network card", clock: Phc::NAME, device: Some(device) }
     }
-}
-
-/// One reading of a card's clock beside the system's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClockSample {
-    /// The system's clock.
-    pub system: Time<Realtime>,
-    /// What the card's clock showed then.
-    pub phc: Time<Phc>,
-    /// How far apart the two readings may be, in ns.
-    pub uncertainty_nanos: u64,
-    /// How they were read: the name of the ioctl, such as `PTP_SYS_OFFSET_PRECISE`.
-    pub method: &'static str,
-}
-
-/// What was found out about the clocks while a session lasted.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ClockRecord {
-    /// Oldest first, of one card. As many as there are: the file keeps a part of them.
-    pub samples: Vec<ClockSample>,
-    /// `CLOCK_TAI` − `CLOCK_REALTIME` in ns, as measured; `None` where nothing asked for it.
-    pub tai_offset_nanos: Option<i64>,
-}
-
-/// How many clock samples of a session are kept at most: a little over 8 minutes of one a second.
-const SAMPLES: usize = 512;
-/// How many samples of earlier sessions are kept together before the oldest sessions' are thinned out.
-const EARLIER_SAMPLES: usize = 4096;
-/// What such a session is left with.
-const THINNED: usize = 8;
-
-/// A [`ClockSample`] as the file has it.
-#[derive(Debug, Clone, Serialize)]
-struct OffsetRecord {
-    system_ns: u64,
-    phc_ns: u64,
-    /// PHC − system.
-    offset_ns: i64,
-    uncertainty_ns: u64,
-    method: &'static str,
-}
-
-impl OffsetRecord {
-    fn new(sample: &ClockSample) -> Self {
-        let (system_ns, phc_ns) = (sample.system.as_nanos(), sample.phc.as_nanos());
-        // The one place where readings of two clocks are subtracted: the result is their offset, no time that passed.
-        let offset = Time::<Realtime>::from_nanos(phc_ns).nanos_since(sample.system);
-        Self { system_ns, phc_ns, offset_ns: offset, uncertainty_ns: sample.uncertainty_nanos, method: sample.method }
-    }
-}
-
-/// Which of `count` are kept where at most `limit` may be: spread evenly, the first and the last among them.
-fn spread(count: usize, limit: usize) -> impl Iterator<Item = usize> {
-    let kept = count.min(limit);
-    (0..kept).map(move |index| if kept < 2 { index } else { index * (count - 1) / (kept - 1) })
 }
 
 /// A probe schedule.
@@ -261,7 +207,7 @@ impl MetaFile {
             self.earlier.extend(serde_json::to_value(last).ok());
         }
         self.earlier.drain(..self.earlier.len().saturating_sub(KEPT));
-        thin_out(&mut self.earlier);
+        clocks::thin_out(&mut self.earlier);
         self.sessions += 1;
         let host = uname().ok();
         let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
@@ -315,11 +261,9 @@ impl MetaFile {
         log_end: u64,
     ) -> Result<(), String> {
         let Some(session) = &mut self.current else { return Ok(()) };
-        let samples = &clocks.samples;
         session.tai_offset_ns = clocks.tai_offset_nanos;
-        session.clock_samples = samples.len();
-        session.clock_offsets =
-            spread(samples.len(), SAMPLES).map(|index| OffsetRecord::new(&samples[index])).collect();
+        session.clock_samples = clocks.samples.len();
+        session.clock_offsets = clocks.offsets();
         session.log_end = Some(log_end);
         session.ended = Some(rfc3339(now));
         session.ended_unix_ns = Some(now.as_nanos());
@@ -341,19 +285,6 @@ impl MetaFile {
         replace(&self.path, &text).map_err(|error| {
             format!("Cannot write {}: {error}: the log is complete without it, but says less.", self.path.display())
         })
-    }
-}
-
-/// Leaves few clock samples to the oldest sessions, where all of them together have too many: the file is written anew
-/// for each session.
-fn thin_out(earlier: &mut [Value]) {
-    let mut total = 0;
-    for session in earlier.iter_mut().rev() {
-        let Some(Value::Array(samples)) = session.get_mut("clock_offsets") else { continue };
-        if total + samples.len() > EARLIER_SAMPLES {
-            *samples = spread(samples.len(), THINNED).map(|index| samples[index].clone()).collect();
-        }
-        total += samples.len();
     }
 }
 
@@ -541,6 +472,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ClockSample;
     use super::*;
     use crate::session::TimerKind;
     use std::net::Ipv4Addr;
@@ -673,8 +605,8 @@ mod tests {
         meta.describe(facts());
         for count in [3, 10_000] {
             meta.begin(PEER, Settings::default(), at(1), 0).unwrap();
-            let clocks = ClockRecord { samples: samples(count), tai_offset_nanos: Some(37_000_000_000) };
-            meta.end(&nothing(), &clocks, at(2), 0).unwrap();
+            let record = ClockRecord { samples: samples(count), tai_offset_nanos: Some(37_000_000_000) };
+            meta.end(&nothing(), &record, at(2), 0).unwrap();
         }
         let written = read(&log);
         assert_eq!(
@@ -683,12 +615,12 @@ mod tests {
         );
         assert_eq!(written["stages_log"], "/elsewhere/stages.csv");
         let offsets = written["clock_offsets"].as_array().unwrap();
-        assert_eq!(offsets.len(), SAMPLES);
+        assert_eq!(offsets.len(), clocks::SAMPLES);
         let last = serde_json::json!({
             "system_ns": 9_999_000_000_000_u64, "phc_ns": 10_036_000_019_998_u64, "offset_ns": 37_000_019_998_i64,
             "uncertainty_ns": 10_039, "method": "PTP_SYS_OFFSET_EXTENDED",
         });
-        assert_eq!((&offsets[0]["offset_ns"], &offsets[SAMPLES - 1]), (&37_000_000_000_i64.into(), &last));
+        assert_eq!((&offsets[0]["offset_ns"], &offsets[clocks::SAMPLES - 1]), (&37_000_000_000_i64.into(), &last));
         let first = &written["earlier_sessions"][0];
         let uncertainties: Vec<u64> = first["clock_offsets"]
             .as_array()
@@ -697,27 +629,6 @@ mod tests {
             .map(|sample| sample["uncertainty_ns"].as_u64().unwrap())
             .collect();
         assert_eq!(uncertainties, [40, 41, 42]);
-    }
-
-    #[test]
-    fn many_earlier_sessions_keep_few_clock_offsets_of_the_oldest() {
-        let session = || serde_json::json!({"clock_offsets": (0..SAMPLES).collect::<Vec<_>>()});
-        let mut earlier: Vec<Value> = (0..20).map(|_| session()).chain([serde_json::json!({})]).collect();
-        thin_out(&mut earlier);
-        let lengths: Vec<usize> = earlier[..20].iter().map(|s| s["clock_offsets"].as_array().unwrap().len()).collect();
-        assert!(lengths.iter().sum::<usize>() <= EARLIER_SAMPLES + 20 * THINNED);
-        assert_eq!((lengths[0], lengths[19]), (THINNED, SAMPLES));
-        assert_eq!(earlier[0]["clock_offsets"], serde_json::json!([0, 73, 146, 219, 292, 365, 438, 511]));
-    }
-
-    #[test]
-    fn what_is_kept_is_spread_evenly() {
-        let kept = |count, limit| spread(count, limit).collect::<Vec<_>>();
-        assert_eq!(kept(0, 4), [0; 0]);
-        assert_eq!(kept(1, 4), [0]);
-        assert_eq!(kept(4, 4), [0, 1, 2, 3]);
-        assert_eq!(kept(10, 4), [0, 3, 6, 9]);
-        assert_eq!(kept(10, 1), [0]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! writes, and reckons what lies between the stamps of one packet. [`Summary`] is what a session comes to.
 #![forbid(unsafe_code)]
 
+mod clocks;
 mod file;
 mod log;
 mod meta;
@@ -17,9 +18,10 @@ mod summary;
 pub mod text;
 mod writer;
 
+pub use clocks::{ClockRecord, ClockSample};
 pub use file::{LogKind, RecordError, check_logs};
 pub use log::{Finished, Recorder, RecorderConfig, Written};
-pub use meta::{ClockRecord, ClockSample, Facts, ScheduleFacts, StampSource};
+pub use meta::{Facts, ScheduleFacts, StampSource};
 pub use roundtrip::{Answer, Latency, RoundTrips};
 pub use row::{HEADER, Row, STAGES_HEADER};
 pub use sighting::{Sighting, Sources};

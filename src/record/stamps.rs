@@ -13,8 +13,8 @@ pub struct StampCounts {
     pub tx_missed: u64,
     /// Transmit stamps that came after they had been given up; they are in no row.
     pub tx_late: u64,
-    /// Transmit stamps of datagrams that had theirs already, or that were never sent.
-    pub tx_unknown: u64,
+    /// Transmit stamps of datagrams that had theirs already: the first one counts.
+    pub tx_duplicates: u64,
     /// Datagrams received that had a stamp.
     pub rx: u64,
     /// Datagrams received that should have had one and had none.
@@ -24,13 +24,13 @@ pub struct StampCounts {
 impl StampCounts {
     /// What is missing, in a line; `None` where nothing is. `waited` is how long a transmit stamp is waited for.
     pub(super) fn words(&self, waited: Option<Duration>) -> Option<String> {
-        let Self { tx_requested, tx_missed, tx_late, tx_unknown, rx_missed, .. } = *self;
+        let Self { tx_requested, tx_missed, tx_late, tx_duplicates, rx_missed, .. } = *self;
         let each = waited.map(|waited| format!(" (waited {} ms each)", waited.as_millis())).unwrap_or_default();
         let how = if tx_late > 0 { "did not come in time" } else { "never came" };
         let parts = [
             (tx_missed, format!("{tx_missed} of {tx_requested} transmit stamps {how}{each}")),
             (tx_late, format!("{tx_late} came too late")),
-            (tx_unknown, format!("{tx_unknown} transmit stamps belonged to nothing that waited for one")),
+            (tx_duplicates, format!("{tx_duplicates} transmit stamps came more than once")),
             (rx_missed, format!("{rx_missed} datagrams came without a receive stamp")),
         ];
         let words: Vec<String> = parts.into_iter().filter(|(count, _)| *count > 0).map(|(_, words)| words).collect();
@@ -50,9 +50,10 @@ mod tests {
         let expected =
             "3 of 101 transmit stamps never came (waited 100 ms each), 2 datagrams came without a receive stamp";
         assert_eq!(counts.words(Some(Duration::from_millis(100))).as_deref(), Some(expected));
-        let counts = StampCounts { tx_requested: 5, tx_missed: 1, tx_late: 1, tx_unknown: 4, ..StampCounts::default() };
+        let counts =
+            StampCounts { tx_requested: 5, tx_missed: 1, tx_late: 1, tx_duplicates: 4, ..StampCounts::default() };
         let expected = "1 of 5 transmit stamps did not come in time, 1 came too late, \
-                        4 transmit stamps belonged to nothing that waited for one";
+                        4 transmit stamps came more than once";
         assert_eq!(counts.words(None).as_deref(), Some(expected));
     }
 }

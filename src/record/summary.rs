@@ -79,8 +79,8 @@ pub struct Summary {
     pub tx_stamps_missed: u64,
     /// Transmit stamps that came when they were no longer waited for.
     pub tx_stamps_late: u64,
-    /// Transmit stamps that belonged to nothing that waited for one: repeated, or of nobody's datagram.
-    pub tx_stamps_unknown: u64,
+    /// Transmit stamps of datagrams that had theirs already.
+    pub tx_stamps_duplicates: u64,
     /// Datagrams received of which there is a stamp.
     pub rx_stamps: u64,
     /// Datagrams received that should have had one and had none.
@@ -185,7 +185,7 @@ impl Summary {
             tx_stamps_requested: stamps.tx_requested,
             tx_stamps_missed: stamps.tx_missed,
             tx_stamps_late: stamps.tx_late,
-            tx_stamps_unknown: stamps.tx_unknown,
+            tx_stamps_duplicates: stamps.tx_duplicates,
             rx_stamps: stamps.rx,
             rx_stamps_missed: stamps.rx_missed,
             tx_source: sources.sent.as_str(),
