@@ -32,6 +32,7 @@ use xdprobe::path::xdp::{XdpConfig, XdpMode, XdpPath, ZeroCopy};
 use xdprobe::path::{Batch, Path as _, StampWishes};
 use xdprobe::session::{Body, Outgoing};
 use xdprobe::wire::frame::LinkHeader;
+use xdprobe::wire::ptp::Shape;
 use xdprobe::wire::{Kind, Message};
 
 const CLIENT: End = End::new("xc", Ipv4Addr::new(10, 99, 0, 1));
@@ -294,7 +295,7 @@ impl Lan {
 }
 
 fn outgoing(to: SocketAddrV4, kind: Kind, sequence: u64) -> Outgoing {
-    Outgoing { to, message: Message { kind, sequence }, body: Body::Padding(0), point: None }
+    Outgoing { to, message: Message { kind, sequence }, body: Body::Padding(0), shape: Shape::Plain, point: None }
 }
 
 /// Opens the xdp path at one end and pins the calling thread.

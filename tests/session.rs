@@ -330,14 +330,14 @@ fn random_sampling(random: &mut Random) -> Sampling {
 #[test]
 fn with_ptp_both_sides_end_and_at_most_one_stamped_ping_is_under_way_in_every_weather() {
     let (mut lossless, mut stamped, mut withheld) = (0, 0, 0);
-    for seed in 0..3_000 {
+    for seed in 0..2_000 {
         let (complete, totals) = one_ptp_client(seed);
         lossless += u32::from(complete);
         stamped += totals.iter().map(|totals| totals.stamped_pings_sent + totals.stamped_pongs_sent).sum::<u64>();
         withheld += totals.iter().map(|totals| totals.stamps_withheld).sum::<u64>();
     }
     // The seeds are worth their time only if they lead everywhere.
-    assert!(lossless >= 150 && stamped > 10_000 && withheld > 1_000, "{lossless} {stamped} {withheld}");
+    assert!(lossless >= 100 && stamped > 10_000 && withheld > 1_000, "{lossless} {stamped} {withheld}");
 }
 
 /// Whether the world was one that must be complete, and the totals of the sessions that there were.

@@ -42,6 +42,7 @@ pub struct Client {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it, and the session's is the one that matters")]
 enum State {
     Connecting {
         retry: Retry,

@@ -78,6 +78,7 @@ struct Former {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it, and the session's is the one that matters")]
 enum State {
     Listening,
     Talking(Conversation),
