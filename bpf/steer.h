@@ -38,7 +38,7 @@ struct steer_config {
  */
 #define STEER_PTP_PORT 319
 #define STEER_PTP_DOMAIN 120
-#define STEER_PTP_MAGIC "xdp\x01"
+#define STEER_PTP_MAGIC "nxdp"
 #define STEER_PTP_MAGIC_BYTES 4
 #define STEER_PTP_HEADER_BYTES 44
 /* versionPTP: the card stamps such a frame; and one that no PTP has, so that it leaves the frame alone. */

@@ -10,12 +10,12 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
-use xdprobe::clock::monotonic_now;
+use xdprobe::clock::{Stamp, monotonic_now, realtime_now};
 use xdprobe::path::kernel::{KernelConfig, KernelPath};
-use xdprobe::path::{BATCH, Batch, Path, Received, StampWishes};
+use xdprobe::path::{BATCH, Batch, Path, Received, StampWishes, Token, TxStamp};
 use xdprobe::session::{Body, Outgoing};
 use xdprobe::wire::ptp::Shape;
-use xdprobe::wire::{DUMMY_SEQUENCE, Kind, MAX_IP_LEN, MIN_IP_LEN, Message, Parsed, RawSettings};
+use xdprobe::wire::{DUMMY_SEQUENCE, Kind, MAX_IP_LEN, MIN_IP_LEN, Message, Parsed, Point, RawSettings};
 
 const PORT: u16 = 10_666;
 const LONG: Duration = Duration::from_secs(10);
@@ -270,4 +270,32 @@ fn a_payload_beyond_the_protocol_is_refused() {
     let mut client = lan.a.run(|| KernelPath::open(config(A, 0)).unwrap());
     let error = client.send(&ping(SocketAddrV4::new(B, PORT), 1, MAX_IP_LEN + 1)).unwrap_err();
     assert_eq!(error.to_string(), "cannot send 2065 bytes to 10.77.0.2:10666: the protocol ends at 2064");
+}
+
+#[test]
+fn the_kernel_stamps_both_ways_and_only_what_makes_a_row() {
+    let lan = Lan::new();
+    let stamps = StampWishes { software: true, hardware: false };
+    let mut client = lan.a.run(|| KernelPath::open(KernelConfig { stamps, ..config(A, 0) }).unwrap());
+    let mut server = lan.b.run(|| KernelPath::open(KernelConfig { stamps, ..config(B, PORT) }).unwrap());
+    assert_eq!(client.late_stamps(), stamps);
+    for sequence in 1..=20 {
+        let ping = Outgoing { point: Some(Point::T0), ..ping(server.local_addr(), sequence, 44) };
+        // In between one that asks for no stamp: its stamp must not be taken for another's.
+        assert_eq!(client.send(&Outgoing { point: None, ..ping }).unwrap().token, None);
+        receive(&mut server, 1);
+        let sent = client.send(&ping).unwrap();
+        let came = receive(&mut server, 1)[0];
+        let mut late = Vec::new();
+        let end = monotonic_now().plus(Duration::from_secs(10));
+        while late.is_empty() && monotonic_now() < end {
+            client.collect(&mut late).unwrap();
+        }
+        let [TxStamp { token, stamp: Stamp::System(left) }] = late[..] else { panic!("{late:?}") };
+        assert_eq!((sent.token, token), (Some(token), Token(sequence - 1)));
+        let received = came.stamps.software.expect("the kernel stamps what it receives");
+        assert!(sent.application <= left && left <= realtime_now());
+        assert!(sent.application <= received && received <= came.stamps.application);
+        assert_eq!((came.stamps.hook, came.stamps.hardware), (None, None));
+    }
 }

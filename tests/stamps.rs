@@ -1,24 +1,20 @@
-//! The stamps that veth can have, on both paths: the kernel's. Needs root.
+//! The stamps that veth can have on the xdp path: the kernel's. Needs root.
 //!
 //! What needs a card's clock is in `tests/vm`.
 
-#[path = "support/lan.rs"]
-#[allow(dead_code, reason = "shared")]
-mod lan;
 #[path = "support/veth.rs"]
 mod veth;
 
-use lan::{A, B, ETH, Lan};
 use std::net::{SocketAddrV4, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::Duration;
 use veth::{End, Veth, settle};
 use xdprobe::clock::{Realtime, Stamp, Time, monotonic_now, realtime_now};
-use xdprobe::path::kernel::{KernelConfig, KernelPath};
 use xdprobe::path::xdp::{XdpConfig, XdpMode, XdpPath, ZeroCopy};
 use xdprobe::path::{Batch, Path, Received, StampWishes, Token, TxStamp};
 use xdprobe::session::{Body, Outgoing};
 use xdprobe::wire::frame::{LinkHeader, MacAddr};
+use xdprobe::wire::ptp::Shape;
 use xdprobe::wire::{Kind, Message, Point};
 
 const PORT: u16 = 10666;
@@ -65,7 +61,7 @@ fn pair(veth: &Veth, companion: bool, card_stamps: bool) -> (XdpPath, XdpPath, S
 
 fn ping(to: SocketAddrV4, sequence: u64) -> Outgoing {
     let message = Message { kind: Kind::Ping, sequence };
-    Outgoing { to, message, body: Body::Padding(9), point: Some(Point::T0) }
+    Outgoing { to, message, body: Body::Padding(9), shape: Shape::Plain, point: Some(Point::T0) }
 }
 
 fn only(path: &mut impl Path) -> Received {
@@ -172,32 +168,4 @@ fn a_wait_ends_when_a_transmit_stamp_has_come() {
     client.wait(Some(began.plus(LIMIT)), never.as_fd()).unwrap();
     assert!(monotonic_now().duration_since(began) < LIMIT);
     assert_eq!(Some(only_stamp(&mut client).token), sent.token);
-}
-
-#[test]
-fn the_kernel_path_stamps_both_ways() {
-    let lan = Lan::new();
-    let config = |address, port| KernelConfig {
-        interface: ETH.to_owned(),
-        bind: SocketAddrV4::new(address, port),
-        busypoll_us: None,
-        stamps: SOFTWARE,
-    };
-    let mut client = lan.a.run(|| KernelPath::open(config(A, 0)).unwrap());
-    let mut server = lan.b.run(|| KernelPath::open(config(B, PORT)).unwrap());
-    assert_eq!(client.late_stamps(), SOFTWARE);
-    for sequence in 1..=20 {
-        // In between one that asks for no stamp: its stamp must not be taken for another's.
-        let syn = Outgoing { point: None, ..ping(server.local_addr(), sequence) };
-        assert_eq!(client.send(&syn).unwrap().token, None);
-        only(&mut server);
-        let sent = client.send(&ping(server.local_addr(), sequence)).unwrap();
-        let came = only(&mut server);
-        let late = only_stamp(&mut client);
-        assert_eq!((sent.token, late.token), (Some(Token(sequence - 1)), Token(sequence - 1)));
-        let received = came.stamps.software.expect("the kernel stamps what it receives");
-        assert!(sent.application <= system(late) && system(late) <= realtime_now());
-        assert!(sent.application <= received && received <= came.stamps.application);
-        assert_eq!((came.stamps.hook, came.stamps.hardware), (None, None));
-    }
 }

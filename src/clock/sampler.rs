@@ -145,6 +145,11 @@ impl ClockSampler {
         self.shared.sample();
     }
 
+    /// A card's stamp on the system's clock, as [`Offsets::to_system`] has it. Not for the hot loop.
+    pub fn to_system(&self, stamp: Time<Phc>) -> Option<(Time<Realtime>, u64)> {
+        locked(&self.shared.history).phc.to_system(stamp)
+    }
+
     /// What was seen so far. Not for the hot loop.
     pub fn history(&self) -> ClockHistory {
         locked(&self.shared.history).clone()

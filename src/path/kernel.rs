@@ -5,14 +5,16 @@
 #![forbid(unsafe_code)]
 
 use super::control::{self, ROOM};
+use super::ptp::{Nic, PtpPort};
 use super::socket;
 use super::stamper::{Aligned, TxStamper};
 use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps, Sent, StampWishes, Token, TxStamp};
 use crate::clock::{Monotonic, Time, monotonic_now, realtime_now};
-use crate::net::{NetError, local_address, reserve_port};
+use crate::net::{self, NetError, local_address, reserve_port};
 use crate::session::{MAX_BODY, Outgoing};
-use crate::wire::ptp::Shape;
-use crate::wire::{DUMMY_SEQUENCE, HEADER_LEN, Kind, MAX_PADDING, Message, UDP_IP_HEADERS};
+use crate::wire::frame::{Envelope, Flow, LinkHeader, MAX_FRAME_LEN, Template};
+use crate::wire::ptp::{self, HEAD_LEN, Shape, Transport};
+use crate::wire::{DUMMY_SEQUENCE, Extension, HEADER_LEN, Kind, MAX_PADDING, Message, UDP_IP_HEADERS};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::socket::setsockopt;
@@ -32,10 +34,10 @@ const RECEIVE_BYTES: usize = 65_535;
 const RECEIVE_QUEUE: usize = 4 << 20;
 /// How long the kernel may go on saying that it has no room before sending fails.
 const SEND_PATIENCE: Duration = Duration::from_secs(1);
-/// How long one wait for room in the socket lasts at most.
-const SEND_PAUSE: Duration = Duration::from_millis(1);
-/// How long to wait after ENOBUFS: the queue that is full is not the socket's, and no event tells of room in it.
-const QUEUE_PAUSE: Duration = Duration::from_micros(50);
+/// How long to wait before the kernel is asked again: of the queue that is full it may be that no event tells.
+const SEND_PAUSE: Duration = Duration::from_micros(50);
+/// How long the kernel may take to resolve a peer on the same link: it was heard of a moment ago, as a rule.
+const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(7);
 
 /// What the kernel path is opened with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +65,20 @@ pub struct KernelPath {
     /// Where stamps are wanted.
     stamper: Option<TxStamper>,
     wishes: StampWishes,
+    interface: String,
+    /// Where the session's pings and pongs travel behind PTP headers.
+    ptp: Option<PtpWay>,
     counters: Counters,
+}
+
+/// The way of pings and pongs behind PTP headers.
+#[derive(Debug)]
+struct PtpWay {
+    port: PtpPort,
+    /// The Ethernet header of frames to the peer; `None` over UDP, where the kernel builds it.
+    link: Option<LinkHeader>,
+    /// What is sent: a frame, or behind the Sync header zeros that nobody writes to.
+    data: Box<[u8; MAX_FRAME_LEN]>,
 }
 
 impl KernelPath {
@@ -99,6 +114,8 @@ impl KernelPath {
             control: Box::new(Aligned([0; ROOM])),
             stamper,
             wishes: stamps,
+            interface,
+            ptp: None,
             counters: Counters::default(),
         })
     }
@@ -109,8 +126,64 @@ impl KernelPath {
     }
 }
 
+/// Sends a ping or pong behind a PTP header.
+fn send_ptp(way: &mut PtpWay, local: SocketAddrV4, outgoing: &Outgoing, counters: &mut Counters) -> io::Result<Sent> {
+    let PtpWay { port, link, data } = way;
+    let &Outgoing { to, message, shape, .. } = outgoing;
+    let stamped = shape == Shape::Stamped;
+    let len = match link {
+        None => {
+            data[..HEAD_LEN].copy_from_slice(&ptp::head(local, stamped, message));
+            usize::from(outgoing.payload_len())
+        }
+        Some(link) => {
+            let flow = Flow { link: *link, source: local, destination: to };
+            let envelope = Envelope::new(shape, Transport::L2);
+            let padding = outgoing.payload_len() - HEADER_LEN as u16;
+            Template::in_envelope(&flow, message.kind, envelope).write(&mut data[..], message.sequence, padding)
+        }
+    };
+    insist(to, counters, || port.send(&data[..len], *to.ip(), stamped))
+}
+
 impl Path for KernelPath {
+    fn prepare(&mut self, peer: SocketAddrV4, wanted: Extension) -> Result<Extension, NetError> {
+        let Some(transport) = wanted.ptp else {
+            self.ptp = None;
+            return Ok(Extension::default());
+        };
+        let nic = net::interface(&self.interface)?;
+        let link = match transport {
+            Transport::Udp => None,
+            Transport::L2 => {
+                let route = net::route(&nic, *peer.ip())?;
+                if route.next_hop != *peer.ip() {
+                    return Err(NetError::OtherLink { peer: *peer.ip(), next_hop: route.next_hop });
+                }
+                let mac = net::resolve_neighbour(&nic, route.next_hop, NEIGHBOUR_PATIENCE)?;
+                Some(LinkHeader::new(mac, nic.mac))
+            }
+        };
+        // The one that is open already has the port.
+        let open = self.ptp.take().filter(|way| way.port.transport() == transport);
+        let port = match open {
+            Some(way) => way.port,
+            None => {
+                let address = *self.local.ip();
+                let nic = Nic { interface: &nic.name, if_index: nic.index, mac: nic.mac, address };
+                PtpPort::open(transport, &nic, self.wishes)?
+            }
+        };
+        self.ptp = Some(PtpWay { port, link, data: Box::new([0; MAX_FRAME_LEN]) });
+        Ok(Extension { ptp: Some(transport) })
+    }
+
     fn send(&mut self, outgoing: &Outgoing) -> io::Result<Sent> {
+        if outgoing.shape != Shape::Plain
+            && let Some(way) = &mut self.ptp
+        {
+            return send_ptp(way, self.local, outgoing, &mut self.counters);
+        }
         let payload_len = usize::from(outgoing.payload_len());
         let header = outgoing.message.to_bytes();
         if let Some(said) = outgoing.body.write(&mut [0; MAX_BODY]) {
@@ -150,7 +223,7 @@ impl Path for KernelPath {
         for _ in 0..BATCH {
             let arrival = match socket::receive(self.socket.as_fd(), &mut self.receive, &mut self.control.0, 0) {
                 Ok(arrival) => arrival,
-                Err(error) if is_empty(&error) => return Ok(()),
+                Err(error) if is_empty(&error) => break,
                 Err(error) if is_passing(&error) => continue,
                 Err(error) => return Err(with_attempt(error, format_args!("receive on {}", self.local))),
             };
@@ -173,13 +246,20 @@ impl Path for KernelPath {
             batch.datagrams.push(Received { from, message, settings, extension, shape, ip_len, queue: None, stamps });
             return Ok(());
         }
-        Ok(())
+        match &mut self.ptp {
+            Some(way) => receive_ptp(&mut way.port, batch, &mut self.counters.not_protocol),
+            None => Ok(()),
+        }
     }
 
     fn collect(&mut self, stamps: &mut Vec<TxStamp>) -> io::Result<()> {
         stamps.clear();
         match &mut self.stamper {
-            Some(stamper) => stamper.collect(self.socket.as_fd(), stamps),
+            Some(stamper) => stamper.collect(self.socket.as_fd(), stamps)?,
+            None => return Ok(()),
+        }
+        match &mut self.ptp {
+            Some(way) => way.port.collect(stamps),
             None => Ok(()),
         }
     }
@@ -189,8 +269,9 @@ impl Path for KernelPath {
     }
 
     fn wait(&mut self, deadline: Option<Time<Monotonic>>, interrupt: BorrowedFd<'_>) -> io::Result<()> {
-        let mut ready =
-            [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN), PollFd::new(interrupt, PollFlags::POLLIN)];
+        let pollfd = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let ptp = self.ptp.as_ref().map(|way| way.port.as_fd());
+        let mut ready = [self.socket.as_fd(), interrupt, ptp.unwrap_or(interrupt)].map(pollfd);
         let limit = deadline.map(|deadline| TimeSpec::from_duration(deadline.duration_since(monotonic_now())));
         match ppoll(&mut ready, limit, None) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
@@ -203,7 +284,9 @@ impl Path for KernelPath {
     }
 
     fn counters(&self) -> Counters {
-        Counters { strange_stamps: self.stamper.as_ref().map_or(0, TxStamper::strange), ..self.counters }
+        let strange = self.stamper.as_ref().map_or(0, TxStamper::strange);
+        let of_ptp = self.ptp.as_ref().map_or(0, |way| way.port.strange());
+        Counters { strange_stamps: strange + of_ptp, ..self.counters }
     }
 }
 
@@ -217,14 +300,23 @@ fn send_to(
     mut stamper: Option<&mut TxStamper>,
     counters: &mut Counters,
 ) -> io::Result<Sent> {
+    insist(to, counters, || match &mut stamper {
+        Some(stamper) => stamper.send(socket.as_fd(), payload, Some(to)).map(Some),
+        None => socket::send(socket.as_fd(), payload, Some(to), &[]).map(|()| None),
+    })
+}
+
+/// Makes a call that sends until it gets through, for up to [`SEND_PATIENCE`].
+#[inline]
+fn insist(
+    to: SocketAddrV4,
+    counters: &mut Counters,
+    mut send: impl FnMut() -> io::Result<Option<Token>>,
+) -> io::Result<Sent> {
     let mut since: Option<Time<Monotonic>> = None;
     loop {
         let application = realtime_now();
-        let answer: io::Result<Option<Token>> = match &mut stamper {
-            Some(stamper) => stamper.send(socket.as_fd(), payload, Some(to)).map(Some),
-            None => socket::send(socket.as_fd(), payload, Some(to), &[]).map(|()| None),
-        };
-        let error = match answer {
+        let error = match send() {
             Ok(token) => return Ok(Sent { application, queue: None, token }),
             Err(error) => error,
         };
@@ -239,14 +331,21 @@ fn send_to(
             continue;
         }
         counters.tx_retries += 1;
-        if error.raw_os_error() == Some(libc::EAGAIN) {
-            let mut writable = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
-            // The outcome does not matter: whatever it is, the next attempt tells.
-            let _ = ppoll(&mut writable, Some(TimeSpec::from_duration(SEND_PAUSE)), None);
-        } else {
-            std::thread::sleep(QUEUE_PAUSE);
-        }
+        std::thread::sleep(SEND_PAUSE);
     }
+}
+
+/// Adds what has come behind a PTP header to `batch`: one, or none.
+///
+/// # Errors
+/// What the kernel answered.
+pub(super) fn receive_ptp(port: &mut PtpPort, batch: &mut Batch, foreign: &mut u64) -> io::Result<()> {
+    match port.receive(foreign) {
+        Ok(received) => batch.datagrams.push(received),
+        Err(error) if is_empty(&error) || is_passing(&error) => {}
+        Err(error) => return Err(with_attempt(error, format_args!("receive PTP messages"))),
+    }
+    Ok(())
 }
 
 /// Nothing is there to be read.

@@ -11,7 +11,9 @@ use crate::clock::Stamp;
 /// Gives out tokens and finds them again.
 #[derive(Debug, Default)]
 pub struct Keys {
-    /// The token that is given out next.
+    /// The token of the key 0.
+    base: u64,
+    /// The key that is given out next, with the bits that the kernel has no room for.
     next: u64,
     /// The first report of each kind (of the kernel's clock, of the card's), until the second shows that keys count.
     first: [Option<Report>; 2],
@@ -31,10 +33,20 @@ pub struct KeysStandStill {
 }
 
 impl Keys {
+    /// Tokens from `base` up.
+    pub fn from(base: u64) -> Self {
+        Self { base, ..Self::default() }
+    }
+
+    /// The key of the next datagram.
+    pub const fn key(&self) -> u32 {
+        self.next as u32
+    }
+
     /// The token of the next datagram. It counts only once [`Keys::used`] is called: a send that the kernel refused
     /// before it counted takes none.
     pub const fn next(&self) -> Token {
-        Token(self.next)
+        Token(self.base + self.next)
     }
 
     /// The datagram with the token [`Keys::next`] was counted by the kernel.
@@ -59,7 +71,7 @@ impl Keys {
         }
         let Some(newest) = self.next.checked_sub(1) else { return Ok(None) };
         let distance = (newest as u32).wrapping_sub(report.key);
-        Ok(newest.checked_sub(u64::from(distance)).map(Token))
+        Ok(newest.checked_sub(u64::from(distance)).map(|at| Token(self.base + at)))
     }
 }
 

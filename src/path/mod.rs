@@ -7,11 +7,13 @@ mod companion;
 mod control;
 pub mod kernel;
 mod keys;
+mod ptp;
 mod socket;
 mod stamper;
 pub mod xdp;
 
 use crate::clock::{Monotonic, Phc, Realtime, Stamp, Tai, Time};
+use crate::net::NetError;
 use crate::session::{Incoming, Outgoing};
 use crate::wire::ptp::Shape;
 use crate::wire::{Extension, Message, RawSettings};
@@ -121,6 +123,13 @@ impl Batch {
 
 /// A way out and in.
 pub trait Path {
+    /// Gets ready what a session with `peer` needs beyond nanoprobe's datagrams, and says what of it there is. Not for the hot
+    /// loop.
+    ///
+    /// # Errors
+    /// Why it cannot be had. Sessions that do not need it are as possible as before.
+    fn prepare(&mut self, peer: SocketAddrV4, wanted: Extension) -> Result<Extension, NetError>;
+
     /// Sends one datagram; where it makes a row of the log and the path was opened for it, with transmit stamps to come.
     ///
     /// On the xdp path the frame may wait in the ring until [`Path::flush`]. A full ring is waited for and counted.

@@ -40,6 +40,19 @@ impl TxStamper {
     /// # Errors
     /// [`NetError::Socket`] where the kernel has no such stamping.
     pub(super) fn new(socket: BorrowedFd<'_>, wishes: StampWishes, receives: bool) -> Result<Self, NetError> {
+        Self::from_token(0, socket, wishes, receives)
+    }
+
+    /// The same, with tokens from `first` up: for a path with more than one such socket.
+    ///
+    /// # Errors
+    /// As [`TxStamper::new`].
+    pub(super) fn from_token(
+        first: u64,
+        socket: BorrowedFd<'_>,
+        wishes: StampWishes,
+        receives: bool,
+    ) -> Result<Self, NetError> {
         let mut report =
             libc::SOF_TIMESTAMPING_SOFTWARE | libc::SOF_TIMESTAMPING_OPT_ID | libc::SOF_TIMESTAMPING_OPT_TSONLY;
         let mut ask = libc::SOF_TIMESTAMPING_TX_SOFTWARE;
@@ -64,7 +77,7 @@ impl TxStamper {
         }
         Ok(Self {
             request: Request::new(ask),
-            keys: Keys::default(),
+            keys: Keys::from(first),
             own_keys: true,
             control: Box::new(Aligned([0; ROOM])),
             strange: 0,
@@ -85,7 +98,7 @@ impl TxStamper {
     pub(super) fn send(&mut self, socket: BorrowedFd<'_>, data: &[u8], to: Option<SocketAddrV4>) -> io::Result<Token> {
         let token = self.keys.next();
         let control = match self.own_keys {
-            true => self.request.with_key(token.0 as u32),
+            true => self.request.with_key(self.keys.key()),
             false => self.request.without_key(),
         };
         match socket::send(socket, data, to, control) {
@@ -107,7 +120,7 @@ impl TxStamper {
     ) -> io::Result<Token> {
         match error.raw_os_error() {
             // An unknown control message. With keys of the kernel's it starts counting with this datagram, as we do.
-            Some(libc::EINVAL) if self.own_keys && self.keys.next() == Token(0) => {
+            Some(libc::EINVAL) if self.own_keys && self.keys.key() == 0 => {
                 self.own_keys = false;
                 self.send(socket, data, to)
             }

@@ -57,6 +57,11 @@ impl Outstanding {
         self.oldest == self.next
     }
 
+    /// Whether so many wait that room may run out.
+    pub const fn is_crowded(&self) -> bool {
+        self.next - self.oldest > (ROOM / 2) as u64
+    }
+
     /// A datagram was sent at `now`, its sighting without the late stamps. Where there is no room the oldest is given up:
     /// it is returned.
     pub fn sent(&mut self, now: Time<Monotonic>, token: Token, sighting: Sighting) -> Option<Sighting> {

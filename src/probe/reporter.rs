@@ -1,13 +1,16 @@
 //! What is said and written around a session: who connected, how it ended, its statistics, the meta file.
 
 use super::hot::{Attendant, Scene};
-use crate::clock::monotonic_now;
+use crate::cli::Plan;
+use crate::clock::{ClockSampler, OffsetMethod, OffsetSample, Realtime, Time, monotonic_now, realtime_now};
 use crate::path::{Counters, Path};
-use crate::record::{ClockRecord, Finished, Role, StampCounts, Summary, SummaryInput, counters_since};
+use crate::record::{ClockRecord, ClockSample, Finished, Role, StampCounts, Summary, SummaryInput, counters_since};
 use crate::session::{End, Event, Machine, Settings};
 use anyhow::Result;
 use std::io::{self, Write};
 use std::net::SocketAddrV4;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Speaks for one side, from its first session to its last.
 #[derive(Debug)]
@@ -20,12 +23,39 @@ pub struct Reporter {
     /// What path and recorder had counted when the last session ended.
     before: (Counters, Finished),
     succeeded: bool,
+    stamp_timeout: Duration,
+    sampler: Arc<ClockSampler>,
+    /// When the session began: older comparisons of clocks are not its affair.
+    began: Time<Realtime>,
 }
 
 impl Reporter {
     /// A reporter before the first session.
-    pub fn new(role: Role, json: bool, keep: bool) -> Self {
-        Self { role, json, keep, session: None, before: (Counters::default(), Finished::default()), succeeded: true }
+    pub fn new(role: Role, keep: bool, plan: &Plan, sampler: Arc<ClockSampler>) -> Self {
+        Self {
+            role,
+            json: plan.json,
+            keep,
+            session: None,
+            before: (Counters::default(), Finished::default()),
+            succeeded: true,
+            stamp_timeout: plan.stamp_timeout,
+            sampler,
+            began: realtime_now(),
+        }
+    }
+
+    /// What was seen of the clocks since the session began, and the last comparison before.
+    fn clocks(&self) -> ClockRecord {
+        // The last stamps then lie between two comparisons.
+        self.sampler.sample_now();
+        let history = self.sampler.history();
+        let samples: Vec<_> = history.phc.samples().collect();
+        let first = samples.iter().rposition(|sample| sample.system < self.began).unwrap_or(0);
+        ClockRecord {
+            samples: samples[first..].iter().map(clock_sample).collect(),
+            tai_offset_nanos: history.tai.last().map(|sample| sample.measured_ns),
+        }
     }
 
     /// Whether the measurement did what was asked for.
@@ -54,12 +84,12 @@ impl Reporter {
             round_trips: Some(round_trips),
             stamps: *stamps,
             sources: recorder.sources(),
-            stamp_timeout: None,
+            stamp_timeout: path.late_stamps().any().then_some(self.stamp_timeout),
             description: &path.description(),
             counters: counters_since(&self.before.0, &counters),
             recorded: &recorded,
         });
-        let kept = if session.is_some() { recorder.end_session(&summary, &ClockRecord::default()) } else { Ok(()) };
+        let kept = if session.is_some() { recorder.end_session(&summary, &self.clocks()) } else { Ok(()) };
         if let Err(sentence) = kept {
             eprintln!("xdprobe: {sentence}");
         }
@@ -86,6 +116,7 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
         if let Event::Connected { peer, settings } = event {
             self.session = Some((peer, settings));
         }
+        self.began = realtime_now();
         if self.role == Role::Server {
             // The SYN is this session's, and the SYN-ACK will be; what came and went before them is nobody's.
             *scene.stamps = StampCounts { rx: 1, ..StampCounts::default() };
@@ -104,6 +135,19 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
 
     fn broken(&mut self, scene: Scene<'_, M, P>) {
         self.report(scene, End::Broken);
+    }
+}
+
+fn clock_sample(sample: &OffsetSample) -> ClockSample {
+    ClockSample {
+        system: sample.system,
+        phc: sample.phc,
+        uncertainty_nanos: sample.uncertainty_ns,
+        method: match sample.method {
+            OffsetMethod::Precise => "PTP_SYS_OFFSET_PRECISE",
+            OffsetMethod::Extended => "PTP_SYS_OFFSET_EXTENDED",
+            OffsetMethod::Basic => "PTP_SYS_OFFSET",
+        },
     }
 }
 

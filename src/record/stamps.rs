@@ -19,12 +19,14 @@ pub struct StampCounts {
     pub rx: u64,
     /// Datagrams received that should have had one and had none.
     pub rx_missed: u64,
+    /// Stamps of the card, of either direction, that were none: 0, or more than an hour from the card's own time.
+    pub implausible: u64,
 }
 
 impl StampCounts {
     /// What is missing, in a line; `None` where nothing is. `waited` is how long a transmit stamp is waited for.
     pub(super) fn words(&self, waited: Option<Duration>) -> Option<String> {
-        let Self { tx_requested, tx_missed, tx_late, tx_duplicates, rx_missed, .. } = *self;
+        let Self { tx_requested, tx_missed, tx_late, tx_duplicates, rx_missed, implausible, .. } = *self;
         let each = waited.map(|waited| format!(" (waited {} ms each)", waited.as_millis())).unwrap_or_default();
         let how = if tx_late > 0 { "did not come in time" } else { "never came" };
         let parts = [
@@ -32,6 +34,7 @@ impl StampCounts {
             (tx_late, format!("{tx_late} came too late")),
             (tx_duplicates, format!("{tx_duplicates} transmit stamps came more than once")),
             (rx_missed, format!("{rx_missed} datagrams came without a receive stamp")),
+            (implausible, format!("{implausible} of the card's stamps were none: more than an hour from its own time")),
         ];
         let words: Vec<String> = parts.into_iter().filter(|(count, _)| *count > 0).map(|(_, words)| words).collect();
         (!words.is_empty()).then(|| words.join(", "))

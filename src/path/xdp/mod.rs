@@ -15,12 +15,15 @@ pub use program::{AttachedMode, DryRun, Link, Program};
 pub use queue::Frames;
 
 use super::companion::Companion;
+use super::kernel::receive_ptp;
+use super::ptp::{Nic, PtpPort};
 use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps, Sent, StampWishes, TxStamp};
 use crate::clock::{Monotonic, Realtime, Time, monotonic_now, realtime_now};
+use crate::net::NetError;
 use crate::session::{Body, MAX_BODY, Outgoing};
-use crate::wire::frame::{LinkHeader, MAX_FRAME_LEN, MacAddr, parse, write_control};
-use crate::wire::ptp::Shape;
-use crate::wire::{DUMMY_SEQUENCE, Kind, Message, Parsed};
+use crate::wire::frame::{LinkHeader, MAX_FRAME_LEN, MacAddr, PtpFrame, parse, parse_ptp, write_control};
+use crate::wire::ptp::{self, Probe, Shape};
+use crate::wire::{DUMMY_SEQUENCE, Extension, Kind, Message, Parsed};
 use anyhow::{Context, bail};
 use layout::Meta;
 use nix::errno::Errno;
@@ -108,11 +111,23 @@ pub struct XdpPath {
     description: Description,
     companion: Option<Outlet>,
     wishes: StampWishes,
+    card_stamps: bool,
+    /// Where what the program leaves to the kernel, for it to be stamped, comes in behind PTP headers.
+    ptp: Option<PtpPort>,
+    place: Place,
     // In this order they are dropped: the sockets are closed, the program is detached, the port is free again.
     queues: Vec<Queue>,
     link: Link,
     program: Program,
     reserved: UdpSocket,
+}
+
+/// The interface.
+#[derive(Debug)]
+struct Place {
+    interface: String,
+    if_index: u32,
+    mac: MacAddr,
 }
 
 /// The companion with the frame that it sends next.
@@ -200,7 +215,7 @@ impl XdpPath {
             tx_ring_full: 0,
             tx_retries: 0,
             reached_kernel: Cell::new(0),
-            poll: Vec::with_capacity(sockets.len() + 2),
+            poll: Vec::with_capacity(sockets.len() + 3),
             description,
             companion: companion.map(|companion| Outlet {
                 companion,
@@ -208,6 +223,9 @@ impl XdpPath {
                 content: Content::NONE,
             }),
             wishes: config.stamps,
+            card_stamps: config.card_stamps,
+            ptp: None,
+            place: Place { interface, if_index, mac },
             queues: sockets,
             link,
             program,
@@ -262,6 +280,29 @@ impl XdpPath {
 }
 
 impl Path for XdpPath {
+    fn prepare(&mut self, _peer: SocketAddrV4, wanted: Extension) -> Result<Extension, NetError> {
+        let Some(transport) = wanted.ptp else {
+            self.ptp = None;
+            return Ok(Extension::default());
+        };
+        self.peers.carry_ptp_over(transport);
+        // Where the driver can be asked for the card's stamps, the program takes all frames.
+        if self.card_stamps {
+            return Ok(Extension { ptp: Some(transport) });
+        }
+        let open = self.ptp.take().filter(|port| port.transport() == transport);
+        self.ptp = Some(match open {
+            Some(port) => port,
+            None => {
+                let Place { interface, if_index, mac } = &self.place;
+                let address = *self.description.local.ip();
+                let nic = Nic { interface, if_index: *if_index, mac: *mac, address };
+                PtpPort::open(transport, &nic, self.wishes)?
+            }
+        });
+        Ok(Extension { ptp: Some(transport) })
+    }
+
     #[inline]
     fn send(&mut self, outgoing: &Outgoing) -> io::Result<Sent> {
         if u32::from(outgoing.ip_len()) > self.mtu {
@@ -283,8 +324,10 @@ impl Path for XdpPath {
             Body::Padding(padding) => padding,
             Body::Empty | Body::Settings(..) | Body::Extension(_) => 0,
         };
-        let (at, template) = self.peers.route(outgoing.to, kind).ok_or_else(|| Self::unknown_way(outgoing.to))?;
-        if let (Some(Outlet { companion, frame, content }), Some(_)) = (&mut self.companion, outgoing.point) {
+        let way = self.peers.route(outgoing.to, kind, outgoing.shape);
+        let (at, template) = way.ok_or_else(|| Self::unknown_way(outgoing.to))?;
+        let stamped = outgoing.point.is_some() && outgoing.shape != Shape::Unstamped;
+        if let (Some(Outlet { companion, frame, content }), true) = (&mut self.companion, stamped) {
             let len;
             (*content, len) = template.put(&mut frame[..], *content, sequence, padding);
             let (application, token) = companion.send(&frame[..len])?;
@@ -350,11 +393,14 @@ impl Path for XdpPath {
                 if batch.datagrams.len() == BATCH {
                     // A flood on one queue must not keep the others waiting.
                     *last = (at + 1) % queues.len();
-                    break;
+                    return Ok(());
                 }
             }
         }
-        Ok(())
+        match &mut self.ptp {
+            Some(port) => receive_ptp(port, batch, not_protocol),
+            None => Ok(()),
+        }
     }
 
     fn collect(&mut self, stamps: &mut Vec<TxStamp>) -> io::Result<()> {
@@ -386,6 +432,7 @@ impl Path for XdpPath {
         // Its error queue makes it readable as POLLERR, which is always asked for.
         let companion = self.companion.as_ref().map(|outlet| outlet.companion.as_fd().as_raw_fd());
         self.poll.extend(companion.map(|fd| libc::pollfd { fd, events: 0, revents: 0 }));
+        self.poll.extend(self.ptp.as_ref().map(|port| pollfd(port.as_fd().as_raw_fd())));
         // In zero-copy mode this wakes the driver too, if it wants to be (xsk_poll, net/xdp/xsk.c).
         // SAFETY: the descriptors are in a vector of this length; the time-out lives until the call returns, and a null
         // pointer is none.
@@ -476,16 +523,27 @@ fn wait_for_blank(queue: &mut Queue, ring_full: &mut u64, retries: &mut u64) -> 
 /// A frame's datagram, if it is of the protocol.
 #[inline]
 fn read(frame: &[u8], queue: u32, application: Time<Realtime>, meta: Option<&Meta>) -> Option<(Received, LinkHeader)> {
-    let frame = parse(frame).ok()?;
+    let stamps =
+        RxStamps { application, hook: meta.map(Meta::hook), software: None, hardware: meta.and_then(Meta::hardware) };
+    let frame = match parse(frame) {
+        Ok(frame) if frame.destination.port() != ptp::UDP_PORT => frame,
+        _ => return read_ptp(frame, queue, stamps),
+    };
     let Parsed { message, settings, extension } = Message::parse(frame.payload).ok()?;
     // Nobody can be answered there (RFC 768: a source port of 0 wants no reply).
     if frame.source.port() == 0 {
         return None;
     }
-    let stamps =
-        RxStamps { application, hook: meta.map(Meta::hook), software: None, hardware: meta.and_then(Meta::hardware) };
     let (from, ip_len, shape) = (frame.source, frame.ip_len, Shape::Plain);
     Some((Received { from, message, settings, extension, shape, ip_len, queue: Some(queue), stamps }, frame.link))
+}
+
+/// A ping or pong behind a PTP header.
+fn read_ptp(frame: &[u8], queue: u32, stamps: RxStamps) -> Option<(Received, LinkHeader)> {
+    let PtpFrame { link, ip_len, probe, .. } = parse_ptp(frame).ok()?;
+    let Probe { sender: from, shape, message } = probe;
+    let (settings, extension) = (None, None);
+    Some((Received { from, message, settings, extension, shape, ip_len, queue: Some(queue), stamps }, link))
 }
 
 /// How many datagrams a socket had no room for (`sock_diag(7)`, `SK_MEMINFO_DROPS`).
