@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::Findings;
-use crate::net::hwtstamp::{RxFilter, TxType};
+use crate::net::hwtstamp::{RxFilter, StampingError, TxType};
 use crate::net::netdev::{RX_METADATA_TIMESTAMP, XDP_ACT_BASIC};
 use crate::net::tsinfo::TsInfo;
 
@@ -39,6 +39,9 @@ pub(super) fn hardware(found: &Findings) -> Hardware {
     }
     if !info.hardware_tx() || !info.tx_types.contains(&TxType::On) {
         return Hardware::None("the card does not stamp what it sends");
+    }
+    if matches!(found.stamping, Err(StampingError::NoHardware { .. })) {
+        return Hardware::None("its driver does not say how stamping is set, so that it could not be restored");
     }
     let can_receive = |filter| info.hardware_rx() && info.rx_filters.contains(&filter);
     if can_receive(RxFilter::All) {

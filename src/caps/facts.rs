@@ -229,7 +229,12 @@ fn stamping(found: &Findings) -> Fact {
             Told::known(config.to_string(), value, meaning)
         }
         Err(StampingError::NoHardware { .. }) => {
-            Told::known("none", Value::Null, "The driver has no hardware stamps to switch on.")
+            let meaning = if found.stamps.iter().flatten().any(TsInfo::hardware_tx) {
+                "The driver does not say how stamping is set: as that could not be restored, xdprobe does not switch it on."
+            } else {
+                "The driver has no hardware stamps to switch on."
+            };
+            Told::known("none", Value::Null, meaning)
         }
         Err(answer) => Told::refused(answer),
     };

@@ -96,6 +96,8 @@ fn the_best_command_line_is_what_the_card_can_do() {
     assert_eq!(client(&card(&PTP, false)), of("hardware"));
     assert_eq!(client(&card(&[RxFilter::None], false)), of("software"));
     assert_eq!(client(&without_card()), of("software"));
+    let unrestorable = Findings { stamping: without_card().stamping, ..card(&ALL, true) };
+    assert_eq!(client(&unrestorable), of("software"));
     let silent = TsInfo { timestamping: 0x18, ..TsInfo::default() };
     assert_eq!(client(&Findings { stamps: Ok(Some(silent)), ..without_card() }), of("application"));
     assert_eq!(client(&Findings { stamps: Ok(None), ..without_card() }), of("software"));
