@@ -10,9 +10,11 @@ mod layout;
 mod peers;
 mod program;
 mod queue;
+mod trial;
 
-pub use program::{AttachedMode, DryRun, Link, Program};
+pub use program::{AttachedMode, AttachedProgram, DryRun, Link, Program, attached_program};
 pub use queue::Frames;
+pub use trial::trial_load;
 
 use super::companion::Companion;
 use super::kernel::receive_ptp;
