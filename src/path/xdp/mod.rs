@@ -305,6 +305,10 @@ impl Path for XdpPath {
         Ok(Extension { ptp: Some(transport) })
     }
 
+    fn release(&mut self) {
+        self.ptp = None;
+    }
+
     #[inline]
     fn send(&mut self, outgoing: &Outgoing) -> io::Result<Sent> {
         if u32::from(outgoing.ip_len()) > self.mtu {
