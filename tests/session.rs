@@ -324,6 +324,7 @@ fn random_sampling(random: &mut Random) -> Sampling {
     Sampling {
         every: NonZeroU32::new(random.pick(&[0, 0, 1, 3])),
         timeout: random.pick(&[Duration::from_micros(300), Duration::from_millis(100), Duration::from_secs(1)]),
+        awaits_stamp: false,
     }
 }
 

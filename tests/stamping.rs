@@ -34,7 +34,8 @@ fn stamping_by_a_veth_is_refused_and_leaves_nothing() {
             let index = if_nametoindex(interface).unwrap();
             let read = hwtstamp::read(interface).unwrap_err();
             assert!(matches!(read, StampingError::NoHardware { .. }), "{read:?}");
-            let refused = Stamping::turn_on(interface, index, &[RxFilter::All, RxFilter::PtpV2Event]).unwrap_err();
+            let refused =
+                Stamping::turn_on(interface, index, &[RxFilter::All, RxFilter::PtpV2Event], None).unwrap_err();
             assert_eq!(refused, read);
             let said = refused.to_string();
             assert!(said.starts_with(&format!("{interface} takes no hardware stamps: its driver cannot ")), "{said}");

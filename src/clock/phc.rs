@@ -157,9 +157,14 @@ impl PhcClock {
             };
             match read {
                 Ok(sample) => return sample.ok_or(PhcError::Senseless { path }),
-                Err(Errno::ENODEV) => return Err(PhcError::Read { path, answer: Errno::ENODEV }),
+                // PTP_SYS_OFFSET_PRECISE says the same where the system's clock is not counted by what the card knows
+                // (get_device_system_crosststamp, kernel/time/timekeeping.c): that is no card that has gone.
+                Err(Errno::ENODEV) if method != OffsetMethod::Precise => {
+                    return Err(PhcError::Read { path, answer: Errno::ENODEV });
+                }
                 Err(answer) => {
-                    if is_unsupported(answer) && method == self.method && method != OffsetMethod::Basic {
+                    let unsupported = is_unsupported(answer) || answer == Errno::ENODEV;
+                    if unsupported && method == self.method && method != OffsetMethod::Basic {
                         self.method = OffsetMethod::ALL[method as usize + 1];
                     }
                     last_answer = answer;

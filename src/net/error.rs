@@ -200,6 +200,17 @@ pub enum NetError {
         /// The port.
         port: u16,
     },
+    /// Port 319 cannot be had.
+    #[error(
+        "UDP port 319 of {address}, where PTP messages are received, cannot be had: {answer}: end what runs PTP there (ptp4l; \
+         ss -ulnp 'sport = :319' shows it), or use --ptp l2 where both sides are on one link"
+    )]
+    PtpPort {
+        /// The address.
+        address: Ipv4Addr,
+        /// What the kernel answered.
+        answer: String,
+    },
     /// A socket call failed in a way that has no message of its own.
     #[error("cannot {attempt}: {answer}")]
     Socket {

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// `PACKET_QDISC_BYPASS`, `include/uapi/linux/if_packet.h`.
 const PACKET_QDISC_BYPASS: i32 = 20;
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_micros(20);
 /// How long the kernel may have no room before sending fails.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -70,6 +72,7 @@ impl Companion {
                 return Err(io::Error::new(error.kind(), text));
             }
             self.retries += 1;
+            std::thread::sleep(PAUSE);
             let application = realtime_now();
             match self.stamper.send(self.socket.as_fd(), frame, None) {
                 Ok(token) => return Ok((application, token)),
@@ -161,6 +164,28 @@ mod tests {
                 let of_it: Vec<_> = stamps.iter().filter(|stamp| stamp.token == *token).collect();
                 let [TxStamp { stamp: Stamp::System(time), .. }] = of_it[..] else { panic!("{of_it:?}") };
                 assert!(application <= time && *time <= after, "{application} {time} {after}");
+            }
+            assert_eq!(companion.strange(), 0);
+        }
+    }
+
+    #[test]
+    fn a_frame_that_is_refused_shifts_no_stamp() {
+        for own_keys in [true, false] {
+            let mut companion = on_loopback();
+            if !own_keys {
+                companion.stamper.refuse_own_keys();
+            }
+            for _ in 0..3 {
+                let sent = [companion.send(&FRAME).unwrap(), companion.send(&FRAME).unwrap()];
+                let stamps = collected(&mut companion, 2);
+                for (application, token) in sent {
+                    let of_it: Vec<_> = stamps.iter().filter(|stamp| stamp.token == token).collect();
+                    let [TxStamp { stamp: Stamp::System(time), .. }] = of_it[..] else { panic!("{of_it:?}") };
+                    assert!(application <= *time, "own keys: {own_keys}");
+                }
+                // Longer than any packet: EMSGSIZE.
+                companion.send(&[0; 1 << 17]).unwrap_err();
             }
             assert_eq!(companion.strange(), 0);
         }

@@ -54,6 +54,13 @@ impl Keys {
         self.next += 1;
     }
 
+    /// The kernel begins to count anew: the next datagram has the key 0 and a token like any other. Reports of those before
+    /// are nobody's from now on, as far as their keys are not given out again.
+    pub const fn restart(&mut self) {
+        self.base += self.next;
+        self.next = 0;
+    }
+
     /// Whose report this is; `None` where no datagram has that key.
     ///
     /// # Errors
@@ -113,6 +120,17 @@ mod tests {
             Ok(Some(Token(2))),
             "once keys were seen to count, a repetition is another's affair"
         );
+    }
+
+    #[test]
+    fn after_a_restart_tokens_go_on_and_keys_begin_anew() {
+        let mut keys = Keys::from(100);
+        (0..5).for_each(|_| keys.used());
+        keys.restart();
+        assert_eq!((keys.key(), keys.next()), (0, Token(105)));
+        keys.used();
+        assert_eq!(keys.token(&report(0, 1)), Ok(Some(Token(105))));
+        assert_eq!(keys.token(&report(4, 2)), Ok(None), "of a datagram before");
     }
 
     proptest! {

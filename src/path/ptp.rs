@@ -52,7 +52,16 @@ impl PtpPort {
     pub(super) fn open(transport: Transport, nic: &Nic<'_>, wishes: StampWishes) -> Result<Self, NetError> {
         let &Nic { interface, if_index, mac, address } = nic;
         let socket = match transport {
-            Transport::Udp => reserve_port(interface, address, UDP_PORT)?.into(),
+            Transport::Udp => reserve_port(interface, address, UDP_PORT)
+                .map_err(|error| {
+                    let answer = match error {
+                        NetError::PortTaken { .. } => "somebody has it".to_owned(),
+                        NetError::PortDenied { .. } => "this takes CAP_NET_BIND_SERVICE (run as root)".to_owned(),
+                        other => return other,
+                    };
+                    NetError::PtpPort { address, answer }
+                })?
+                .into(),
             Transport::L2 => socket::packet_socket(if_index, ETHERTYPE).map_err(|answer| NetError::Socket {
                 attempt: format!("open a packet socket for EtherType 0x88f7 on {interface}"),
                 answer,

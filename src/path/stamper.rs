@@ -25,6 +25,8 @@ const SETTLING: Duration = Duration::from_millis(10);
 /// Asks for stamps with datagrams and collects them.
 #[derive(Debug)]
 pub(super) struct TxStamper {
+    /// `SOF_TIMESTAMPING_…` of the socket.
+    options: u32,
     request: Request,
     keys: Keys,
     /// The kernel takes our keys; it is taken to until it says no.
@@ -84,6 +86,7 @@ impl TxStamper {
             let _ = socket::set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, ERROR_QUEUE);
         }
         Ok(Self {
+            options: report,
             request: Request::new(ask),
             keys: Keys::from(first),
             own_keys: true,
@@ -132,13 +135,29 @@ impl TxStamper {
                 self.own_keys = false;
                 self.send(socket, data, to)
             }
-            // The queue of the interface dropped it: it had its key by then (packet_snd, net/packet/af_packet.c).
-            Some(libc::ENOBUFS) => {
+            // Whether the kernel has counted it depends on the kernel and on where it was refused (__ip_append_data,
+            // net/ipv4/ip_output.c; packet_snd, net/packet/af_packet.c): it is made to begin anew.
+            _ if !self.own_keys => {
+                self.count_anew(socket)?;
+                Err(error)
+            }
+            // A frame that a queue dropped may have been stamped: no other bears its key.
+            _ => {
                 self.keys.used();
                 Err(error)
             }
-            _ => Err(error),
         }
+    }
+
+    /// Switches counting off and on, which sets it to 0 (`sock_set_timestamping`, `net/core/sock.c`). Stamps that are under
+    /// way are missed.
+    #[cold]
+    fn count_anew(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        for options in [self.options & !libc::SOF_TIMESTAMPING_OPT_ID, self.options] {
+            socket::set_option(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, options as i32)?;
+        }
+        self.keys.restart();
+        Ok(())
     }
 
     /// Adds the stamps that have come to `stamps`, up to [`BATCH`].
@@ -169,7 +188,8 @@ impl TxStamper {
     }
 }
 
-/// Nothing is there; or the queue was too full for some (ENOBUFS), which will be missed where they are waited for.
+/// Nothing is there. Where the queue was too full for a stamp the kernel has dropped it, which is missed where it is waited
+/// for; ENOBUFS would say no more.
 #[cold]
 fn passing(error: io::Error) -> io::Result<()> {
     match error.raw_os_error() {

@@ -19,8 +19,12 @@ use std::time::Duration;
 /// How many pings may leave before the loop looks at what came in: as many as one wake-up of a copying driver sends.
 const BURST: usize = 32;
 
-/// The error queue is looked into only where a ping is not due this soon: a look is a system call.
+/// The error queue is not looked into where a ping is due this soon: a look is a system call.
 const LOOK_NANOS: u64 = 3_000;
+/// Nor so soon after a look that found nothing: a pong may come meanwhile, and would wait.
+const LOOK_PAUSE_NANOS: u64 = 10_000;
+/// Unless so many wait: the kernel holds some thousand stamps for us and drops the others.
+const CROWD: usize = 1024;
 /// Between two looks for the last stamps of a session.
 const DRAIN_PAUSE: Duration = Duration::from_micros(50);
 
@@ -47,6 +51,8 @@ pub struct Scene<'a, M, P> {
     pub round_trips: &'a mut RoundTrips,
     /// Stamps taken since the session began.
     pub stamps: &'a mut StampCounts,
+    /// The datagram that is being handled had a stamp.
+    pub arrival_stamped: bool,
 }
 
 /// What the loop hands to its owner: the events at which it may take its time.
@@ -80,8 +86,14 @@ pub struct HotLoop<'a, M, P, A> {
     outstanding: Outstanding,
     batch: Batch,
     late: Vec<TxStamp>,
+    /// Stamps may come later than their datagrams.
+    collects: bool,
+    /// No look into the error queue before.
+    next_look: Time<Monotonic>,
     /// When the loop last looked at the clock.
     now: Time<Monotonic>,
+    /// The datagram that is being handled had a stamp.
+    arrival_stamped: bool,
     /// Something was handed over since the last flush.
     unflushed: bool,
 }
@@ -96,7 +108,8 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         interrupt: &'a mut Interrupt,
         rules: StampRules,
     ) -> Self {
-        let outstanding = Outstanding::new(path.late_stamps(), rules.patience);
+        let late_stamps = path.late_stamps();
+        let outstanding = Outstanding::new(late_stamps, rules.patience);
         Self {
             machine,
             path,
@@ -109,7 +122,10 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             outstanding,
             batch: Batch::new(),
             late: Vec::with_capacity(BATCH),
+            collects: late_stamps.any(),
+            next_look: monotonic_now(),
             now: monotonic_now(),
+            arrival_stamped: false,
             unflushed: false,
         }
     }
@@ -121,6 +137,8 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
     pub fn run(&mut self) -> anyhow::Result<()> {
         let ran = self.run_until_over();
         if ran.is_err() {
+            // What has come is still taken; what has broken may keep it from being so.
+            let _ = self.path.collect(&mut self.late).map(|()| self.take_late());
             self.give_up_all();
             let (scene, attendant) = self.scene();
             attendant.broken(scene);
@@ -137,7 +155,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             self.now = monotonic_now();
             let pinged = self.meet_deadlines(self.now)?;
             if !self.outstanding.is_empty() {
-                self.collect()?;
+                self.look()?;
             }
             if self.interrupt.take() {
                 self.machine.handle_stop(monotonic_now());
@@ -147,6 +165,10 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             if self.unflushed {
                 self.flush_now()?;
             } else if idle && self.machine.timer() == TimerKind::Sleep && !self.machine.is_over() {
+                if self.collects {
+                    // Also what nobody waits for any more: it would make the descriptor readable for ever.
+                    self.collect()?;
+                }
                 let deadlines = [self.machine.deadline(), self.outstanding.deadline()];
                 let woken = self.interrupt.until(deadlines.into_iter().flatten().min())?;
                 self.path.wait(None, woken)?;
@@ -176,7 +198,8 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             let stamp = sighting.stamp(self.rules.sources.received);
             // A control message's makes no row, and one that the card is to leave alone is not missed.
             let wanted = point.is_some() && received.shape != Shape::Unstamped;
-            self.stamps.rx += u64::from(stamp.is_some());
+            self.arrival_stamped = stamp.is_some();
+            self.stamps.rx += u64::from(self.arrival_stamped);
             self.stamps.rx_missed += u64::from(stamp.is_none() && wanted);
             self.stamps.implausible += u64::from(received.stamps.hardware.is_some() && sighting.hardware.is_none());
             if let Some(point) = point {
@@ -221,12 +244,22 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         }
     }
 
-    /// Joins the transmit stamps that have come to their datagrams, and gives up those that were waited for too long.
-    fn collect(&mut self) -> anyhow::Result<()> {
-        let due = self.machine.deadline();
-        if due.is_some_and(|due| due < self.now.plus_nanos(LOOK_NANOS)) && !self.outstanding.is_crowded() {
+    /// Collects transmit stamps where nothing more urgent is at hand; gives up those that were waited for too long.
+    fn look(&mut self) -> anyhow::Result<()> {
+        let due = self.machine.deadline().is_some_and(|due| due < self.now.plus_nanos(LOOK_NANOS));
+        if (due || self.now < self.next_look) && self.outstanding.len() < CROWD {
+            self.give_up();
             return Ok(());
         }
+        self.collect()?;
+        if self.late.is_empty() {
+            self.next_look = self.now.plus_nanos(LOOK_PAUSE_NANOS);
+        }
+        Ok(())
+    }
+
+    /// Joins the transmit stamps that have come to their datagrams.
+    fn collect(&mut self) -> anyhow::Result<()> {
         self.path.collect(&mut self.late)?;
         self.take_late();
         Ok(())
@@ -248,6 +281,10 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
                 Joined::Late => self.stamps.tx_late += 1,
             }
         }
+        self.give_up();
+    }
+
+    fn give_up(&mut self) {
         while let Some(sighting) = self.outstanding.give_up(self.now) {
             self.settle(&sighting);
         }
@@ -265,6 +302,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             None => self.stamps.tx_missed += 1,
         }
         self.recorder.seen(sighting);
+        self.machine.handle_transmit_stamp(sighting.sequence);
     }
 
     /// Waits for the last stamps: once the statistics are out nobody asks for them, and a driver may not take kindly to a
@@ -276,6 +314,10 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             self.path.collect(&mut self.late)?;
             self.take_late();
             if self.outstanding.is_empty() {
+                return Ok(());
+            }
+            if self.interrupt.is_pending() {
+                self.give_up_all();
                 return Ok(());
             }
             std::thread::sleep(DRAIN_PAUSE);
@@ -352,9 +394,10 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         match token {
             None => self.settle(&sighting),
             Some(token) => {
-                if let Some(evicted) = self.outstanding.sent(self.now, token, sighting) {
+                while let Some(evicted) = self.outstanding.make_room(token) {
                     self.settle(&evicted);
                 }
+                self.outstanding.sent(self.now, token, sighting);
             }
         }
     }
@@ -363,6 +406,10 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
     fn tell(&mut self, event: Event) -> anyhow::Result<()> {
         // The peer must not wait for what the attendant has to print.
         self.flush_now()?;
+        if matches!(event, Event::Connected { .. }) {
+            // What still comes of the session before must not count as this one's.
+            self.collect()?;
+        }
         if matches!(event, Event::Finished(_)) {
             self.drain()?;
             self.path.release();
@@ -385,6 +432,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             recorder: self.recorder,
             round_trips: &mut self.round_trips,
             stamps: &mut self.stamps,
+            arrival_stamped: self.arrival_stamped,
         };
         (scene, self.attendant)
     }

@@ -57,6 +57,11 @@ impl Interrupt {
         self.flag.swap(false, Ordering::Relaxed)
     }
 
+    /// Whether a signal came since the last [`Interrupt::take`]. No system call.
+    pub fn is_pending(&self) -> bool {
+        self.flag.load(Ordering::Relaxed)
+    }
+
     /// A descriptor that becomes readable at `deadline` (`None`: never), and once a signal came until [`Interrupt::take`].
     ///
     /// An absolute timer: the time-out of `ppoll` would be relative to whenever the call gets through, and the kernel

@@ -17,13 +17,13 @@ pub use reporter::{Reporter, say};
 use crate::cli::{self, Plan, schedule};
 use crate::clock::{Source, monotonic_now};
 use crate::path::{Description, Path};
-use crate::record::{self, Facts, Recorder, RecorderConfig, Role, ScheduleFacts, StampSource, Voice, text};
+use crate::record::{self, CardClock, Facts, Recorder, RecorderConfig, Role, ScheduleFacts, StampSource, Voice, text};
 use crate::session::{Client, ClientConfig, Machine, Offers, Probe, Sampling, Server, ServerConfig, Settings};
 use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use setup::OpenPath;
-use stamping::{Clocks, StampPlan};
+use stamping::{Card, Clocks, StampPlan};
 use std::net::SocketAddrV4;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -52,24 +52,29 @@ pub fn run(plan: &Plan) -> Result<bool> {
     record::check_logs(plan.log.as_deref(), plan.log_stages.as_deref())?;
     let anywhere = sched_getaffinity(Pid::from_raw(0)).context("cannot read the CPU affinity")?;
     pin(plan)?;
+    // Declared before the path, so that it is dropped after: a driver that forgets what its card stamps when XDP goes must
+    // not have the last word.
+    let clocks;
+    let found = stamping::present(&stamps, &interface)?;
     // A signal until here, or while a carrier or a neighbour is waited for, ends the process, and the kernel takes
     // everything back: program, sockets and ports hang on its descriptors.
     let mut path = setup::open(plan, &interface, address, server, &stamps)?;
-    // From here on a signal ends the run in order: what the card stamps is nothing that the kernel would take back.
-    let mut interrupt = Interrupt::catch().context("cannot catch SIGINT, SIGTERM and SIGHUP")?;
     // The threads inherit where they may run: it must not be where the hot loop is pinned.
     sched_setaffinity(Pid::from_raw(0), &anywhere).context("cannot set the CPU affinity")?;
-    // Declared after the path, so that it is dropped before: also where something fails.
-    let clocks = Clocks::start(&stamps, &interface)?;
+    // Before signals are caught: a log that is a FIFO waits for its reader, and the user may not.
+    let card = stamps.card.map(|(_, phc)| Arc::new(Card::new(phc)));
     let recorder = Recorder::start(RecorderConfig {
         log: plan.log.as_deref(),
         log_stages: plan.log_stages.as_deref(),
         voice: Voice { role, json: plan.json },
         sources: stamps.sources,
-        card: clocks.card(),
+        card: card.clone().map(|card| card as Arc<dyn CardClock>),
     })?;
+    // From here on a signal ends the run in order: what the card stamps is nothing that the kernel would take back.
+    let mut interrupt = Interrupt::catch().context("cannot catch SIGINT, SIGTERM and SIGHUP")?;
+    clocks = Clocks::start(&stamps, &interface, found, card.as_deref())?;
     pin(plan)?;
-    let [sent, received] = stamp_sources(plan, &stamps, &clocks);
+    let [sent, received] = stamp_sources(plan, &stamps, card.as_deref());
     let facts = |description| Facts {
         interface: interface.name.clone(),
         driver: interface.driver.clone(),
@@ -105,15 +110,18 @@ pub fn run(plan: &Plan) -> Result<bool> {
     };
     let Play { recorder, reporter, .. } = play;
     let log = recorder.finish();
-    let restored = clocks.restore();
+    drop(path);
+    let restored = clocks.restore(&interface.name);
+    if let Err(error) = &restored {
+        eprintln!("xdprobe: {error:#}");
+    }
     played?;
-    restored?;
-    Ok(reporter.succeeded() && log.is_whole())
+    Ok(reporter.succeeded() && log.is_whole() && restored.is_ok())
 }
 
 /// What takes the stamps of what is sent and of what is received, for the meta file.
-fn stamp_sources(plan: &Plan, stamps: &StampPlan, clocks: &Clocks) -> [StampSource; 2] {
-    let card = || StampSource::card(clocks.card_name().unwrap_or_default());
+fn stamp_sources(plan: &Plan, stamps: &StampPlan, card: Option<&Card>) -> [StampSource; 2] {
+    let card = || StampSource::card(card.map(Card::name).unwrap_or_default());
     let is_xdp = plan.path == cli::PathKind::Xdp;
     let sent = match stamps.sources.sent {
         Source::Hardware => card(),
@@ -149,7 +157,11 @@ impl Play<'_> {
     fn run<P: Path>(&mut self, path: &mut P, facts: impl FnOnce(Description) -> Facts) -> Result<()> {
         let Self { plan, stamps, .. } = *self;
         self.recorder.describe(facts(path.description()));
-        let sampling = Sampling { every: plan.stamp_every.and_then(NonZeroU32::new), timeout: plan.stamp_timeout };
+        let sampling = Sampling {
+            every: plan.stamp_every.and_then(NonZeroU32::new),
+            timeout: plan.stamp_timeout,
+            awaits_stamp: path.late_stamps().any(),
+        };
         let schedule = self.schedule.clone();
         match (&plan.role, self.server) {
             (cli::Role::Client { host, connect_timeout, .. }, Some((server, settings))) => {

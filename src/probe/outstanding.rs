@@ -19,6 +19,15 @@ struct Waiting {
     since: Time<Monotonic>,
 }
 
+/// The newest datagram of a place.
+#[derive(Debug, Clone, Copy)]
+enum Slot {
+    Vacant,
+    Waiting(Waiting),
+    /// It has all stamps that it waited for.
+    Whole(Token),
+}
+
 /// What came of a stamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Joined {
@@ -28,16 +37,16 @@ pub enum Joined {
     Part,
     /// The datagram has this stamp already: the first one counts.
     Duplicate,
-    /// Nobody waits for it: it came too late, or the datagram has all that it waited for.
+    /// Nobody waits for it: it came too late.
     Late,
 }
 
 /// The datagrams that wait, in the order in which they were sent.
 #[derive(Debug)]
 pub struct Outstanding {
-    /// By token modulo [`ROOM`]. `None`: has all, or was given up.
-    slots: Box<[Option<Waiting>]>,
-    /// Every token before this one is settled.
+    /// By token modulo [`ROOM`].
+    slots: Box<[Slot]>,
+    /// Nobody waits with a token before this one.
     oldest: u64,
     /// The token after the newest one.
     next: u64,
@@ -48,8 +57,12 @@ pub struct Outstanding {
 impl Outstanding {
     /// `wanted` are the stamps that each datagram waits for, for at most `patience`.
     pub fn new(wanted: StampWishes, patience: Duration) -> Self {
-        let room = if wanted.any() { ROOM } else { 0 };
-        Self { slots: vec![None; room].into_boxed_slice(), oldest: 0, next: 0, wanted, patience }
+        Self::with_room(ROOM, wanted, patience)
+    }
+
+    fn with_room(room: usize, wanted: StampWishes, patience: Duration) -> Self {
+        let room = if wanted.any() { room } else { 0 };
+        Self { slots: vec![Slot::Vacant; room].into_boxed_slice(), oldest: 0, next: 0, wanted, patience }
     }
 
     /// Whether nobody waits.
@@ -57,41 +70,56 @@ impl Outstanding {
         self.oldest == self.next
     }
 
-    /// Whether so many wait that room may run out.
-    pub const fn is_crowded(&self) -> bool {
-        self.next - self.oldest > (ROOM / 2) as u64
+    /// How many may wait at present, those included that have their stamps already.
+    pub const fn len(&self) -> usize {
+        (self.next - self.oldest) as usize
     }
 
-    /// A datagram was sent at `now`, its sighting without the late stamps. Where there is no room the oldest is given up:
-    /// it is returned.
-    pub fn sent(&mut self, now: Time<Monotonic>, token: Token, sighting: Sighting) -> Option<Sighting> {
+    /// Gives up the oldest where there is no room for `token`; to be called until it is `None`, before
+    /// [`Outstanding::sent`]. So do all, where tokens do not ascend: they are another socket's.
+    pub fn make_room(&mut self, token: Token) -> Option<Sighting> {
+        while !self.is_empty() && (token.0 < self.next || token.0 - self.oldest >= self.slots.len() as u64) {
+            let slot = self.slot(Token(self.oldest));
+            let gone = self.waiting(Token(self.oldest)).map(|waiting| waiting.sighting);
+            self.oldest += 1;
+            if gone.is_some() {
+                self.slots[slot] = Slot::Vacant;
+                self.advance();
+                return gone;
+            }
+        }
+        None
+    }
+
+    /// A datagram was sent at `now`, its sighting without the late stamps. There is room for it
+    /// ([`Outstanding::make_room`]).
+    pub fn sent(&mut self, now: Time<Monotonic>, token: Token, sighting: Sighting) {
         if self.is_empty() {
             self.oldest = token.0;
         }
+        // Tokens that were used up by sends that failed may stand between them: nobody waits under those.
         self.next = token.0 + 1;
-        let room = self.slots.len() as u64;
-        // Tokens that were used up by sends that failed stand between them: nobody waits under those.
-        self.oldest = self.oldest.max(self.next.saturating_sub(room));
         let slot = self.slot(token);
-        let evicted = self.slots[slot].replace(Waiting { token, sighting, since: now });
-        evicted.map(|waiting| waiting.sighting)
+        self.slots[slot] = Slot::Waiting(Waiting { token, sighting, since: now });
     }
 
     /// A stamp came.
     pub fn join(&mut self, late: TxStamp) -> Joined {
-        if !(self.oldest..self.next).contains(&late.token.0) {
+        if self.slots.is_empty() {
             return Joined::Late;
         }
         let slot = self.slot(late.token);
-        let Some(waiting) = self.slots[slot].as_mut().filter(|waiting| waiting.token == late.token) else {
-            return Joined::Late;
+        let waiting = match &mut self.slots[slot] {
+            Slot::Waiting(waiting) if waiting.token == late.token => waiting,
+            Slot::Whole(token) if *token == late.token => return Joined::Duplicate,
+            _ => return Joined::Late,
         };
         let sighting = &mut waiting.sighting;
-        let had = match late.stamp {
-            Stamp::System(time) => !fill(&mut sighting.software, time),
-            Stamp::Card(time) => !fill(&mut sighting.hardware, time),
+        let is_first = match late.stamp {
+            Stamp::System(time) => fill(&mut sighting.software, time),
+            Stamp::Card(time) => fill(&mut sighting.hardware, time),
         };
-        if had {
+        if !is_first {
             return Joined::Duplicate;
         }
         let whole = (sighting.software.is_some() || !self.wanted.software)
@@ -100,7 +128,7 @@ impl Outstanding {
             return Joined::Part;
         }
         let sighting = *sighting;
-        self.slots[slot] = None;
+        self.slots[slot] = Slot::Whole(late.token);
         self.advance();
         Joined::Whole(sighting)
     }
@@ -108,32 +136,37 @@ impl Outstanding {
     /// One that has waited too long, as it is; to be called until it is `None`.
     pub fn give_up(&mut self, now: Time<Monotonic>) -> Option<Sighting> {
         self.advance();
-        if self.is_empty() {
+        let oldest = Token(self.oldest);
+        let waiting = self.waiting(oldest)?;
+        if now.duration_since(waiting.since) < self.patience {
             return None;
         }
-        let slot = self.slot(Token(self.oldest));
-        let overdue = self.slots[slot].take_if(|waiting| now.duration_since(waiting.since) >= self.patience)?;
+        let sighting = waiting.sighting;
+        let slot = self.slot(oldest);
+        self.slots[slot] = Slot::Vacant;
         self.advance();
-        Some(overdue.sighting)
+        Some(sighting)
     }
 
     /// When the oldest will have waited too long.
     pub fn deadline(&self) -> Option<Time<Monotonic>> {
-        if self.is_empty() {
-            return None;
-        }
-        let waiting = self.slots[self.slot(Token(self.oldest))].as_ref()?;
-        Some(waiting.since.plus(self.patience))
+        self.waiting(Token(self.oldest)).map(|waiting| waiting.since.plus(self.patience))
     }
 
     /// Moves on to the oldest one that still waits.
     fn advance(&mut self) {
-        while self.oldest < self.next {
-            let oldest = Token(self.oldest);
-            if self.slots[self.slot(oldest)].as_ref().is_some_and(|waiting| waiting.token == oldest) {
-                return;
-            }
+        while !self.is_empty() && self.waiting(Token(self.oldest)).is_none() {
             self.oldest += 1;
+        }
+    }
+
+    fn waiting(&self, token: Token) -> Option<&Waiting> {
+        if self.is_empty() {
+            return None;
+        }
+        match &self.slots[self.slot(token)] {
+            Slot::Waiting(waiting) if waiting.token == token => Some(waiting),
+            _ => None,
         }
     }
 
@@ -186,14 +219,14 @@ mod tests {
     #[test]
     fn stamps_find_their_datagram_in_any_order() {
         let mut outstanding = Outstanding::new(BOTH, PATIENCE);
-        (0..3).for_each(|token| assert_eq!(outstanding.sent(at(0), Token(token), sighting(10 + token)), None));
+        (0..3).for_each(|token| outstanding.sent(at(0), Token(token), sighting(10 + token)));
         assert_eq!(outstanding.join(hardware(2, 7)), Joined::Part);
         assert_eq!(outstanding.join(software(0, 3)), Joined::Part);
         assert_eq!(outstanding.join(software(0, 4)), Joined::Duplicate);
         let expected =
             Sighting { software: Some(Time::from_nanos(5)), hardware: Some(Time::from_nanos(7)), ..sighting(12) };
         assert_eq!(outstanding.join(software(2, 5)), Joined::Whole(expected));
-        assert_eq!(outstanding.join(software(2, 5)), Joined::Late);
+        assert_eq!(outstanding.join(software(2, 5)), Joined::Duplicate);
         let Joined::Whole(first) = outstanding.join(hardware(0, 9)) else { panic!() };
         assert_eq!((first.sequence, first.software.map(Time::as_nanos)), (10, Some(3)));
         assert_eq!(outstanding.join(hardware(5, 9)), Joined::Late, "of a datagram that is not sent yet");
@@ -205,19 +238,35 @@ mod tests {
         assert_eq!(outstanding.join(hardware(1, 9)), Joined::Late);
     }
 
+    /// What is given up to make room, and then the datagram is sent.
+    fn sent(outstanding: &mut Outstanding, millis: u64, token: u64) -> Vec<u64> {
+        let gone = std::iter::from_fn(|| outstanding.make_room(Token(token))).map(|gone| gone.sequence).collect();
+        outstanding.sent(at(millis), Token(token), sighting(token));
+        gone
+    }
+
     #[test]
-    fn where_there_is_no_room_the_oldest_is_given_up() {
-        let mut outstanding = Outstanding::new(BOTH, PATIENCE);
-        let room = ROOM as u64;
-        (0..room).for_each(|token| assert_eq!(outstanding.sent(at(0), Token(token), sighting(token)), None));
-        assert_eq!(outstanding.sent(at(0), Token(room), sighting(room)), Some(sighting(0)));
+    fn where_there_is_no_room_the_oldest_are_given_up() {
+        let mut outstanding = Outstanding::with_room(8, BOTH, PATIENCE);
+        (0..8).for_each(|token| assert_eq!(sent(&mut outstanding, 0, token), [0_u64; 0]));
+        assert_eq!(sent(&mut outstanding, 0, 8), [0]);
         assert_eq!(outstanding.join(hardware(0, 1)), Joined::Late);
-        assert_eq!(outstanding.join(hardware(room, 1)), Joined::Part);
-        // Its token was used up by a send that failed, and so was that of the next.
-        assert_eq!(outstanding.sent(at(0), Token(room + 3), sighting(room + 3)), Some(sighting(3)));
+        assert_eq!(outstanding.join(hardware(8, 1)), Joined::Part);
+        // Sends that failed have used up two tokens.
+        assert_eq!(sent(&mut outstanding, 0, 11), [1, 2, 3]);
         let given_up: Vec<_> = std::iter::from_fn(|| outstanding.give_up(at(100))).map(|gone| gone.sequence).collect();
-        assert_eq!(given_up.len(), ROOM - 2);
-        assert_eq!((given_up[0], given_up.last()), (4, Some(&(room + 3))));
+        assert_eq!(given_up, [4, 5, 6, 7, 8, 11]);
+        assert!(outstanding.is_empty());
+    }
+
+    #[test]
+    fn tokens_of_another_socket_end_the_wait_for_those_before() {
+        let mut outstanding = Outstanding::with_room(8, BOTH, PATIENCE);
+        assert_eq!(sent(&mut outstanding, 0, 1 << 62), [0_u64; 0]);
+        assert_eq!(sent(&mut outstanding, 0, 3), [1 << 62]);
+        assert_eq!(sent(&mut outstanding, 0, 1 << 62), [3]);
+        assert_eq!(outstanding.give_up(at(100)).map(|gone| gone.sequence), Some(1 << 62));
+        assert!(outstanding.is_empty());
     }
 
     #[derive(Debug, Clone)]
@@ -229,7 +278,7 @@ mod tests {
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
-            3 => (1_u64..3).prop_map(Step::Sent),
+            3 => (1_u64..4).prop_map(Step::Sent),
             6 => (0_u64..12, any::<bool>()).prop_map(|(behind, card)| Step::Came(behind, card)),
             1 => (0_u64..150).prop_map(Step::Waited),
         ];
@@ -240,22 +289,26 @@ mod tests {
         /// Every datagram comes out once: whole, or given up.
         #[test]
         fn it_does_what_a_map_would(steps in steps()) {
-            let mut outstanding = Outstanding::new(BOTH, PATIENCE);
+            let mut outstanding = Outstanding::with_room(8, BOTH, PATIENCE);
             let mut model: BTreeMap<u64, (u64, bool, bool)> = BTreeMap::new();
             let (mut now, mut next) = (0, 0);
             for step in steps {
                 match step {
                     Step::Sent(skip) => {
                         next += skip;
-                        prop_assert_eq!(outstanding.sent(at(now), Token(next), sighting(next)), None);
+                        for gone in sent(&mut outstanding, now, next) {
+                            prop_assert_eq!(model.pop_first().map(|(token, _)| token), Some(gone));
+                            prop_assert!(gone + 8 <= next);
+                        }
                         model.insert(next, (now, false, false));
+                        prop_assert!(model.first_key_value().is_some_and(|(token, _)| token + 8 > next));
                     }
                     Step::Came(behind, card) => {
                         let token = next.saturating_sub(behind);
                         let late = if card { hardware(token, 5) } else { software(token, 5) };
                         let joined = outstanding.join(late);
                         let Some((_, has_software, has_card)) = model.get_mut(&token) else {
-                            prop_assert_eq!(joined, Joined::Late);
+                            prop_assert!(matches!(joined, Joined::Late | Joined::Duplicate));
                             continue;
                         };
                         let had = std::mem::replace(if card { &mut *has_card } else { &mut *has_software }, true);

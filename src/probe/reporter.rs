@@ -47,7 +47,7 @@ impl Reporter {
 
     /// What was seen of the clocks since the session began, and the last comparison before.
     fn clocks(&self) -> ClockRecord {
-        // The last stamps then lie between two comparisons.
+        // Whoever reads the log later can bring its last stamps to the system's clock from between two comparisons.
         self.sampler.sample_now();
         let history = self.sampler.history();
         let samples: Vec<_> = history.phc.samples().collect();
@@ -66,7 +66,7 @@ impl Reporter {
     /// Prints the statistics of the session that stands, and leaves them in the meta file.
     fn report<M: Machine, P: Path>(&mut self, scene: Scene<'_, M, P>, end: End) {
         let session = self.session.take();
-        let Scene { machine, path, recorder, round_trips, stamps } = scene;
+        let Scene { machine, path, recorder, round_trips, stamps, .. } = scene;
         let finished = recorder.sync();
         let recorded = finished.since(&self.before.1);
         let counters = path.counters();
@@ -119,7 +119,7 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
         self.began = realtime_now();
         if self.role == Role::Server {
             // The SYN is this session's, and the SYN-ACK will be; what came and went before them is nobody's.
-            *scene.stamps = StampCounts { rx: 1, ..StampCounts::default() };
+            *scene.stamps = StampCounts { rx: u64::from(scene.arrival_stamped), ..StampCounts::default() };
             self.before.0 = scene.path.counters();
         }
         scene.recorder.begin_session();

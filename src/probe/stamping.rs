@@ -4,7 +4,7 @@
 
 use crate::cli::{PathKind, Plan, PtpWish, Role, Timestamps, TxWay, XdpMode};
 use crate::clock::{ClockBoard, ClockSampler, Phc, PhcClock, Realtime, Source, Time};
-use crate::net::hwtstamp::{RxFilter, Stamping};
+use crate::net::hwtstamp::{self, Config, RxFilter, Stamping};
 use crate::net::netdev::{self, RX_METADATA_TIMESTAMP};
 use crate::net::tsinfo::{TsInfo, tsinfo};
 use crate::net::{Interface, privilege};
@@ -12,7 +12,10 @@ use crate::path::StampWishes;
 use crate::record::{CardClock, Sources};
 use crate::wire::ptp::Transport;
 use anyhow::{Context, Result, bail, ensure};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+/// Drivers that give XDP programs receive stamps in a kernel that cannot be asked (Linux 6.3 to 6.6).
+const EARLY_KFUNC_DRIVERS: [&str; 5] = ["mlx5_core", "mlx4_en", "igc", "st_gmac", "veth"];
 
 /// What a run does to have its stamps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +32,8 @@ pub struct StampPlan {
     pub ptp: Option<Transport>,
     /// A server's: it serves only clients that send behind PTP headers, as nothing else would be stamped.
     pub requires_ptp: bool,
-    /// What the card is to stamp of what it receives, and the number of its clock; `None` where it is left alone.
-    pub card: Option<(RxFilter, u32)>,
+    /// What the card is to stamp of what it receives, the first that it has, and the number of its clock; `None` where it is left alone.
+    pub card: Option<(&'static [RxFilter], u32)>,
     /// What the user should know: one line each, for stderr.
     pub remarks: Vec<String>,
 }
@@ -134,7 +137,10 @@ fn hardware(plan: &Plan, interface: &Interface) -> Result<StampPlan> {
         "--tx xsk has no transmit stamps, and on {} there would be receive stamps of PTP packets only: leave --tx out",
         named(interface)
     );
-    let filter = if ptp.is_some() || requires_ptp { RxFilter::PtpV2Event } else { RxFilter::All };
+    let filters: &[RxFilter] = match ptp.is_some() || requires_ptp {
+        true => &[RxFilter::PtpV2Event, RxFilter::All],
+        false => &[RxFilter::All],
+    };
     let sent = if xsk { Source::Application } else { Source::Hardware };
     Ok(StampPlan {
         sources: Sources { sent, received: Source::Hardware },
@@ -143,7 +149,7 @@ fn hardware(plan: &Plan, interface: &Interface) -> Result<StampPlan> {
         card_stamps: plan.path == PathKind::Xdp && bypass_stamps,
         ptp,
         requires_ptp,
-        card: Some((filter, phc)),
+        card: Some((filters, phc)),
         remarks,
     })
 }
@@ -182,8 +188,11 @@ fn driver_stamps_for_xdp(plan: &Plan, interface: &Interface) -> Result<bool> {
     if plan.xdp_mode == XdpMode::Generic {
         return Ok(false);
     }
-    // A kernel that does not tell (before 6.7) is tried: the program counts frames without a stamp.
-    Ok(netdev::xdp_features(interface.index)?.rx_metadata.is_none_or(|bits| bits & RX_METADATA_TIMESTAMP != 0))
+    Ok(match netdev::xdp_features(interface.index)?.rx_metadata {
+        Some(bits) => bits & RX_METADATA_TIMESTAMP != 0,
+        // Linux 6.3 to 6.6 do not tell, and a trial would: with a frame that a card of the PTP kind then never lets go of.
+        None => interface.driver.as_deref().is_some_and(|driver| EARLY_KFUNC_DRIVERS.contains(&driver)),
+    })
 }
 
 /// What a client's pings and pongs that are to be stamped travel in.
@@ -204,7 +213,8 @@ fn transport(
     if !stamps_all {
         remarks.push(format!(
             "{} does not stamp all packets that it receives (it offers: {offered}): pings and pongs that are to be stamped \
-             travel behind PTP headers over UDP port 319 (--ptp udp)",
+             travel behind PTP headers over UDP port 319 (--ptp udp), one at a time; --log has rows of these only, --log-stages \
+             of all",
             named(interface)
         ));
         return Ok(Some(Transport::Udp));
@@ -224,32 +234,48 @@ fn filters(info: &TsInfo) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-/// The card's stamping and the comparison of clocks, as long as they are needed. To be dropped before the XDP program is
-/// detached: some drivers forget what they stamp over that.
+/// What the card stamps at present, before XDP is attached; `None` where it is left alone.
+///
+/// # Errors
+/// Why it cannot be asked.
+pub fn present(plan: &StampPlan, interface: &Interface) -> Result<Option<Config>> {
+    Ok(plan.card.is_some().then(|| hwtstamp::read(&interface.name)).transpose()?)
+}
+
+/// The card's stamping and the comparison of clocks, as long as they are needed. To be dropped after the XDP program is
+/// detached, as some drivers forget what they stamp over that.
 #[derive(Debug)]
 pub struct Clocks {
     sampler: Arc<ClockSampler>,
     stamping: Option<Stamping>,
-    phc: Option<u32>,
 }
 
 impl Clocks {
     /// Compares the clocks for the first time and has the card stamp where the plan wants it. After XDP is attached and
-    /// its sockets are bound.
+    /// its sockets are bound, before which the card had `found`. From then on `card` knows the time.
     ///
     /// # Errors
     /// What could not be had, with what can be done.
-    pub fn start(plan: &StampPlan, interface: &Interface) -> Result<Self> {
-        let Some((filter, phc)) = plan.card else {
-            return Ok(Self { sampler: Arc::new(ClockSampler::start(None)?), stamping: None, phc: None });
+    pub fn start(plan: &StampPlan, interface: &Interface, found: Option<Config>, card: Option<&Card>) -> Result<Self> {
+        let Some((filters, phc)) = plan.card else {
+            return Ok(Self { sampler: Arc::new(ClockSampler::start(None)?), stamping: None });
         };
-        let clock = PhcClock::open(phc)?;
-        let stamping = Stamping::turn_on(&interface.name, interface.index, &[filter])?;
+        let clock = PhcClock::open(phc).with_context(|| {
+            format!(
+                "cannot tell what the hardware time stamps of {} mean: use --timestamps software, or application",
+                interface.name
+            )
+        })?;
+        let stamping = Stamping::turn_on(&interface.name, interface.index, filters, found)?;
         for remark in stamping.remarks() {
             eprintln!("xdprobe: {remark}");
         }
         let sampler = Arc::new(ClockSampler::start(Some(clock))?);
-        Ok(Self { sampler, stamping: Some(stamping), phc: Some(phc) })
+        if let Some(card) = card {
+            // Nobody else sets it.
+            let _ = card.sampler.set(Arc::clone(&sampler));
+        }
+        Ok(Self { sampler, stamping: Some(stamping) })
     }
 
     /// What the hot loop reads.
@@ -257,43 +283,41 @@ impl Clocks {
         self.sampler.board()
     }
 
-    /// The card's clock for the statistics and the log of stages.
-    pub fn card(&self) -> Option<Arc<dyn CardClock>> {
-        let name = self.card_name()?;
-        Some(Arc::new(Card { sampler: self.sampler(), name }))
-    }
-
-    /// The name of the card's clock.
-    pub fn card_name(&self) -> Option<String> {
-        self.phc.map(|phc| format!("ptp{phc}"))
-    }
-
     /// What compares the clocks.
     pub fn sampler(&self) -> Arc<ClockSampler> {
         Arc::clone(&self.sampler)
     }
 
-    /// Gives the card back as it was.
+    /// Gives the card back as it was, and says where somebody else has set it meanwhile.
     ///
     /// # Errors
     /// What the kernel answered.
-    pub fn restore(mut self) -> Result<()> {
-        if let Some(stamping) = self.stamping.take() {
-            stamping.restore()?;
+    pub fn restore(mut self, interface: &str) -> Result<()> {
+        if let Some(stamping) = self.stamping.take()
+            && let Some(remark) = stamping.restore()?.remark(interface)
+        {
+            eprintln!("xdprobe: {remark}");
         }
         Ok(())
     }
 }
 
-/// The card's clock, as the sampler has seen it.
-struct Card {
-    sampler: Arc<ClockSampler>,
+/// The card's clock, as the sampler sees it once it runs.
+pub struct Card {
+    sampler: OnceLock<Arc<ClockSampler>>,
     name: String,
+}
+
+impl Card {
+    /// The clock `/dev/ptp<phc>`.
+    pub fn new(phc: u32) -> Self {
+        Self { sampler: OnceLock::new(), name: format!("ptp{phc}") }
+    }
 }
 
 impl CardClock for Card {
     fn to_system(&self, stamp: Time<Phc>) -> Option<(Time<Realtime>, u64)> {
-        self.sampler.to_system(stamp)
+        self.sampler.get()?.to_system(stamp)
     }
 
     fn name(&self) -> String {

@@ -192,6 +192,12 @@ impl Machine for Client {
         None
     }
 
+    fn handle_transmit_stamp(&mut self, sequence: u64) {
+        if let State::Talking(conversation) = &mut self.state {
+            conversation.handle_transmit_stamp(sequence);
+        }
+    }
+
     fn handle_deadline(&mut self, now: Time<Monotonic>) {
         match &mut self.state {
             State::Connecting { retry, report } => {

@@ -260,6 +260,13 @@ impl Conversation {
         }
     }
 
+    /// The own stamp of a ping or pong is there, or was given up.
+    pub(super) fn handle_transmit_stamp(&mut self, sequence: u64) {
+        if let Some(sampler) = &mut self.sampler {
+            sampler.stamped(sequence);
+        }
+    }
+
     /// A repeated SYN of the client: the SYN-ACK was lost.
     pub(super) fn handle_repeated_syn(&mut self, now: Time<Monotonic>, sequence: u64, outbox: &mut Outbox) {
         if self.is_lingering() {

@@ -66,6 +66,10 @@ pub trait Machine {
     /// goes into [`Incoming::granted`]. `None` for everything else, and for a SYN that will be refused anyway.
     fn wants(&self, now: Time<Monotonic>, incoming: &Incoming) -> Option<Extension>;
 
+    /// All transmit stamps of the ping or pong with this sequence are there, or were given up; to be called where
+    /// [`Sampling::awaits_stamp`] says so.
+    fn handle_transmit_stamp(&mut self, sequence: u64);
+
     /// Does what is due at `now`. Harmless when called early.
     fn handle_deadline(&mut self, now: Time<Monotonic>);
 

@@ -17,13 +17,16 @@ pub const DEFAULT_STAMP_TIMEOUT: Duration = Duration::from_millis(100);
 pub struct Sampling {
     /// Of the sequence 1 and every n-th after it; `None`: as many as [`STAMP_SPACING`] lets through.
     pub every: Option<NonZeroU32>,
-    /// How long a stamped ping without its pong keeps the next one from being stamped.
+    /// How long a stamped ping without its pong, or without its own transmit stamp, keeps the next one from being stamped.
     pub timeout: Duration,
+    /// Transmit stamps come, and [`Machine::handle_transmit_stamp`](super::Machine::handle_transmit_stamp) tells of them: a
+    /// card may have room for one only.
+    pub awaits_stamp: bool,
 }
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { every: None, timeout: DEFAULT_STAMP_TIMEOUT }
+        Self { every: None, timeout: DEFAULT_STAMP_TIMEOUT, awaits_stamp: false }
     }
 }
 
@@ -36,12 +39,24 @@ pub(super) struct Sampler {
     under_way: Option<UnderWay>,
 }
 
-/// A stamped ping whose stamp may still lie in the other side's card.
+/// A stamped ping whose stamp may still lie in the other side's card, or in this side's.
 #[derive(Debug, Clone, Copy)]
 struct UnderWay {
     sequence: u64,
-    /// From then on it is taken for lost, or, where no pong tells, for read.
+    /// Its pong, which tells that the other side has read its stamp, is still to come.
+    pong_due: bool,
+    /// This side's own stamp of it is still to come.
+    stamp_due: bool,
+    /// Where no pong tells: from then on the other side is taken to have read it.
+    since: Time<Monotonic>,
+    /// From then on it is taken for lost.
     until: Time<Monotonic>,
+}
+
+impl UnderWay {
+    fn is_over(&self, now: Time<Monotonic>) -> bool {
+        now >= self.until || !(self.pong_due || self.stamp_due) && now >= self.since
+    }
 }
 
 impl Sampler {
@@ -56,12 +71,14 @@ impl Sampler {
         if !self.is_candidate(now, sequence) {
             return Shape::Unstamped;
         }
-        if self.under_way.is_some_and(|under_way| now < under_way.until) {
+        if self.under_way.is_some_and(|under_way| !under_way.is_over(now)) {
             totals.stamps_withheld += 1;
             return Shape::Unstamped;
         }
-        let wait = if ponged { self.sampling.timeout } else { STAMP_SPACING };
-        self.under_way = Some(UnderWay { sequence, until: now.plus(wait) });
+        let stamp_due = self.sampling.awaits_stamp;
+        let since = if ponged { now } else { now.plus(STAMP_SPACING) };
+        let until = if ponged || stamp_due { now.plus(self.sampling.timeout).max(since) } else { since };
+        self.under_way = Some(UnderWay { sequence, pong_due: ponged, stamp_due, since, until });
         self.last = Some(now);
         totals.stamped_pings_sent += 1;
         Shape::Stamped
@@ -69,9 +86,20 @@ impl Sampler {
 
     /// The stamped pong to a ping came: the other side has read the ping, and this side the pong.
     pub(super) fn answered(&mut self, sequence: u64) {
-        if self.under_way.is_some_and(|under_way| under_way.sequence == sequence) {
-            self.under_way = None;
+        if let Some(under_way) = self.of(sequence) {
+            under_way.pong_due = false;
         }
+    }
+
+    /// This side's own stamp of a ping is there, or was given up.
+    pub(super) fn stamped(&mut self, sequence: u64) {
+        if let Some(under_way) = self.of(sequence) {
+            under_way.stamp_due = false;
+        }
+    }
+
+    fn of(&mut self, sequence: u64) -> Option<&mut UnderWay> {
+        self.under_way.as_mut().filter(|under_way| under_way.sequence == sequence)
     }
 
     fn is_candidate(&self, now: Time<Monotonic>, sequence: u64) -> bool {
@@ -88,6 +116,25 @@ mod tests {
 
     fn at(micros: u64) -> Time<Monotonic> {
         Time::from_nanos(5_000_000_000 + micros * 1000)
+    }
+
+    #[test]
+    fn where_stamps_come_later_the_own_one_is_awaited_too() {
+        let awaits = Sampling { awaits_stamp: true, every: NonZeroU32::new(1), ..Sampling::default() };
+        let mut totals = Totals::default();
+        let mut shape =
+            |sampler: &mut Sampler, micros, sequence| sampler.shape(at(micros), sequence, true, &mut totals);
+        let mut sampler = Sampler::new(awaits);
+        assert_eq!(shape(&mut sampler, 0, 1), Shape::Stamped);
+        sampler.answered(1);
+        assert_eq!(shape(&mut sampler, 10, 2), Shape::Unstamped, "its own stamp may still lie in the card");
+        sampler.stamped(2);
+        assert_eq!(shape(&mut sampler, 20, 3), Shape::Unstamped, "that was another's");
+        sampler.stamped(1);
+        assert_eq!(shape(&mut sampler, 30, 4), Shape::Stamped);
+        sampler.stamped(4);
+        assert_eq!(shape(&mut sampler, 40, 5), Shape::Unstamped, "its pong is still to come");
+        assert_eq!(shape(&mut sampler, 100_030, 6), Shape::Stamped, "and is taken for lost");
     }
 
     fn every(n: u32) -> Sampler {

@@ -262,6 +262,12 @@ impl Machine for Server {
         settings.extension()
     }
 
+    fn handle_transmit_stamp(&mut self, sequence: u64) {
+        if let State::Talking(conversation) = &mut self.state {
+            conversation.handle_transmit_stamp(sequence);
+        }
+    }
+
     fn handle_deadline(&mut self, now: Time<Monotonic>) {
         if let State::Talking(conversation) = &mut self.state {
             conversation.handle_deadline(now, &mut self.outbox);

@@ -384,7 +384,7 @@ fn offers(offered: &Option<Vec<RxFilter>>) -> String {
 /// The way out for a card that stamps PTP event messages, where they were not what was asked for.
 fn ptp_hint(offered: &Option<Vec<RxFilter>>, wanted: &[RxFilter]) -> &'static str {
     let has_ptp = offered.iter().flatten().any(|filter| *filter == RxFilter::PtpV2Event);
-    if has_ptp && !wanted.contains(&RxFilter::PtpV2Event) { "--ptp auto, or " } else { "" }
+    if has_ptp && !wanted.contains(&RxFilter::PtpV2Event) { "--ptp udp, or " } else { "" }
 }
 
 #[cfg(test)]
@@ -446,7 +446,7 @@ mod tests {
         assert_eq!(
             refused(&[RxFilter::All], Some(vec![RxFilter::None, RxFilter::PtpV2Event])),
             "eth0 cannot stamp what it receives with the filter all: SIOCSHWTSTAMP: ERANGE: Math result not \
-             representable; it offers none, ptpv2-event: use --ptp auto, or --timestamps software or application"
+             representable; it offers none, ptpv2-event: use --ptp udp, or --timestamps software or application"
         );
         let said = refused(&[RxFilter::All, RxFilter::PtpV2Event], None);
         assert!(said.contains("the filter all or ptpv2-event: ") && !said.contains("--ptp"), "{said}");

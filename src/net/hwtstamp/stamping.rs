@@ -65,6 +65,8 @@ impl Stamping {
     /// Sees to it that the card stamps what it sends, and receives with one of `wanted`, the first that it has. A filter
     /// that stamps more than that is as good. To be called after XDP is attached, as some drivers forget it over that.
     ///
+    /// `found` is what the card had before XDP was attached: where that alone has changed it, this is what is restored.
+    ///
     /// Nothing that somebody else has switched on is switched off, not even for the time that this lives. For the time
     /// that something is changed, a file in `/run/xdprobe` tells a later run what was there, should this one be killed.
     ///
@@ -73,10 +75,15 @@ impl Stamping {
     ///
     /// # Panics
     /// Where `wanted` is empty.
-    pub fn turn_on(interface: &str, if_index: u32, wanted: &[RxFilter]) -> Result<Self, StampingError> {
+    pub fn turn_on(
+        interface: &str,
+        if_index: u32,
+        wanted: &[RxFilter],
+        found: Option<Config>,
+    ) -> Result<Self, StampingError> {
         let device = Device::open(interface).map_err(|answer| StampingError::of_reading(interface, answer))?;
         let slot = Slot::of(Path::new(marker::FOLDER), if_index);
-        Self::turn_on_card(Box::new(Kernel { device, if_index }), interface, slot, wanted)
+        Self::turn_on_card(Box::new(Kernel { device, if_index }), interface, slot, wanted, found)
     }
 
     fn turn_on_card(
@@ -84,6 +91,7 @@ impl Stamping {
         interface: &str,
         slot: Slot,
         wanted: &[RxFilter],
+        found: Option<Config>,
     ) -> Result<Self, StampingError> {
         assert!(!wanted.is_empty(), "no filter is wanted");
         // Without the folder there is no lock and no file, which is told once there is something to keep.
@@ -97,7 +105,10 @@ impl Stamping {
                 stamping.take_over(&marker);
                 stamping.widen(wanted)
             }
-            None => stamping.widen(wanted),
+            None => {
+                stamping.original = found.filter(|found| *found != present);
+                stamping.widen(wanted)
+            }
         };
         // Before the guard goes, which takes the lock again to restore what an attempt, or an earlier run, left.
         drop(lock);

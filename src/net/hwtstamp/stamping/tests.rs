@@ -94,7 +94,12 @@ impl Bench {
     }
 
     fn turn_on(&self, wanted: &[RxFilter]) -> Result<Stamping, StampingError> {
-        Stamping::turn_on_card(Box::new(self.card.clone()), "eth0", self.slot(), wanted)
+        self.turn_on_after(wanted, None)
+    }
+
+    /// Where the card had `found` before XDP was attached.
+    fn turn_on_after(&self, wanted: &[RxFilter], found: Option<Config>) -> Result<Stamping, StampingError> {
+        Stamping::turn_on_card(Box::new(self.card.clone()), "eth0", self.slot(), wanted, found)
     }
 
     /// A marker as a process that has ended left it: no process has started at the tick 1 and this one's id.
@@ -120,6 +125,15 @@ fn what_is_granted_is_on_until_the_guard_goes() {
     drop(stamping);
     assert_eq!(bench.card.sets(), [ALL, OFF]);
     assert!(bench.slot().read().is_none());
+}
+
+#[test]
+fn what_a_driver_forgot_when_xdp_was_attached_is_restored() {
+    let bench = Bench::new(OFF, does_all);
+    let stamping = bench.turn_on_after(&[RxFilter::All], Some(PTP)).unwrap();
+    assert_eq!((stamping.granted(), bench.slot().read().unwrap().original), (ALL, PTP));
+    assert_eq!(stamping.restore(), Ok(Restored::To(PTP)));
+    assert_eq!(bench.card.now(), PTP);
 }
 
 #[test]
@@ -358,7 +372,7 @@ fn without_a_folder_for_the_marker_it_works_and_says_so() {
     let file = bench.folder.path().join("file");
     std::fs::write(&file, "").unwrap();
     let slot = Slot::of(&file.join("folder"), 7);
-    let stamping = Stamping::turn_on_card(Box::new(bench.card.clone()), "eth0", slot, &[RxFilter::All]).unwrap();
+    let stamping = Stamping::turn_on_card(Box::new(bench.card.clone()), "eth0", slot, &[RxFilter::All], None).unwrap();
     let [remark] = stamping.remarks() else { panic!("{:?}", stamping.remarks()) };
     assert!(remark.contains("should this run be killed, nobody will know"), "{remark}");
     assert_eq!(stamping.restore(), Ok(Restored::To(OFF)));
