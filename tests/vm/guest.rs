@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 /// The applets of busybox that the guest's scripts use. Its shell and its `ip` are not among them.
 const APPLETS: &[&str] = &[
-    "cat", "chmod", "cp", "date", "dmesg", "grep", "head", "insmod", "kill", "ls", "mkdir", "mount", "pidof", "poweroff",
-    "rm", "rmmod", "sed", "sleep", "sync", "tail", "tar", "timeout", "tr", "true", "uname", "wc",
+    "cat", "chmod", "cp", "date", "dmesg", "grep", "head", "insmod", "kill", "ls", "mkdir", "mount", "pidof",
+    "poweroff", "rm", "rmmod", "sed", "sleep", "sync", "tail", "tar", "timeout", "tr", "true", "uname", "wc",
 ];
 
 /// The NICs that the machine has.
@@ -163,6 +163,7 @@ impl Boot<'_> {
         for name in ["ethtool", "hwstamp_ctl", "phc_ctl"] {
             archive.program(&cache.tool(name), &format!("/sbin/{name}"));
         }
+        archive.program(&cache.folder.join("set_tai"), "/sbin/set_tai");
         archive.program(&stripped(Path::new(env!("CARGO_BIN_EXE_xdprobe")), folder), "/bin/xdprobe");
         if let Some(original) = original() {
             archive.program(&original, "/bin/original");
@@ -171,7 +172,11 @@ impl Boot<'_> {
             Hardware::Testnic => archive.copy(&cache.folder.join("testnic/testnic.ko"), "/modules/testnic.ko"),
             Hardware::Igb => {
                 // In the order in which they need each other.
-                let modules = ["drivers/dca/dca.ko", "drivers/i2c/algos/i2c-algo-bit.ko", "drivers/net/ethernet/intel/igb/igb.ko"];
+                let modules = [
+                    "drivers/dca/dca.ko",
+                    "drivers/i2c/algos/i2c-algo-bit.ko",
+                    "drivers/net/ethernet/intel/igb/igb.ko",
+                ];
                 let mut script = String::new();
                 for path in modules {
                     let name = path.rsplit('/').next().expect("a path has a last part");
@@ -192,7 +197,7 @@ impl Boot<'_> {
         command.args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1024"]);
         command.args(["-nodefaults", "-display", "none", "-no-reboot", "-monitor", "none"]);
         command.arg("-kernel").arg(cache.kernel()).arg("-initrd").arg(archive);
-        command.args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off nokaslr"]);
+        command.args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off"]);
         command.arg("-serial").arg(prefixed("file:", console));
         command.arg("-chardev").arg(prefixed("file,id=results,path=", tar));
         command.args(["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=results,name=results"]);

@@ -7,6 +7,7 @@ mod guest;
 mod igb;
 mod initramfs;
 mod outcome;
+mod session;
 mod testnic;
 
 use guest::{Boot, Hardware, Results};
@@ -72,7 +73,8 @@ fn main() -> ExitCode {
         // Only what is asked for is booted, too.
         let scenarios: Vec<_> =
             scenarios.into_iter().filter(|scenario| selected(&arguments, &full_name(name, scenario))).collect();
-        let scripts = scenarios.iter().enumerate().map(|(index, scenario)| (file_name(index, scenario), scenario.script.clone()));
+        let scripts =
+            scenarios.iter().enumerate().map(|(index, scenario)| (file_name(index, scenario), scenario.script.clone()));
         let bench = Arc::new(Bench { name, hardware, scripts: scripts.collect(), results: OnceLock::new() });
         for (index, scenario) in scenarios.into_iter().enumerate() {
             let bench = Arc::clone(&bench);

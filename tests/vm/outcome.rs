@@ -14,6 +14,13 @@ pub enum Side {
 pub const SIDES: [Side; 2] = [Side::Client, Side::Server];
 
 impl Side {
+    pub fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Client => "client",

@@ -120,3 +120,4 @@ if ! has_qemu || [[ -z $(release) ]]; then
     [[ -n $(release) ]] || unpack_kernel
 fi
 build_testnic "$(release)"
+cc -O -Wall -o "$cache/set_tai" "$here/guest/set_tai.c"
