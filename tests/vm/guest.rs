@@ -23,13 +23,23 @@ pub enum Hardware {
     Igb,
 }
 
+impl Hardware {
+    /// Names what belongs to it: guests, scenarios, and the kernel in the cache.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Testnic => "testnic",
+            Self::Igb => "igb",
+        }
+    }
+}
+
 /// What a guest is to do.
-pub struct Boot<'a> {
+pub struct Boot {
     /// Names the folder that the results are in.
-    pub name: &'a str,
+    pub name: String,
     pub hardware: Hardware,
-    /// Name and script, in their order.
-    pub scenarios: Vec<(&'a str, &'a str)>,
+    /// Name and script; they are run in the order of their names.
+    pub scenarios: Vec<(String, String)>,
     /// How long all of it may take.
     pub bound: Duration,
 }
@@ -75,32 +85,32 @@ struct Cache {
 }
 
 impl Cache {
-    fn find() -> Self {
+    fn find(hardware: Hardware) -> Self {
         let folder = std::env::var_os("VM_CACHE")
             .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/cache"), PathBuf::from);
-        let release = std::fs::read_to_string(folder.join("release"))
+        let release = std::fs::read_to_string(folder.join("release").with_extension(hardware.name()))
             .unwrap_or_else(|err| panic!("no guest kernel in {} ({err}): run make test-vm", folder.display()));
         Self { root: folder.join("root"), folder, release: release.trim().to_owned() }
     }
 
+    /// The kernel itself. Debian has moved it from /boot to its modules.
     fn kernel(&self) -> PathBuf {
-        self.root.join(format!("boot/vmlinuz-{}", self.release))
+        let old = self.root.join(format!("boot/vmlinuz-{}", self.release));
+        if old.is_file() { old } else { self.of_modules("vmlinuz") }
     }
 
     /// A module of the kernel's, uncompressed.
     fn module(&self, path: &str) -> Vec<u8> {
-        let tree = ["lib", "usr/lib"].map(|lib| self.root.join(lib).join("modules").join(&self.release).join("kernel"));
-        for file in tree.map(|tree| tree.join(path)) {
-            if let Ok(bytes) = std::fs::read(&file) {
-                return bytes;
-            }
-            let packed = file.with_extension("ko.xz");
-            if packed.is_file() {
-                let output = Command::new(self.busybox()).args(["xz", "-dc"]).arg(&packed).output();
-                return output.expect("busybox runs").stdout;
-            }
-        }
-        panic!("the kernel {} has no module {path}", self.release)
+        let packed = self.of_modules(&format!("kernel/{path}.xz"));
+        let output = Command::new(self.busybox()).args(["xz", "-dc"]).arg(&packed).output().expect("busybox runs");
+        assert!(output.status.success(), "cannot unpack {}", packed.display());
+        output.stdout
+    }
+
+    fn of_modules(&self, path: &str) -> PathBuf {
+        let trees = ["lib", "usr/lib"].map(|lib| self.root.join(lib).join("modules").join(&self.release));
+        let file = trees.map(|tree| tree.join(path)).into_iter().find(|file| file.is_file());
+        file.unwrap_or_else(|| panic!("the kernel {} has no {path}: remove tests/vm/cache", self.release))
     }
 
     fn busybox(&self) -> PathBuf {
@@ -117,11 +127,11 @@ impl Cache {
     }
 }
 
-impl Boot<'_> {
+impl Boot {
     /// Boots the guest and waits until it has switched itself off, or for as long as it may take.
     pub fn run(self) -> Results {
-        let cache = Cache::find();
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm").join(self.name);
+        let cache = Cache::find(self.hardware);
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm").join(&self.name);
         // Of an earlier run.
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(folder.join("results")).expect("the target folder can be written to");

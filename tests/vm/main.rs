@@ -1,7 +1,7 @@
 //! The program in guests that have NICs with hardware stamps: run it with `make test-vm`.
 //!
 //! Each scenario is a script for the guest (`guest/scenario.sh` has what it is written in) and a check of the files that
-//! came out. Scenarios of the same hardware share one boot. Arguments are those of `cargo test`: a name selects.
+//! came out. Scenarios of the same hardware share guests. Arguments are those of `cargo test`: a name selects.
 
 mod guest;
 mod igb;
@@ -13,12 +13,16 @@ mod testnic;
 use guest::{Boot, Hardware, Results};
 use libtest_mimic::{Arguments, Failed, Trial};
 use outcome::Outcome;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::num::NonZero;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, resume_unwind, set_hook};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
+/// How many scenarios a guest gets. A boot takes 5 s or so.
+const PER_GUEST: usize = 16;
 /// The longest that a boot may take for itself, and beside that for each scenario: only a hang takes as long.
 const BOOT: Duration = Duration::from_secs(90);
 const SCENARIO: Duration = Duration::from_secs(65);
@@ -40,51 +44,106 @@ impl Scenario {
     }
 }
 
-/// The scenarios of one guest, and what came of them once it was booted.
+/// How many guests may run at the same time: more of them than CPUs would stand in each other's way.
+struct Permits {
+    free: Mutex<usize>,
+    given_back: Condvar,
+}
+
+impl Permits {
+    fn new() -> Self {
+        let cpus = thread::available_parallelism().map_or(1, NonZero::get);
+        Self { free: Mutex::new(cpus), given_back: Condvar::new() }
+    }
+
+    fn take(&self) {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        while *free == 0 {
+            free = self.given_back.wait(free).unwrap_or_else(PoisonError::into_inner);
+        }
+        *free -= 1;
+    }
+
+    fn give_back(&self) {
+        *self.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.given_back.notify_one();
+    }
+}
+
+/// A guest that is booted, and what came of it once it has switched itself off.
 struct Bench {
-    name: &'static str,
-    hardware: Hardware,
-    scripts: Vec<(String, String)>,
-    results: OnceLock<Results>,
+    guest: Mutex<Option<JoinHandle<Results>>>,
+    results: OnceLock<Result<Results, String>>,
 }
 
 impl Bench {
-    /// The folder of a scenario's files. The first call boots the guest.
+    /// Boots the guest as soon as there is a permit.
+    fn start(boot: Boot, permits: &Arc<Permits>) -> Self {
+        let permits = Arc::clone(permits);
+        let guest = thread::spawn(move || {
+            permits.take();
+            // Also where it panics.
+            let results = catch_unwind(AssertUnwindSafe(|| boot.run()));
+            permits.give_back();
+            results.unwrap_or_else(|panic| resume_unwind(panic))
+        });
+        Self { guest: Mutex::new(Some(guest)), results: OnceLock::new() }
+    }
+
+    /// The folder of a scenario's files. The first call waits for the guest.
     fn scenario(&self, name: &str) -> Result<PathBuf, String> {
         let results = self.results.get_or_init(|| {
-            let scenarios = self.scripts.iter().map(|(name, script)| (name.as_str(), script.as_str())).collect();
-            let bound = BOOT + SCENARIO * self.scripts.len() as u32;
-            let results = Boot { name: self.name, hardware: self.hardware, scenarios, bound }.run();
-            eprintln!("{}: {} scenarios in {:.0} s", self.name, self.scripts.len(), results.took.as_secs_f64());
-            results
+            let guest = self.guest.lock().unwrap_or_else(PoisonError::into_inner).take();
+            guest.expect("it is waited for once").join().map_err(|_| last_panic())
         });
-        results.scenario(name)
+        results.as_ref().map_err(String::clone)?.scenario(name)
     }
 }
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // The first to ask boots the guest, and the others wait for it.
+    // They do nothing but wait for the guests, and are told in their order.
     arguments.test_threads = Some(1);
-    let mut trials = Vec::new();
-    for (name, hardware, scenarios) in
-        [("testnic", Hardware::Testnic, testnic::scenarios()), ("igb", Hardware::Igb, igb::scenarios())]
-    {
-        // Only what is asked for is booted, too.
+    set_hook(Box::new(remember));
+    let (mut trials, start, permits) = (Vec::new(), Instant::now(), Arc::new(Permits::new()));
+    for (hardware, scenarios) in [(Hardware::Testnic, testnic::scenarios()), (Hardware::Igb, igb::scenarios())] {
+        // Only what is asked for is run in a guest.
         let scenarios: Vec<_> =
-            scenarios.into_iter().filter(|scenario| selected(&arguments, &full_name(name, scenario))).collect();
-        let scripts =
-            scenarios.iter().enumerate().map(|(index, scenario)| (file_name(index, scenario), scenario.script.clone()));
-        let bench = Arc::new(Bench { name, hardware, scripts: scripts.collect(), results: OnceLock::new() });
+            scenarios.into_iter().filter(|scenario| selected(&arguments, &full_name(hardware, scenario))).collect();
+        // Guests run side by side, as most of a session is waiting.
+        let guests = scenarios.len().div_ceil(PER_GUEST);
+        let mut shares: Vec<Vec<Scenario>> = (0..guests).map(|_| Vec::new()).collect();
         for (index, scenario) in scenarios.into_iter().enumerate() {
-            let bench = Arc::clone(&bench);
-            trials.push(Trial::test(full_name(name, &scenario), move || {
-                let folder = bench.scenario(&file_name(index, &scenario))?;
-                check(&scenario, folder)
-            }));
+            shares[index % guests].push(scenario);
+        }
+        for (index, share) in shares.into_iter().enumerate() {
+            let bench = (!arguments.list).then(|| Arc::new(Bench::start(boot(hardware, index, &share), &permits)));
+            trials.extend(trials_of(hardware, bench, share));
         }
     }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    eprintln!("the guests took {:.0} s", start.elapsed().as_secs_f64());
+    conclusion.exit_code()
+}
+
+/// A guest for a share of the scenarios.
+fn boot(hardware: Hardware, index: usize, share: &[Scenario]) -> Boot {
+    let scenarios = share.iter().enumerate();
+    let scenarios = scenarios.map(|(index, scenario)| (file_name(index, scenario), scenario.script.clone())).collect();
+    let bound = BOOT + SCENARIO * share.len() as u32;
+    Boot { name: format!("{}-{index}", hardware.name()), hardware, scenarios, bound }
+}
+
+/// A test for each scenario; without a bench they can only be listed.
+fn trials_of(hardware: Hardware, bench: Option<Arc<Bench>>, share: Vec<Scenario>) -> Vec<Trial> {
+    let trial = |(index, scenario): (usize, Scenario)| {
+        let bench = bench.clone();
+        Trial::test(full_name(hardware, &scenario), move || {
+            let folder = bench.expect("it is booted").scenario(&file_name(index, &scenario))?;
+            check(&scenario, folder)
+        })
+    };
+    share.into_iter().enumerate().map(trial).collect()
 }
 
 /// A scenario as the guest knows it: it runs them by the order of their names.
@@ -92,8 +151,8 @@ fn file_name(index: usize, scenario: &Scenario) -> String {
     format!("{index:03}-{}", scenario.name)
 }
 
-fn full_name(bench: &str, scenario: &Scenario) -> String {
-    format!("{bench}/{}", scenario.name)
+fn full_name(hardware: Hardware, scenario: &Scenario) -> String {
+    format!("{}/{}", hardware.name(), scenario.name)
 }
 
 /// Whether libtest-mimic will run a test of this name.
@@ -108,9 +167,19 @@ fn check(scenario: &Scenario, folder: PathBuf) -> Result<(), Failed> {
         outcome.assert_quiet_kernel();
         (scenario.check)(&outcome);
     }));
-    checked.map_err(|panic| {
-        let said = panic.downcast_ref::<String>().cloned();
-        let said = said.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default();
-        Failed::from(format!("{said}\n--- script\n{}\n{}", scenario.script.trim(), Outcome::printed(&folder)))
+    checked.map_err(|_| {
+        let (said, printed) = (last_panic(), Outcome::printed(&folder));
+        Failed::from(format!("{said}\n--- script\n{}\n{printed}", scenario.script.trim()))
     })
+}
+
+/// What the last panic said, and where: told with the test that it belongs to.
+static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
+
+fn remember(panic: &PanicHookInfo<'_>) {
+    *LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner) = panic.to_string();
+}
+
+fn last_panic() -> String {
+    LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }

@@ -77,12 +77,26 @@ client() {
         --log "$out/client.csv" "$@" "$server_address"
 }
 
-# finish NAME...: waits until these have ended.
+# wait_for_server: until the server says that it is there, so that no client asks in vain; or until it has ended.
+wait_for_server() {
+    while ! grep -qs started "$out/server.out" "$out/server.err" && ! [ -e "$out/server.code" ]; do
+        sleep 0.05
+    done
+}
+
+# finish NAME...: waits until these have ended. Where one has failed, the others are given some seconds, and are stopped.
 finish() {
-    local name
+    local name code tries=0
     for name in "$@"; do
         while ! [ -e "$out/$name.code" ]; do
             sleep 0.05
+            code=$(cat "$out"/*.code 2>/dev/null | grep -v '^0$' || true)
+            [ -z "$code" ] || tries=$((tries + 1))
+            if [ "$tries" -gt 80 ]; then
+                echo "$name was stopped, as another program has failed"
+                kill -9 "$(cat "$out/$name.pid")" || true
+                tries=0
+            fi
         done
     done
 }
@@ -134,6 +148,7 @@ session() {
     shift
     # shellcheck disable=SC2086 # arguments without blanks
     server $of_server
+    wait_for_server
     client "$@"
     finish client server
     observe
