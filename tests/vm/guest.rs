@@ -170,7 +170,7 @@ impl Boot {
         }
         archive.program(&tool("dash"), "/bin/dash");
         archive.program(&tool("ip"), "/sbin/ip");
-        for name in ["ethtool", "hwstamp_ctl", "phc_ctl"] {
+        for name in ["ethtool", "hwstamp_ctl", "phc_ctl", "ptp4l"] {
             archive.program(&cache.tool(name), &format!("/sbin/{name}"));
         }
         archive.program(&cache.folder.join("set_tai"), "/sbin/set_tai");

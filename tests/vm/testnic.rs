@@ -14,6 +14,7 @@ const ON: (u32, u32) = (1, 1);
 
 pub fn scenarios() -> Vec<Scenario> {
     let mut all = Vec::new();
+    all.extend(the_bench_itself());
     all.extend(other_sources());
     all.extend(hardware());
     all.extend(transmit_stamps_in_trouble());
@@ -25,6 +26,39 @@ pub fn scenarios() -> Vec<Scenario> {
         all.extend(with_the_original());
     }
     all
+}
+
+/// linuxptp, which knows nothing of us, finds the wire's delay and the difference of the clocks on NICs of both kinds.
+fn the_bench_itself() -> Vec<Scenario> {
+    let kinds = [("all", "-4"), ("ptp-only", "-2")];
+    let scenario = |(filters, transport)| {
+        let ptp4l = format!(
+            "ptp4l {transport} -m --free_running 1 --logAnnounceInterval -2 --logSyncInterval -3 --logMinDelayReqInterval -3 \
+             --summary_interval -3 --tx_timestamp_timeout 1000"
+        );
+        let script = format!(
+            "testnic {} filters={filters}\nbegin server server {ptp4l} -i tn1 --priority1 1\nbegin client client {ptp4l} -i tn0 -s\n\
+             wait_for_line client.out 'path delay' 5\nsend_signal TERM client\nsend_signal TERM server\nfinish client server\n",
+            WIRE.parameters()
+        );
+        Scenario::new(format!("linuxptp-{filters}{transport}"), script, |outcome| {
+            let said = outcome.file("client.out");
+            let mut found = 0;
+            for line in said.lines().filter(|line| line.contains("path delay")) {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let value = |name: &str| words[words.iter().position(|word| *word == name).expect("it has one") + 1];
+                assert_eq!(
+                    value("offset").parse(),
+                    Ok(WIRE.offset(Side::Client) - WIRE.offset(Side::Server)),
+                    "{line}"
+                );
+                assert_eq!(value("delay").parse(), Ok(WIRE.delay_ns), "{line}");
+                found += 1;
+            }
+            assert!(found >= 5, "{said}");
+        })
+    };
+    kinds.map(scenario).into()
 }
 
 /// A session over two new NICs, and a check of what it left.
@@ -69,7 +103,7 @@ fn other_sources() -> Vec<Scenario> {
                 let session = Session::new(mode, &format!("--timestamps {source} --path {path}"));
                 // A wire this long shows in the stamps of the one clock that both sides have.
                 let wire = Wire { delay_ns: 2_000_000, ..WIRE };
-                let script = format!("testnic {}\n{}", wire.parameters(), session.line());
+                let script = format!("testnic {} queues=3\n{}", wire.parameters(), session.line());
                 all.push(Scenario::new(format!("{source}-{path}-{}", mode.name()), script, move |outcome| {
                     outcome.assert_success();
                     outcome.assert_unchanged();

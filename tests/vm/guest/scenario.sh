@@ -113,6 +113,13 @@ wait_for_rows() {
     done
 }
 
+# wait_for_line FILE TEXT N: until a file of the results has N lines with this text.
+wait_for_line() {
+    while [ "$(grep -c "$2" "$out/$1")" -lt "$3" ]; do
+        sleep 0.05
+    done
+}
+
 # hwtstamp WHEN: writes each side's stamping configuration to SIDE.hwtstamp.WHEN: "tx_type 0", "rx_filter 0".
 hwtstamp() {
     local side
