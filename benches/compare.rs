@@ -29,9 +29,10 @@ use std::time::{Duration, Instant};
 use xdprobe::clock::{Realtime, Time, monotonic_now};
 use xdprobe::net;
 use xdprobe::path::xdp::{XdpConfig, XdpMode, XdpPath, ZeroCopy};
-use xdprobe::path::{Batch, Path as _};
+use xdprobe::path::{Batch, Path as _, StampWishes};
 use xdprobe::session::{Body, Outgoing};
 use xdprobe::wire::frame::LinkHeader;
+use xdprobe::wire::ptp::Shape;
 use xdprobe::wire::{Kind, Message};
 
 const CLIENT: End = End::new("xc", Ipv4Addr::new(10, 99, 0, 1));
@@ -294,7 +295,7 @@ impl Lan {
 }
 
 fn outgoing(to: SocketAddrV4, kind: Kind, sequence: u64) -> Outgoing {
-    Outgoing { to, message: Message { kind, sequence }, body: Body::Padding(0), point: None }
+    Outgoing { to, message: Message { kind, sequence }, body: Body::Padding(0), shape: Shape::Plain, point: None }
 }
 
 /// Opens the xdp path at one end and pins the calling thread.
@@ -320,6 +321,9 @@ fn open_path(end: &End, cpu: usize, port: u16, server: Option<SocketAddrV4>) -> 
         queues: vec![0],
         busypoll_us: None,
         peer: server.map(link).transpose()?,
+        stamps: StampWishes::default(),
+        companion: false,
+        card_stamps: false,
     };
     XdpPath::open(config, reserved)
 }
@@ -349,7 +353,7 @@ fn ping_alone(rate: u32, seconds: u32) -> Result<Session> {
         }
         // As the programs do: a slot that is over is skipped.
         if slot < slots && monotonic_now() < due.plus_nanos(interval) {
-            sent[slot as usize] = Some(path.send(&outgoing(server, Kind::Ping, slot))?);
+            sent[slot as usize] = Some(path.send(&outgoing(server, Kind::Ping, slot))?.application);
             path.flush()?;
             pings += 1;
         }

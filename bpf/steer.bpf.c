@@ -3,8 +3,13 @@
  * Steers one UDP port's packets into AF_XDP sockets and leaves everything else to the kernel.
  *
  * Taken: unfragmented IPv4/UDP to steer_config's address and port, in Ethernet frames to its MAC with at most two VLAN
- * tags, when the receive queue has a socket. Such a frame gets a struct steer_meta in front of it. Everything else is XDP_PASS
- * with no byte changed, whatever it looks like: a probe must never cost somebody their SSH session.
+ * tags, when the receive queue has a socket; and probes behind a PTP header, over UDP or over Ethernet. Such a frame gets a
+ * struct steer_meta in front of it. Everything else is XDP_PASS with no byte changed, whatever it looks like: a probe must
+ * never cost somebody their SSH session.
+ *
+ * Two programs: one for any interface, and one bound to a device, which can ask its driver for the card's receive stamp.
+ * Only that one takes PTP frames that the card stamps. Cards that stamp nothing else keep the stamp in a register until
+ * the driver builds an skb from the frame: where the driver cannot be asked, such a frame must reach the kernel.
  *
  * It does not check checksums: the process does.
  */
@@ -35,6 +40,12 @@ struct vlan_tag {
 
 /* volatile: the values are set in the loaded image, so the compiler must not take the zeros here for constants. */
 const volatile struct steer_config steer_config = {};
+
+/*
+ * The card's receive stamp, Documentation/networking/xdp-rx-metadata.rst. Weak: a kernel before 6.3 does not have it, and
+ * the program that calls it is then not loaded.
+ */
+extern int bpf_xdp_metadata_rx_timestamp(const struct xdp_md *ctx, __u64 *timestamp) __ksym __weak;
 
 /* Never read. It puts the type into BTF, from where the Rust side's layout check has it. */
 const volatile struct steer_meta steer_meta_layout = {};
@@ -74,8 +85,46 @@ enum verdict {
 	MALFORMED,
 };
 
+/* What stands behind Ethernet's or UDP's header of a PTP message: common header, and the start of the message's own. */
+struct ptp_sync {
+	__u8 type;
+	__u8 version;
+	__be16 length;
+	__u8 domain;
+	__u8 minor;
+	__be16 flags;
+	__u8 correction[8];
+	__u8 reserved[4];
+	__u8 clock[8];
+	__be16 port;
+	__be16 sequence;
+	__u8 control;
+	__s8 interval;
+	__u8 origin[10];
+};
+
+/* Whether what begins at `ptp` is a probe's, and may be taken. */
+static __always_inline enum verdict judge_ptp(const struct ptp_sync *ptp, const void *data_end, bool bound)
+{
+	const char magic[] = STEER_PTP_MAGIC;
+
+	_Static_assert(sizeof(*ptp) == STEER_PTP_HEADER_BYTES, "the layout has no gaps");
+	if ((const void *)(ptp + 1) > data_end)
+		return FOREIGN;
+	if (ptp->type != 0 || ptp->domain != STEER_PTP_DOMAIN)
+		return FOREIGN;
+#pragma unroll
+	for (int i = 0; i < STEER_PTP_MAGIC_BYTES; i++) {
+		if (ptp->clock[i] != (__u8)magic[i])
+			return FOREIGN;
+	}
+	if (ptp->version == STEER_PTP_UNSTAMPED || (bound && ptp->version == STEER_PTP_STAMPED))
+		return OURS;
+	return FOREIGN;
+}
+
 /* Looks at the headers only; changes nothing. */
-static __always_inline enum verdict judge(struct xdp_md *ctx)
+static __always_inline enum verdict judge(struct xdp_md *ctx, bool bound)
 {
 	void *data = (void *)(long)ctx->data;
 	void *data_end = (void *)(long)ctx->data_end;
@@ -108,6 +157,8 @@ static __always_inline enum verdict judge(struct xdp_md *ctx)
 		cursor = tag + 1;
 		link_bytes += sizeof(*tag);
 	}
+	if (protocol == bpf_htons(ETH_P_1588))
+		return to_this_interface(ethernet) ? judge_ptp(cursor, data_end, bound) : FOREIGN;
 	if (protocol != bpf_htons(ETH_P_IP))
 		return FOREIGN;
 
@@ -138,19 +189,39 @@ static __always_inline enum verdict judge(struct xdp_md *ctx)
 	udp_bytes = bpf_ntohs(udp->len);
 	if (udp_bytes < sizeof(*udp) || udp_bytes > packet_bytes - header_bytes)
 		return MALFORMED;
-	if (udp->dest != steer_config.port || !to_this_interface(ethernet))
+	if (!to_this_interface(ethernet))
 		return FOREIGN;
 	/* An AF_XDP socket without XDP_USE_SG drops what lies in more than one piece; the kernel does not. */
 	if (cursor + packet_bytes > data_end)
 		return FOREIGN;
-	return OURS;
+	if (udp->dest == steer_config.port)
+		return OURS;
+	if (udp->dest == bpf_htons(STEER_PTP_PORT))
+		return judge_ptp((void *)(udp + 1), data_end, bound);
+	return FOREIGN;
+}
+
+/* The card's stamp of this frame, 0 where it gives none. */
+static __always_inline __u64 card_stamp(struct xdp_md *ctx, struct steer_counters *counters)
+{
+	__u64 stamp = 0;
+	int answer = bpf_xdp_metadata_rx_timestamp(ctx, &stamp);
+
+	if (answer)
+		stamp = 0;
+	if (!stamp) {
+		counters->unstamped++;
+		counters->stamp_error = -answer;
+	}
+	return stamp;
 }
 
 /* Writes the record and redirects; XDP_PASS, with the frame as it was, where the queue has no socket. */
-static __always_inline int redirect(struct xdp_md *ctx)
+static __always_inline int redirect(struct xdp_md *ctx, struct steer_counters *counters, bool bound)
 {
 	struct steer_meta *meta;
 	int action;
+	__u64 stamp = bound ? card_stamp(ctx, counters) : 0;
 	/* A driver without metadata area says no: its frames go without a record, which the process takes for none. */
 	bool has_record = !bpf_xdp_adjust_meta(ctx, -(int)sizeof(*meta));
 
@@ -159,8 +230,7 @@ static __always_inline int redirect(struct xdp_md *ctx)
 		meta = (void *)(long)ctx->data_meta;
 		if ((void *)(meta + 1) > (void *)(long)ctx->data)
 			goto give_back;
-		/* A later version asks the driver (bpf_xdp_metadata_rx_timestamp). */
-		meta->hardware_ns = 0;
+		meta->hardware_ns = stamp;
 		meta->hook_tai_ns = bpf_ktime_get_tai_ns();
 		meta->rx_queue = ctx->rx_queue_index;
 		meta->magic = STEER_MAGIC;
@@ -178,13 +248,7 @@ give_back:
 	return XDP_PASS;
 }
 
-/*
- * "frags": the program may be attached where packets come in several pieces (a large MTU, a veth with segmentation
- * offload), which would otherwise be refused or be switched off for everybody's traffic. The headers that it reads lie
- * in the first piece.
- */
-SEC("xdp.frags")
-int xdprobe_steer(struct xdp_md *ctx)
+static __always_inline int steer(struct xdp_md *ctx, bool bound)
 {
 	__u32 zero = 0;
 	struct steer_counters *counters = bpf_map_lookup_elem(&steer_counts, &zero);
@@ -196,8 +260,8 @@ int xdprobe_steer(struct xdp_md *ctx)
 		return XDP_PASS;
 	counters->seen++;
 
-	verdict = judge(ctx);
-	action = verdict == OURS ? redirect(ctx) : XDP_PASS;
+	verdict = judge(ctx, bound);
+	action = verdict == OURS ? redirect(ctx, counters, bound) : XDP_PASS;
 
 	if (action == XDP_REDIRECT)
 		counters->redirected++;
@@ -206,6 +270,24 @@ int xdprobe_steer(struct xdp_md *ctx)
 	if (verdict == MALFORMED)
 		counters->malformed++;
 	return action;
+}
+
+/*
+ * "frags": the program may be attached where packets come in several pieces (a large MTU, a veth with segmentation
+ * offload), which would otherwise be refused or be switched off for everybody's traffic. The headers that it reads lie
+ * in the first piece.
+ */
+SEC("xdp.frags")
+int xdprobe_steer(struct xdp_md *ctx)
+{
+	return steer(ctx, false);
+}
+
+/* Loaded for one device (BPF_F_XDP_DEV_BOUND_ONLY): not for generic mode, where nobody can ask the driver. */
+SEC("?xdp.frags")
+int xdprobe_stamp(struct xdp_md *ctx)
+{
+	return steer(ctx, true);
 }
 
 /* bpf_ktime_get_tai_ns() and others are for programs under a licence compatible with the GPL; this says both. */

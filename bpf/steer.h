@@ -32,12 +32,27 @@ struct steer_config {
 	__u8 mac[6];    /* destination Ethernet address: the interface's own */
 };
 
-/* One per CPU; the sum over the CPUs is the count. seen = redirected + passed; malformed is part of passed. */
+/*
+ * A probe behind a PTPv2 Sync header (IEEE 1588-2008, 13.3), over UDP port 319 or EtherType 0x88F7, is told from a clock's
+ * own messages by its domain and by the first bytes of its clockIdentity. src/wire/ptp.rs writes and reads these.
+ */
+#define STEER_PTP_PORT 319
+#define STEER_PTP_DOMAIN 120
+#define STEER_PTP_MAGIC "nxdp"
+#define STEER_PTP_MAGIC_BYTES 4
+#define STEER_PTP_HEADER_BYTES 44
+/* versionPTP: the card stamps such a frame; and one that no PTP has, so that it leaves the frame alone. */
+#define STEER_PTP_STAMPED 0x02
+#define STEER_PTP_UNSTAMPED 0xff
+
+/* One per CPU; the sum over the CPUs is the count, unless said otherwise. seen = redirected + passed; malformed is part of passed. */
 struct steer_counters {
 	__u64 seen;
 	__u64 redirected;
 	__u64 passed;
 	__u64 malformed;
+	__u64 unstamped;   /* redirected although the card was asked for a stamp and gave none */
+	__u64 stamp_error; /* the last errno of asking it, 0 where it said yes and gave 0 (a maximum, not a sum) */
 };
 
 #endif

@@ -4,7 +4,7 @@ use clap::{Arg, ArgAction};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
-use xdprobe::cli::{self, Parsed, PathKind, Plan, Role, Timestamps, XdpMode, ZeroCopy, command, parse};
+use xdprobe::cli::{self, Parsed, PathKind, Plan, PtpWish, Role, Timestamps, TxWay, XdpMode, ZeroCopy, command, parse};
 use xdprobe::session::{Direction, Settings, TimerKind};
 
 /// nanoprobe's flags: long, short, whether it takes a value.
@@ -33,8 +33,13 @@ const NANOPROBE: [(&str, Option<char>, bool); 20] = [
 ];
 
 /// Ours: long only.
-const NEW: [(&str, bool); 10] = [
+const NEW: [(&str, bool); 15] = [
     ("timestamps", true),
+    ("tx", true),
+    ("stamp-timeout", true),
+    ("ptp", true),
+    ("stamp-every", true),
+    ("log-stages", true),
     ("path", true),
     ("xdp-mode", true),
     ("zero-copy", true),
@@ -47,7 +52,9 @@ const NEW: [(&str, bool); 10] = [
 ];
 
 /// Flags with numbers: the first and the last that are accepted, and the unit as the error says it.
-const NUMBERS: [(&str, u32, u32, &str); 11] = [
+const NUMBERS: [(&str, u32, u32, &str); 13] = [
+    ("stamp-timeout", 1, 60_000_000, "µs"),
+    ("stamp-every", 1, 1_000_000, "pings"),
     ("port", 1, 65535, "UDP port"),
     ("count", 0, u32::MAX, "seconds"),
     ("delay", 0, u32::MAX, "µs"),
@@ -219,6 +226,7 @@ fn a_default_in_the_help_is_the_plans() {
         ("pong-every", settings.pong_every.to_string()),
         ("connect-timeout", micros(*connect_timeout).to_string()),
         ("timeout", micros(plan.timeout).to_string()),
+        ("stamp-timeout", plan.stamp_timeout.as_micros().to_string()),
         ("dummy-pkt", plan.dummies.to_string()),
         ("busypoll", plan.busypoll_us.unwrap_or(0).to_string()),
         ("timestamps", format!("{:?}", plan.timestamps).to_lowercase()),
@@ -244,11 +252,21 @@ fn a_default_in_the_help_is_the_plans() {
 #[test]
 fn without_flags_the_plan_is_nanoprobes() {
     let expected = Plan {
-        role: Role::Client { host: "10.0.0.2".into(), settings: Settings::default(), connect_timeout: None },
+        role: Role::Client {
+            host: "10.0.0.2".into(),
+            settings: Settings::default(),
+            connect_timeout: None,
+            ptp: Some(PtpWish::Auto),
+            sizes_typed: [false; 2],
+        },
         interface: "eth0".into(),
         port: 10666,
         log: None,
+        log_stages: None,
         timestamps: Timestamps::Hardware,
+        tx: TxWay::Companion,
+        stamp_timeout: Duration::from_millis(100),
+        stamp_every: None,
         timeout: Some(Duration::from_secs(5)),
         busypoll_us: None,
         dummies: 0,
@@ -293,6 +311,20 @@ fn each_flag_sets_its_field() {
     assert_eq!(client("--log a.csv").log, Some(PathBuf::from("a.csv")));
     assert_eq!(client("--emulation").timestamps, Timestamps::Application);
     assert_eq!(client("--timestamps software").timestamps, Timestamps::Software);
+    assert_eq!(client("--timestamps software --tx xsk").tx, TxWay::Xsk);
+    assert_eq!(client("--emulation").tx, TxWay::Xsk);
+    assert_eq!(client("--stamp-timeout 7").stamp_timeout, Duration::from_micros(7));
+    assert_eq!(client("--stamp-every 7").stamp_every, Some(7));
+    assert_eq!(client("--log-stages a.csv").log_stages, Some(PathBuf::from("a.csv")));
+    for (line, expected) in [
+        ("--ptp udp", Some(PtpWish::Udp)),
+        ("--ptp l2", Some(PtpWish::L2)),
+        ("--ptp auto", Some(PtpWish::Auto)),
+        ("-e", None),
+    ] {
+        let Role::Client { ptp, .. } = client(line).role else { panic!() };
+        assert_eq!(ptp, expected, "{line}");
+    }
     assert_eq!(client("--timeout 7").timeout, Some(Duration::from_micros(7)));
     assert_eq!(client("--timeout 0").timeout, None);
     assert_eq!(client("--busypoll 7").busypoll_us, Some(7));

@@ -10,17 +10,23 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
-use xdprobe::clock::monotonic_now;
+use xdprobe::clock::{Stamp, monotonic_now, realtime_now};
 use xdprobe::path::kernel::{KernelConfig, KernelPath};
-use xdprobe::path::{BATCH, Batch, Path, Received};
+use xdprobe::path::{BATCH, Batch, Path, Received, StampWishes, Token, TxStamp};
 use xdprobe::session::{Body, Outgoing};
-use xdprobe::wire::{DUMMY_SEQUENCE, Kind, MAX_IP_LEN, MIN_IP_LEN, Message, RawSettings};
+use xdprobe::wire::ptp::Shape;
+use xdprobe::wire::{DUMMY_SEQUENCE, Kind, MAX_IP_LEN, MIN_IP_LEN, Message, Parsed, Point, RawSettings};
 
 const PORT: u16 = 10_666;
 const LONG: Duration = Duration::from_secs(10);
 
 fn config(address: Ipv4Addr, port: u16) -> KernelConfig {
-    KernelConfig { interface: ETH.to_owned(), bind: SocketAddrV4::new(address, port), busypoll_us: None }
+    KernelConfig {
+        interface: ETH.to_owned(),
+        bind: SocketAddrV4::new(address, port),
+        busypoll_us: None,
+        stamps: StampWishes::default(),
+    }
 }
 
 /// A client on `a` and a server on `b`.
@@ -32,7 +38,7 @@ fn both_ends(lan: &Lan) -> (KernelPath, KernelPath) {
 
 fn ping(to: SocketAddrV4, sequence: u64, ip_len: u16) -> Outgoing {
     let message = Message { kind: Kind::Ping, sequence };
-    Outgoing { to, message, body: Body::Padding(ip_len - MIN_IP_LEN), point: None }
+    Outgoing { to, message, body: Body::Padding(ip_len - MIN_IP_LEN), shape: Shape::Plain, point: None }
 }
 
 /// What comes to `path`, until it is `count` datagrams.
@@ -79,15 +85,15 @@ fn pings_and_pongs_of_every_size_arrive_whole() {
     let (mut client, mut server) = both_ends(&lan);
     for (sequence, ip_len) in [44, 45, 1500, 1501, 2000, MAX_IP_LEN].into_iter().enumerate() {
         let sequence = sequence as u64 + 1;
-        let t0 = client.send(&ping(server.local_addr(), sequence, ip_len)).unwrap();
+        let t0 = client.send(&ping(server.local_addr(), sequence, ip_len)).unwrap().application;
         let came = receive(&mut server, 1)[0];
         assert_eq!((came.message, came.ip_len), (Message { kind: Kind::Ping, sequence }, ip_len));
-        assert_eq!((came.from, came.queue), (client.local_addr(), 0));
+        assert_eq!((came.from, came.queue), (client.local_addr(), None));
         let t1 = came.stamps.application;
         assert!(t0 <= t1 && came.stamps.hook.is_none() && came.stamps.hardware.is_none());
 
         let pong = Message { kind: Kind::Pong, sequence };
-        let t2 = server.send(&Outgoing { message: pong, ..ping(came.from, sequence, ip_len) }).unwrap();
+        let t2 = server.send(&Outgoing { message: pong, ..ping(came.from, sequence, ip_len) }).unwrap().application;
         let back = receive(&mut client, 1)[0];
         assert_eq!((back.message, back.ip_len, back.from), (pong, ip_len, server.local_addr()));
         assert!(t1 <= t2 && t2 <= back.stamps.application);
@@ -121,13 +127,15 @@ fn a_syn_carries_its_settings_and_leaves_no_trace_in_later_pings() {
     let to = SocketAddrV4::new(B, PORT);
     let settings = RawSettings { count_s: 7, delay_us: 0xffff_ffff, ping_padding: 0xffff, ..RawSettings::default() };
     let syn = Message { kind: Kind::Syn, sequence: 0 };
-    client.send(&Outgoing { to, message: syn, body: Body::Settings(settings), point: None }).unwrap();
+    let body = Body::Settings(settings, None);
+    client.send(&Outgoing { to, message: syn, body, shape: Shape::Plain, point: None }).unwrap();
     client.send(&ping(to, u64::MAX - 1, MAX_IP_LEN)).unwrap();
     client.send(&Outgoing { body: Body::Empty, ..ping(to, 3, MIN_IP_LEN) }).unwrap();
 
     let mut bytes = [0xaa; 4096];
     let len = peer.recv(&mut bytes).unwrap();
-    assert_eq!(Message::parse(&bytes[..len]).unwrap(), (syn, Some(settings)));
+    let parsed = Parsed { message: syn, settings: Some(settings), extension: None };
+    assert_eq!(Message::parse(&bytes[..len]), Ok(parsed));
     assert_eq!(len, 40);
     let len = peer.recv(&mut bytes).unwrap();
     assert_eq!((len, &bytes[..9]), (2064, &[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 5][..]));
@@ -262,4 +270,32 @@ fn a_payload_beyond_the_protocol_is_refused() {
     let mut client = lan.a.run(|| KernelPath::open(config(A, 0)).unwrap());
     let error = client.send(&ping(SocketAddrV4::new(B, PORT), 1, MAX_IP_LEN + 1)).unwrap_err();
     assert_eq!(error.to_string(), "cannot send 2065 bytes to 10.77.0.2:10666: the protocol ends at 2064");
+}
+
+#[test]
+fn the_kernel_stamps_both_ways_and_only_what_makes_a_row() {
+    let lan = Lan::new();
+    let stamps = StampWishes { software: true, hardware: false };
+    let mut client = lan.a.run(|| KernelPath::open(KernelConfig { stamps, ..config(A, 0) }).unwrap());
+    let mut server = lan.b.run(|| KernelPath::open(KernelConfig { stamps, ..config(B, PORT) }).unwrap());
+    assert_eq!(client.late_stamps(), stamps);
+    for sequence in 1..=20 {
+        let ping = Outgoing { point: Some(Point::T0), ..ping(server.local_addr(), sequence, 44) };
+        // In between one that asks for no stamp: its stamp must not be taken for another's.
+        assert_eq!(client.send(&Outgoing { point: None, ..ping }).unwrap().token, None);
+        receive(&mut server, 1);
+        let sent = client.send(&ping).unwrap();
+        let came = receive(&mut server, 1)[0];
+        let mut late = Vec::new();
+        let end = monotonic_now().plus(Duration::from_secs(10));
+        while late.is_empty() && monotonic_now() < end {
+            client.collect(&mut late).unwrap();
+        }
+        let [TxStamp { token, stamp: Stamp::System(left) }] = late[..] else { panic!("{late:?}") };
+        assert_eq!((sent.token, token), (Some(token), Token(sequence - 1)));
+        let received = came.stamps.software.expect("the kernel stamps what it receives");
+        assert!(sent.application <= left && left <= realtime_now());
+        assert!(sent.application <= received && received <= came.stamps.application);
+        assert_eq!((came.stamps.hook, came.stamps.hardware), (None, None));
+    }
 }

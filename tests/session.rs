@@ -5,14 +5,16 @@
 #[path = "support/sim.rs"]
 mod sim;
 
-use sim::{Datagram, Node, Now, Random, Trace, Wire, World, at, client_address, client_config, server_address};
+use sim::{Datagram, Node, Now, Random, Shaped, Trace, Wire, World, at, client_address, client_config, server_address};
 use sim::{server_config, steady};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
-use xdprobe::session::{Body, ClientConfig, Direction, End, Event, Probe, Settings, Totals};
-use xdprobe::wire::{Kind, Message, Point, RawSettings};
+use xdprobe::session::{Body, ClientConfig, Direction, End, Event, Offers, Probe, Sampling, Settings, Totals};
+use xdprobe::wire::ptp::{Shape, Transport};
+use xdprobe::wire::{Extension, Kind, Message, Point, RawSettings};
 
 const DIRECTIONS: [Direction; 3] = [Direction::Forward, Direction::Reverse, Direction::Duplex];
 
@@ -258,6 +260,7 @@ fn check_pair(label: &str, world: &World, config: &ClientConfig, server_timeout:
                 }
             }
             Some(End::Rejected) => panic!("{label}: nobody is there to be preferred"),
+            Some(End::NotAgreed { .. }) => panic!("{label}: whatever is asked for is granted"),
             Some(End::NoAnswer { waited }) => {
                 assert!(config.connect_timeout.is_some_and(|limit| waited >= limit), "{label}");
                 assert!(!client.was_connected(), "{label}");
@@ -297,6 +300,192 @@ fn check_complete(label: &str, world: &World, config: &ClientConfig, schedule: &
         assert!(pinging.pings_sent > 0, "{label}");
     }
     assert_eq!((pinging.unexpected, echoing.unexpected), (0, 0), "{label}");
+}
+
+/// What a seed makes of a client that asks for PTP headers.
+fn random_ptp_client(random: &mut Random) -> ClientConfig {
+    let mut config = random_client(random);
+    config.settings.ptp = Some(random.pick(&[Transport::Udp, Transport::L2]));
+    // Below the spacing of stamps too.
+    config.settings.delay_us = random.pick(&[0, 700, 20_000, 100_000]);
+    config.settings.ping_padding = random.pick(&[44, 45, 1456]);
+    config.settings.pong_padding = random.pick(&[44, 2048]);
+    config.schedule = config.schedule.map(|schedule| roomy(&schedule));
+    config.sampling = random_sampling(random);
+    config
+}
+
+/// The same schedule with pings that hold a PTP header.
+fn roomy(schedule: &[Probe]) -> Arc<[Probe]> {
+    schedule.iter().map(|probe| Probe { padding: probe.padding + 44, ..*probe }).collect()
+}
+
+fn random_sampling(random: &mut Random) -> Sampling {
+    Sampling {
+        every: NonZeroU32::new(random.pick(&[0, 0, 1, 3])),
+        timeout: random.pick(&[Duration::from_micros(300), Duration::from_millis(100), Duration::from_secs(1)]),
+    }
+}
+
+#[test]
+fn with_ptp_both_sides_end_and_at_most_one_stamped_ping_is_under_way_in_every_weather() {
+    let (mut lossless, mut stamped, mut withheld) = (0, 0, 0);
+    for seed in 0..2_000 {
+        let (complete, totals) = one_ptp_client(seed);
+        lossless += u32::from(complete);
+        stamped += totals.iter().map(|totals| totals.stamped_pings_sent + totals.stamped_pongs_sent).sum::<u64>();
+        withheld += totals.iter().map(|totals| totals.stamps_withheld).sum::<u64>();
+    }
+    // The seeds are worth their time only if they lead everywhere.
+    assert!(lossless >= 100 && stamped > 10_000 && withheld > 1_000, "{lossless} {stamped} {withheld}");
+}
+
+/// Whether the world was one that must be complete, and the totals of the sessions that there were.
+fn one_ptp_client(seed: u64) -> (bool, Vec<Totals>) {
+    let mut random = Random(seed ^ 0x0319_88f7);
+    let weather = Weather::of(&mut random);
+    let config = random_ptp_client(&mut random);
+    let mut server = server_config();
+    server.offers = Offers { udp: true, l2: true };
+    server.requires_ptp = random.chance(30);
+    server.sampling = random_sampling(&mut random);
+    server.timeout = random.pick(&[Some(400), Some(5_000), None]).map(Duration::from_millis);
+    server.schedule = random.chance(25).then(|| roomy(&random_schedule(&mut random)));
+    let label = format!("seed {seed}: {weather:?} {config:?} server {server:?}");
+    let mut world = World::new(label.clone(), weather.wire(Random(seed)));
+    world.seed(seed);
+    world.add_server(at(0), server.clone());
+    world.add_client(0, at(random.between(0, 1000)), config.clone());
+    world.nodes[SERVER].stops = random_stops(&mut random, 15);
+    world.nodes[CLIENT].stops = random_stops(&mut random, 15);
+    let late = if config.settings.delay_us == 0 { (1_000_000, 4_000_000) } else { (0, random.pick(&[0, 50_000])) };
+    world.nodes[SERVER].late = late;
+    world.nodes[CLIENT].late = late;
+
+    world.run_until(at(40_000_000));
+
+    let [server_ends, client_ends] = must_end(&world.nodes[CLIENT], &config, server.timeout);
+    assert!(!client_ends || world.nodes[CLIENT].is_over(), "{label}: the client does not end");
+    let server_ends = server_ends && world.nodes[SERVER].was_connected();
+    assert!(!server_ends || world.nodes[SERVER].is_over(), "{label}: the server does not end");
+    let undisturbed = !world.nodes.iter().any(Node::was_stopped);
+    stop_all(&mut world);
+
+    for (node, (dummies, sampling)) in
+        world.nodes.iter().zip([(server.dummies, server.sampling), (config.dummies, config.sampling)])
+    {
+        for part in parts(node) {
+            assert_eq!(part.settings.ptp, config.settings.ptp, "{label}");
+            check_part(&label, node, &part, dummies);
+            check_shapes(&label, node, &part, sampling);
+        }
+    }
+    check_pair(&label, &world, &config, &server.timeout);
+    let patient = config.timeout.is_none_or(|timeout| timeout.as_secs() == 5)
+        && server.timeout.is_none_or(|timeout| timeout.as_secs() == 5)
+        && config.connect_timeout.is_none_or(|timeout| timeout.as_secs() > 3);
+    let complete = weather.loses_nothing() && undisturbed && patient;
+    if complete {
+        check_complete(&label, &world, &config, &server.schedule, weather.is_fair());
+    }
+    (complete, world.nodes.iter().flat_map(|node| node.ends.iter().map(|(_, _, totals)| *totals)).collect())
+}
+
+/// The shapes of one side's pings and pongs, in a session whose pings travel behind PTP headers.
+fn check_shapes(label: &str, node: &Node, part: &Part<'_>, sampling: Sampling) {
+    let context = |shaped: &Shaped| format!("{label}: {} {shaped:?}", node.name);
+    let duplex = part.settings.direction == Direction::Duplex;
+    let pong_every = u64::from(part.settings.pong_every);
+    // The last ping that was stamped, until when it is under way, and when the one before the next may be a candidate.
+    let mut last: Option<(Now, u64)> = None;
+    let mut under_way: Option<(u64, Now)> = None;
+    let mut ping_shapes: HashMap<u64, Shape> = HashMap::new();
+    let (mut pings, mut pongs, mut withheld) = (0, 0, 0);
+    for shaped in &node.shapes {
+        let &Shaped { time, sent, message: Message { kind, sequence }, shape } = shaped;
+        assert_ne!(shape, Shape::Plain, "{}", context(shaped));
+        match (kind, sent) {
+            (Kind::Ping, true) => {
+                let candidate = match sampling.every {
+                    Some(every) => (sequence - 1) % u64::from(every.get()) == 0,
+                    None => last.is_none_or(|(sent, _)| time.duration_since(sent) >= Duration::from_millis(1)),
+                };
+                let blocked = under_way.is_some_and(|(_, until)| time < until);
+                let expected = if candidate && !blocked { Shape::Stamped } else { Shape::Unstamped };
+                assert_eq!(shape, expected, "{}: {last:?} {under_way:?}", context(shaped));
+                withheld += u64::from(candidate && blocked);
+                if shape == Shape::Stamped {
+                    pings += 1;
+                    let ponged = !duplex && pong_every != 0 && sequence.is_multiple_of(pong_every);
+                    let wait = if ponged { sampling.timeout } else { Duration::from_millis(1) };
+                    last = Some((time, sequence));
+                    under_way = Some((sequence, time.plus(wait)));
+                }
+            }
+            (Kind::Pong, false) if shape == Shape::Stamped => {
+                under_way = under_way.filter(|(sent, _)| *sent != sequence);
+            }
+            (Kind::Ping, false) => {
+                let first = *ping_shapes.entry(sequence).or_insert(shape);
+                assert_eq!(shape, first, "{}: one ping has one shape", context(shaped));
+            }
+            (Kind::Pong, true) => {
+                assert_eq!(Some(&shape), ping_shapes.get(&sequence), "{}: not its ping's shape", context(shaped));
+                pongs += u64::from(shape == Shape::Stamped);
+            }
+            _ => {}
+        }
+    }
+    let Some((_, _, totals)) = part.end else { return };
+    let counted = (totals.stamped_pings_sent, totals.stamped_pongs_sent, totals.stamps_withheld);
+    assert_eq!(counted, (pings, pongs, withheld), "{label}: {}", node.name);
+    assert!(totals.pings_sent == 0 || pings > 0, "{label}: the first ping is to be stamped");
+}
+
+#[test]
+fn a_client_that_is_not_agreed_with_has_no_session_in_any_weather() {
+    let mut ends: HashMap<&str, u32> = HashMap::new();
+    for seed in 0..1_500 {
+        let mut random = Random(seed ^ 0x0319_0000);
+        let mut weather = Weather::of(&mut random);
+        weather.blackout = None;
+        let config = ClientConfig { connect_timeout: Some(Duration::from_secs(8)), ..random_ptp_client(&mut random) };
+        let mut server = server_config();
+        server.timeout = random.pick(&[Some(400), Some(5_000)]).map(Duration::from_millis);
+        // Either it reads nothing behind the settings, or it offers nothing, or it cannot get it ready.
+        let kind = random.between(0, 2);
+        let can = kind != 1;
+        server.offers = Offers { udp: can, l2: can };
+        let label = format!("seed {seed}: {weather:?} {config:?} server {server:?} of kind {kind}");
+        let mut world = World::new(label.clone(), weather.wire(Random(seed)));
+        world.seed(seed);
+        world.add_server(at(0), server);
+        world.add_client(0, at(0), config.clone());
+        world.nodes[SERVER].is_nanoprobe = kind == 0;
+        world.nodes[SERVER].grants = Offers::default();
+        let late = if config.settings.delay_us == 0 { (1_000_000, 4_000_000) } else { (0, 0) };
+        world.nodes[SERVER].late = late;
+        world.run_until(at(40_000_000));
+
+        let (server, client) = (&world.nodes[SERVER], &world.nodes[CLIENT]);
+        assert!(client.is_over(), "{label}: the client does not end");
+        assert!(!client.was_connected(), "{label}");
+        assert!(client.shapes.iter().all(|shaped| !shaped.sent), "{label}: a ping or pong without agreement");
+        assert_eq!(server.was_connected(), kind == 0 && server.is_over(), "{label}: a server that does not end");
+        let name = match client.end() {
+            Some(End::NotAgreed { server }) if kind == 0 => {
+                assert_eq!(server, server_address(), "{label}");
+                assert!(!client.sent(Kind::Fin).is_empty(), "{label}: the server is not told");
+                "not agreed"
+            }
+            Some(End::Rejected) if kind != 0 => "rejected",
+            Some(End::NoAnswer { .. }) => "no answer",
+            other => panic!("{label}: {other:?}"),
+        };
+        *ends.entry(name).or_default() += 1;
+        stop_all(&mut world);
+    }
+    assert!(ends["not agreed"] > 300 && ends["rejected"] > 600, "{ends:?}");
 }
 
 #[test]
@@ -378,10 +567,13 @@ fn several_clients(seed: u64) {
 fn junk_in_the_name_of_the_peer_neither_panics_nor_keeps_a_session_alive_for_ever() {
     for seed in 0..1_500 {
         let mut random = Random(seed ^ 0xbad);
-        let config = ClientConfig { connect_timeout: Some(Duration::from_secs(3)), ..random_client(&mut random) };
-        let config = ClientConfig { timeout: Some(Duration::from_secs(2)), ..config };
+        let ptp = random.chance(50);
+        let config = if ptp { random_ptp_client(&mut random) } else { random_client(&mut random) };
+        let (connect_timeout, timeout) = (Some(Duration::from_secs(3)), Some(Duration::from_secs(2)));
+        let config = ClientConfig { connect_timeout, timeout, ..config };
         let mut server = server_config();
         server.keep = random.chance(30);
+        server.offers = Offers { udp: random.chance(80), l2: true };
         let mut world = World::new(format!("seed {seed}"), steady(100));
         world.add_server(at(0), server);
         world.add_client(0, at(0), config.clone());
@@ -402,8 +594,16 @@ fn junk_in_the_name_of_the_peer_neither_panics_nor_keeps_a_session_alive_for_eve
                 timer: any(),
                 direction: any(),
             };
-            let body = if kind == Kind::Syn && random.chance(80) { Body::Settings(raw) } else { Body::Empty };
-            world.inject(at(random.between(0, 3_000_000)), from, to, Message { kind, sequence }, body);
+            let transport = random.pick(&[None, Some(Transport::Udp), Some(Transport::L2)]);
+            let extension = random.chance(50).then_some(Extension { ptp: transport });
+            let body = match (kind, extension) {
+                (Kind::Syn, _) if random.chance(80) => Body::Settings(raw, extension),
+                (Kind::SynAck, Some(extension)) => Body::Extension(extension),
+                _ => Body::Empty,
+            };
+            let shape = random.pick(&[Shape::Plain, Shape::Stamped, Shape::Unstamped]);
+            let message = Message { kind, sequence };
+            world.inject_shaped(at(random.between(0, 3_000_000)), from, to, message, body, shape);
         }
         world.run_until(at(120_000_000));
         assert!(world.nodes[CLIENT].is_over(), "seed {seed}: {config:?}");

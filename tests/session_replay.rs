@@ -16,9 +16,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use xdprobe::clock::{Monotonic, Time};
 use xdprobe::session::{
-    Action, Body, Client, ClientConfig, Direction, End, Event, Machine, Outgoing, Probe, Server, ServerConfig, Settings,
+    Action, Body, Client, ClientConfig, Direction, End, Event, Incoming, MAX_BODY, Machine, Offers, Outgoing, Probe,
+    Sampling, Server, ServerConfig, Settings,
 };
-use xdprobe::wire::{DUMMY_SEQUENCE, Kind, MIN_IP_LEN, Message, Point};
+use xdprobe::wire::ptp::Shape;
+use xdprobe::wire::{DUMMY_SEQUENCE, Kind, MIN_IP_LEN, Message, Parsed, Point};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
@@ -55,7 +57,7 @@ fn folders() -> Vec<String> {
 }
 
 fn parsed(datagram: &Datagram) -> Message {
-    Message::parse(&datagram.payload).unwrap().0
+    Message::parse(&datagram.payload).unwrap().message
 }
 
 /// The sessions of a capture: each begins with a SYN behind the FIN-ACK of the one before.
@@ -146,10 +148,10 @@ fn logged(folder: &str, role: Role, nth: usize) -> Rows {
 fn payload(outgoing: &Outgoing) -> Vec<u8> {
     let mut bytes = outgoing.message.to_bytes().to_vec();
     match outgoing.body {
-        Body::Empty => {}
         Body::Padding(padding) => bytes.resize(bytes.len() + usize::from(padding), 0),
-        Body::Settings(settings) => bytes.extend(settings.to_bytes()),
+        body => bytes.extend(body.write(&mut [0; MAX_BODY]).unwrap_or_default()),
     }
+    assert_eq!(outgoing.shape, Shape::Plain);
     assert_eq!(bytes.len(), usize::from(outgoing.payload_len()));
     bytes
 }
@@ -199,8 +201,9 @@ impl Replay<'_> {
     }
 
     fn deliver(&mut self, datagram: &Datagram) {
-        let (message, settings) = Message::parse(&datagram.payload).unwrap();
-        let point = self.machine.handle_datagram(self.now, datagram.source, message, settings);
+        let Parsed { message, settings, extension } = Message::parse(&datagram.payload).unwrap();
+        let incoming = Incoming { settings, extension, ..Incoming::plain(datagram.source, message) };
+        let point = self.machine.handle_datagram(self.now, &incoming);
         self.row(point, message.sequence, datagram.payload.len() as u16 + 28);
         self.obey();
     }
@@ -223,14 +226,14 @@ impl Replay<'_> {
         let Some((to, bytes)) = self.pending.pop_front() else {
             panic!("{}: nothing is sent where nanoprobe sent {:?}", self.label, parsed(datagram));
         };
-        let ours = Message::parse(&bytes).unwrap().0;
+        let ours = Message::parse(&bytes).unwrap().message;
         assert_eq!(ours, parsed(datagram), "{}", self.label);
         assert_eq!((to, bytes), (datagram.destination, datagram.payload.clone()), "{}: {ours:?}", self.label);
     }
 
     /// The documented differences in what is sent: whatever else the record does not show is wrong.
     fn is_allowed_beyond(&self, bytes: &[u8]) -> bool {
-        match (self.folder, self.role, Message::parse(bytes).unwrap().0.kind) {
+        match (self.folder, self.role, Message::parse(bytes).unwrap().message.kind) {
             // A server stays to answer its client's repeated FINs.
             ("fin-ack-lost", Role::Server, Kind::FinAck) => self.end == Some(End::Complete),
             // The time-out begins with the SYN-ACK: without nanoprobe's sleep of 50 ms there are some pings more.
@@ -274,8 +277,8 @@ fn replay(folder: &str, nth: usize, session: &[Datagram], role: Role) -> Option<
     syns.dedup_by_key(|syn| syn.source);
     let Some(syn) = syns.get(usize::from(role == Role::SecondClient)) else { panic!("{folder} has no second client") };
     let client = syn.source;
-    let raw = Message::parse(&syn.payload).unwrap().1.unwrap();
-    let settings = Settings::from_client(raw, false, |correction| panic!("{folder}: {correction:?}"));
+    let raw = Message::parse(&syn.payload).unwrap().settings.unwrap();
+    let settings = Settings::from_client(raw, None, false, |correction| panic!("{folder}: {correction:?}"));
     let own = if role == Role::Server { server } else { client };
     // Dummies leave from another port.
     let is_own = |datagram: &Datagram| match parsed(datagram).kind {
@@ -299,11 +302,22 @@ fn replay(folder: &str, nth: usize, session: &[Datagram], role: Role) -> Option<
     let now = Time::from_nanos(1_000_000_000);
     let machine: Box<dyn Machine> = match role {
         Role::Server => {
-            let config = ServerConfig { schedule, dummies, timeout, keep: false, max_ip_len: None, timer: None };
+            let config = ServerConfig {
+                schedule,
+                dummies,
+                timeout,
+                keep: false,
+                max_ip_len: None,
+                timer: None,
+                offers: Offers { udp: true, l2: true },
+                requires_ptp: false,
+                sampling: Sampling::default(),
+            };
             Box::new(Server::new(config))
         }
         _ => {
-            let config = ClientConfig { server, settings, schedule, dummies, timeout, connect_timeout: None };
+            let (connect_timeout, sampling) = (None, Sampling::default());
+            let config = ClientConfig { server, settings, schedule, dummies, timeout, connect_timeout, sampling };
             Box::new(Client::new(now, config))
         }
     };

@@ -5,7 +5,7 @@
 mod sim;
 
 use sim::{
-    Datagram, Now, Trace, Wire, World, at, client_address, client_config, losing_first, micros, server_address,
+    Datagram, Now, Trace, Wire, World, at, client_address, client_config, hear, losing_first, micros, server_address,
     server_config, steady,
 };
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -344,7 +344,7 @@ fn a_clients_schedule_replaces_count_delay_and_size_but_is_not_in_the_syn() {
         };
         client.trace.iter().filter_map(body).collect::<Vec<_>>()
     };
-    assert_eq!(bodies(Kind::Syn), [Body::Settings(Settings::default().to_raw())]);
+    assert_eq!(bodies(Kind::Syn), [Body::Settings(Settings::default().to_raw(), None)]);
     assert_eq!(bodies(Kind::Ping), [Body::Padding(5), Body::Padding(9)]);
     assert_eq!(client.sent(Kind::Fin), [(230, 3)]);
 }
@@ -508,18 +508,18 @@ fn a_keeping_server_forgets_a_client_after_5_s() {
     let mut server = Server::new(ServerConfig { keep: true, ..server_config() });
     let (peer, syn, fin) = (client_address(0), message(Kind::Syn, 0), message(Kind::Fin, 1));
     let raw = Some(Settings::default().to_raw());
-    server.handle_datagram(at(0), peer, syn, raw);
-    server.handle_datagram(at(10), peer, fin, None);
+    hear(&mut server, at(0), peer, syn, raw);
+    hear(&mut server, at(10), peer, fin, None);
     drain(&mut server);
-    server.handle_datagram(at(5_000_009), peer, fin, None);
+    hear(&mut server, at(5_000_009), peer, fin, None);
     assert_eq!(drain(&mut server).len(), 1);
     // A SYN of a client that is done is a late copy: no session.
-    server.handle_datagram(at(5_000_009), peer, syn, raw);
+    hear(&mut server, at(5_000_009), peer, syn, raw);
     assert_eq!(drain(&mut server), []);
-    server.handle_datagram(at(5_000_010), peer, fin, None);
+    hear(&mut server, at(5_000_010), peer, fin, None);
     let ignored = Event::Ignored { from: peer, kind: Kind::Fin };
     assert_eq!(drain(&mut server), [Action::Tell(ignored)]);
-    server.handle_datagram(at(5_000_011), peer, syn, raw);
+    hear(&mut server, at(5_000_011), peer, syn, raw);
     assert_eq!(server.peer(), Some(peer));
 }
 
@@ -527,11 +527,11 @@ fn a_keeping_server_forgets_a_client_after_5_s() {
 fn a_keeping_server_does_not_answer_the_fin_of_a_session_that_timed_out() {
     let mut server = Server::new(ServerConfig { keep: true, ..server_config() });
     let peer = client_address(0);
-    server.handle_datagram(at(0), peer, message(Kind::Syn, 0), Some(Settings::default().to_raw()));
+    hear(&mut server, at(0), peer, message(Kind::Syn, 0), Some(Settings::default().to_raw()));
     server.handle_deadline(at(5_000_000));
     let timed_out = Event::Finished(End::TimedOut { after: Duration::from_secs(5) });
     assert_eq!(drain(&mut server).last(), Some(&Action::Tell(timed_out)));
-    server.handle_datagram(at(5_000_001), peer, message(Kind::Fin, 1), None);
+    hear(&mut server, at(5_000_001), peer, message(Kind::Fin, 1), None);
     assert_eq!(drain(&mut server), []);
     assert_eq!(server.peer(), None);
 }
@@ -566,12 +566,11 @@ fn dummies_follow_every_ping_and_pong_and_keep_the_session_alive() {
 fn a_pong_that_was_not_asked_for_makes_no_row() {
     let settings = Settings { pong_every: 3, ..short(Direction::Forward) };
     let mut client = Client::new(at(0), client_config(settings));
-    client.handle_datagram(at(1), server_address(), message(Kind::SynAck, 0), None);
+    hear(&mut client, at(1), server_address(), message(Kind::SynAck, 0), None);
     for n in 0..4 {
         client.handle_deadline(at(1 + n * 100_000));
     }
-    let mut pong =
-        |sequence| client.handle_datagram(at(350_000), server_address(), message(Kind::Pong, sequence), None);
+    let mut pong = |sequence| hear(&mut client, at(350_000), server_address(), message(Kind::Pong, sequence), None);
     assert_eq!([0, 1, 2, 3, 4, 6].map(&mut pong), [None, None, None, Some(Point::T3), None, None]);
     assert_eq!((client.totals().pongs_received, client.totals().unexpected), (1, 5));
 }
@@ -592,17 +591,17 @@ fn doubled_pings_are_ponged_and_logged_as_they_come() {
 #[test]
 fn a_ping_without_a_sequence_is_no_ping() {
     let mut server = Server::new(server_config());
-    server.handle_datagram(at(0), client_address(0), message(Kind::Syn, 0), Some(Settings::default().to_raw()));
+    hear(&mut server, at(0), client_address(0), message(Kind::Syn, 0), Some(Settings::default().to_raw()));
     drain(&mut server);
-    assert_eq!(server.handle_datagram(at(1), client_address(0), message(Kind::Ping, 0), None), None);
+    assert_eq!(hear(&mut server, at(1), client_address(0), message(Kind::Ping, 0), None), None);
     assert_eq!(drain(&mut server), []);
 }
 
 #[test]
 fn a_server_stopped_after_the_highest_sequence_there_is_does_not_overflow() {
     let mut server = Server::new(server_config());
-    server.handle_datagram(at(0), client_address(0), message(Kind::Syn, 0), Some(Settings::default().to_raw()));
-    server.handle_datagram(at(1), client_address(0), message(Kind::Ping, u64::MAX), None);
+    hear(&mut server, at(0), client_address(0), message(Kind::Syn, 0), Some(Settings::default().to_raw()));
+    hear(&mut server, at(1), client_address(0), message(Kind::Ping, u64::MAX), None);
     server.handle_stop(at(2));
     let fin = |action: &Action| matches!(action, Action::Send(sent) if sent.message == message(Kind::Fin, 0));
     assert!(drain(&mut server).iter().any(fin));
@@ -615,7 +614,7 @@ fn a_client_whose_packets_would_not_fit_is_refused_and_the_server_waits_on() {
         let config = ServerConfig { schedule: schedule.then(|| probes(&[1])), ..limited.clone() };
         let mut server = Server::new(config);
         let raw = Settings { count_s: 1, ping_padding, pong_padding, direction, ..Settings::default() }.to_raw();
-        server.handle_datagram(at(0), client_address(0), message(Kind::Syn, 0), Some(raw));
+        hear(&mut server, at(0), client_address(0), message(Kind::Syn, 0), Some(raw));
         let refused = |action: Action| match action {
             Action::Tell(Event::RefusedSize { ip_len, .. }) => Some(ip_len),
             _ => None,
@@ -653,9 +652,9 @@ fn no_session_began_no_time_began() {
 #[test]
 fn a_fin_ack_to_another_fin_is_no_answer() {
     let mut client = stopped_client();
-    client.handle_datagram(at(150), server_address(), message(Kind::Pong, 1), None);
+    hear(&mut client, at(150), server_address(), message(Kind::Pong, 1), None);
     for (sequence, over) in [(1, false), (3, false), (2, true)] {
-        client.handle_datagram(at(200), server_address(), message(Kind::FinAck, sequence), None);
+        hear(&mut client, at(200), server_address(), message(Kind::FinAck, sequence), None);
         assert_eq!(client.is_over(), over);
     }
     assert_eq!(client.totals().unexpected, 2);
@@ -672,7 +671,7 @@ fn pongs_that_still_come_keep_a_fin_waiting() {
         drain(client).into_iter().find_map(told)
     };
     // A long queue on the way, and the FIN at its end.
-    client.handle_datagram(at(4_000_000), server_address(), message(Kind::Pong, 1), None);
+    hear(&mut client, at(4_000_000), server_address(), message(Kind::Pong, 1), None);
     client.handle_deadline(at(8_999_999));
     assert_eq!(end(&mut client), None);
     client.handle_deadline(at(9_000_000));
@@ -688,16 +687,16 @@ fn pongs_that_the_fin_ack_overtook_are_waited_for() {
         })
     };
     let mut client = stopped_client();
-    client.handle_datagram(at(200), server_address(), message(Kind::FinAck, 2), None);
+    hear(&mut client, at(200), server_address(), message(Kind::FinAck, 2), None);
     assert_eq!(end(&mut client), None);
-    let row = client.handle_datagram(at(300), server_address(), message(Kind::Pong, 1), None);
+    let row = hear(&mut client, at(300), server_address(), message(Kind::Pong, 1), None);
     assert_eq!(row, Some(Point::T3));
     client.handle_deadline(client.deadline().unwrap());
     assert_eq!(end(&mut client), Some(End::Stopped));
     assert!(client.is_over());
     // One that is lost is not waited for any longer than 50 ms.
     let mut client = stopped_client();
-    client.handle_datagram(at(200), server_address(), message(Kind::FinAck, 2), None);
+    hear(&mut client, at(200), server_address(), message(Kind::FinAck, 2), None);
     assert_eq!(client.deadline(), Some(at(50_200)));
     client.handle_deadline(at(50_200));
     assert_eq!(end(&mut client), Some(End::Stopped));
@@ -706,7 +705,7 @@ fn pongs_that_the_fin_ack_overtook_are_waited_for() {
 /// A client stopped at 100 µs, after one ping: its FIN has the sequence 2.
 fn stopped_client() -> Client {
     let mut client = Client::new(at(0), client_config(short(Direction::Forward)));
-    client.handle_datagram(at(1), server_address(), message(Kind::SynAck, 0), None);
+    hear(&mut client, at(1), server_address(), message(Kind::SynAck, 0), None);
     client.handle_deadline(at(1));
     client.handle_stop(at(100));
     drain(&mut client);

@@ -15,8 +15,13 @@ use proptest::{array, collection, prop_assert, prop_assert_eq, prop_assume, prop
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
-use xdprobe::wire::frame::{Flow, FrameError, LinkHeader, MAX_FRAME_LEN, MacAddr, Template, parse, write_syn};
-use xdprobe::wire::{HEADER_LEN, Kind, MAX_PADDING, Message, RawSettings, SETTINGS_LEN, UDP_IP_HEADERS};
+use xdprobe::wire::frame::{
+    Envelope, Flow, FrameError, LinkHeader, MAX_FRAME_LEN, MacAddr, Template, parse, parse_ptp, write_control,
+};
+use xdprobe::wire::ptp::{self, Shape, Transport};
+use xdprobe::wire::{
+    Extension, HEADER_LEN, Kind, MAX_PADDING, Message, Parsed, RawSettings, SETTINGS_LEN, UDP_IP_HEADERS, extension,
+};
 
 /// Bytes of an IPv4 header without options.
 const IPV4_LEN: usize = 20;
@@ -71,12 +76,22 @@ fn count_in(cell: &str, mark: char) -> usize {
     cell.split_whitespace().find_map(|count| count.strip_suffix(mark)).map_or(0, |count| count.parse().unwrap())
 }
 
+/// What a SYN says behind its header.
+fn syn_body(settings: RawSettings, extension: Option<Extension>) -> Vec<u8> {
+    let mut body = settings.to_bytes().to_vec();
+    if let Some(extension) = extension {
+        body.resize(SETTINGS_LEN + extension.len(), 0);
+        extension.write(&mut body[SETTINGS_LEN..]);
+    }
+    body
+}
+
 /// Builds the frame of this message with the padding, or with the settings where it is a SYN.
 fn build(flow: &Flow, message: Message, settings: Option<RawSettings>, padding: u16) -> Vec<u8> {
     // Not zeros: whatever the frame needs must be written.
     let mut buf = vec![0xa5; MAX_FRAME_LEN];
     let len = match settings {
-        Some(settings) => write_syn(flow, message.sequence, settings, &mut buf),
+        Some(settings) => write_control(flow, message, &syn_body(settings, None), &mut buf),
         None => Template::new(flow, message.kind).write(&mut buf, message.sequence, padding),
     };
     assert!(buf[len..].iter().all(|byte| *byte == 0xa5), "bytes behind the frame were written");
@@ -86,7 +101,7 @@ fn build(flow: &Flow, message: Message, settings: Option<RawSettings>, padding: 
 
 /// Builds again what a recorded datagram (UDP payload) says.
 fn rebuild(flow: &Flow, payload: &[u8]) -> Vec<u8> {
-    let (message, settings) = Message::parse(payload).unwrap();
+    let Parsed { message, settings, .. } = Message::parse(payload).unwrap();
     build(flow, message, settings, (payload.len() - HEADER_LEN) as u16)
 }
 
@@ -113,7 +128,8 @@ fn every_recorded_datagram_is_read_and_written_back() {
         let datagrams = pcap::datagrams(&capture(folder));
         let mut counts = [[0; 2]; KINDS.len()];
         for datagram in &datagrams {
-            let (message, settings) = Message::parse(&datagram.payload).unwrap();
+            let Parsed { message, settings, extension } = Message::parse(&datagram.payload).unwrap();
+            assert_eq!(extension, None, "{folder}: {datagram:?}");
             let to_server = *datagram.destination.ip() == SERVER;
             let kind = KINDS.iter().position(|kind| *kind == message.kind).unwrap();
             counts[kind][usize::from(!to_server)] += 1;
@@ -173,7 +189,7 @@ fn recorded_settings_are_those_that_the_server_printed() {
         let printed_from_syns: Vec<String> = pcap::datagrams(&capture(folder))
             .iter()
             .filter_map(|datagram| {
-                let settings = Message::parse(&datagram.payload).unwrap().1?;
+                let settings = Message::parse(&datagram.payload).unwrap().settings?;
                 // The server says it once, however often the SYN is repeated.
                 clients.insert(datagram.source).then(|| printed(settings))
             })
@@ -198,6 +214,60 @@ fn printed(settings: RawSettings) -> String {
         "count: {count_s} s, delay: {delay_us} us, ping-padding {ping_padding} bytes, pong-padding {pong_padding} bytes, \
          pong-every: {pong_every}, timer: {timer_name} ({timer}), direction: {direction_name} ({direction})"
     )
+}
+
+#[test]
+fn the_smallest_ptp_frames_have_the_sizes_of_the_standard() {
+    let flow = Flow {
+        link: LinkHeader::new(MacAddr([2; 6]), MacAddr([4; 6])),
+        source: "10.66.0.1:40000".parse().unwrap(),
+        destination: "10.66.0.2:10666".parse().unwrap(),
+    };
+    for (transport, ip_len, zeros) in [(Transport::Udp, 88, 0), (Transport::L2, 84, 24)] {
+        assert_eq!(transport.min_ip_len(), ip_len);
+        for shape in [Shape::Stamped, Shape::Unstamped] {
+            let template = Template::in_envelope(&flow, Kind::Ping, Envelope::new(shape, transport));
+            let frame = write(&template, 0x1_2345, transport.min_padding());
+            assert_eq!(frame.len(), 14 + usize::from(ip_len));
+            let parsed = parse_ptp(&frame).unwrap();
+            assert_eq!((parsed.ip_len, parsed.probe.shape), (ip_len, shape));
+            assert_eq!(parsed.probe.message.sequence, 0x1_2345);
+            let head = ptp::head(flow.source, shape == Shape::Stamped, parsed.probe.message);
+            assert_eq!(head[30..32], [0x23, 0x45]);
+            assert!(frame.ends_with(&[&head[..], &vec![0; zeros]].concat()));
+        }
+    }
+    assert_eq!(Envelope::new(Shape::Plain, Transport::L2), Envelope::Plain);
+}
+
+#[test]
+fn a_ptp_frame_with_vlan_tags_is_read_and_one_from_another_port_too() {
+    let tagged = [&[2; 6][..], &[4; 6], &[0x88, 0xa8, 0, 5], &[0x81, 0, 0, 7], &[8, 0]].concat();
+    let link = LinkHeader::parse(&tagged).unwrap().0;
+    let (source, destination) = ("10.66.0.1:40000".parse().unwrap(), "10.66.0.2:10666".parse().unwrap());
+    let flow = Flow { link, source, destination };
+    let template = Template::in_envelope(&flow, Kind::Pong, Envelope::new(Shape::Stamped, Transport::L2));
+    let frame = write(&template, 5, 40);
+    assert_eq!(frame[20..22], [0x88, 0xf7]);
+    let parsed = parse_ptp(&frame).unwrap();
+    // The way back is one for PTP and for what is not.
+    assert_eq!((parsed.link, parsed.ip_len), (link, 84));
+
+    // A network address translator may change the source port; the destination's is PTP's.
+    let message = Message { kind: Kind::Ping, sequence: 1 };
+    let payload = ptp::head(source, true, message);
+    for (port, ours) in [(319, true), (320, false), (10666, false)] {
+        let to = Flow { destination: SocketAddrV4::new(*destination.ip(), port), ..flow };
+        assert_eq!(parse_ptp(&datagram(&to, &payload)).is_ok(), ours, "port {port}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "43 bytes of padding do not hold a PTP header")]
+fn a_size_that_holds_no_ptp_header_is_refused() {
+    let link = LinkHeader::new(MacAddr([2; 6]), MacAddr([4; 6]));
+    let flow = Flow { link, source: "10.0.0.1:1".parse().unwrap(), destination: "10.0.0.2:2".parse().unwrap() };
+    write(&Template::in_envelope(&flow, Kind::Ping, Envelope::new(Shape::Stamped, Transport::Udp)), 1, 43);
 }
 
 fn any_link() -> impl Strategy<Value = LinkHeader> {
@@ -233,7 +303,34 @@ fn any_settings() -> impl Strategy<Value = RawSettings> {
     any::<[u8; SETTINGS_LEN]>().prop_map(|bytes| RawSettings::from_bytes(&bytes))
 }
 
-/// Any frame that this program can send.
+fn any_extension() -> impl Strategy<Value = Extension> {
+    sample::select(vec![None, Some(Transport::Udp), Some(Transport::L2)]).prop_map(|ptp| Extension { ptp })
+}
+
+/// The headers of a ping or pong behind a PTP header, a sequence, and a padding that has room for it.
+fn any_ptp() -> impl Strategy<Value = (Template, u64, u16)> {
+    let envelope = (sample::select(vec![Transport::Udp, Transport::L2]), any::<bool>());
+    let kind = sample::select(vec![Kind::Ping, Kind::Pong]);
+    let flow = any_flow().prop_filter("nobody sends from port 0", |flow| flow.source.port() != 0);
+    let sequence = prop_oneof![any::<u64>(), 0..1000_u64, 0xfff0..0x1_0010_u64];
+    (flow, kind, envelope, sequence, 44..=MAX_PADDING).prop_map(
+        |(flow, kind, (transport, stamped), sequence, padding)| {
+            (Template::in_envelope(&flow, kind, Envelope::Ptp { transport, stamped }), sequence, padding)
+        },
+    )
+}
+
+/// A whole frame of this template's.
+fn write(template: &Template, sequence: u64, padding: u16) -> Vec<u8> {
+    // Not zeros: whatever the frame needs must be written.
+    let mut buf = vec![0xa5; MAX_FRAME_LEN];
+    let len = template.write(&mut buf, sequence, padding);
+    assert!(buf[len..].iter().all(|byte| *byte == 0xa5), "bytes behind the frame were written");
+    buf.truncate(len);
+    buf
+}
+
+/// Any frame that this program can send on a session's ports.
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         (any_flow(), any_message(), 0..=MAX_PADDING)
@@ -287,6 +384,7 @@ fn datagram(flow: &Flow, payload: &[u8]) -> Vec<u8> {
 
 /// What must be true of any answer of the parsers: reading the bytes again is the test that nothing panics.
 fn answer_is_sane(frame: &[u8]) -> bool {
+    let _ = parse_ptp(frame);
     let Ok(parsed) = parse(frame) else { return true };
     let _ = Message::parse(parsed.payload);
     let headers = parsed.link.len() + IPV4_LEN + UDP_LEN;
@@ -303,7 +401,7 @@ proptest! {
     fn a_message_reads_back(message in any_message(), settings in any_settings(), behind in any::<[u8; 9]>()) {
         let bytes = [&message.to_bytes()[..], &settings.to_bytes(), &behind].concat();
         let expected = (message.kind == Kind::Syn).then_some(settings);
-        prop_assert_eq!(Message::parse(&bytes), Ok((message, expected)));
+        prop_assert_eq!(Message::parse(&bytes), Ok(Parsed { message, settings: expected, extension: None }));
     }
 
     #[test]
@@ -330,7 +428,174 @@ proptest! {
         prop_assert!(checksums_are_right(&frame));
         let parsed = parse(&frame).unwrap();
         prop_assert_eq!((parsed.flow(), parsed.ip_len), (flow, 68));
-        prop_assert_eq!(Message::parse(parsed.payload), Ok((Message { kind: Kind::Syn, sequence }, Some(settings))));
+        let message = Message { kind: Kind::Syn, sequence };
+        let expected = Parsed { message, settings: Some(settings), extension: None };
+        prop_assert_eq!(Message::parse(parsed.payload), Ok(expected));
+    }
+
+    #[test]
+    fn an_extension_reads_back_behind_a_syn_and_in_a_syn_ack(
+        flow in any_flow(), sequence in any::<u64>(), settings in any_settings(), extension in any_extension(),
+        behind in collection::vec(any::<u8>(), 0..9),
+    ) {
+        let mut buf = [0xa5; MAX_FRAME_LEN];
+        for (kind, settings) in [(Kind::Syn, Some(settings)), (Kind::SynAck, None)] {
+            let message = Message { kind, sequence };
+            let mut body = vec![0; extension.len()];
+            extension.write(&mut body);
+            if let Some(settings) = settings {
+                body = syn_body(settings, Some(extension));
+            }
+            // An odd length too: the checksum's last word is half a one.
+            body.extend(&behind);
+            let len = write_control(&flow, message, &body, &mut buf);
+            prop_assert!(checksums_are_right(&buf[..len]));
+            let parsed = parse(&buf[..len]).unwrap();
+            prop_assert_eq!(parsed.flow(), flow);
+            prop_assert_eq!(&parsed.payload[HEADER_LEN..], &body);
+            let expected = Parsed { message, settings, extension: Some(extension) };
+            prop_assert_eq!(Message::parse(parsed.payload), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn an_extension_of_a_later_version_is_read_as_far_as_it_is_known(
+        extension in any_extension(), version in any::<u8>(), at_front in any::<bool>(),
+        unknown in (2..=255_u8, collection::vec(any::<u8>(), 0..=255)), behind in any::<[u8; 5]>(),
+    ) {
+        let mut bytes = vec![0; extension.len()];
+        extension.write(&mut bytes);
+        let field = [&[unknown.0, unknown.1.len() as u8], &unknown.1[..]].concat();
+        let at = if at_front { 7 } else { bytes.len() };
+        bytes.splice(at..at, field);
+        bytes[4] = version;
+        let len = (bytes.len() as u16).to_le_bytes();
+        bytes[5..7].copy_from_slice(&len);
+        bytes.extend(behind);
+        prop_assert_eq!(Extension::parse(&bytes), Some(extension));
+    }
+
+    #[test]
+    fn an_extension_of_random_fields_never_panics(mut bytes in collection::vec(any::<u8>(), 3..300), right in any::<bool>()) {
+        bytes.splice(..0, extension::MAGIC);
+        if right {
+            let len = (bytes.len() as u16).to_le_bytes();
+            bytes[5..7].copy_from_slice(&len);
+        }
+        let _ = Extension::parse(&bytes);
+    }
+
+    #[test]
+    fn a_ping_behind_a_ptp_header_reads_back((template, sequence, padding) in any_ptp()) {
+        let frame = write(&template, sequence, padding);
+        let (flow, envelope) = (template.flow(), template.envelope());
+        let Envelope::Ptp { transport, stamped } = envelope else { unreachable!() };
+        // As long as nanoprobe's with the same padding.
+        let plain = Template::new(flow, template.kind());
+        prop_assert_eq!(frame.len(), plain.frame_len(padding));
+        let parsed = parse_ptp(&frame).unwrap();
+        prop_assert_eq!(parsed.link, flow.link);
+        prop_assert_eq!(parsed.ip_len, 44 + padding);
+        prop_assert_eq!(parsed.transport, transport);
+        let shape = if stamped { Shape::Stamped } else { Shape::Unstamped };
+        let message = Message { kind: template.kind(), sequence };
+        prop_assert_eq!(parsed.probe, ptp::Probe { sender: flow.source, shape, message });
+        let head_at = match transport {
+            Transport::Udp => {
+                prop_assert!(checksums_are_right(&frame));
+                prop_assert_eq!(parsed.destination, Some(*flow.destination.ip()));
+                let datagram = parse(&frame).unwrap();
+                prop_assert_eq!((datagram.source.port(), datagram.destination.port()), (319, 319));
+                prop_assert_eq!((datagram.source.ip(), datagram.destination.ip()), (flow.source.ip(), flow.destination.ip()));
+                prop_assert_eq!(ptp::parse(datagram.payload), Some(parsed.probe));
+                // To nobody's session: it is no datagram of nanoprobe's.
+                flow.link.len() + IPV4_LEN + UDP_LEN
+            }
+            Transport::L2 => {
+                prop_assert_eq!(parsed.destination, None);
+                prop_assert_eq!(parse(&frame), Err(FrameError::NotIpv4(0x88f7)));
+                let front = flow.link.len() - 2;
+                prop_assert_eq!(&frame[..front], &flow.link.as_bytes()[..front]);
+                prop_assert_eq!(&frame[front..front + 2], &[0x88, 0xf7]);
+                flow.link.len()
+            }
+        };
+        let (head, zeros) = frame[head_at..].split_at(ptp::HEAD_LEN);
+        prop_assert_eq!(head, ptp::head(flow.source, stamped, message));
+        prop_assert!(zeros.iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn a_patched_ptp_frame_is_a_written_one((template, sequence, padding) in any_ptp(), later in any::<u64>()) {
+        let mut frame = write(&template, sequence, padding);
+        template.patch(&mut frame, later, padding);
+        prop_assert_eq!(frame, write(&template, later, padding));
+    }
+
+    #[test]
+    fn a_patch_changes_sequence_and_checksum_only((template, sequence, padding) in any_ptp(), later in any::<u64>()) {
+        let before = write(&template, sequence, padding);
+        let mut after = before.clone();
+        template.patch(&mut after, later, padding);
+        let message_at = match template.envelope() {
+            Envelope::Ptp { transport: Transport::Udp, .. } => template.flow().link.len() + 72,
+            _ => template.flow().link.len() + 44,
+        };
+        let mut may_change: Vec<usize> = (message_at..message_at + 8).chain(message_at - 14..message_at - 12).collect();
+        if message_at - template.flow().link.len() == 72 {
+            may_change.extend([message_at - 46, message_at - 45]);
+        }
+        for at in 0..before.len() {
+            prop_assert!(before[at] == after[at] || may_change.contains(&at), "byte {} changed", at);
+        }
+    }
+
+    #[test]
+    fn a_ptp_frame_cut_in_its_headers_or_damaged_in_them_is_not_ours_or_says_another(
+        (template, sequence, padding) in any_ptp(), cut in any::<sample::Index>(), bit in any::<sample::Index>(),
+    ) {
+        let frame = write(&template, sequence, padding);
+        let head_len = frame.len() - usize::from(padding) - 44 + match template.envelope() {
+            Envelope::Ptp { transport: Transport::Udp, .. } => 88,
+            _ => 60,
+        };
+        prop_assert!(parse_ptp(&frame[..cut.index(head_len)]).is_err());
+        let whole = parse_ptp(&frame).unwrap();
+        let mut damaged = frame.clone();
+        let bit = bit.index(8 * head_len);
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        // What is left of one bit is never the same message with another sequence or version, unless both places agree.
+        if let Ok(read) = parse_ptp(&damaged) {
+            prop_assert_eq!(read.probe.message.sequence as u16, whole.probe.message.sequence as u16);
+            prop_assert_eq!(read.probe.shape, whole.probe.shape);
+        }
+    }
+
+    #[test]
+    fn a_datagram_of_a_session_is_no_ptp_frame(frame in any_frame()) {
+        prop_assume!(parse(&frame).unwrap().destination.port() != 319);
+        prop_assert_eq!(parse_ptp(&frame), Err(FrameError::NotOurPtp));
+    }
+
+    #[test]
+    fn a_ptp_message_of_another_domain_is_never_ours(
+        mut bytes in collection::vec(any::<u8>(), 0..200), sync in any::<bool>(),
+    ) {
+        if sync && bytes.len() > 4 {
+            bytes[..4].copy_from_slice(&[0, 2, 0, 44]);
+        }
+        prop_assume!(bytes.get(4) != Some(&ptp::DOMAIN));
+        prop_assert_eq!(ptp::parse(&bytes), None);
+    }
+
+    #[test]
+    fn random_ptp_messages_never_panic(mut bytes in collection::vec(any::<u8>(), 44..200)) {
+        let ours = ptp::head("10.66.0.1:1".parse().unwrap(), true, Message { kind: Kind::Ping, sequence: 0 });
+        bytes[..28].copy_from_slice(&ours[..28]);
+        if let Some(probe) = ptp::parse(&bytes) {
+            prop_assert!(matches!(probe.message.kind, Kind::Ping | Kind::Pong));
+            prop_assert!(bytes.len() >= ptp::HEAD_LEN);
+        }
     }
 
     #[test]

@@ -12,10 +12,11 @@ use std::time::Duration;
 use veth::{End, Veth, settle};
 use xdprobe::clock::{monotonic_now, realtime_now, tai_now};
 use xdprobe::path::xdp::{AttachedMode, Frames, Program, XdpConfig, XdpMode, XdpPath, ZeroCopy};
-use xdprobe::path::{Batch, Path, Received};
+use xdprobe::path::{Batch, Path, Received, StampWishes};
 use xdprobe::session::{Body, Outgoing};
 use xdprobe::wire::frame::{Flow, LinkHeader, MAX_FRAME_LEN, MacAddr, Template};
-use xdprobe::wire::{DUMMY_SEQUENCE, Kind, MIN_IP_LEN, Message, RawSettings};
+use xdprobe::wire::ptp::Shape;
+use xdprobe::wire::{DUMMY_SEQUENCE, Kind, MIN_IP_LEN, Message, Parsed, RawSettings};
 
 const PORT: u16 = 10666;
 const CLIENT_PORT: u16 = 40_001;
@@ -47,6 +48,9 @@ fn config(end: &End, port: u16) -> XdpConfig {
         queues: vec![0],
         busypoll_us: None,
         peer: None,
+        stamps: StampWishes::default(),
+        companion: false,
+        card_stamps: false,
     }
 }
 
@@ -73,7 +77,7 @@ fn both(veth: &Veth, change: impl Fn(&mut XdpConfig)) -> (XdpPath, XdpPath) {
 }
 
 fn message(to: SocketAddrV4, kind: Kind, sequence: u64, body: Body) -> Outgoing {
-    Outgoing { to, message: Message { kind, sequence }, body, point: None }
+    Outgoing { to, message: Message { kind, sequence }, body, shape: Shape::Plain, point: None }
 }
 
 /// Waits until something of the protocol has come in.
@@ -128,8 +132,8 @@ fn pings_of_every_size_go_there_and_pongs_come_back_in_both_modes() {
             client.flush().unwrap();
             let ping = only(&mut server);
             assert_eq!(ping.message, Message { kind: Kind::Ping, sequence });
-            assert_eq!((ping.from, ping.ip_len, ping.queue), (local(&veth.left, CLIENT_PORT), size, 0));
-            assert!(before.0 <= sent && sent < ping.stamps.application);
+            assert_eq!((ping.from, ping.ip_len, ping.queue), (local(&veth.left, CLIENT_PORT), size, Some(0)));
+            assert!(before.0 <= sent.application && sent.application < ping.stamps.application);
             let hook = ping.stamps.hook.expect("the program wrote a record");
             assert!(before.1 <= hook && hook <= tai_now());
             assert_eq!(ping.stamps.hardware, None);
@@ -206,7 +210,7 @@ fn the_program_takes_what_is_for_the_port_and_leaves_everything_else_unchanged()
     let veth = Veth::new();
     // The veth's own traffic (neighbour discovery, if any) must not count between two looks.
     let path = open(&veth.right, config(&veth.right, PORT));
-    let empty = Program::load(local(&veth.right, PORT), MacAddr(veth.right.mac()), 4).unwrap();
+    let empty = Program::load(local(&veth.right, PORT), MacAddr(veth.right.mac()), 4, None).unwrap();
     let plain = frame(&veth, &[], &[]);
     let (ip, udp) = (14, 34);
     let padded = [&plain[..], &[0xaa; 20]].concat();
@@ -297,12 +301,12 @@ fn each_of_four_queues_carries_its_own_pings_and_answers() {
                 client.flush().unwrap();
                 let ping = only(&mut server);
                 // In generic mode a veth pair's receive queue is not that of the sender: any is right.
-                assert!(mode == XdpMode::Generic || ping.queue == first, "{ping:?}");
+                assert!(mode == XdpMode::Generic || ping.queue == Some(first), "{ping:?}");
                 server.send(&message(ping.from, Kind::Pong, sequence, Body::Padding(9))).unwrap();
                 server.flush().unwrap();
                 let pong = only(&mut client);
                 assert_eq!(pong.message, Message { kind: Kind::Pong, sequence });
-                assert!(mode == XdpMode::Generic || pong.queue == first, "{pong:?}");
+                assert!(mode == XdpMode::Generic || pong.queue == Some(first), "{pong:?}");
             }
         }
         assert_eq!(server.counters().reached_kernel, 0);
@@ -323,7 +327,7 @@ fn a_kernel_socket_accepts_what_we_send_and_we_accept_what_it_sends() {
         client.flush().unwrap();
         let (len, from) = socket.recv_from(&mut bytes).unwrap();
         assert_eq!((len, from), (16 + usize::from(padding), local(&veth.left, CLIENT_PORT).into()));
-        assert_eq!(Message::parse(&bytes[..len]).unwrap().0, Message { kind: Kind::Ping, sequence });
+        assert_eq!(Message::parse(&bytes[..len]).unwrap().message, Message { kind: Kind::Ping, sequence });
         assert!(bytes[16..len].iter().all(|byte| *byte == 0));
 
         // Leaves with a partial checksum, as the veth takes that work on (and never does it).
@@ -335,16 +339,17 @@ fn a_kernel_socket_accepts_what_we_send_and_we_accept_what_it_sends() {
     }
 
     let settings = RawSettings { count_s: 3, delay_us: 1000, ping_padding: 5, ..RawSettings::default() };
-    client.send(&message(server, Kind::Syn, 0, Body::Settings(settings))).unwrap();
+    client.send(&message(server, Kind::Syn, 0, Body::Settings(settings, None))).unwrap();
     client.send_dummies(server, 2).unwrap();
     client.flush().unwrap();
     let (len, _) = socket.recv_from(&mut bytes).unwrap();
     let syn = Message { kind: Kind::Syn, sequence: 0 };
-    assert_eq!(Message::parse(&bytes[..len]).unwrap(), (syn, Some(settings)));
+    let parsed = Parsed { message: syn, settings: Some(settings), extension: None };
+    assert_eq!(Message::parse(&bytes[..len]), Ok(parsed));
     for _ in 0..2 {
         let (len, from) = socket.recv_from(&mut bytes).unwrap();
         let dummy = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE };
-        assert_eq!((Message::parse(&bytes[..len]).unwrap().0, from.port(), len), (dummy, DUMMY_PORT, 16));
+        assert_eq!((Message::parse(&bytes[..len]).unwrap().message, from.port(), len), (dummy, DUMMY_PORT, 16));
     }
 
     // A frame that held a ping is used for the others, and the other way round.

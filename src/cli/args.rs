@@ -1,7 +1,7 @@
 //! What can be typed: the flags, their values one by one, and the help. What flags mean together is `plan`'s.
 
 use super::generate::Generate;
-use super::{PathKind, Timestamps, XdpMode, ZeroCopy};
+use super::{PathKind, PtpWish, Timestamps, TxWay, XdpMode, ZeroCopy};
 use crate::session::{MAX_PONG_EVERY, Settings, TimerKind};
 use crate::wire::{MAX_IP_LEN, MIN_IP_LEN};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -12,6 +12,8 @@ use std::path::PathBuf;
 pub const DEFAULT_PORT: u16 = 10666;
 /// Microseconds of `--timeout` where it is not given: nanoprobe's 5 s.
 pub const DEFAULT_TIMEOUT_US: u32 = 5_000_000;
+/// Microseconds of `--stamp-timeout` where it is not given: 100 ms.
+pub const DEFAULT_STAMP_TIMEOUT_US: u32 = 100_000;
 /// The largest `--cpu`: `cpu_set_t` holds 1024.
 pub const MAX_CPU: u32 = 1023;
 /// The largest `--queue`: the kernel's drivers stay below.
@@ -76,7 +78,7 @@ pub(super) struct Args {
     #[arg(long, help_heading = "Role")]
     pub client: bool,
     /// Wait for a client, serve its session, exit
-    #[arg(long, help_heading = "Role")]
+    #[arg(long, aliases = ["s"], help_heading = "Role")]
     pub server: bool,
     /// The server's IPv4 address or name; a client's, and needed there
     #[arg(value_name = "host", help_heading = "Role", value_hint = ValueHint::Hostname)]
@@ -143,12 +145,31 @@ pub(super) struct Args {
     #[arg(value_parser = whole::<u32>(0, u32::MAX, "µs"), default_value_t = DEFAULT_TIMEOUT_US)]
     pub timeout: u32,
 
-    /// Who stamps the packets: network card, kernel, or this program, which alone is implemented so far
+    /// Who stamps the packets: the network card, the kernel, or this program
     #[arg(long, value_name = "source", help_heading = PATH, default_value = "hardware")]
     pub timestamps: Timestamps,
     /// Short for --timestamps application
     #[arg(short, long, help_heading = PATH)]
     pub emulation: bool,
+    /// What pings and pongs leave through on the xdp path: a packet socket, which brings transmit stamps back, or AF_XDP,
+    /// which has the time of the hand-over instead
+    /// [default: companion; with --timestamps application xsk]
+    #[arg(long, value_name = "way", help_heading = PATH)]
+    pub tx: Option<TxWay>,
+    /// Microseconds to wait for a packet's transmit stamp before it counts as missed, 1 to 60000000
+    #[arg(long, value_name = "µs", help_heading = PATH, allow_negative_numbers = true)]
+    #[arg(value_parser = whole::<u32>(1, 60_000_000, "µs"), default_value_t = DEFAULT_STAMP_TIMEOUT_US)]
+    pub stamp_timeout: u32,
+    /// Client: put what is to be stamped behind a PTP header, for cards that stamp only PTP packets that they receive: over
+    /// UDP port 319, over Ethernet (one link only), or over UDP where the card needs it
+    /// [default: auto with --timestamps hardware]
+    #[arg(long, value_name = "how", help_heading = PATH)]
+    pub ptp: Option<PtpWish>,
+    /// Behind PTP headers stamp only every n-th ping of this side, 1 to 1000000
+    /// [default: so many that fewer than 1000 a second are stamped]
+    #[arg(long, value_name = "n", help_heading = PATH, allow_negative_numbers = true)]
+    #[arg(value_parser = whole::<u32>(1, 1_000_000, "pings"))]
+    pub stamp_every: Option<u32>,
     /// AF_XDP, or an ordinary UDP socket (which fragments packets larger than the MTU)
     #[arg(long, value_name = "path", help_heading = PATH, default_value = "xdp")]
     pub path: PathKind,
@@ -173,7 +194,11 @@ pub(super) struct Args {
 
     /// Append the time stamp of every packet to this CSV file, and write FILE.meta.json beside it [default: no log]
     #[arg(short, long, value_name = "file", help_heading = OUTPUT, value_hint = ValueHint::FilePath)]
+    #[arg(aliases = ["l", "lo"])]
     pub log: Option<PathBuf>,
+    /// Append every stamp of every packet (program, kernel, card) to this CSV file [default: no such log]
+    #[arg(long, value_name = "file", help_heading = OUTPUT, value_hint = ValueHint::FilePath)]
+    pub log_stages: Option<PathBuf>,
     /// Print the statistics as one JSON object on stdout, durations in ns
     #[arg(long, help_heading = OUTPUT)]
     pub json: bool,

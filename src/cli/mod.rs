@@ -27,7 +27,7 @@ mod generate;
 mod plan;
 pub mod schedule;
 
-pub use args::{DEFAULT_PORT, DEFAULT_TIMEOUT_US, MAX_CPU, MAX_QUEUE, command};
+pub use args::{DEFAULT_PORT, DEFAULT_STAMP_TIMEOUT_US, DEFAULT_TIMEOUT_US, MAX_CPU, MAX_QUEUE, command};
 pub use error::UsageError;
 
 use crate::session::{Settings, TimerKind};
@@ -57,8 +57,16 @@ pub struct Plan {
     pub port: u16,
     /// `--log`: the CSV log.
     pub log: Option<PathBuf>,
+    /// `--log-stages`: the CSV log of all stamps.
+    pub log_stages: Option<PathBuf>,
     /// `--timestamps`, `--emulation`.
     pub timestamps: Timestamps,
+    /// `--tx`: never [`TxWay::Companion`] where only the process stamps; without meaning on the kernel path.
+    pub tx: TxWay,
+    /// `--stamp-timeout`: how long a transmit stamp is waited for.
+    pub stamp_timeout: Duration,
+    /// `--stamp-every`: only every n-th ping is stamped where they travel behind PTP headers.
+    pub stamp_every: Option<u32>,
     /// `--timeout`: how long a session may receive nothing; `None` is for ever.
     pub timeout: Option<Duration>,
     /// `--busypoll`: microseconds; `None` where it is not given or 0.
@@ -96,6 +104,10 @@ pub enum Role {
         settings: Settings,
         /// `--connect-timeout`: how long the SYN may stay unanswered; `None` is for ever.
         connect_timeout: Option<Duration>,
+        /// `--ptp`; `None` where it is not given and nothing is to be stamped by the card.
+        ptp: Option<PtpWish>,
+        /// `--ping-size` and `--pong-size` were typed: they are not to be made larger in silence.
+        sizes_typed: [bool; 2],
     },
     /// `--server`
     Server {
@@ -113,6 +125,26 @@ pub enum Timestamps {
     Software,
     /// This process's.
     Application,
+}
+
+/// What pings and pongs leave through on the xdp path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TxWay {
+    /// A packet socket beside the AF_XDP sockets: transmit stamps come back.
+    Companion,
+    /// The AF_XDP sockets: the time of the hand-over stands for a transmit stamp.
+    Xsk,
+}
+
+/// Whether what is to be stamped travels behind a PTP header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PtpWish {
+    /// Over UDP port 319.
+    Udp,
+    /// Over Ethernet.
+    L2,
+    /// Over UDP where the card stamps nothing else, else not.
+    Auto,
 }
 
 /// How datagrams get out and in.

@@ -2,7 +2,7 @@
 
 use super::args::Args;
 use super::error::{UsageError, shown};
-use super::{PathKind, Plan, Role, Timestamps, XdpMode, ZeroCopy};
+use super::{PathKind, Plan, PtpWish, Role, Timestamps, TxWay, XdpMode, ZeroCopy};
 use crate::session::{Direction, MAX_COUNT_S, MAX_DELAY_US, Settings, default_timer};
 use crate::wire::MIN_IP_LEN;
 use clap::parser::ValueSource;
@@ -12,24 +12,25 @@ use std::time::Duration;
 /// Flags that a server accepts and ignores, as nanoprobe's does: the client's SYN says it.
 const CLIENTS_BUSINESS: [&str; 7] = ["count", "delay", "ping_size", "pong_size", "pong_every", "reverse", "duplex"];
 /// Flags that only the AF_XDP path has.
-const XDP_ONLY: [&str; 3] = ["xdp_mode", "zero_copy", "queue"];
+const XDP_ONLY: [&str; 4] = ["xdp_mode", "zero_copy", "queue", "tx"];
 
 /// Flags that are a client's alone, and new: nothing that nanoprobe accepts has them.
-const CLIENT_ONLY: [&str; 1] = ["connect_timeout"];
+const CLIENT_ONLY: [&str; 2] = ["connect_timeout", "ptp"];
 
 /// Every rule that needs more than one flag.
 pub(super) fn build(matches: &ArgMatches) -> Result<Plan, UsageError> {
     let args = Args::from_arg_matches(matches).map_err(|error| UsageError::from_clap(&error))?;
     let typed = Typed(matches);
     let mut warnings = Vec::new();
+    let timestamps = timestamps(&args, typed)?;
     let role = match (args.client, args.server) {
-        (true, false) => client(&args, typed, &mut warnings)?,
+        (true, false) => client(&args, typed, timestamps, &mut warnings)?,
         (false, true) => server(&args, typed, &mut warnings)?,
         (true, true) => return Err(UsageError::see_help("--client and --server exclude each other")),
         (false, false) => return Err(UsageError::see_help("--client or --server is needed")),
     };
-    let timestamps = timestamps(&args, typed)?;
     check_path(&args, typed)?;
+    let tx = tx_way(&args, typed, timestamps, &mut warnings)?;
     let interface = match args.interface {
         Some(interface) if !interface.is_empty() => interface,
         Some(interface) => return Err(UsageError::value("--interface", interface, "must name a network interface")),
@@ -40,7 +41,11 @@ pub(super) fn build(matches: &ArgMatches) -> Result<Plan, UsageError> {
         interface,
         port: args.port,
         log: args.log,
+        log_stages: args.log_stages,
         timestamps,
+        tx,
+        stamp_timeout: Duration::from_micros(args.stamp_timeout.into()),
+        stamp_every: args.stamp_every,
         timeout: micros(args.timeout),
         busypoll_us: (args.busypoll > 0).then_some(args.busypoll),
         dummies: args.dummy_pkt,
@@ -71,7 +76,7 @@ impl Typed<'_> {
     }
 }
 
-fn client(args: &Args, typed: Typed, warnings: &mut Vec<String>) -> Result<Role, UsageError> {
+fn client(args: &Args, typed: Typed, timestamps: Timestamps, warnings: &mut Vec<String>) -> Result<Role, UsageError> {
     if args.keep {
         return Err(UsageError::see_help("--keep is a server's flag: it cannot go with --client"));
     }
@@ -116,8 +121,42 @@ fn client(args: &Args, typed: Typed, warnings: &mut Vec<String>) -> Result<Role,
         pong_every: args.pong_every,
         timer: args.timer.unwrap_or(default_timer(args.delay)),
         direction,
+        ptp: None,
     };
-    Ok(Role::Client { host, settings, connect_timeout: micros(args.connect_timeout) })
+    let ptp = match (args.ptp, timestamps) {
+        (None, Timestamps::Hardware) => Some(PtpWish::Auto),
+        (wish, Timestamps::Hardware) => wish,
+        (None, _) => None,
+        (Some(_), _) => {
+            return Err(UsageError::new("--ptp is for the network card's stamps: it needs --timestamps hardware"));
+        }
+    };
+    let sizes_typed = [typed.has("ping_size"), typed.has("pong_size")];
+    Ok(Role::Client { host, settings, connect_timeout: micros(args.connect_timeout), ptp, sizes_typed })
+}
+
+/// What pings and pongs leave through.
+fn tx_way(args: &Args, typed: Typed, timestamps: Timestamps, warnings: &mut Vec<String>) -> Result<TxWay, UsageError> {
+    if timestamps == Timestamps::Application {
+        if let Some(flag) = typed.flags(&["stamp_timeout", "stamp_every"]).next() {
+            warnings.push(format!("{flag} is not used: with --timestamps application no stamp comes later"));
+        }
+        if args.tx == Some(TxWay::Companion) {
+            return Err(UsageError::new(
+                "--tx companion is for transmit stamps: it cannot go with --timestamps application",
+            ));
+        }
+        return Ok(TxWay::Xsk);
+    }
+    let way = args.tx.unwrap_or(TxWay::Companion);
+    if way == TxWay::Xsk && args.path == PathKind::Xdp && timestamps == Timestamps::Hardware {
+        warnings.push(
+            "--tx xsk: what this side sends carries the time of the hand-over (CLOCK_REALTIME), what it receives the network \
+             card's (PHC): the two are not subtracted from each other"
+                .into(),
+        );
+    }
+    Ok(way)
 }
 
 fn server(args: &Args, typed: Typed, warnings: &mut Vec<String>) -> Result<Role, UsageError> {

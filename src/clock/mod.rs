@@ -1,6 +1,7 @@
 //! Points in time, each with the clock that it was read from in its type.
 //!
-//! This module does not convert between clocks in silence: two stamps of different clocks do not subtract.
+//! This module does not convert between clocks in silence: two stamps of different clocks do not subtract. What brings one
+//! to another clock is [`Offsets`] (with how far off that can be) and [`ClockBoard`], fed by [`ClockSampler`].
 //!
 //! ```compile_fail
 //! use xdprobe::clock::{Phc, Realtime, Time};
@@ -15,10 +16,17 @@
 //! let received = Time::<Realtime>::from_nanos(900);
 //! assert_eq!(received.nanos_since(sent), -100); // negative differences are kept, never clipped
 //! ```
-#![forbid(unsafe_code)]
 
+mod offsets;
+mod phc;
+mod sampler;
+mod stamp;
 mod system;
 mod time;
 
+pub use offsets::Offsets;
+pub use phc::{OffsetMethod, OffsetSample, PhcClock, PhcError};
+pub use sampler::{ClockBoard, ClockHistory, ClockSampler, SamplerError, TaiSample};
+pub use stamp::{Source, Stamp};
 pub use system::{monotonic_now, realtime_now, tai_now};
 pub use time::{Domain, Monotonic, Phc, Realtime, Tai, Time};

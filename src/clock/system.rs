@@ -1,4 +1,5 @@
 //! Reading the system's clocks (`clock_gettime(2)`, through the vDSO: no system call where the clock source allows).
+#![forbid(unsafe_code)]
 
 use super::{Domain, Monotonic, Realtime, Tai, Time};
 use nix::time::{ClockId, clock_gettime};

@@ -1,4 +1,5 @@
 //! The type of a point in time, generic over its clock.
+#![forbid(unsafe_code)]
 
 use std::cmp::Ordering;
 use std::fmt;

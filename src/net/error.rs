@@ -140,6 +140,17 @@ pub enum NetError {
         /// How many bytes the address has.
         len: usize,
     },
+    /// PTP over Ethernet does not pass a gateway.
+    #[error(
+        "{peer} is not on this link (its packets go by way of {next_hop}), and PTP over Ethernet does not pass a gateway: use \
+         --ptp udp"
+    )]
+    OtherLink {
+        /// The peer.
+        peer: Ipv4Addr,
+        /// The gateway.
+        next_hop: Ipv4Addr,
+    },
     /// The process lacks capabilities.
     #[error(
         "the process lacks {}: run it as root, or give the program the capabilities (setcap \

@@ -1,16 +1,20 @@
 //! What the kernel knows about the machine: interface, route, neighbour, capabilities, its own version.
 //!
-//! Everything is asked for, nothing is changed, save that a neighbour is resolved. What is learnt belongs to the network
+//! Everything is asked for, nothing is changed, save that a neighbour is resolved and a card's stamping switched on. What is learnt belongs to the network
 //! namespace of the calling thread and to the moment of asking. No raw packets and no sessions here.
 
 mod error;
 mod ethtool;
+mod genl;
 mod host;
+pub mod hwtstamp;
 mod interface;
 pub mod kernel_version;
+pub mod netdev;
 mod netlink;
 pub mod privilege;
 mod route;
+pub mod tsinfo;
 
 pub use error::NetError;
 pub use host::{local_address, reserve_port, resolve_host};

@@ -1,14 +1,13 @@
-//! Asking the kernel over rtnetlink (rtnetlink(7)) and reading its answers.
+//! Asking the kernel over netlink (rtnetlink(7); generic netlink is `genl`'s) and reading its answers.
 //!
-//! Requests are built from the typed messages of `netlink-packet-route`. Of the answers only the attributes that are
+//! Requests to rtnetlink are built from the typed messages of `netlink-packet-route`. Of the answers only the attributes that are
 //! wanted are looked at: one of a newer kernel that the crate does not know the shape of must not cost the rest.
 #![forbid(unsafe_code)]
 
 use netlink_packet_core::{
     Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload, NlaBuffer, NlasIterator,
+    NetlinkMessage, NetlinkPayload, NetlinkSerializable, NlaBuffer, NlasIterator,
 };
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
@@ -28,8 +27,14 @@ pub(super) struct Netlink {
 }
 
 impl Netlink {
+    /// For rtnetlink.
     pub(super) fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        Self::open_for(NETLINK_ROUTE)
+    }
+
+    /// For `protocol` (`NETLINK_...` of `linux/netlink.h`).
+    pub(super) fn open_for(protocol: isize) -> io::Result<Self> {
+        let mut socket = Socket::new(protocol)?;
         socket.bind_auto()?;
         // Only the kernel is listened to: other processes can send to a netlink socket too.
         socket.connect(&SocketAddr::new(0, 0))?;
@@ -39,7 +44,7 @@ impl Netlink {
     /// Sends one request and returns the bodies of the messages that answer it, without those that only end the answer.
     ///
     /// `flags` are added to `NLM_F_REQUEST`, and unless they ask for a dump to `NLM_F_ACK`.
-    pub(super) fn ask(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<Vec<u8>>> {
+    pub(super) fn ask(&mut self, message: impl NetlinkSerializable, flags: u16) -> io::Result<Vec<Vec<u8>>> {
         self.sequence += 1;
         let mut header = NetlinkHeader::default();
         header.sequence_number = self.sequence;
@@ -47,7 +52,7 @@ impl Netlink {
         if flags & NLM_F_DUMP != NLM_F_DUMP {
             header.flags |= NLM_F_ACK;
         }
-        let mut request = NetlinkMessage::new(header, NetlinkPayload::from(message));
+        let mut request = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
         request.finalize();
         let mut bytes = vec![0; request.buffer_len()];
         request.emit(&mut bytes);
@@ -154,12 +159,33 @@ impl<'a> Attributes<'a> {
 
     /// The value of the first attribute of this kind.
     pub(super) fn get(self, kind: u16) -> Option<&'a [u8]> {
-        NlasIterator::new(self.0).map_while(Result::ok).find(|attribute| attribute.kind() == kind).and_then(value)
+        self.all(kind).next()
+    }
+
+    /// The values of the attributes of this kind, in their order.
+    pub(super) fn all(self, kind: u16) -> impl Iterator<Item = &'a [u8]> {
+        let attributes = NlasIterator::new(self.0).map_while(Result::ok);
+        attributes.filter(move |attribute| attribute.kind() == kind).filter_map(value)
+    }
+
+    /// The attributes that an attribute of this kind consists of.
+    pub(super) fn nested(self, kind: u16) -> Option<Self> {
+        self.get(kind).map(Self)
     }
 
     /// The value as an integer in the host's byte order.
     pub(super) fn u32(self, kind: u16) -> Option<u32> {
         self.get(kind)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
+    }
+
+    /// The value as an integer in the host's byte order.
+    pub(super) fn u64(self, kind: u16) -> Option<u64> {
+        self.get(kind)?.first_chunk().map(|bytes| u64::from_ne_bytes(*bytes))
+    }
+
+    /// The value as an integer in the host's byte order.
+    pub(super) fn u16(self, kind: u16) -> Option<u16> {
+        self.get(kind)?.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes))
     }
 
     /// The value as an IPv4 address, in network byte order.

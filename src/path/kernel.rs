@@ -1,14 +1,20 @@
 //! The kernel path: the protocol over an ordinary UDP socket bound to the interface, as nanoprobe has it.
 //!
-//! The kernel builds the frames, finds the way and fragments what is larger than the MTU. There is no stamp here but the
-//! process's own.
+//! The kernel builds the frames, finds the way and fragments what is larger than the MTU. Its stamps, and through it the
+//! card's, come with `SO_TIMESTAMPING`: of what is received beside the datagram, of what is sent from the error queue.
 #![forbid(unsafe_code)]
 
-use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps};
-use crate::clock::{Monotonic, Realtime, Time, monotonic_now, realtime_now};
-use crate::net::{NetError, local_address, reserve_port};
-use crate::session::{Body, Outgoing};
-use crate::wire::{DUMMY_SEQUENCE, HEADER_LEN, Kind, MAX_PADDING, Message, SETTINGS_LEN, UDP_IP_HEADERS};
+use super::control::{self, ROOM};
+use super::ptp::{Nic, PtpPort};
+use super::socket;
+use super::stamper::{Aligned, TxStamper};
+use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps, Sent, StampWishes, Token, TxStamp};
+use crate::clock::{Monotonic, Time, monotonic_now, realtime_now};
+use crate::net::{self, NetError, local_address, reserve_port};
+use crate::session::{MAX_BODY, Outgoing};
+use crate::wire::frame::{Envelope, Flow, LinkHeader, MAX_FRAME_LEN, Template};
+use crate::wire::ptp::{self, HEAD_LEN, Shape, Transport};
+use crate::wire::{DUMMY_SEQUENCE, Extension, HEADER_LEN, Kind, MAX_PADDING, Message, UDP_IP_HEADERS};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::socket::setsockopt;
@@ -16,7 +22,7 @@ use nix::sys::socket::sockopt::RcvBufForce;
 use nix::sys::time::TimeSpec;
 use socket2::SockRef;
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -28,10 +34,10 @@ const RECEIVE_BYTES: usize = 65_535;
 const RECEIVE_QUEUE: usize = 4 << 20;
 /// How long the kernel may go on saying that it has no room before sending fails.
 const SEND_PATIENCE: Duration = Duration::from_secs(1);
-/// How long one wait for room in the socket lasts at most.
-const SEND_PAUSE: Duration = Duration::from_millis(1);
-/// How long to wait after ENOBUFS: the queue that is full is not the socket's, and no event tells of room in it.
-const QUEUE_PAUSE: Duration = Duration::from_micros(50);
+/// How long to wait before the kernel is asked again: of the queue that is full it may be that no event tells.
+const SEND_PAUSE: Duration = Duration::from_micros(50);
+/// How long the kernel may take to resolve a peer on the same link: it was heard of a moment ago, as a rule.
+const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(7);
 
 /// What the kernel path is opened with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +48,8 @@ pub struct KernelConfig {
     pub bind: SocketAddrV4,
     /// Microseconds for `SO_BUSY_POLL`; older kernels want `CAP_NET_ADMIN` for more than `net.core.busy_read`.
     pub busypoll_us: Option<u32>,
+    /// Which stamps are wanted beside the process's own.
+    pub stamps: StampWishes,
 }
 
 /// A UDP socket for the session and a second one for the dummies.
@@ -53,7 +61,24 @@ pub struct KernelPath {
     /// What pings and pongs are sent from: only the header is ever written to, the rest stays zero.
     transmit: Box<[u8; MAX_PAYLOAD]>,
     receive: Box<[u8]>,
+    control: Box<Aligned>,
+    /// Where stamps are wanted.
+    stamper: Option<TxStamper>,
+    wishes: StampWishes,
+    interface: String,
+    /// Where the session's pings and pongs travel behind PTP headers.
+    ptp: Option<PtpWay>,
     counters: Counters,
+}
+
+/// The way of pings and pongs behind PTP headers.
+#[derive(Debug)]
+struct PtpWay {
+    port: PtpPort,
+    /// The Ethernet header of frames to the peer; `None` over UDP, where the kernel builds it.
+    link: Option<LinkHeader>,
+    /// What is sent: a frame, or behind the Sync header zeros that nobody writes to.
+    data: Box<[u8; MAX_FRAME_LEN]>,
 }
 
 impl KernelPath {
@@ -62,7 +87,7 @@ impl KernelPath {
     /// # Errors
     /// What [`reserve_port`] says, or [`NetError::Socket`].
     pub fn open(config: KernelConfig) -> Result<Self, NetError> {
-        let KernelConfig { interface, bind, busypoll_us } = config;
+        let KernelConfig { interface, bind, busypoll_us, stamps } = config;
         let failed = |attempt: String| move |answer| NetError::Socket { attempt, answer };
         let socket = reserve_port(&interface, *bind.ip(), bind.port())?;
         let dummies = reserve_port(&interface, *bind.ip(), 0)?;
@@ -78,6 +103,7 @@ impl KernelPath {
                  leave --busypoll out)"
             )))?;
         }
+        let stamper = stamps.any().then(|| TxStamper::new(socket.as_fd(), stamps, true)).transpose()?;
         let local = local_address(&socket)?;
         Ok(Self {
             socket,
@@ -85,6 +111,11 @@ impl KernelPath {
             local,
             transmit: Box::new([0; MAX_PAYLOAD]),
             receive: vec![0; RECEIVE_BYTES].into_boxed_slice(),
+            control: Box::new(Aligned([0; ROOM])),
+            stamper,
+            wishes: stamps,
+            interface,
+            ptp: None,
             counters: Counters::default(),
         })
     }
@@ -95,15 +126,71 @@ impl KernelPath {
     }
 }
 
+/// Sends a ping or pong behind a PTP header.
+fn send_ptp(way: &mut PtpWay, local: SocketAddrV4, outgoing: &Outgoing, counters: &mut Counters) -> io::Result<Sent> {
+    let PtpWay { port, link, data } = way;
+    let &Outgoing { to, message, shape, .. } = outgoing;
+    let stamped = shape == Shape::Stamped;
+    let len = match link {
+        None => {
+            data[..HEAD_LEN].copy_from_slice(&ptp::head(local, stamped, message));
+            usize::from(outgoing.payload_len())
+        }
+        Some(link) => {
+            let flow = Flow { link: *link, source: local, destination: to };
+            let envelope = Envelope::new(shape, Transport::L2);
+            let padding = outgoing.payload_len() - HEADER_LEN as u16;
+            Template::in_envelope(&flow, message.kind, envelope).write(&mut data[..], message.sequence, padding)
+        }
+    };
+    insist(to, counters, || port.send(&data[..len], *to.ip(), stamped))
+}
+
 impl Path for KernelPath {
-    fn send(&mut self, outgoing: &Outgoing) -> io::Result<Time<Realtime>> {
+    fn prepare(&mut self, peer: SocketAddrV4, wanted: Extension) -> Result<Extension, NetError> {
+        let Some(transport) = wanted.ptp else {
+            self.ptp = None;
+            return Ok(Extension::default());
+        };
+        let nic = net::interface(&self.interface)?;
+        let link = match transport {
+            Transport::Udp => None,
+            Transport::L2 => {
+                let route = net::route(&nic, *peer.ip())?;
+                if route.next_hop != *peer.ip() {
+                    return Err(NetError::OtherLink { peer: *peer.ip(), next_hop: route.next_hop });
+                }
+                let mac = net::resolve_neighbour(&nic, route.next_hop, NEIGHBOUR_PATIENCE)?;
+                Some(LinkHeader::new(mac, nic.mac))
+            }
+        };
+        // The one that is open already has the port.
+        let open = self.ptp.take().filter(|way| way.port.transport() == transport);
+        let port = match open {
+            Some(way) => way.port,
+            None => {
+                let address = *self.local.ip();
+                let nic = Nic { interface: &nic.name, if_index: nic.index, mac: nic.mac, address };
+                PtpPort::open(transport, &nic, self.wishes)?
+            }
+        };
+        self.ptp = Some(PtpWay { port, link, data: Box::new([0; MAX_FRAME_LEN]) });
+        Ok(Extension { ptp: Some(transport) })
+    }
+
+    fn send(&mut self, outgoing: &Outgoing) -> io::Result<Sent> {
+        if outgoing.shape != Shape::Plain
+            && let Some(way) = &mut self.ptp
+        {
+            return send_ptp(way, self.local, outgoing, &mut self.counters);
+        }
         let payload_len = usize::from(outgoing.payload_len());
         let header = outgoing.message.to_bytes();
-        if let Body::Settings(settings) = outgoing.body {
-            let mut syn = [0; HEADER_LEN + SETTINGS_LEN];
-            syn[..HEADER_LEN].copy_from_slice(&header);
-            syn[HEADER_LEN..].copy_from_slice(&settings.to_bytes());
-            return send_to(&self.socket, &syn, outgoing.to, &mut self.counters);
+        if let Some(said) = outgoing.body.write(&mut [0; MAX_BODY]) {
+            let mut control = [0; HEADER_LEN + MAX_BODY];
+            control[..HEADER_LEN].copy_from_slice(&header);
+            control[HEADER_LEN..payload_len].copy_from_slice(said);
+            return send_to(&self.socket, &control[..payload_len], outgoing.to, None, &mut self.counters);
         }
         self.transmit[..HEADER_LEN].copy_from_slice(&header);
         let Some(payload) = self.transmit.get(..payload_len) else {
@@ -112,13 +199,15 @@ impl Path for KernelPath {
                 format!("cannot send {payload_len} bytes to {}: the protocol ends at {MAX_PAYLOAD}", outgoing.to),
             ));
         };
-        send_to(&self.socket, payload, outgoing.to, &mut self.counters)
+        // Control messages make no row: the stamp registers of a card are few, and theirs would be taken from pings.
+        let stamper = self.stamper.as_mut().filter(|_| outgoing.point.is_some());
+        send_to(&self.socket, payload, outgoing.to, stamper, &mut self.counters)
     }
 
     fn send_dummies(&mut self, to: SocketAddrV4, count: u32) -> io::Result<()> {
         let dummy = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE }.to_bytes();
         for _ in 0..count {
-            send_to(&self.dummies, &dummy, to, &mut self.counters)?;
+            send_to(&self.dummies, &dummy, to, None, &mut self.counters)?;
         }
         Ok(())
     }
@@ -132,15 +221,15 @@ impl Path for KernelPath {
         // One datagram is enough: to look for another before this one is answered would be part of its round trip. Reads
         // are counted, so that a flood of foreign datagrams cannot keep the caller here.
         for _ in 0..BATCH {
-            let (payload_len, from) = match self.socket.recv_from(&mut self.receive) {
-                Ok(received) => received,
-                Err(error) if is_empty(&error) => return Ok(()),
+            let arrival = match socket::receive(self.socket.as_fd(), &mut self.receive, &mut self.control.0, 0) {
+                Ok(arrival) => arrival,
+                Err(error) if is_empty(&error) => break,
                 Err(error) if is_passing(&error) => continue,
                 Err(error) => return Err(with_attempt(error, format_args!("receive on {}", self.local))),
             };
             let application = realtime_now();
-            let (SocketAddr::V4(from), Ok((message, settings))) = (from, Message::parse(&self.receive[..payload_len]))
-            else {
+            let payload_len = arrival.len;
+            let (Some(from), Ok(parsed)) = (arrival.from, Message::parse(&self.receive[..payload_len])) else {
                 self.counters.not_protocol += 1;
                 continue;
             };
@@ -150,16 +239,39 @@ impl Path for KernelPath {
                 continue;
             }
             let ip_len = u16::try_from(payload_len).unwrap_or(u16::MAX).saturating_add(UDP_IP_HEADERS);
-            let stamps = RxStamps { application, hook: None, hardware: None };
-            batch.datagrams.push(Received { from, message, settings, ip_len, queue: 0, stamps });
+            let control::Stamps { software, hardware } = control::stamps(&self.control.0[..arrival.control_len]);
+            let stamps = RxStamps { application, hook: None, software, hardware };
+            let (message, settings, extension) = (parsed.message, parsed.settings, parsed.extension);
+            let shape = Shape::Plain;
+            batch.datagrams.push(Received { from, message, settings, extension, shape, ip_len, queue: None, stamps });
             return Ok(());
         }
-        Ok(())
+        match &mut self.ptp {
+            Some(way) => receive_ptp(&mut way.port, batch, &mut self.counters.not_protocol),
+            None => Ok(()),
+        }
+    }
+
+    fn collect(&mut self, stamps: &mut Vec<TxStamp>) -> io::Result<()> {
+        stamps.clear();
+        match &mut self.stamper {
+            Some(stamper) => stamper.collect(self.socket.as_fd(), stamps)?,
+            None => return Ok(()),
+        }
+        match &mut self.ptp {
+            Some(way) => way.port.collect(stamps),
+            None => Ok(()),
+        }
+    }
+
+    fn late_stamps(&self) -> StampWishes {
+        self.wishes
     }
 
     fn wait(&mut self, deadline: Option<Time<Monotonic>>, interrupt: BorrowedFd<'_>) -> io::Result<()> {
-        let mut ready =
-            [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN), PollFd::new(interrupt, PollFlags::POLLIN)];
+        let pollfd = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let ptp = self.ptp.as_ref().map(|way| way.port.as_fd());
+        let mut ready = [self.socket.as_fd(), interrupt, ptp.unwrap_or(interrupt)].map(pollfd);
         let limit = deadline.map(|deadline| TimeSpec::from_duration(deadline.duration_since(monotonic_now())));
         match ppoll(&mut ready, limit, None) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
@@ -172,7 +284,9 @@ impl Path for KernelPath {
     }
 
     fn counters(&self) -> Counters {
-        self.counters
+        let strange = self.stamper.as_ref().map_or(0, TxStamper::strange);
+        let of_ptp = self.ptp.as_ref().map_or(0, |way| way.port.strange());
+        Counters { strange_stamps: strange + of_ptp, ..self.counters }
     }
 }
 
@@ -183,13 +297,27 @@ fn send_to(
     socket: &UdpSocket,
     payload: &[u8],
     to: SocketAddrV4,
+    mut stamper: Option<&mut TxStamper>,
     counters: &mut Counters,
-) -> io::Result<Time<Realtime>> {
+) -> io::Result<Sent> {
+    insist(to, counters, || match &mut stamper {
+        Some(stamper) => stamper.send(socket.as_fd(), payload, Some(to)).map(Some),
+        None => socket::send(socket.as_fd(), payload, Some(to), &[]).map(|()| None),
+    })
+}
+
+/// Makes a call that sends until it gets through, for up to [`SEND_PATIENCE`].
+#[inline]
+fn insist(
+    to: SocketAddrV4,
+    counters: &mut Counters,
+    mut send: impl FnMut() -> io::Result<Option<Token>>,
+) -> io::Result<Sent> {
     let mut since: Option<Time<Monotonic>> = None;
     loop {
         let application = realtime_now();
-        let error = match socket.send_to(payload, to) {
-            Ok(_) => return Ok(application),
+        let error = match send() {
+            Ok(token) => return Ok(Sent { application, queue: None, token }),
             Err(error) => error,
         };
         // An earlier datagram's fate, or a signal: this one has not been tried.
@@ -203,14 +331,21 @@ fn send_to(
             continue;
         }
         counters.tx_retries += 1;
-        if error.raw_os_error() == Some(libc::EAGAIN) {
-            let mut writable = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
-            // The outcome does not matter: whatever it is, the next attempt tells.
-            let _ = ppoll(&mut writable, Some(TimeSpec::from_duration(SEND_PAUSE)), None);
-        } else {
-            std::thread::sleep(QUEUE_PAUSE);
-        }
+        std::thread::sleep(SEND_PAUSE);
     }
+}
+
+/// Adds what has come behind a PTP header to `batch`: one, or none.
+///
+/// # Errors
+/// What the kernel answered.
+pub(super) fn receive_ptp(port: &mut PtpPort, batch: &mut Batch, foreign: &mut u64) -> io::Result<()> {
+    match port.receive(foreign) {
+        Ok(received) => batch.datagrams.push(received),
+        Err(error) if is_empty(&error) || is_passing(&error) => {}
+        Err(error) => return Err(with_attempt(error, format_args!("receive PTP messages"))),
+    }
+    Ok(())
 }
 
 /// Nothing is there to be read.

@@ -3,15 +3,39 @@
 //! Two ways: [`kernel`], an ordinary UDP socket as nanoprobe has it, and [`xdp`], AF_XDP sockets behind a steering
 //! program. Both are a [`Path`]; the hot loop is generic over it. Nothing here knows who says what when.
 
+mod companion;
+mod control;
 pub mod kernel;
+mod keys;
+mod ptp;
+mod socket;
+mod stamper;
 pub mod xdp;
 
-use crate::clock::{Monotonic, Phc, Realtime, Tai, Time};
-use crate::session::Outgoing;
-use crate::wire::{Message, RawSettings};
+use crate::clock::{Monotonic, Phc, Realtime, Stamp, Tai, Time};
+use crate::net::NetError;
+use crate::session::{Incoming, Outgoing};
+use crate::wire::ptp::Shape;
+use crate::wire::{Extension, Message, RawSettings};
 use std::io;
 use std::net::SocketAddrV4;
 use std::os::fd::BorrowedFd;
+
+/// Which stamps a path is to bring beside the process's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StampWishes {
+    /// The kernel's.
+    pub software: bool,
+    /// The network card's. Whoever opens the path sees to it that the card takes them.
+    pub hardware: bool,
+}
+
+impl StampWishes {
+    /// Whether there are any.
+    pub const fn any(self) -> bool {
+        self.software || self.hardware
+    }
+}
 
 /// How many datagrams one [`Path::receive`] brings at most.
 pub const BATCH: usize = 64;
@@ -25,12 +49,25 @@ pub struct Received {
     pub message: Message,
     /// The settings, where it is a SYN that has them.
     pub settings: Option<RawSettings>,
-    /// Bytes of the IP packet.
+    /// The extension, where it is a SYN or a SYN-ACK that has one.
+    pub extension: Option<Extension>,
+    /// What it looked like.
+    pub shape: Shape,
+    /// Bytes of the IP packet; of PTP over Ethernet those of the Ethernet payload.
     pub ip_len: u16,
-    /// The receive queue that it came through; 0 on the kernel path.
-    pub queue: u32,
+    /// The receive queue of the AF_XDP socket that it came through; `None` where a kernel socket received it.
+    pub queue: Option<u32>,
     /// When it was seen.
     pub stamps: RxStamps,
+}
+
+impl Received {
+    /// What a session has to know of it.
+    #[inline]
+    pub const fn incoming(&self) -> Incoming {
+        let &Self { from, message, settings, extension, shape, .. } = self;
+        Incoming { from, message, settings, extension, shape, granted: None }
+    }
 }
 
 /// When a datagram was seen on its way in. A source that gave no stamp is `None`.
@@ -40,8 +77,34 @@ pub struct RxStamps {
     pub application: Time<Realtime>,
     /// The XDP program saw it.
     pub hook: Option<Time<Tai>>,
+    /// The kernel's stack saw it.
+    pub software: Option<Time<Realtime>>,
     /// The network card saw it.
     pub hardware: Option<Time<Phc>>,
+}
+
+/// By what a stamp that comes later is known to belong to a datagram: counts up from 0 on each path, never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+/// A datagram that was handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// The process's time just before.
+    pub application: Time<Realtime>,
+    /// The transmit queue of the AF_XDP socket; `None` where a kernel socket sends.
+    pub queue: Option<u32>,
+    /// What stamps that are still to come will bear; `None` where none will come.
+    pub token: Option<Token>,
+}
+
+/// A transmit stamp that came after its datagram was handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TxStamp {
+    /// Whose it is.
+    pub token: Token,
+    /// The clock tells the source: the kernel's are of the system's, the card's of its own.
+    pub stamp: Stamp,
 }
 
 /// What one [`Path::receive`] brought. Allocated once.
@@ -60,13 +123,20 @@ impl Batch {
 
 /// A way out and in.
 pub trait Path {
-    /// Sends one datagram and returns the process's time just before it was handed over.
+    /// Gets ready what a session with `peer` needs beyond nanoprobe's datagrams, and says what of it there is. Not for the hot
+    /// loop.
+    ///
+    /// # Errors
+    /// Why it cannot be had. Sessions that do not need it are as possible as before.
+    fn prepare(&mut self, peer: SocketAddrV4, wanted: Extension) -> Result<Extension, NetError>;
+
+    /// Sends one datagram; where it makes a row of the log and the path was opened for it, with transmit stamps to come.
     ///
     /// On the xdp path the frame may wait in the ring until [`Path::flush`]. A full ring is waited for and counted.
     ///
     /// # Errors
     /// What the kernel answered, with what was attempted, where sending again would not help.
-    fn send(&mut self, outgoing: &Outgoing) -> io::Result<Time<Realtime>>;
+    fn send(&mut self, outgoing: &Outgoing) -> io::Result<Sent>;
 
     /// Sends dummies to `to` from a port other than the session's.
     ///
@@ -87,7 +157,17 @@ pub trait Path {
     /// What the kernel answered.
     fn receive(&mut self, batch: &mut Batch) -> io::Result<()>;
 
-    /// Sleeps until something has come in, `interrupt` is readable, or `deadline` (`None`: without limit).
+    /// Fills `stamps` with the transmit stamps that have come, in any order; never waits. Not more than
+    /// [`BATCH`] at once.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    fn collect(&mut self, stamps: &mut Vec<TxStamp>) -> io::Result<()>;
+
+    /// The transmit stamps that come of a datagram with a token.
+    fn late_stamps(&self) -> StampWishes;
+
+    /// Sleeps until something has come in, a stamp too, `interrupt` is readable, or `deadline` (`None`: without limit).
     ///
     /// # Errors
     /// What the kernel answered, except EINTR.
@@ -131,6 +211,8 @@ pub struct Counters {
     /// Datagrams that reached the reserved kernel socket instead of a ring: fragments, a queue without a socket, or an
     /// Ethernet frame that was not to the interface's own address.
     pub reached_kernel: u64,
+    /// Transmit stamps that bear the name of no datagram.
+    pub strange_stamps: u64,
     /// What the XDP program and the AF_XDP sockets counted; `None` on the kernel path.
     pub xdp: Option<XdpCounters>,
 }
@@ -146,6 +228,10 @@ pub struct XdpCounters {
     pub passed: u64,
     /// Of those, frames whose headers do not hold together.
     pub malformed: u64,
+    /// Frames redirected of which the driver was asked for the card's receive stamp and gave none.
+    pub unstamped: u64,
+    /// The errno that the driver gave instead, the largest; 0 where it said yes and gave the stamp 0.
+    pub stamp_error: u64,
     /// `rx_dropped` of `struct xdp_statistics`.
     pub rx_dropped: u64,
     /// `rx_ring_full`: the receive ring had no room.

@@ -4,23 +4,35 @@
 //! recorder's thread. It knows no sockets; what gets out and in is a [`Path`], who says what is a [`Machine`].
 
 use super::interrupt::Interrupt;
-use crate::clock::{Monotonic, Time, monotonic_now};
-use crate::path::{Batch, Path};
-use crate::record::{Recorder, RoundTrips, Row};
-use crate::session::{Action, End, Event, Machine, TimerKind};
-use crate::wire::Point;
+use super::outstanding::{Joined, Outstanding};
+use crate::clock::{ClockBoard, Monotonic, Source, Stamp, Time, monotonic_now, realtime_now};
+use crate::path::{BATCH, Batch, Path, Received, Sent, TxStamp};
+use crate::record::{Recorder, RoundTrips, Sighting, Sources, StampCounts};
+use crate::session::{Action, End, Event, Incoming, Machine, Outgoing, TimerKind};
+use crate::wire::ptp::Shape;
+use crate::wire::{Extension, Point};
 use std::io;
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// How many pings may leave before the loop looks at what came in: as many as one wake-up of a copying driver sends.
 const BURST: usize = 32;
 
-/// How many stamps the process took.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct StampCounts {
-    /// For datagrams sent, dummies excepted.
-    pub tx: u64,
-    /// For datagrams received.
-    pub rx: u64,
+/// The error queue is looked into only where a ping is not due this soon: a look is a system call.
+const LOOK_NANOS: u64 = 3_000;
+/// Between two looks for the last stamps of a session.
+const DRAIN_PAUSE: Duration = Duration::from_micros(50);
+
+/// Whose stamps count, and how they are judged.
+#[derive(Debug, Clone)]
+pub struct StampRules {
+    /// Whose stamps the log's rows have, and the statistics are of.
+    pub sources: Sources,
+    /// How long a transmit stamp is waited for.
+    pub patience: Duration,
+    /// What brings the XDP hook's time to the system's clock, and knows which of the card's stamps are none.
+    pub board: Arc<ClockBoard>,
 }
 
 /// Where the loop stands when the session's owner is asked what to do about an event.
@@ -62,9 +74,14 @@ pub struct HotLoop<'a, M, P, A> {
     recorder: &'a mut Recorder,
     attendant: &'a mut A,
     interrupt: &'a mut Interrupt,
+    rules: StampRules,
     round_trips: RoundTrips,
     stamps: StampCounts,
+    outstanding: Outstanding,
     batch: Batch,
+    late: Vec<TxStamp>,
+    /// When the loop last looked at the clock.
+    now: Time<Monotonic>,
     /// Something was handed over since the last flush.
     unflushed: bool,
 }
@@ -77,16 +94,22 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         recorder: &'a mut Recorder,
         attendant: &'a mut A,
         interrupt: &'a mut Interrupt,
+        rules: StampRules,
     ) -> Self {
+        let outstanding = Outstanding::new(path.late_stamps(), rules.patience);
         Self {
             machine,
             path,
             recorder,
             attendant,
             interrupt,
+            rules,
             round_trips: RoundTrips::new(),
             stamps: StampCounts::default(),
+            outstanding,
             batch: Batch::new(),
+            late: Vec::with_capacity(BATCH),
+            now: monotonic_now(),
             unflushed: false,
         }
     }
@@ -98,6 +121,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
     pub fn run(&mut self) -> anyhow::Result<()> {
         let ran = self.run_until_over();
         if ran.is_err() {
+            self.give_up_all();
             let (scene, attendant) = self.scene();
             attendant.broken(scene);
         }
@@ -110,7 +134,11 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             let received = self.receive()?;
             // Before anything of our own: somebody's round trip waits for it.
             self.flush_now()?;
-            let pinged = self.meet_deadlines(monotonic_now())?;
+            self.now = monotonic_now();
+            let pinged = self.meet_deadlines(self.now)?;
+            if !self.outstanding.is_empty() {
+                self.collect()?;
+            }
             if self.interrupt.take() {
                 self.machine.handle_stop(monotonic_now());
                 self.act()?;
@@ -119,7 +147,8 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             if self.unflushed {
                 self.flush_now()?;
             } else if idle && self.machine.timer() == TimerKind::Sleep && !self.machine.is_over() {
-                let woken = self.interrupt.until(self.machine.deadline())?;
+                let deadlines = [self.machine.deadline(), self.outstanding.deadline()];
+                let woken = self.interrupt.until(deadlines.into_iter().flatten().min())?;
                 self.path.wait(None, woken)?;
             } else if idle {
                 std::hint::spin_loop();
@@ -137,14 +166,21 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             return Ok(false);
         }
         let now = monotonic_now();
+        self.now = now;
         for at in 0..self.batch.datagrams.len() {
             let received = self.batch.datagrams[at];
             let message = received.message;
-            self.stamps.rx += 1;
-            let stamp = received.stamps.application;
-            let point = self.machine.handle_datagram(now, received.from, message, received.settings);
+            let incoming = self.incoming(&received);
+            let point = self.machine.handle_datagram(now, &incoming);
+            let sighting = self.sighting(&received, point.unwrap_or(Point::T1));
+            let stamp = sighting.stamp(self.rules.sources.received);
+            // A control message's makes no row, and one that the card is to leave alone is not missed.
+            let wanted = point.is_some() && received.shape != Shape::Unstamped;
+            self.stamps.rx += u64::from(stamp.is_some());
+            self.stamps.rx_missed += u64::from(stamp.is_none() && wanted);
+            self.stamps.implausible += u64::from(received.stamps.hardware.is_some() && sighting.hardware.is_none());
             if let Some(point) = point {
-                self.recorder.row(Row::new(message.sequence, point, stamp, received.ip_len));
+                self.recorder.seen(&sighting);
                 if point == Point::T3 {
                     self.round_trips.answered(message.sequence, stamp);
                 }
@@ -152,6 +188,107 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             self.act()?;
         }
         Ok(true)
+    }
+
+    /// What the session has to know of a datagram: of a SYN that wants more than datagrams also what the path has got ready.
+    fn incoming(&mut self, received: &Received) -> Incoming {
+        let mut incoming = received.incoming();
+        if let Some(wanted) = self.machine.wants(self.now, &incoming) {
+            incoming.granted = self.prepare(received.from, wanted);
+        }
+        incoming
+    }
+
+    /// No session stands: there is time.
+    #[cold]
+    fn prepare(&mut self, peer: SocketAddrV4, wanted: Extension) -> Option<Extension> {
+        let granted = self.path.prepare(peer, wanted);
+        granted.inspect_err(|error| eprintln!("xdprobe: what {peer} asks for cannot be had: {error}")).ok()
+    }
+
+    /// A received datagram with what its stamps are worth.
+    fn sighting(&self, received: &Received, point: Point) -> Sighting {
+        let stamps = &received.stamps;
+        let board = &self.rules.board;
+        Sighting {
+            sequence: received.message.sequence,
+            point,
+            size: received.ip_len,
+            queue: received.queue,
+            application: stamps.application,
+            software: stamps.software.or_else(|| stamps.hook.map(|hook| board.tai_to_realtime(hook))),
+            hardware: stamps.hardware.filter(|stamp| board.is_plausible_phc(*stamp, stamps.application)),
+        }
+    }
+
+    /// Joins the transmit stamps that have come to their datagrams, and gives up those that were waited for too long.
+    fn collect(&mut self) -> anyhow::Result<()> {
+        let due = self.machine.deadline();
+        if due.is_some_and(|due| due < self.now.plus_nanos(LOOK_NANOS)) && !self.outstanding.is_crowded() {
+            return Ok(());
+        }
+        self.path.collect(&mut self.late)?;
+        self.take_late();
+        Ok(())
+    }
+
+    fn take_late(&mut self) {
+        for at in 0..self.late.len() {
+            let late = self.late[at];
+            if let Stamp::Card(stamp) = late.stamp
+                && !self.rules.board.is_plausible_phc(stamp, realtime_now())
+            {
+                self.stamps.implausible += 1;
+                continue;
+            }
+            match self.outstanding.join(late) {
+                Joined::Whole(sighting) => self.settle(&sighting),
+                Joined::Part => {}
+                Joined::Duplicate => self.stamps.tx_duplicates += 1,
+                Joined::Late => self.stamps.tx_late += 1,
+            }
+        }
+        while let Some(sighting) = self.outstanding.give_up(self.now) {
+            self.settle(&sighting);
+        }
+    }
+
+    /// All that will ever be known of a datagram sent is known.
+    fn settle(&mut self, sighting: &Sighting) {
+        match sighting.stamp(self.rules.sources.sent) {
+            Some(stamp) => {
+                self.stamps.tx += 1;
+                if sighting.point == Point::T0 {
+                    self.round_trips.left(sighting.sequence, stamp);
+                }
+            }
+            None => self.stamps.tx_missed += 1,
+        }
+        self.recorder.seen(sighting);
+    }
+
+    /// Waits for the last stamps: once the statistics are out nobody asks for them, and a driver may not take kindly to a
+    /// socket that is closed while they are on their way.
+    #[cold]
+    fn drain(&mut self) -> anyhow::Result<()> {
+        loop {
+            self.now = monotonic_now();
+            self.path.collect(&mut self.late)?;
+            self.take_late();
+            if self.outstanding.is_empty() {
+                return Ok(());
+            }
+            std::thread::sleep(DRAIN_PAUSE);
+        }
+    }
+
+    /// Nobody will bring stamps any more.
+    #[cold]
+    fn give_up_all(&mut self) {
+        let end = self.now.plus(self.rules.patience);
+        while let Some(sighting) = self.outstanding.give_up(end) {
+            self.settle(&sighting);
+        }
     }
 
     /// Does what is due, up to a burst of pings; whether anything was.
@@ -171,21 +308,14 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         while let Some(action) = self.machine.poll_action() {
             match action {
                 Action::Send(outgoing) => {
-                    let stamp = match self.path.send(&outgoing) {
-                        Ok(stamp) => stamp,
+                    let sent = match self.path.send(&outgoing) {
+                        Ok(sent) => sent,
                         Err(error) if self.machine.peer() == Some(outgoing.to) => return Err(error.into()),
                         // An answer to a stranger that cannot be sent is the stranger's loss, not the session's.
                         Err(_) => continue,
                     };
                     self.unflushed = true;
-                    self.stamps.tx += 1;
-                    let sequence = outgoing.message.sequence;
-                    if let Some(point) = outgoing.point {
-                        self.recorder.row(Row::new(sequence, point, stamp, outgoing.ip_len()));
-                    }
-                    if outgoing.point == Some(Point::T0) {
-                        self.round_trips.sent(sequence, stamp);
-                    }
+                    self.sent(&outgoing, sent);
                 }
                 Action::Dummies { to, count } => {
                     self.path.send_dummies(to, count)?;
@@ -197,10 +327,45 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         Ok(())
     }
 
+    /// Notes what was sent, and waits for its stamps where some are to come.
+    fn sent(&mut self, outgoing: &Outgoing, sent: Sent) {
+        let Some(point) = outgoing.point else {
+            // A control message: where the process stamps, it is stamped like any other.
+            if self.rules.sources.sent == Source::Application {
+                self.stamps.tx_requested += 1;
+                self.stamps.tx += 1;
+            }
+            return;
+        };
+        let sequence = outgoing.message.sequence;
+        if point == Point::T0 {
+            self.round_trips.sent(sequence);
+        }
+        let Sent { application, queue, token } = sent;
+        let size = outgoing.ip_len();
+        let sighting = Sighting { sequence, point, size, queue, application, software: None, hardware: None };
+        if outgoing.shape == Shape::Unstamped && token.is_none() {
+            // The card was to leave it alone: nothing is missed, and what stamps it has are in the log of stages.
+            return self.recorder.seen(&sighting);
+        }
+        self.stamps.tx_requested += 1;
+        match token {
+            None => self.settle(&sighting),
+            Some(token) => {
+                if let Some(evicted) = self.outstanding.sent(self.now, token, sighting) {
+                    self.settle(&evicted);
+                }
+            }
+        }
+    }
+
     #[cold]
     fn tell(&mut self, event: Event) -> anyhow::Result<()> {
         // The peer must not wait for what the attendant has to print.
         self.flush_now()?;
+        if matches!(event, Event::Finished(_)) {
+            self.drain()?;
+        }
         let (scene, attendant) = self.scene();
         match event {
             Event::Connected { .. } => attendant.connected(scene, event),

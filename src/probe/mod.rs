@@ -5,23 +5,27 @@
 
 mod hot;
 mod interrupt;
+mod outstanding;
 mod reporter;
 mod setup;
+mod stamping;
 
-pub use hot::{Attendant, HotLoop, Scene, StampCounts};
+pub use hot::{Attendant, HotLoop, Scene, StampRules};
 pub use interrupt::Interrupt;
 pub use reporter::{Reporter, say};
 
 use crate::cli::{self, Plan, schedule};
-use crate::clock::monotonic_now;
-use crate::path::Path;
-use crate::record::{self, Facts, Recorder, Role, ScheduleFacts, StampSource, Voice, text};
-use crate::session::{Client, ClientConfig, Machine, Probe, Server, ServerConfig};
+use crate::clock::{Source, monotonic_now};
+use crate::path::{Description, Path};
+use crate::record::{self, Facts, Recorder, RecorderConfig, Role, ScheduleFacts, StampSource, Voice, text};
+use crate::session::{Client, ClientConfig, Machine, Offers, Probe, Sampling, Server, ServerConfig, Settings};
 use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use setup::OpenPath;
+use stamping::{Clocks, StampPlan};
 use std::net::SocketAddrV4;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// Runs a plan to its end; whether the measurement did what was asked for.
@@ -32,40 +36,46 @@ pub fn run(plan: &Plan) -> Result<bool> {
     for warning in &plan.warnings {
         eprintln!("xdprobe: {warning}");
     }
-    setup::check_timestamps(plan)?;
     let schedule = plan.schedule.as_deref().map(schedule::load).transpose()?;
     let probes: &[Probe] = schedule.as_deref().unwrap_or(&[]);
     let (interface, address) = setup::interface(plan)?;
-    let (role, server, keep) = match &plan.role {
-        cli::Role::Client { host, settings, .. } => {
-            setup::check_sizes(plan, &interface, Some(settings), probes)?;
-            (Role::Client, Some(setup::server(host, plan.port)?), false)
-        }
-        cli::Role::Server { keep } => {
-            setup::check_sizes(plan, &interface, None, probes)?;
-            (Role::Server, None, *keep)
-        }
-    };
-    if let Some(log) = &plan.log {
-        record::check_log(log)?;
+    let stamps = stamping::plan(plan, &interface)?;
+    for remark in &stamps.remarks {
+        eprintln!("xdprobe: {remark}");
     }
+    let (role, server, keep) = match &plan.role {
+        cli::Role::Client { host, .. } => (Role::Client, Some(setup::server(host, plan.port)?), false),
+        cli::Role::Server { keep } => (Role::Server, None, *keep),
+    };
+    let settings = setup::settings(plan, &stamps, probes)?;
+    setup::check_sizes(plan, &interface, settings.as_ref(), probes)?;
+    record::check_logs(plan.log.as_deref(), plan.log_stages.as_deref())?;
     let anywhere = sched_getaffinity(Pid::from_raw(0)).context("cannot read the CPU affinity")?;
     pin(plan)?;
     // A signal until here, or while a carrier or a neighbour is waited for, ends the process, and the kernel takes
     // everything back: program, sockets and ports hang on its descriptors.
-    let path = setup::open(plan, &interface, address, server)?;
-    // From here on a signal ends the run in order.
+    let mut path = setup::open(plan, &interface, address, server, &stamps)?;
+    // From here on a signal ends the run in order: what the card stamps is nothing that the kernel would take back.
     let mut interrupt = Interrupt::catch().context("cannot catch SIGINT and SIGTERM")?;
-    // The recorder's thread inherits where it may run: it must not be where the hot loop is pinned.
+    // The threads inherit where they may run: it must not be where the hot loop is pinned.
     sched_setaffinity(Pid::from_raw(0), &anywhere).context("cannot set the CPU affinity")?;
-    let mut recorder = Recorder::start(plan.log.as_deref(), Voice { role, json: plan.json })?;
+    // Declared after the path, so that it is dropped before: also where something fails.
+    let clocks = Clocks::start(&stamps, &interface)?;
+    let recorder = Recorder::start(RecorderConfig {
+        log: plan.log.as_deref(),
+        log_stages: plan.log_stages.as_deref(),
+        voice: Voice { role, json: plan.json },
+        sources: stamps.sources,
+        card: clocks.card(),
+    })?;
     pin(plan)?;
+    let [sent, received] = stamp_sources(plan, &stamps, &clocks);
     let facts = |description| Facts {
         interface: interface.name.clone(),
         driver: interface.driver.clone(),
         description,
-        sent: StampSource::application(),
-        received: StampSource::application(),
+        sent,
+        received,
         schedule: plan
             .schedule
             .as_ref()
@@ -73,74 +83,116 @@ pub fn run(plan: &Plan) -> Result<bool> {
         dummies: plan.dummies,
         command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
     };
-    let mut reporter = Reporter::new(role, plan.json, keep, plan.log.is_some());
+    let reporter = Reporter::new(role, keep, plan, clocks.sampler());
     let max_ip_len = match plan.path {
         cli::PathKind::Xdp => Some(u16::try_from(interface.mtu).unwrap_or(u16::MAX)),
         cli::PathKind::Kernel => None,
     };
-    match path {
-        OpenPath::Xdp(mut path, _dummies) => {
-            recorder.describe(facts(path.description()));
-            play(plan, server, schedule, max_ip_len, &mut *path, &mut recorder, &mut reporter, &mut interrupt)?;
-        }
-        OpenPath::Kernel(mut path) => {
-            recorder.describe(facts(path.description()));
-            play(plan, server, schedule, max_ip_len, &mut *path, &mut recorder, &mut reporter, &mut interrupt)?;
-        }
-    }
+    let mut play = Play {
+        plan,
+        stamps: &stamps,
+        rules: StampRules { sources: stamps.sources, patience: plan.stamp_timeout, board: clocks.board() },
+        server: server.zip(settings),
+        schedule: schedule.clone(),
+        max_ip_len,
+        recorder,
+        reporter,
+        interrupt: &mut interrupt,
+    };
+    let played = match &mut path {
+        OpenPath::Xdp(path, _dummies) => play.run(&mut **path, facts),
+        OpenPath::Kernel(path) => play.run(&mut **path, facts),
+    };
+    let Play { recorder, reporter, .. } = play;
     let log = recorder.finish();
-    Ok(reporter.succeeded() && log.rows_lost == 0 && log.error.is_none())
+    let restored = clocks.restore();
+    played?;
+    restored?;
+    Ok(reporter.succeeded() && log.is_whole())
 }
 
-/// Makes the machine of the plan's role and runs it.
-#[expect(clippy::too_many_arguments, reason = "a bundle of them would live for one call")]
-fn play<P: Path>(
-    plan: &Plan,
-    server: Option<SocketAddrV4>,
+/// What takes the stamps of what is sent and of what is received, for the meta file.
+fn stamp_sources(plan: &Plan, stamps: &StampPlan, clocks: &Clocks) -> [StampSource; 2] {
+    let card = || StampSource::card(clocks.card_name().unwrap_or_default());
+    let is_xdp = plan.path == cli::PathKind::Xdp;
+    let sent = match stamps.sources.sent {
+        Source::Hardware => card(),
+        Source::Software => StampSource::driver(),
+        Source::Application if plan.timestamps == cli::Timestamps::Application => StampSource::application(),
+        Source::Application => StampSource::hand_over(),
+    };
+    let received = match stamps.sources.received {
+        Source::Hardware => card(),
+        Source::Software if is_xdp => StampSource::hook(),
+        Source::Software => StampSource::kernel(),
+        Source::Application => StampSource::application(),
+    };
+    [sent, received]
+}
+
+/// All that a run needs beside its path.
+struct Play<'a> {
+    plan: &'a Plan,
+    stamps: &'a StampPlan,
+    rules: StampRules,
+    /// A client's server, and what it asks it for.
+    server: Option<(SocketAddrV4, Settings)>,
     schedule: Option<Arc<[Probe]>>,
     max_ip_len: Option<u16>,
-    path: &mut P,
-    recorder: &mut Recorder,
-    reporter: &mut Reporter,
-    interrupt: &mut Interrupt,
-) -> Result<()> {
-    match (&plan.role, server) {
-        (cli::Role::Client { host, settings, connect_timeout }, Some(server)) => {
-            say_first(plan, &text::client_start(host, plan.port));
-            let config = ClientConfig {
-                server,
-                settings: *settings,
-                schedule,
-                dummies: plan.dummies,
-                timeout: plan.timeout,
-                connect_timeout: *connect_timeout,
-            };
-            spin(&mut Client::new(monotonic_now(), config), path, recorder, reporter, interrupt)
-        }
-        (cli::Role::Server { keep }, _) => {
-            say_first(plan, &text::server_start(plan.port));
-            let config = ServerConfig {
-                schedule,
-                dummies: plan.dummies,
-                timeout: plan.timeout,
-                keep: *keep,
-                max_ip_len,
-                timer: plan.timer,
-            };
-            spin(&mut Server::new(config), path, recorder, reporter, interrupt)
-        }
-        (cli::Role::Client { .. }, None) => unreachable!("a client's server was looked up"),
-    }
+    recorder: Recorder,
+    reporter: Reporter,
+    interrupt: &'a mut Interrupt,
 }
 
-fn spin<M: Machine, P: Path>(
-    machine: &mut M,
-    path: &mut P,
-    recorder: &mut Recorder,
-    reporter: &mut Reporter,
-    interrupt: &mut Interrupt,
-) -> Result<()> {
-    HotLoop::new(machine, path, recorder, reporter, interrupt).run()
+impl Play<'_> {
+    /// Makes the machine of the plan's role and runs it.
+    fn run<P: Path>(&mut self, path: &mut P, facts: impl FnOnce(Description) -> Facts) -> Result<()> {
+        let Self { plan, stamps, .. } = *self;
+        self.recorder.describe(facts(path.description()));
+        let sampling = Sampling { every: plan.stamp_every.and_then(NonZeroU32::new), timeout: plan.stamp_timeout };
+        let schedule = self.schedule.clone();
+        match (&plan.role, self.server) {
+            (cli::Role::Client { host, connect_timeout, .. }, Some((server, settings))) => {
+                if let Some(wanted) = settings.extension() {
+                    path.prepare(server, wanted)?;
+                }
+                say_first(plan, &text::client_start(host, plan.port));
+                let config = ClientConfig {
+                    server,
+                    settings,
+                    schedule,
+                    dummies: plan.dummies,
+                    timeout: plan.timeout,
+                    connect_timeout: *connect_timeout,
+                    sampling,
+                };
+                self.spin(&mut Client::new(monotonic_now(), config), path)
+            }
+            (cli::Role::Server { keep }, _) => {
+                say_first(plan, &text::server_start(plan.port));
+                // Only where the card stamps anything is there a reason to ask for PTP.
+                let offered = stamps.wishes.hardware;
+                let config = ServerConfig {
+                    schedule,
+                    dummies: plan.dummies,
+                    timeout: plan.timeout,
+                    keep: *keep,
+                    max_ip_len: self.max_ip_len,
+                    timer: plan.timer,
+                    offers: Offers { udp: offered, l2: offered },
+                    requires_ptp: stamps.requires_ptp,
+                    sampling,
+                };
+                self.spin(&mut Server::new(config), path)
+            }
+            (cli::Role::Client { .. }, None) => unreachable!("a client's server was looked up"),
+        }
+    }
+
+    fn spin<M: Machine, P: Path>(&mut self, machine: &mut M, path: &mut P) -> Result<()> {
+        let rules = self.rules.clone();
+        HotLoop::new(machine, path, &mut self.recorder, &mut self.reporter, self.interrupt, rules).run()
+    }
 }
 
 /// nanoprobe's first line; stdout belongs to the JSON object where there is one.

@@ -1,13 +1,16 @@
 //! What is said and written around a session: who connected, how it ended, its statistics, the meta file.
 
-use super::hot::{Attendant, Scene, StampCounts};
-use crate::clock::monotonic_now;
+use super::hot::{Attendant, Scene};
+use crate::cli::Plan;
+use crate::clock::{ClockSampler, OffsetMethod, OffsetSample, Realtime, Time, monotonic_now, realtime_now};
 use crate::path::{Counters, Path};
-use crate::record::{Finished, Role, Summary, SummaryInput, counters_since};
+use crate::record::{ClockRecord, ClockSample, Finished, Role, StampCounts, Summary, SummaryInput, counters_since};
 use crate::session::{End, Event, Machine, Settings};
 use anyhow::Result;
 use std::io::{self, Write};
 use std::net::SocketAddrV4;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Speaks for one side, from its first session to its last.
 #[derive(Debug)]
@@ -16,18 +19,43 @@ pub struct Reporter {
     json: bool,
     /// A server that goes on after a session: only what is lost in the log makes it fail.
     keep: bool,
-    logs: bool,
     session: Option<(SocketAddrV4, Settings)>,
-    /// What path and log had counted when the last session ended.
+    /// What path and recorder had counted when the last session ended.
     before: (Counters, Finished),
     succeeded: bool,
+    stamp_timeout: Duration,
+    sampler: Arc<ClockSampler>,
+    /// When the session began: older comparisons of clocks are not its affair.
+    began: Time<Realtime>,
 }
 
 impl Reporter {
     /// A reporter before the first session.
-    pub fn new(role: Role, json: bool, keep: bool, logs: bool) -> Self {
-        let nothing = Finished { rows_written: 0, rows_lost: 0, error: None };
-        Self { role, json, keep, logs, session: None, before: (Counters::default(), nothing), succeeded: true }
+    pub fn new(role: Role, keep: bool, plan: &Plan, sampler: Arc<ClockSampler>) -> Self {
+        Self {
+            role,
+            json: plan.json,
+            keep,
+            session: None,
+            before: (Counters::default(), Finished::default()),
+            succeeded: true,
+            stamp_timeout: plan.stamp_timeout,
+            sampler,
+            began: realtime_now(),
+        }
+    }
+
+    /// What was seen of the clocks since the session began, and the last comparison before.
+    fn clocks(&self) -> ClockRecord {
+        // The last stamps then lie between two comparisons.
+        self.sampler.sample_now();
+        let history = self.sampler.history();
+        let samples: Vec<_> = history.phc.samples().collect();
+        let first = samples.iter().rposition(|sample| sample.system < self.began).unwrap_or(0);
+        ClockRecord {
+            samples: samples[first..].iter().map(clock_sample).collect(),
+            tai_offset_nanos: history.tai.last().map(|sample| sample.measured_ns),
+        }
     }
 
     /// Whether the measurement did what was asked for.
@@ -39,7 +67,8 @@ impl Reporter {
     fn report<M: Machine, P: Path>(&mut self, scene: Scene<'_, M, P>, end: End) {
         let session = self.session.take();
         let Scene { machine, path, recorder, round_trips, stamps } = scene;
-        let log = recorder.sync();
+        let finished = recorder.sync();
+        let recorded = finished.since(&self.before.1);
         let counters = path.counters();
         let mut totals = *machine.totals();
         if end == End::Broken {
@@ -53,13 +82,14 @@ impl Reporter {
             totals: &totals,
             end,
             round_trips: Some(round_trips),
-            tx_stamps: stamps.tx,
-            rx_stamps: stamps.rx,
+            stamps: *stamps,
+            sources: recorder.sources(),
+            stamp_timeout: path.late_stamps().any().then_some(self.stamp_timeout),
             description: &path.description(),
             counters: counters_since(&self.before.0, &counters),
-            log: self.logs.then(|| log.since(&self.before.1)).as_ref(),
+            recorded: &recorded,
         });
-        let kept = if session.is_some() { recorder.end_session(&summary) } else { Ok(()) };
+        let kept = if session.is_some() { recorder.end_session(&summary, &self.clocks()) } else { Ok(()) };
         if let Err(sentence) = kept {
             eprintln!("xdprobe: {sentence}");
         }
@@ -72,9 +102,9 @@ impl Reporter {
         if let Err(error) = &said {
             eprintln!("xdprobe: cannot write the statistics to stdout: {error}");
         }
-        let lost = summary.rows_lost.unwrap_or(0) > 0 || summary.log_error.is_some() || said.is_err();
+        let lost = !recorded.is_whole() || said.is_err();
         self.succeeded &= if self.keep { !lost } else { summary.success && !lost };
-        self.before = (counters, log);
+        self.before = (counters, finished);
         // Here, where no peer waits, rather than when the next session begins.
         round_trips.clear();
         *stamps = StampCounts::default();
@@ -86,9 +116,10 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
         if let Event::Connected { peer, settings } = event {
             self.session = Some((peer, settings));
         }
+        self.began = realtime_now();
         if self.role == Role::Server {
             // The SYN is this session's, and the SYN-ACK will be; what came and went before them is nobody's.
-            *scene.stamps = StampCounts { tx: 0, rx: 1 };
+            *scene.stamps = StampCounts { rx: 1, ..StampCounts::default() };
             self.before.0 = scene.path.counters();
         }
         scene.recorder.begin_session();
@@ -104,6 +135,19 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
 
     fn broken(&mut self, scene: Scene<'_, M, P>) {
         self.report(scene, End::Broken);
+    }
+}
+
+fn clock_sample(sample: &OffsetSample) -> ClockSample {
+    ClockSample {
+        system: sample.system,
+        phc: sample.phc,
+        uncertainty_nanos: sample.uncertainty_ns,
+        method: match sample.method {
+            OffsetMethod::Precise => "PTP_SYS_OFFSET_PRECISE",
+            OffsetMethod::Extended => "PTP_SYS_OFFSET_EXTENDED",
+            OffsetMethod::Basic => "PTP_SYS_OFFSET",
+        },
     }
 }
 

@@ -1,12 +1,13 @@
 //! From a checked command line to an open path: what the machine must have, checked before anything is changed.
 
-use crate::cli::{PathKind, Plan, Timestamps, XdpMode, ZeroCopy};
+use super::stamping::StampPlan;
+use crate::cli::{PathKind, Plan, Role, XdpMode, ZeroCopy};
 use crate::net::{self, Interface, privilege};
 use crate::path::kernel::{KernelConfig, KernelPath};
 use crate::path::xdp::{self, XdpConfig, XdpPath};
 use crate::session::{Direction, Probe, Settings, ip_len};
 use crate::wire::frame::LinkHeader;
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
 
@@ -23,21 +24,32 @@ pub enum OpenPath {
     Kernel(Box<KernelPath>),
 }
 
-/// Refuses stamps that cannot be had, before anything is touched.
+/// What a client asks for, with its pings and pongs large enough for what they travel in; `None` of a server.
 ///
 /// # Errors
-/// Where anything but the process's own stamps is asked for.
-pub fn check_timestamps(plan: &Plan) -> Result<()> {
-    let source = match plan.timestamps {
-        Timestamps::Application => return Ok(()),
-        Timestamps::Hardware => "hardware",
-        Timestamps::Software => "software",
+/// Where a size that the user chose is too small for a PTP header.
+pub fn settings(plan: &Plan, stamps: &StampPlan, schedule: &[Probe]) -> Result<Option<Settings>> {
+    let Role::Client { settings, sizes_typed, .. } = &plan.role else { return Ok(None) };
+    let mut settings = Settings { ptp: stamps.ptp, ..*settings };
+    let least = settings.min_padding();
+    let fit = |flag: &str, padding: &mut u16, typed: bool| {
+        ensure!(
+            *padding >= least || !typed,
+            "{flag}: {} bytes have no room for the PTP header that the packet is to be stamped behind: at least {} are needed",
+            ip_len(*padding),
+            ip_len(least)
+        );
+        *padding = least.max(*padding);
+        Ok(())
     };
-    bail!(
-        "{source} time stamps are asked for on {} and not yet to be had: this version stamps in the process only; use \
-         --emulation (--timestamps application)",
-        plan.interface
-    )
+    fit("--ping-size", &mut settings.ping_padding, sizes_typed[0])?;
+    fit("--pong-size", &mut settings.pong_padding, sizes_typed[1])?;
+    if settings.direction != Direction::Reverse {
+        for probe in schedule {
+            fit("--probe-schedule", &mut { probe.padding }, true)?;
+        }
+    }
+    Ok(Some(settings))
 }
 
 /// Finds the interface and checks what the chosen path needs of it, of the kernel and of the user.
@@ -109,16 +121,27 @@ pub fn check_sizes(plan: &Plan, interface: &Interface, settings: Option<&Setting
 ///
 /// # Errors
 /// What was attempted, what the kernel answered and what can be done.
-pub fn open(plan: &Plan, interface: &Interface, address: Ipv4Addr, server: Option<SocketAddrV4>) -> Result<OpenPath> {
+pub fn open(
+    plan: &Plan,
+    interface: &Interface,
+    address: Ipv4Addr,
+    server: Option<SocketAddrV4>,
+    stamps: &StampPlan,
+) -> Result<OpenPath> {
     let port = if server.is_some() { 0 } else { plan.port };
     match plan.path {
         PathKind::Kernel => {
             let bind = SocketAddrV4::new(address, port);
-            let config = KernelConfig { interface: interface.name.clone(), bind, busypoll_us: plan.busypoll_us };
+            let config = KernelConfig {
+                interface: interface.name.clone(),
+                bind,
+                busypoll_us: plan.busypoll_us,
+                stamps: stamps.wishes,
+            };
             Ok(OpenPath::Kernel(Box::new(KernelPath::open(config)?)))
         }
         PathKind::Xdp => {
-            let (path, dummies) = open_xdp(plan, interface, address, port, server)?;
+            let (path, dummies) = open_xdp(plan, interface, address, port, server, stamps)?;
             Ok(OpenPath::Xdp(Box::new(path), dummies))
         }
     }
@@ -130,6 +153,7 @@ fn open_xdp(
     address: Ipv4Addr,
     port: u16,
     server: Option<SocketAddrV4>,
+    stamps: &StampPlan,
 ) -> Result<(XdpPath, UdpSocket)> {
     let queues = queues(plan, interface)?;
     let mut source = address;
@@ -164,6 +188,9 @@ fn open_xdp(
         queues,
         busypoll_us: plan.busypoll_us,
         peer,
+        stamps: stamps.wishes,
+        companion: stamps.companion,
+        card_stamps: stamps.card_stamps,
     };
     let path = XdpPath::open(config, reserved)?;
     net::wait_for_carrier(interface, CARRIER_PATIENCE, |waited| {

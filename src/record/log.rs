@@ -1,26 +1,27 @@
-//! The hot side of the log: rows and events go into rings, and a thread of its own does the rest.
+//! The hot side of the log: sightings and events go into rings, and a thread of its own does the rest.
 //!
-//! Handing over a row or an event never blocks, allocates, formats or enters the kernel. What the ring has no room for
-//! is counted as lost. Everything else here is for the times between sessions.
+//! Handing over a sighting or an event never blocks, allocates, formats or enters the kernel. What the ring has no room
+//! for is counted as lost. Everything else here is for the times between sessions.
 
+use super::clocks::ClockRecord;
+use super::file::{FileCounts, LogFile, LogKind, RecordError, Sink, open};
 use super::meta::{Facts, MetaFile};
-use super::row::{HEADER, Row};
+use super::sighting::{Packed, Sighting, Sources};
+use super::stages::{CardClock, Stages};
 use super::summary::Summary;
 use super::text::{Voice, is_strangers};
-use super::writer::{Entry, Notice, Shared, Sink, Speaker, Writer};
+use super::writer::{Entry, Notice, Products, Shared, Speaker, Writer};
 use crate::clock::{monotonic_now, realtime_now};
 use crate::session::Event;
 use rtrb::{Producer, RingBuffer};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// Rows between hot loop and writer: 131 ms of them at a million a second, 3 MiB.
-const ROWS: usize = 1 << 17;
+/// Sightings between hot loop and writer: 131 ms of them at a million a second, 5 MiB.
+const SIGHTINGS: usize = 1 << 17;
 /// Events between hot loop and writer.
 const NOTICES: usize = 256;
 /// How long a log that takes nothing is waited for.
@@ -28,44 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is looked whether the writer is done.
 const LOOK: Duration = Duration::from_micros(200);
 
-/// Why there is no log.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordError {
-    /// The file cannot be opened.
-    #[error("cannot open the log {} for appending: {answer}: {}", path.display(), advice(answer))]
-    Open {
-        /// The log.
-        path: PathBuf,
-        /// What the kernel answered.
-        answer: io::Error,
-    },
-    /// The file was opened, but its first line cannot be written.
-    #[error("cannot write to the log {}: {answer}: {}", path.display(), advice(answer))]
-    Header {
-        /// The log.
-        path: PathBuf,
-        /// What the kernel answered.
-        answer: io::Error,
-    },
-    /// No thread for the log.
-    #[error("cannot start the thread that writes the log: {0}: raise the limit on processes (ulimit -u)")]
-    Thread(io::Error),
-}
-
-fn advice(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::NotFound => "create its folder, or name another file with --log",
-        io::ErrorKind::PermissionDenied => "allow this user to write to it, or name another file with --log",
-        io::ErrorKind::IsADirectory => "it is a folder: name a file with --log",
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room, or name a file elsewhere with --log",
-        io::ErrorKind::ReadOnlyFilesystem => "name a file elsewhere with --log",
-        _ => "name another file with --log",
-    }
-}
-
-/// What the log got so far.
+/// What one file got.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Finished {
+pub struct Written {
     /// Rows that the file took.
     pub rows_written: u64,
     /// Rows that it did not get: the ring was full, or the disk refused them.
@@ -74,9 +40,13 @@ pub struct Finished {
     pub error: Option<String>,
 }
 
-impl Finished {
-    /// What came since `earlier`, for the statistics of one of several sessions. An error stays.
-    pub fn since(&self, earlier: &Self) -> Self {
+impl Written {
+    /// Whether every row is in the file.
+    pub fn is_whole(&self) -> bool {
+        self.rows_lost == 0 && self.error.is_none()
+    }
+
+    fn since(&self, earlier: &Self) -> Self {
         Self {
             rows_written: self.rows_written.saturating_sub(earlier.rows_written),
             rows_lost: self.rows_lost.saturating_sub(earlier.rows_lost),
@@ -85,120 +55,227 @@ impl Finished {
     }
 }
 
-/// Takes rows and events from the hot loop and sees to it that they are written.
+/// What became of everything that was handed over.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Finished {
+    /// What the log got; `None` without one.
+    pub log: Option<Written>,
+    /// What the log of stages got; `None` without one.
+    pub stage_log: Option<Written>,
+    /// What the stages of the newest session took; `None` where the writer could not be waited for.
+    pub stages: Option<Stages>,
+    /// Sightings with more than one stamp that the ring had no room for: they are not in `stages`.
+    pub stages_left_out: u64,
+}
+
+impl Finished {
+    /// What came since `earlier`, for the statistics of one of several sessions. An error stays.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let since = |later: &Option<Written>, earlier: &Option<Written>| {
+            Some(later.as_ref()?.since(earlier.as_ref().unwrap_or(&Written::default())))
+        };
+        Self {
+            log: since(&self.log, &earlier.log),
+            stage_log: since(&self.stage_log, &earlier.stage_log),
+            stages: self.stages.clone(),
+            stages_left_out: self.stages_left_out.saturating_sub(earlier.stages_left_out),
+        }
+    }
+
+    /// Whether every row of every file is there.
+    pub fn is_whole(&self) -> bool {
+        [&self.log, &self.stage_log].into_iter().flatten().all(Written::is_whole)
+    }
+}
+
+/// What a [`Recorder`] is to write, and what it must know for it.
+#[derive(Clone)]
+pub struct RecorderConfig<'a> {
+    /// The log of `--log`.
+    pub log: Option<&'a Path>,
+    /// The log of `--log-stages`. Another file than `log` ([`super::check_logs`]).
+    pub log_stages: Option<&'a Path>,
+    /// Who speaks.
+    pub voice: Voice,
+    /// Whose stamps the rows of `log` have.
+    pub sources: Sources,
+    /// The card's clock; `None` where no stamp is the card's.
+    pub card: Option<Arc<dyn CardClock>>,
+}
+
+impl<'a> RecorderConfig<'a> {
+    /// Only the process's stamps, and no log of stages.
+    pub const fn application(log: Option<&'a Path>, voice: Voice) -> Self {
+        Self { log, log_stages: None, voice, sources: Sources::application(), card: None }
+    }
+}
+
+/// One file as the hot side sees it.
+#[derive(Debug)]
+struct Handed {
+    counts: Arc<FileCounts>,
+    pushed: u64,
+    lost: u64,
+}
+
+impl Handed {
+    fn new(counts: Arc<FileCounts>) -> Self {
+        Self { counts, pushed: 0, lost: 0 }
+    }
+
+    fn lost(&self) -> u64 {
+        self.lost + self.counts.rows_lost.load(Ordering::Relaxed)
+    }
+
+    /// `stalled`: how long it was waited for a writer that is waited for no longer.
+    fn written(&self, stalled: Option<Duration>) -> Written {
+        let rows_written = self.counts.rows_written.load(Ordering::Acquire);
+        let refused = self.counts.rows_lost.load(Ordering::Acquire);
+        // Rows that a writer still has when it is waited for no longer will not be read by anybody.
+        let pending = self.pushed.saturating_sub(rows_written + refused);
+        let mut error = lock(&self.counts.error).clone();
+        if let Some(patience) = stalled
+            && pending > 0
+            && error.is_none()
+        {
+            error = Some(format!("the log took nothing for {} s", patience.as_secs_f32()));
+        }
+        Written { rows_written, rows_lost: self.lost + refused + pending, error }
+    }
+}
+
+/// Takes sightings and events from the hot loop and sees to it that they are written.
 ///
 /// The thread that writes also speaks: a terminal that was stopped (Ctrl-S) holds it up once there is something to say,
 /// and what the ring cannot hold meanwhile is counted as lost.
 ///
-/// The order per session: [`Recorder::begin_session`]; rows and [`Recorder::notice`] as they come; [`Recorder::sync`], the
-/// statistics, [`Recorder::end_session`]. At the very end [`Recorder::finish`]; one that is dropped writes what it has too.
+/// The order per session: [`Recorder::begin_session`]; sightings and [`Recorder::notice`] as they come;
+/// [`Recorder::sync`], the statistics, [`Recorder::end_session`]. At the very end [`Recorder::finish`]; one that is
+/// dropped writes what it has too.
 #[derive(Debug)]
 pub struct Recorder {
-    /// `None` without a log.
-    rows: Option<Producer<Entry>>,
+    sightings: Producer<Entry>,
     notices: Producer<Notice>,
     shared: Arc<Shared>,
     meta: Option<Arc<Mutex<MetaFile>>>,
     writer: Option<JoinHandle<()>>,
-    pushed: u64,
-    lost: u64,
+    sources: Sources,
+    /// `None` without such a file.
+    log: Option<Handed>,
+    stage_log: Option<Handed>,
+    stages_left_out: u64,
     sessions: u64,
-    header_due: bool,
+    /// The ring had no room for the beginning of the session.
+    session_due: bool,
     patience: Duration,
-    /// The last reading of [`Recorder::counts`] could not wait for the file.
+    /// The last wait was given up.
     stalled: bool,
 }
 
 /// What differs in tests.
 pub(super) struct Tuning {
-    pub(super) rows: usize,
+    pub(super) sightings: usize,
     pub(super) patience: Duration,
     pub(super) speaker: Speaker,
 }
 
 impl Recorder {
-    /// Opens `log` for appending, writes the header line as every start of nanoprobe does, and starts the thread that
-    /// writes. Without a log the thread is there for what is said.
+    /// Opens the logs for appending, writes the header lines as every start of nanoprobe does, and starts the thread that
+    /// writes. Without a log the thread is there for what is said and for the statistics of stages.
     ///
     /// A FIFO waits for its reader here. The thread inherits this thread's CPU affinity and scheduling: start it before
     /// the hot loop is pinned or given a real-time priority.
     ///
     /// # Errors
-    /// [`RecordError`] where the log cannot be opened or written to, or the thread cannot be had.
-    pub fn start(log: Option<&Path>, voice: Voice) -> Result<Self, RecordError> {
+    /// [`RecordError`] where a log cannot be opened or written to, or the thread cannot be had.
+    pub fn start(config: RecorderConfig<'_>) -> Result<Self, RecordError> {
+        let RecorderConfig { log, log_stages, voice, sources, card } = config;
         let mut speaker = Speaker::standard(voice);
-        let (sink, meta, end) = match log {
-            None => (None, None, 0),
-            Some(path) => {
-                // Before the header is written: it counts the sessions that are there.
-                let (meta, remark) = MetaFile::open(path, voice.role);
-                if let Some(remark) = remark {
-                    speaker.warn(&remark);
-                }
-                let (file, end) = open(path)?;
-                (Some(Box::new(file) as Box<dyn Sink>), meta, end)
+        let mut meta = None;
+        if let Some(path) = log {
+            // Before the header is written: it counts the sessions that are there.
+            let (file, remark) = MetaFile::open(path, log_stages, voice.role);
+            meta = file;
+            if let Some(remark) = remark {
+                speaker.warn(&remark);
             }
+        }
+        let open = |kind, path: Option<&Path>| -> Result<Option<LogFile>, RecordError> {
+            let Some(path) = path else { return Ok(None) };
+            let (file, end) = open(kind, path)?;
+            Ok(Some(LogFile::new(kind, Box::new(file) as Box<dyn Sink>, end)))
         };
-        Self::with(sink, end, meta, Tuning { rows: ROWS, patience: PATIENCE, speaker })
+        let log = open(LogKind::Main, log)?;
+        let stage_log = open(LogKind::Stages, log_stages)?;
+        let tuning = Tuning { sightings: SIGHTINGS, patience: PATIENCE, speaker };
+        Self::with(Products { log, stage_log, sources, card }, meta, tuning)
     }
 
-    /// `end` is the length of the log with its new header, in bytes.
-    pub(super) fn with(
-        sink: Option<Box<dyn Sink>>,
-        end: u64,
-        meta: Option<MetaFile>,
-        tuning: Tuning,
-    ) -> Result<Self, RecordError> {
-        let (mut rows, mut row_source) = RingBuffer::new(tuning.rows);
+    pub(super) fn with(products: Products, meta: Option<MetaFile>, tuning: Tuning) -> Result<Self, RecordError> {
+        let (mut sightings, mut source) = RingBuffer::new(tuning.sightings);
         // Touches every page of the ring, so that the hot loop meets no page fault.
-        while rows.push(Entry::Header).is_ok() {}
-        while row_source.pop().is_ok() {}
+        while sightings.push(Entry::Session).is_ok() {}
+        while source.pop().is_ok() {}
         let (notices, notice_source) = RingBuffer::new(NOTICES);
-        let shared = Arc::new(Shared::new(end));
+        let shared = Arc::new(Shared::default());
         let meta = meta.map(|meta| Arc::new(Mutex::new(meta)));
-        let logging = sink.is_some();
-        let start = end.saturating_sub(HEADER.len() as u64);
-        let source = (row_source, notice_source);
-        let writer = Writer::new(source, sink, (start, end), Arc::clone(&shared), meta.clone(), tuning.speaker);
+        let [log, stage_log] = products.counts().map(|counts| counts.map(Handed::new));
+        let sources = products.sources;
+        let rings = (source, notice_source);
+        let writer = Writer::new(rings, products, Arc::clone(&shared), meta.clone(), tuning.speaker);
         let writer =
             thread::Builder::new().name("record".into()).spawn(|| writer.run()).map_err(RecordError::Thread)?;
         Ok(Self {
-            rows: logging.then_some(rows),
+            sightings,
             notices,
             shared,
             meta,
             writer: Some(writer),
-            pushed: 0,
-            lost: 0,
+            sources,
+            log,
+            stage_log,
+            stages_left_out: 0,
             sessions: 0,
-            header_due: false,
+            session_due: false,
             patience: tuning.patience,
             stalled: false,
         })
     }
 
-    /// Hands a row over, or counts it as lost where the ring is full. Does nothing without a log.
+    /// Whose stamps the rows of the log have.
+    pub const fn sources(&self) -> Sources {
+        self.sources
+    }
+
+    /// Hands over what was seen of a ping or pong at one point, with all its stamps. Where the ring is full, the rows that
+    /// it would have made count as lost; a row of the log without its stamp is none.
     #[inline]
-    pub fn row(&mut self, row: Row) {
-        let Some(rows) = &mut self.rows else { return };
-        if self.header_due {
-            self.header_due = rows.push(Entry::Header).is_err();
+    pub fn seen(&mut self, sighting: &Sighting) {
+        let log = self.log.as_mut().filter(|_| sighting.stamp(self.sources.of(sighting.point)).is_some());
+        let stage_log = self.stage_log.as_mut();
+        let stages = sighting.has_stages();
+        if log.is_none() && stage_log.is_none() && !stages {
+            return;
+        }
+        if self.session_due {
+            self.session_due = self.sightings.push(Entry::Session).is_err();
         }
         // A row must not stand before the header of its session.
-        if self.header_due || rows.push(Entry::Row(row)).is_err() {
-            self.lost += 1;
+        if self.session_due || self.sightings.push(Entry::Seen(Packed::new(sighting))).is_err() {
+            log.into_iter().chain(stage_log).for_each(|file| file.lost += 1);
+            self.stages_left_out += u64::from(stages);
         } else {
-            self.pushed += 1;
+            log.into_iter().chain(stage_log).for_each(|file| file.pushed += 1);
         }
     }
 
-    /// A session begins: writes the header line before the second and each later one. Before its [`Event::Connected`].
+    /// A session begins: writes the header line before the second and each later one, and begins its statistics. Before
+    /// its [`Event::Connected`].
     pub fn begin_session(&mut self) {
         self.sessions += 1;
-        if self.sessions > 1
-            && let Some(rows) = &mut self.rows
-        {
-            self.header_due = rows.push(Entry::Header).is_err();
+        if self.sessions > 1 {
+            self.session_due = self.sightings.push(Entry::Session).is_err();
         }
     }
 
@@ -219,34 +296,46 @@ impl Recorder {
         }
     }
 
-    /// Rows lost so far: the ring was full, or the disk refused them.
+    /// Rows of all files lost so far: the ring was full, or the disk refused them.
     pub fn lost_rows(&self) -> u64 {
-        self.lost + self.shared.rows_lost.load(Ordering::Relaxed)
+        [&self.log, &self.stage_log].into_iter().flatten().map(Handed::lost).sum()
     }
 
-    /// Waits until everything handed over is in the file, and says what that came to since the start.
+    /// Waits until everything handed over is in its file and in the statistics, and says what that came to since the
+    /// start.
     ///
-    /// Takes some milliseconds; where the file takes nothing for 5 s, what it did not take counts as lost.
+    /// Takes some milliseconds; where a file takes nothing for 5 s, what it did not take counts as lost.
     pub fn sync(&mut self) -> Finished {
-        let ticket = self.shared.sync_asked.fetch_add(1, Ordering::AcqRel) + 1;
-        self.wait(|shared, _| shared.sync_done.load(Ordering::Acquire) >= ticket);
+        if self.session_due {
+            // A session whose beginning the ring had no room for is not to get the statistics of the one before it.
+            self.await_writer();
+            self.session_due = self.sightings.push(Entry::Session).is_err();
+        }
+        self.await_writer();
         self.counts()
     }
 
-    /// The session's statistics are out: the meta file gets them. After [`Recorder::sync`].
+    fn await_writer(&mut self) {
+        *lock(&self.shared.stages) = None;
+        let ticket = self.shared.sync_asked.fetch_add(1, Ordering::AcqRel) + 1;
+        self.wait(|shared, _| shared.sync_done.load(Ordering::Acquire) >= ticket);
+    }
+
+    /// The session's statistics are out: the meta file gets them, and what is known of the clocks. After
+    /// [`Recorder::sync`].
     ///
     /// # Errors
     /// A sentence on the meta file that could not be written, and why. The log itself is not touched by that.
-    pub fn end_session(&mut self, summary: &Summary) -> Result<(), String> {
-        let Some(meta) = &self.meta else { return Ok(()) };
+    pub fn end_session(&mut self, summary: &Summary, clocks: &ClockRecord) -> Result<(), String> {
+        let (Some(meta), Some(log)) = (&self.meta, &self.log) else { return Ok(()) };
         // The writer may hold it in a write that does not come back.
         if self.stalled {
             return Ok(());
         }
-        lock(meta).end(summary, realtime_now(), self.shared.log_end.load(Ordering::Acquire))
+        lock(meta).end(summary, clocks, realtime_now(), log.counts.end.load(Ordering::Acquire))
     }
 
-    /// Writes everything that is left, ends the thread, and says what the log got.
+    /// Writes everything that is left, ends the thread, and says what the logs got.
     pub fn finish(mut self) -> Finished {
         self.stop();
         self.counts()
@@ -270,13 +359,13 @@ impl Recorder {
     fn wait(&mut self, done: impl Fn(&Shared, &JoinHandle<()>) -> bool) {
         let Some(writer) = &self.writer else { return };
         writer.thread().unpark();
-        let mut progress = self.shared.progress();
+        let mut progress = self.progress();
         let mut since = monotonic_now();
         self.stalled = false;
         while !done(&self.shared, writer) && !writer.is_finished() {
             thread::sleep(LOOK);
             let now = monotonic_now();
-            if std::mem::replace(&mut progress, self.shared.progress()) != progress {
+            if std::mem::replace(&mut progress, self.progress()) != progress {
                 since = now;
             } else if now.duration_since(since) >= self.patience {
                 self.stalled = true;
@@ -285,16 +374,22 @@ impl Recorder {
         }
     }
 
+    /// A number that changes whenever the writer gets on.
+    fn progress(&self) -> u64 {
+        let files = [&self.log, &self.stage_log].into_iter().flatten();
+        self.shared.taken.load(Ordering::Relaxed) + files.map(|file| file.counts.progress()).sum::<u64>()
+    }
+
     fn counts(&self) -> Finished {
-        let rows_written = self.shared.rows_written.load(Ordering::Acquire);
-        let refused = self.shared.rows_lost.load(Ordering::Acquire);
-        let pending = self.pushed.saturating_sub(rows_written + refused);
-        let mut error = lock(&self.shared.error).clone();
-        if self.stalled && pending > 0 && error.is_none() {
-            error = Some(format!("the log took nothing for {} s", self.patience.as_secs_f32()));
+        let stalled = self.stalled.then_some(self.patience);
+        let written = |file: &Option<Handed>| file.as_ref().map(|file| file.written(stalled));
+        let current = !self.stalled && !self.session_due;
+        Finished {
+            log: written(&self.log),
+            stage_log: written(&self.stage_log),
+            stages: lock(&self.shared.stages).clone().filter(|_| current),
+            stages_left_out: self.stages_left_out,
         }
-        // Rows that a writer still has when it is waited for no longer will not be read by anybody.
-        Finished { rows_written, rows_lost: self.lost + refused + pending, error }
     }
 }
 
@@ -309,60 +404,17 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Finds out whether the log can be written to, before anything else is touched; leaves everything as it was.
-///
-/// # Errors
-/// [`RecordError::Open`] where it cannot be opened.
-pub fn check_log(path: &Path) -> Result<(), RecordError> {
-    let failed = |answer| RecordError::Open { path: path.into(), answer };
-    match path.metadata() {
-        // A FIFO would wait for its reader, and opening it twice would look to that one like two writers.
-        Ok(status) if !status.is_file() && !status.is_dir() => Ok(()),
-        Ok(_) => OpenOptions::new().append(true).open(path).map(drop).map_err(failed),
-        Err(_) => {
-            OpenOptions::new().append(true).create_new(true).open(path).map_err(failed)?;
-            std::fs::remove_file(path).map_err(failed)
-        }
-    }
-}
-
-/// Opens the log and writes its header; returns it with its length.
-fn open(path: &Path) -> Result<(File, u64), RecordError> {
-    let failed = |answer| RecordError::Open { path: path.into(), answer };
-    let mut file = OpenOptions::new().append(true).create(true).open(path).map_err(failed)?;
-    let status = file.metadata().map_err(failed)?;
-    let mut length = if status.is_file() { status.len() } else { 0 };
-    let mut first = String::new();
-    if length > 0 && !ends_with_line(path) {
-        // Somebody was killed in the middle of a row: the header must not become a part of it.
-        first.push('\n');
-    }
-    first.push_str(HEADER);
-    file.write_all(first.as_bytes()).map_err(|answer| RecordError::Header { path: path.into(), answer })?;
-    length += first.len() as u64;
-    Ok((file, length))
-}
-
-/// Whether the file ends with a line feed, as far as it may be read.
-fn ends_with_line(path: &Path) -> bool {
-    let last_byte = || -> io::Result<u8> {
-        let mut file = File::open(path)?;
-        file.seek(SeekFrom::End(-1))?;
-        let mut last = [0];
-        file.read_exact(&mut last)?;
-        Ok(last[0])
-    };
-    last_byte().map_or(true, |byte| byte == b'\n')
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Role;
+    use super::super::row::{HEADER, STAGES_HEADER};
     use super::super::text::Narrator;
     use super::*;
-    use crate::clock::{Realtime, Time};
+    use crate::clock::{Phc, Realtime, Source, Time};
     use crate::session::{End, Settings};
     use crate::wire::Point;
+    use std::fs::File;
+    use std::io::{self, Write};
     use std::net::{Ipv4Addr, SocketAddrV4};
     use std::sync::Condvar;
 
@@ -424,12 +476,51 @@ mod tests {
         let said = Disk::default();
         let (out, err) = (Box::new(said.clone()), Box::new(said.clone()));
         let speaker = Speaker { narrator: Narrator::new(VOICE), out, err };
-        let tuning = Tuning { rows, patience, speaker };
-        (Recorder::with(Some(Box::new(disk.clone())), 0, None, tuning).unwrap(), said)
+        let products = Products { log: Some(main(disk)), stage_log: None, sources: Sources::application(), card: None };
+        (Recorder::with(products, None, Tuning { sightings: rows, patience, speaker }).unwrap(), said)
     }
 
-    fn row(sequence: u64) -> Row {
-        Row::new(sequence, Point::T0, Time::<Realtime>::from_nanos(5), 44)
+    fn main(disk: &Disk) -> LogFile {
+        LogFile::new(LogKind::Main, Box::new(disk.clone()), 0)
+    }
+
+    /// A recorder that writes both files, the rows of `log` from `sources`.
+    fn start_both(log: &Disk, stages: &Disk, sources: Sources) -> (Recorder, Disk) {
+        let said = Disk::default();
+        let (out, err) = (Box::new(said.clone()), Box::new(said.clone()));
+        let speaker = Speaker { narrator: Narrator::new(VOICE), out, err };
+        let stage_log = Some(LogFile::new(LogKind::Stages, Box::new(stages.clone()), 0));
+        let products = Products { log: Some(main(log)), stage_log, sources, card: Some(Arc::new(Card)) };
+        (Recorder::with(products, None, Tuning { sightings: 64, patience: PATIENCE, speaker }).unwrap(), said)
+    }
+
+    /// A card's clock 1000 ns ahead of the system's.
+    struct Card;
+
+    impl CardClock for Card {
+        fn to_system(&self, stamp: Time<Phc>) -> Option<(Time<Realtime>, u64)> {
+            Some((Time::from_nanos(stamp.as_nanos().checked_sub(1000)?), 8))
+        }
+
+        fn name(&self) -> String {
+            "ptp0".into()
+        }
+    }
+
+    fn row(sequence: u64) -> Sighting {
+        Sighting {
+            sequence,
+            point: Point::T0,
+            size: 44,
+            queue: None,
+            application: Time::from_nanos(5),
+            software: None,
+            hardware: None,
+        }
+    }
+
+    fn counts(rows_written: u64, rows_lost: u64) -> Option<Written> {
+        Some(Written { rows_written, rows_lost, error: None })
     }
 
     fn sequences(log: &str) -> Vec<u64> {
@@ -437,8 +528,8 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_entry_is_three_words() {
-        assert_eq!(size_of::<Entry>(), 24);
+    fn a_ring_entry_is_five_words() {
+        assert_eq!(size_of::<Entry>(), 40);
     }
 
     #[test]
@@ -449,10 +540,10 @@ mod tests {
         let mut sent = 0;
         while recorder.lost_rows() < 100 {
             sent += 1;
-            recorder.row(row(sent));
+            recorder.seen(&row(sent));
         }
         disk.change(|disk| disk.blocked = false);
-        let finished = recorder.finish();
+        let finished = recorder.finish().log.unwrap();
         let written = sequences(&disk.content());
         assert_eq!((finished.rows_written, finished.error), (written.len() as u64, None));
         assert_eq!(finished.rows_written + finished.rows_lost, sent);
@@ -465,17 +556,17 @@ mod tests {
         let line = "1,t0,0.000000005,44\n".len();
         disk.change(|disk| disk.room = Some(3 * line + 7));
         let (mut recorder, said) = start(&disk, 64, PATIENCE);
-        (1..=9).for_each(|sequence| recorder.row(row(sequence)));
-        let first = recorder.sync();
+        (1..=9).for_each(|sequence| recorder.seen(&row(sequence)));
+        let first = recorder.sync().log.unwrap();
         assert_eq!((first.rows_written, first.rows_lost), (3, 6));
         // Room again: still nothing, for a gap in the middle of a log could not be seen.
         disk.change(|disk| disk.room = None);
-        recorder.row(row(10));
+        recorder.seen(&row(10));
         assert_eq!(sequences(&disk.content()), [1, 2, 3]);
-        let finished = recorder.finish();
+        let finished = recorder.finish().log.unwrap();
         assert_eq!((finished.rows_written, finished.rows_lost), (3, 7));
         assert!(finished.error.as_ref().unwrap().contains("No space left on device"), "{finished:?}");
-        assert_eq!(finished.since(&first), Finished { rows_written: 0, rows_lost: 1, ..finished.clone() });
+        assert_eq!(finished.since(&first), Written { rows_written: 0, rows_lost: 1, ..finished.clone() });
         assert_eq!(said.content().matches("Cannot write to the log").count(), 1);
     }
 
@@ -484,8 +575,8 @@ mod tests {
         let disk = Disk::default();
         disk.change(|disk| disk.blocked = true);
         let (mut recorder, _) = start(&disk, 64, Duration::from_millis(50));
-        (1..=5).for_each(|sequence| recorder.row(row(sequence)));
-        let finished = recorder.finish();
+        (1..=5).for_each(|sequence| recorder.seen(&row(sequence)));
+        let finished = recorder.finish().log.unwrap();
         assert_eq!((finished.rows_written, finished.rows_lost), (0, 5));
         assert!(finished.error.unwrap().contains("took nothing"));
         disk.change(|disk| disk.blocked = false);
@@ -497,20 +588,20 @@ mod tests {
         disk.change(|disk| disk.blocked = true);
         let (mut recorder, _) = start(&disk, 2, PATIENCE);
         recorder.begin_session();
-        recorder.row(row(1));
+        recorder.seen(&row(1));
         while !lock(&disk.0.0).awaited {
             thread::sleep(LOOK);
         }
         // The writer hangs in its first write: two more rows fill the ring.
-        recorder.row(row(2));
-        recorder.row(row(3));
+        recorder.seen(&row(2));
+        recorder.seen(&row(3));
         recorder.begin_session();
-        recorder.row(row(1_000_000));
+        recorder.seen(&row(1_000_000));
         assert_eq!(recorder.lost_rows(), 1);
         disk.change(|disk| disk.blocked = false);
         recorder.sync();
-        recorder.row(row(1_000_001));
-        let finished = recorder.finish();
+        recorder.seen(&row(1_000_001));
+        let finished = recorder.finish().log.unwrap();
         assert_eq!((finished.rows_written, finished.rows_lost), (4, 1));
         let content = disk.content();
         let (first, second) = content.split_once(HEADER).unwrap();
@@ -522,7 +613,7 @@ mod tests {
     fn a_row_reaches_the_file_without_being_asked_for() {
         let disk = Disk::default();
         let (mut recorder, _) = start(&disk, 64, PATIENCE);
-        recorder.row(row(1));
+        recorder.seen(&row(1));
         let begun = monotonic_now();
         while disk.content().is_empty() {
             assert!(monotonic_now().duration_since(begun) < Duration::from_secs(20), "it stays in memory");
@@ -535,9 +626,126 @@ mod tests {
     fn a_dropped_recorder_writes_what_it_has() {
         let disk = Disk::default();
         let (mut recorder, _) = start(&disk, 64, PATIENCE);
-        recorder.row(row(1));
+        recorder.seen(&row(1));
         drop(recorder);
         assert_eq!(sequences(&disk.content()), [1]);
+    }
+
+    #[test]
+    fn every_sighting_makes_a_row_of_stages_and_one_with_the_chosen_stamp_a_row_of_the_log() {
+        let (log, stages) = (Disk::default(), Disk::default());
+        let sources = Sources { sent: Source::Hardware, received: Source::Software };
+        let (mut recorder, _) = start_both(&log, &stages, sources);
+        recorder.begin_session();
+        let hardware = Some(Time::from_nanos(2_000_000_000));
+        recorder.seen(&row(1));
+        recorder.seen(&Sighting { hardware, ..row(2) });
+        let received = Sighting { point: Point::T3, queue: Some(4), ..row(2) };
+        recorder.seen(&Sighting { hardware, ..received });
+        recorder.seen(&Sighting { software: Some(Time::from_nanos(0)), ..received });
+        let finished = recorder.finish();
+        assert_eq!(log.content(), "2,t0,2.000000000,44\n2,t3,0.000000000,44\n");
+        let rows = "1,t0,44,,5,,,\n2,t0,44,,5,,2000000000,ptp0\n2,t3,44,4,5,,2000000000,ptp0\n2,t3,44,4,5,0,,\n";
+        assert_eq!(stages.content(), rows);
+        assert_eq!((finished.log, finished.stage_log), (counts(2, 0), counts(4, 0)));
+    }
+
+    #[test]
+    fn the_two_files_fail_apart() {
+        for broken in [LogKind::Main, LogKind::Stages] {
+            let (log, stages) = (Disk::default(), Disk::default());
+            let full = if broken == LogKind::Main { &log } else { &stages };
+            full.change(|disk| disk.room = Some(50));
+            let (mut recorder, said) = start_both(&log, &stages, Sources::application());
+            (1..=9).for_each(|sequence| recorder.seen(&row(sequence)));
+            let finished = recorder.sync();
+            assert_eq!(recorder.lost_rows(), if broken == LogKind::Main { 7 } else { 6 });
+            let (whole, torn) = match broken {
+                LogKind::Main => (finished.stage_log.clone(), finished.log.clone()),
+                LogKind::Stages => (finished.log.clone(), finished.stage_log.clone()),
+            };
+            assert_eq!(whole, counts(9, 0));
+            let torn = torn.unwrap();
+            assert_eq!(torn.rows_written + torn.rows_lost, 9);
+            assert!(torn.error.unwrap().contains("No space left") && !finished.is_whole());
+            assert!(full.content().ends_with('\n'), "a torn row is cut back");
+            assert_eq!(sequences(&full.content()).len() as u64, torn.rows_written);
+            assert_eq!(said.content().matches("Cannot write to the log").count(), 1);
+            assert_eq!(said.content().contains("Cannot write to the log of stages"), broken == LogKind::Stages);
+        }
+    }
+
+    #[test]
+    fn each_session_has_its_own_stages_complete_at_its_sync() {
+        let (log, stages) = (Disk::default(), Disk::default());
+        let (mut recorder, _) = start_both(&log, &stages, Sources::application());
+        let seen = |sequence, software, hardware: Option<u64>| Sighting {
+            software: Some(Time::from_nanos(software)),
+            hardware: hardware.map(Time::from_nanos),
+            ..row(sequence)
+        };
+        recorder.begin_session();
+        (1..=20).for_each(|sequence| recorder.seen(&seen(sequence, 9, Some(1008))));
+        let first = recorder.sync();
+        let found = |finished: &Finished| -> Vec<_> {
+            let stages = finished.stages.clone().unwrap();
+            stages.times.iter().map(|(stage, t)| (stage.as_str(), t.count, t.p50, t.uncertainty_ns)).collect()
+        };
+        assert_eq!(found(&first), [("app->sw", 20, 4, None), ("sw->hw", 20, -1, Some(8)), ("app->hw", 20, 3, Some(8))]);
+        // What comes behind the end of a session is not the next one's.
+        recorder.seen(&seen(21, 100, None));
+        recorder.begin_session();
+        recorder.seen(&seen(1, 3, None));
+        let second = recorder.sync();
+        assert_eq!(found(&second), [("app->sw", 1, -2, None)]);
+        assert_eq!(second.since(&first).stage_log, counts(2, 0));
+        recorder.begin_session();
+        assert_eq!(found(&recorder.sync()), []);
+        let content = stages.content();
+        assert_eq!(content.matches(STAGES_HEADER).count(), 2);
+        assert_eq!(log.content().matches(HEADER).count(), 2);
+        assert!(content.ends_with(&format!("{STAGES_HEADER}1,t0,44,,5,3,,\n{STAGES_HEADER}")), "{content}");
+    }
+
+    #[test]
+    fn a_session_whose_beginning_found_no_room_does_not_get_the_stages_of_the_one_before() {
+        let disk = Disk::default();
+        let (mut recorder, _) = start(&disk, 2, PATIENCE);
+        let staged = |sequence| Sighting { software: Some(Time::from_nanos(7)), ..row(sequence) };
+        recorder.begin_session();
+        recorder.seen(&staged(1));
+        assert_eq!(recorder.sync().stages.unwrap().times[0].1.count, 1);
+        disk.change(|disk| (disk.blocked, disk.awaited) = (true, false));
+        recorder.seen(&staged(2));
+        while !lock(&disk.0.0).awaited {
+            thread::sleep(LOOK);
+        }
+        recorder.seen(&staged(3));
+        recorder.seen(&staged(4));
+        recorder.begin_session();
+        recorder.seen(&staged(1_000_000));
+        disk.change(|disk| disk.blocked = false);
+        let finished = recorder.sync();
+        assert_eq!(finished.stages, Some(Stages::default()));
+        assert_eq!((finished.stages_left_out, finished.log), (1, counts(4, 1)));
+        assert!(disk.content().ends_with(HEADER));
+    }
+
+    #[test]
+    fn without_a_log_there_are_stages_all_the_same() {
+        let voice = Voice { role: Role::Client, json: false };
+        let config = RecorderConfig { card: Some(Arc::new(Card)), ..RecorderConfig::application(None, voice) };
+        let mut recorder = Recorder::start(config).unwrap();
+        recorder.begin_session();
+        recorder.seen(&row(1));
+        recorder.seen(&Sighting { hardware: Some(Time::from_nanos(1055)), ..row(2) });
+        let finished = recorder.sync();
+        assert_eq!((&finished.log, &finished.stage_log, finished.is_whole()), (&None, &None, true));
+        let stages = finished.stages.unwrap();
+        assert_eq!(
+            stages.times.iter().map(|(stage, t)| (stage.as_str(), t.max)).collect::<Vec<_>>(),
+            [("app->hw", 50)]
+        );
     }
 
     #[test]
@@ -582,9 +790,9 @@ mod tests {
             let pipe = pipe.clone();
             move || std::fs::read_to_string(pipe).unwrap()
         });
-        let mut recorder = Recorder::start(Some(&pipe), VOICE).unwrap();
-        (1..=100_000).for_each(|sequence| recorder.row(row(sequence)));
-        let finished = recorder.finish();
+        let mut recorder = Recorder::start(RecorderConfig::application(Some(&pipe), VOICE)).unwrap();
+        (1..=100_000).for_each(|sequence| recorder.seen(&row(sequence)));
+        let finished = recorder.finish().log.unwrap();
         let text = reader.join().unwrap();
         assert_eq!(finished.rows_written + finished.rows_lost, 100_000);
         assert_eq!(sequences(text.strip_prefix(HEADER).unwrap()).len() as u64, finished.rows_written);
@@ -600,14 +808,14 @@ mod tests {
             let pipe = pipe.clone();
             move || File::open(pipe).map(drop).unwrap()
         });
-        let opened = Recorder::start(Some(&pipe), VOICE);
+        let opened = Recorder::start(RecorderConfig::application(Some(&pipe), VOICE));
         reader.join().unwrap();
         // The reader may be gone before the header is written or after it.
         let error = match opened {
             Err(error) => error.to_string(),
             Ok(mut recorder) => {
-                recorder.row(row(1));
-                let finished = recorder.finish();
+                recorder.seen(&row(1));
+                let finished = recorder.finish().log.unwrap();
                 assert_eq!((finished.rows_written, finished.rows_lost), (0, 1));
                 finished.error.unwrap()
             }

@@ -4,9 +4,10 @@
 //! when it ends, each time as a new file that takes the old one's place, so that no reader sees half of one.
 
 use super::Role;
+use super::clocks::{self, ClockRecord, OffsetRecord};
 use super::row::HEADER;
 use super::summary::Summary;
-use crate::clock::{Domain, Realtime, Time};
+use crate::clock::{Domain, Phc, Realtime, Time};
 use crate::path::Description;
 use crate::session::{Direction, Settings, ip_len};
 use crate::wire::Point;
@@ -26,19 +27,49 @@ const PROGRAM: &str = "xdprobe";
 /// How many earlier sessions are kept: the file is written anew for each one.
 const KEPT: usize = 1000;
 
-/// What stamps are taken by, and the clock that they are read from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// What stamps are taken by, where, and the clock that they are read from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StampSource {
     /// `application`, `software` or `hardware`.
     pub source: &'static str,
+    /// Where the packet was then: `process`, `hand-over`, `kernel`, `driver`, `XDP hook` or `network card`.
+    #[serde(rename = "where")]
+    pub place: &'static str,
     /// [`Domain::NAME`] of the clock.
     pub clock: &'static str,
+    /// Which of several such clocks: the PHC's name, such as `ptp0`.
+    pub device: Option<String>,
 }
 
 impl StampSource {
-    /// The process's own reading of the system clock.
-    pub const fn application() -> Self {
-        Self { source: "application", clock: Realtime::NAME }
+    /// The process's own reading of the system clock: just before it hands over, just after it has read.
+    pub fn application() -> Self {
+        Self { source: "application", place: "process", clock: Realtime::NAME, device: None }
+    }
+
+    /// The same on sending, where it stands in for a stamp that AF_XDP does not bring back: just before the hand-over.
+    pub fn hand_over() -> Self {
+        Self { place: "hand-over", ..Self::application() }
+    }
+
+    /// The kernel's receive stamp: when its stack got the packet from the driver.
+    pub fn kernel() -> Self {
+        Self { source: "software", place: "kernel", clock: Realtime::NAME, device: None }
+    }
+
+    /// The kernel's transmit stamp: when the driver had taken the packet, or was about to.
+    pub fn driver() -> Self {
+        Self { place: "driver", ..Self::kernel() }
+    }
+
+    /// The XDP program's `CLOCK_TAI`, brought to the system clock with the measured offset.
+    pub fn hook() -> Self {
+        Self { place: "XDP hook", ..Self::kernel() }
+    }
+
+    /// The network card's, read from its PHC `device` (`ptp0`).
+    pub fn card(device: String) -> Self {
+        Self { source: "hardware", place: "network card", clock: Phc::NAME, device: Some(device) }
     }
 }
 
@@ -79,6 +110,8 @@ struct Session {
     program: &'static str,
     version: &'static str,
     log: String,
+    /// The log of stages: its name beside this log, else as the user named it.
+    stages_log: Option<String>,
     /// The how-manieth header line of the log this session's is, from 1.
     session: u64,
     /// Where that header line begins in the log, in bytes.
@@ -98,6 +131,12 @@ struct Session {
     direction: &'static str,
     /// Source and clock of every point that this log's rows can have in this session.
     timestamps: BTreeMap<&'static str, StampSource>,
+    /// `CLOCK_TAI` − `CLOCK_REALTIME`; `None` where it was not measured, or while the session lasts.
+    tai_offset_ns: Option<i64>,
+    /// How often the card's clock was read beside the system's. As many as `clock_offsets`, or more.
+    clock_samples: usize,
+    /// Some of these readings over the session, oldest first, the first and the last among them.
+    clock_offsets: Vec<OffsetRecord>,
     settings: SettingsRecord,
     schedule: Option<ScheduleFacts>,
     dummies: u32,
@@ -123,6 +162,7 @@ struct SettingsRecord {
 pub(super) struct MetaFile {
     path: PathBuf,
     log: PathBuf,
+    stages_log: Option<String>,
     role: Role,
     facts: Option<Facts>,
     /// Header lines in the log before the newest session's.
@@ -133,15 +173,20 @@ pub(super) struct MetaFile {
 
 impl MetaFile {
     /// Looks at what is there, before this process writes its first header. `None` for a log that is no regular file.
-    /// The text is a remark for the user.
-    pub(super) fn open(log: &Path, role: Role) -> (Option<Self>, Option<String>) {
+    /// The text is a remark for the user. `stages` is the log of stages that is written beside `log`.
+    pub(super) fn open(log: &Path, stages: Option<&Path>, role: Role) -> (Option<Self>, Option<String>) {
         if !wants_meta(log) {
             return (None, None);
         }
         let path = meta_path(log);
         let (found, remark) = read_earlier(&path, log);
         let sessions = count_sessions(log, found.last().and_then(place));
-        let file = Self { path, log: log.into(), role, facts: None, sessions, current: None, earlier: found };
+        let stages_log = stages.map(|stages| {
+            let name = stages.file_name().filter(|_| stages.parent() == log.parent());
+            name.unwrap_or(stages.as_os_str()).to_string_lossy().into_owned()
+        });
+        let log = log.into();
+        let file = Self { path, log, stages_log, role, facts: None, sessions, current: None, earlier: found };
         (Some(file), remark)
     }
 
@@ -162,6 +207,7 @@ impl MetaFile {
             self.earlier.extend(serde_json::to_value(last).ok());
         }
         self.earlier.drain(..self.earlier.len().saturating_sub(KEPT));
+        clocks::thin_out(&mut self.earlier);
         self.sessions += 1;
         let host = uname().ok();
         let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
@@ -170,6 +216,7 @@ impl MetaFile {
             program: PROGRAM,
             version: env!("CARGO_PKG_VERSION"),
             log: self.log.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            stages_log: self.stages_log.clone(),
             session: self.sessions,
             log_start,
             log_end: None,
@@ -184,6 +231,9 @@ impl MetaFile {
             peer,
             direction: settings.direction.as_str(),
             timestamps: points(self.role, settings.direction, facts.sent, facts.received),
+            tai_offset_ns: None,
+            clock_samples: 0,
+            clock_offsets: Vec::new(),
             settings: SettingsRecord {
                 count_s: settings.count_s,
                 delay_us: settings.delay_us,
@@ -203,8 +253,17 @@ impl MetaFile {
     }
 
     /// The session that stands is over; the log has `log_end` bytes.
-    pub(super) fn end(&mut self, summary: &Summary, now: Time<Realtime>, log_end: u64) -> Result<(), String> {
+    pub(super) fn end(
+        &mut self,
+        summary: &Summary,
+        clocks: &ClockRecord,
+        now: Time<Realtime>,
+        log_end: u64,
+    ) -> Result<(), String> {
         let Some(session) = &mut self.current else { return Ok(()) };
+        session.tai_offset_ns = clocks.tai_offset_nanos;
+        session.clock_samples = clocks.samples.len();
+        session.clock_offsets = clocks.offsets();
         session.log_end = Some(log_end);
         session.ended = Some(rfc3339(now));
         session.ended_unix_ns = Some(now.as_nanos());
@@ -413,6 +472,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ClockSample;
     use super::*;
     use crate::session::TimerKind;
     use std::net::Ipv4Addr;
@@ -453,7 +513,7 @@ mod tests {
 
     /// What a process does with the meta file before it is killed in its session: the log grows by a header and a row.
     fn killed_session(log: &Path) -> Option<String> {
-        let (meta, remark) = MetaFile::open(log, Role::Client);
+        let (meta, remark) = MetaFile::open(log, None, Role::Client);
         let mut meta = meta.unwrap();
         meta.describe(facts());
         let start = fs::metadata(log).unwrap().len();
@@ -482,6 +542,93 @@ mod tests {
         assert_eq!((&meta["xdp_mode"], &meta["zero_copy"]), (&Value::Null, &Value::Null));
         assert_eq!(meta["timestamps"].as_object().unwrap().keys().collect::<Vec<_>>(), ["t0", "t3"]);
         assert_eq!(meta["settings"]["timer"], TimerKind::Busy.as_str());
+    }
+
+    /// One second after the other; the card's clock is 37 s ahead and gains 2 ns a second.
+    fn samples(count: u64) -> Vec<ClockSample> {
+        (0..count)
+            .map(|second| ClockSample {
+                system: at(second * 1_000_000_000),
+                phc: Time::from_nanos((second + 37) * 1_000_000_000 + 2 * second),
+                uncertainty_nanos: 40 + second,
+                method: "PTP_SYS_OFFSET_EXTENDED",
+            })
+            .collect()
+    }
+
+    fn nothing() -> Summary {
+        use super::super::{Finished, Sources, StampCounts, SummaryInput};
+        Summary::new(SummaryInput {
+            role: Role::Client,
+            peer: None,
+            settings: None,
+            totals: &crate::session::Totals::default(),
+            end: crate::session::End::Complete,
+            round_trips: None,
+            stamps: StampCounts::default(),
+            sources: Sources::application(),
+            stamp_timeout: None,
+            description: &facts().description,
+            counters: crate::path::Counters::default(),
+            recorded: &Finished::default(),
+        })
+    }
+
+    #[test]
+    fn sources_say_where_the_packet_was_and_which_clock_was_read() {
+        let (_folder, log) = log("");
+        let stages = log.with_file_name("stages.csv");
+        let (meta, _) = MetaFile::open(&log, Some(&stages), Role::Client);
+        let mut meta = meta.unwrap();
+        meta.describe(Facts { sent: StampSource::hand_over(), received: StampSource::card("ptp3".into()), ..facts() });
+        meta.begin(PEER, Settings::default(), at(1), 0).unwrap();
+        let written = read(&log);
+        let source = |source, place, clock, device| serde_json::json!({"source": source, "where": place, "clock": clock, "device": device});
+        let null = Value::Null;
+        assert_eq!(written["timestamps"]["t0"], source("application", "hand-over", "CLOCK_REALTIME", null.clone()));
+        assert_eq!(written["timestamps"]["t3"], source("hardware", "network card", "PHC", "ptp3".into()));
+        assert_eq!(written["stages_log"], "stages.csv");
+        assert!(written["tai_offset_ns"].is_null() && written["clock_offsets"] == serde_json::json!([]));
+        for (source, place) in
+            [(StampSource::hook(), "XDP hook"), (StampSource::kernel(), "kernel"), (StampSource::driver(), "driver")]
+        {
+            let fields = (source.source, source.place, source.clock, source.device);
+            assert_eq!(fields, ("software", place, "CLOCK_REALTIME", None));
+        }
+    }
+
+    #[test]
+    fn clock_offsets_are_kept_over_the_whole_session() {
+        let (_folder, log) = log("");
+        let (meta, _) = MetaFile::open(&log, Some(Path::new("/elsewhere/stages.csv")), Role::Client);
+        let mut meta = meta.unwrap();
+        meta.describe(facts());
+        for count in [3, 10_000] {
+            meta.begin(PEER, Settings::default(), at(1), 0).unwrap();
+            let record = ClockRecord { samples: samples(count), tai_offset_nanos: Some(37_000_000_000) };
+            meta.end(&nothing(), &record, at(2), 0).unwrap();
+        }
+        let written = read(&log);
+        assert_eq!(
+            (&written["clock_samples"], &written["tai_offset_ns"]),
+            (&10_000.into(), &37_000_000_000_u64.into())
+        );
+        assert_eq!(written["stages_log"], "/elsewhere/stages.csv");
+        let offsets = written["clock_offsets"].as_array().unwrap();
+        assert_eq!(offsets.len(), clocks::SAMPLES);
+        let last = serde_json::json!({
+            "system_ns": 9_999_000_000_000_u64, "phc_ns": 10_036_000_019_998_u64, "offset_ns": 37_000_019_998_i64,
+            "uncertainty_ns": 10_039, "method": "PTP_SYS_OFFSET_EXTENDED",
+        });
+        assert_eq!((&offsets[0]["offset_ns"], &offsets[clocks::SAMPLES - 1]), (&37_000_000_000_i64.into(), &last));
+        let first = &written["earlier_sessions"][0];
+        let uncertainties: Vec<u64> = first["clock_offsets"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|sample| sample["uncertainty_ns"].as_u64().unwrap())
+            .collect();
+        assert_eq!(uncertainties, [40, 41, 42]);
     }
 
     #[test]
@@ -521,7 +668,7 @@ mod tests {
     #[test]
     fn a_folder_that_cannot_be_written_to_is_named() {
         let (folder, log) = log("");
-        let (meta, _) = MetaFile::open(&log, Role::Client);
+        let (meta, _) = MetaFile::open(&log, None, Role::Client);
         let mut meta = meta.unwrap();
         meta.describe(facts());
         drop(folder);

@@ -1,22 +1,32 @@
 //! What is written while it runs and what is said at the end: the log, its meta file, messages, statistics.
 //!
-//! Nothing here takes a time stamp of a probe or decides what a session does. The hot loop hands over rows and events
+//! Nothing here takes a time stamp of a probe or decides what a session does. The hot loop hands over sightings and events
 //! through bounded rings ([`Recorder`]) and matches pongs with pings ([`RoundTrips`]); a thread of its own formats and
-//! writes. [`Summary`] is what a session comes to.
+//! writes, and reckons what lies between the stamps of one packet. [`Summary`] is what a session comes to.
 #![forbid(unsafe_code)]
 
+mod clocks;
+mod file;
 mod log;
 mod meta;
 mod roundtrip;
 mod row;
+mod sighting;
+mod stages;
+mod stamps;
 mod summary;
 pub mod text;
 mod writer;
 
-pub use log::{Finished, RecordError, Recorder, check_log};
+pub use clocks::{ClockRecord, ClockSample};
+pub use file::{LogKind, RecordError, check_logs};
+pub use log::{Finished, Recorder, RecorderConfig, Written};
 pub use meta::{Facts, ScheduleFacts, StampSource};
 pub use roundtrip::{Answer, Latency, RoundTrips};
-pub use row::{HEADER, Row};
+pub use row::{HEADER, Row, STAGES_HEADER};
+pub use sighting::{Sighting, Sources};
+pub use stages::{CardClock, Stage, StageTimes, Stages};
+pub use stamps::StampCounts;
 pub use summary::{Summary, SummaryInput, counters_since};
 pub use text::Voice;
 

@@ -1,8 +1,9 @@
 //! Which pong answers which ping, and how long it took: t3 − t0 of every first answer.
 //!
-//! Nothing is allocated after the start, and no clock is read: both stamps come from the caller.
+//! Nothing is allocated after the start, and no clock is read: both stamps come from the caller, t0 perhaps after t3, as
+//! a card may tell of it after the pong has come. Stamps of two clocks are not subtracted.
 
-use crate::clock::{Realtime, Time};
+use crate::clock::{Stamp, Time};
 use hdrhistogram::Histogram;
 
 /// How many pings are remembered: 131 ms of them at a million a second. A power of two.
@@ -17,27 +18,38 @@ const DIGITS: u8 = 3;
 /// What a pong is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// The first one to its ping: t3 − t0 in ns, negative where the clock was stepped back in between.
-    First(i64),
+    /// The first one to its ping: t3 − t0 in ns, negative where the clock was stepped back in between. `None` where one of
+    /// the two is not known, or not yet, or they are of different clocks.
+    First(Option<i64>),
     /// A further one to a ping that is answered already.
     Duplicate,
     /// To no ping that was sent, or to one so long ago that 131,072 others followed it.
     Unknown,
 }
 
+/// The ping has a pong.
+const ANSWERED: u8 = 1;
+/// A stamp is kept that waits for its counterpart: t0, or, of an answered ping, t3.
+const HELD: u8 = 2;
+/// That stamp is of the card's clock.
+const CARD: u8 = 4;
+
 /// The pings under way, and the round-trip times of those answered.
 #[derive(Debug)]
 pub struct RoundTrips {
-    /// Sequence and t0 in ns of the newest ping with each `sequence mod WINDOW`.
+    /// Of the newest ping with each `sequence mod WINDOW`: its sequence, and ns of the stamp that is kept. One is enough:
+    /// whichever of t0 and t3 comes second is subtracted at once.
     pings: Vec<(u64, u64)>,
-    /// One bit for each entry of `pings`: it is answered.
-    answered: Vec<u64>,
+    /// What is known of each entry of `pings`.
+    states: Vec<u8>,
     histogram: Histogram<u64>,
     sum: u128,
     min: u64,
     max: u64,
     unique: u64,
+    measured: u64,
     negative: u64,
+    incomparable: u64,
     duplicates: u64,
     unknown: u64,
 }
@@ -45,7 +57,7 @@ pub struct RoundTrips {
 /// Round-trip times, t3 − t0, in ns. Minimum, mean and maximum are exact, quantiles good to 3 digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Latency {
-    /// How many pings were answered, without those whose difference is negative.
+    /// How many pings were answered and have both stamps, without those whose difference is negative.
     pub count: u64,
     /// The shortest.
     pub min: u64,
@@ -70,67 +82,125 @@ impl Default for RoundTrips {
 }
 
 impl RoundTrips {
-    /// Allocates the window (2 MiB) and the histogram, and touches both so that the hot loop meets no page fault.
+    /// Allocates the window (2.1 MiB) and the histogram, and touches both so that the hot loop meets no page fault.
     pub fn new() -> Self {
         let mut histogram = Histogram::new_with_bounds(1, HIGHEST_NANOS, DIGITS)
             .expect("the bounds are constants in hdrhistogram's range");
         histogram.reset();
-        Self {
+        let mut trips = Self {
             pings: vec![(VACANT, 0); WINDOW],
-            answered: vec![0; WINDOW / 64],
+            states: vec![0; WINDOW],
             histogram,
             sum: 0,
             min: u64::MAX,
             max: 0,
             unique: 0,
+            measured: 0,
             negative: 0,
+            incomparable: 0,
             duplicates: 0,
             unknown: 0,
-        }
+        };
+        // Zeroed memory is only mapped when it is written to.
+        trips.states.fill(ANSWERED);
+        trips.clear();
+        trips
     }
 
     /// Forgets everything, for the next session. Allocates nothing.
     pub fn clear(&mut self) {
         self.pings.fill((VACANT, 0));
-        self.answered.fill(0);
+        self.states.fill(0);
         self.histogram.reset();
         (self.sum, self.min, self.max) = (0, u64::MAX, 0);
-        (self.unique, self.negative, self.duplicates, self.unknown) = (0, 0, 0, 0);
+        (self.unique, self.measured, self.negative, self.incomparable) = (0, 0, 0, 0);
+        (self.duplicates, self.unknown) = (0, 0);
     }
 
-    /// A ping was sent at t0.
-    pub fn sent(&mut self, sequence: u64, t0: Time<Realtime>) {
+    /// A ping was handed over. Its t0 comes with [`RoundTrips::left`].
+    #[inline]
+    pub fn sent(&mut self, sequence: u64) {
         let slot = slot(sequence);
-        self.pings[slot] = (sequence, t0.as_nanos());
-        self.answered[slot / 64] &= !(1 << (slot % 64));
+        self.pings[slot] = (sequence, 0);
+        self.states[slot] = 0;
     }
 
-    /// A pong was received at t3.
-    pub fn answered(&mut self, sequence: u64, t3: Time<Realtime>) -> Answer {
+    /// A ping's t0 is known: it left then. Before its pong or after it; only the first of several counts. Does nothing for
+    /// a ping that is not remembered.
+    #[inline]
+    pub fn left(&mut self, sequence: u64, t0: Stamp) {
         let slot = slot(sequence);
-        let (pinged, t0) = self.pings[slot];
-        if pinged != sequence || sequence == VACANT {
+        if self.pings[slot].0 != sequence || sequence == VACANT {
+            return;
+        }
+        match self.states[slot] & (ANSWERED | HELD) {
+            0 => self.hold(slot, t0),
+            both if both == ANSWERED | HELD => {
+                let t3 = self.take(slot);
+                self.record(t0, t3);
+            }
+            // It had its t0 before, or has a pong without t3.
+            _ => {}
+        }
+    }
+
+    /// A pong was received at t3, where it has such a stamp.
+    #[inline]
+    pub fn answered(&mut self, sequence: u64, t3: Option<Stamp>) -> Answer {
+        let slot = slot(sequence);
+        if self.pings[slot].0 != sequence || sequence == VACANT {
             self.unknown += 1;
             return Answer::Unknown;
         }
-        let (word, bit) = (&mut self.answered[slot / 64], 1 << (slot % 64));
-        if *word & bit != 0 {
+        let state = self.states[slot];
+        if state & ANSWERED != 0 {
             self.duplicates += 1;
             return Answer::Duplicate;
         }
-        *word |= bit;
+        self.states[slot] |= ANSWERED;
         self.unique += 1;
-        let difference = t3.nanos_since(Time::from_nanos(t0));
+        let t0 = (state & HELD != 0).then(|| self.take(slot));
+        match (t0, t3) {
+            (Some(t0), Some(t3)) => Answer::First(self.record(t0, t3)),
+            (None, Some(t3)) => {
+                self.hold(slot, t3);
+                Answer::First(None)
+            }
+            (_, None) => Answer::First(None),
+        }
+    }
+
+    fn hold(&mut self, slot: usize, stamp: Stamp) {
+        self.pings[slot].1 = stamp.as_nanos();
+        self.states[slot] |= match stamp {
+            Stamp::System(_) => HELD,
+            Stamp::Card(_) => HELD | CARD,
+        };
+    }
+
+    fn take(&mut self, slot: usize) -> Stamp {
+        let nanos = self.pings[slot].1;
+        let card = self.states[slot] & CARD != 0;
+        self.states[slot] &= !(HELD | CARD);
+        if card { Stamp::Card(Time::from_nanos(nanos)) } else { Stamp::System(Time::from_nanos(nanos)) }
+    }
+
+    fn record(&mut self, t0: Stamp, t3: Stamp) -> Option<i64> {
+        let Some(difference) = t3.nanos_since(t0) else {
+            self.incomparable += 1;
+            return None;
+        };
         match u64::try_from(difference) {
             Ok(nanos) => {
                 self.histogram.saturating_record(nanos);
+                self.measured += 1;
                 self.sum += u128::from(nanos);
                 self.min = self.min.min(nanos);
                 self.max = self.max.max(nanos);
             }
             Err(_) => self.negative += 1,
         }
-        Answer::First(difference)
+        Some(difference)
     }
 
     /// Pings that were answered, each counted once.
@@ -141,6 +211,16 @@ impl RoundTrips {
     /// Of those, the ones answered before they were sent as the clock has it: it was stepped back.
     pub fn negative(&self) -> u64 {
         self.negative
+    }
+
+    /// Of those, the ones whose t0 and t3 are of different clocks.
+    pub fn incomparable(&self) -> u64 {
+        self.incomparable
+    }
+
+    /// Of those, the ones of which t0 or t3 is not known, or not yet.
+    pub fn unstamped(&self) -> u64 {
+        self.unique - self.measured - self.negative - self.incomparable
     }
 
     /// Pongs to pings that were answered already.
@@ -155,7 +235,7 @@ impl RoundTrips {
 
     /// The round-trip times so far; `None` where there are none.
     pub fn latency(&self) -> Option<Latency> {
-        let count = self.unique - self.negative;
+        let count = self.measured;
         if count == 0 {
             return None;
         }
@@ -185,17 +265,34 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::HashMap;
 
-    fn at(nanos: u64) -> Time<Realtime> {
-        Time::from_nanos(nanos)
+    const fn at(nanos: u64) -> Stamp {
+        Stamp::System(Time::from_nanos(nanos))
+    }
+
+    const fn card(nanos: u64) -> Stamp {
+        Stamp::Card(Time::from_nanos(nanos))
+    }
+
+    impl RoundTrips {
+        /// A ping whose t0 is known at once.
+        fn sent_at(&mut self, sequence: u64, t0: u64) {
+            self.sent(sequence);
+            self.left(sequence, at(t0));
+        }
+
+        /// A pong that has a t3 of the system's clock.
+        fn answered_at(&mut self, sequence: u64, t3: u64) -> Answer {
+            self.answered(sequence, Some(at(t3)))
+        }
     }
 
     #[test]
     fn the_first_pong_counts_and_the_second_is_a_duplicate() {
         let mut trips = RoundTrips::new();
-        trips.sent(1, at(1000));
-        assert_eq!(trips.answered(1, at(6000)), Answer::First(5000));
-        assert_eq!(trips.answered(1, at(7000)), Answer::Duplicate);
-        assert_eq!(trips.answered(2, at(7000)), Answer::Unknown);
+        trips.sent_at(1, 1000);
+        assert_eq!(trips.answered_at(1, 6000), Answer::First(Some(5000)));
+        assert_eq!(trips.answered_at(1, 7000), Answer::Duplicate);
+        assert_eq!(trips.answered_at(2, 7000), Answer::Unknown);
         assert_eq!((trips.unique(), trips.duplicates(), trips.unknown()), (1, 1, 1));
         assert_eq!(trips.latency().map(|l| (l.count, l.min, l.p50, l.max)), Some((1, 5000, 5000, 5000)));
     }
@@ -204,18 +301,18 @@ mod tests {
     fn nothing_is_answered_before_anything_was_sent() {
         let mut trips = RoundTrips::new();
         for sequence in [0, 1, WINDOW as u64, u64::MAX] {
-            assert_eq!(trips.answered(sequence, at(1)), Answer::Unknown);
+            assert_eq!(trips.answered_at(sequence, 1), Answer::Unknown);
         }
-        trips.sent(u64::MAX, at(1));
-        assert_eq!(trips.answered(u64::MAX, at(2)), Answer::Unknown);
+        trips.sent_at(u64::MAX, 1);
+        assert_eq!(trips.answered_at(u64::MAX, 2), Answer::Unknown);
         assert_eq!((trips.unique(), trips.latency()), (0, None));
     }
 
     #[test]
     fn a_stepped_clock_gives_a_negative_difference_and_no_sample() {
         let mut trips = RoundTrips::new();
-        trips.sent(1, at(1000));
-        assert_eq!(trips.answered(1, at(400)), Answer::First(-600));
+        trips.sent_at(1, 1000);
+        assert_eq!(trips.answered_at(1, 400), Answer::First(Some(-600)));
         assert_eq!((trips.unique(), trips.negative(), trips.latency()), (1, 1, None));
     }
 
@@ -223,20 +320,20 @@ mod tests {
     fn a_pong_older_than_the_window_is_unknown() {
         let mut trips = RoundTrips::new();
         for sequence in 1..=WINDOW as u64 + 1 {
-            trips.sent(sequence, at(sequence));
+            trips.sent_at(sequence, sequence);
         }
-        assert_eq!(trips.answered(1, at(1_000_000)), Answer::Unknown);
-        assert_eq!(trips.answered(2, at(1_000_002)), Answer::First(1_000_000));
-        assert_eq!(trips.answered(WINDOW as u64 + 1, at(1_000_000)), Answer::First(1_000_000 - WINDOW as i64 - 1));
+        assert_eq!(trips.answered_at(1, 1_000_000), Answer::Unknown);
+        assert_eq!(trips.answered_at(2, 1_000_002), Answer::First(Some(1_000_000)));
+        assert_eq!(trips.answered_at(WINDOW as u64 + 1, 1_000_000), Answer::First(Some(1_000_000 - WINDOW as i64 - 1)));
     }
 
     #[test]
     fn more_than_a_minute_saturates_the_quantiles_and_keeps_the_rest_exact() {
         let mut trips = RoundTrips::new();
-        trips.sent(1, at(0));
-        trips.answered(1, at(90_000_000_000));
-        trips.sent(2, at(0));
-        trips.answered(2, at(0));
+        trips.sent_at(1, 0);
+        trips.answered_at(1, 90_000_000_000);
+        trips.sent_at(2, 0);
+        trips.answered_at(2, 0);
         let latency = trips.latency().unwrap();
         assert_eq!((latency.count, latency.min, latency.mean, latency.max), (2, 0, 45_000_000_000, 90_000_000_000));
         assert!((60_000_000_000..=60_100_000_000).contains(&latency.p999), "{latency:?}");
@@ -246,8 +343,8 @@ mod tests {
     fn quantiles_are_good_to_three_digits() {
         let mut trips = RoundTrips::new();
         for sequence in 1..=100_000 {
-            trips.sent(sequence, at(0));
-            trips.answered(sequence, at(sequence * 100));
+            trips.sent_at(sequence, 0);
+            trips.answered_at(sequence, sequence * 100);
         }
         let latency = trips.latency().unwrap();
         assert_eq!((latency.count, latency.min, latency.mean, latency.max), (100_000, 100, 5_000_050, 10_000_000));
@@ -264,33 +361,146 @@ mod tests {
     #[test]
     fn clearing_forgets_everything() {
         let mut trips = RoundTrips::new();
-        trips.sent(1, at(5));
-        trips.sent(2, at(5));
-        trips.answered(1, at(6));
-        trips.answered(1, at(7));
+        trips.sent_at(1, 5);
+        trips.sent_at(2, 5);
+        trips.answered_at(1, 6);
+        trips.answered_at(1, 7);
         trips.clear();
-        assert_eq!(trips.answered(2, at(8)), Answer::Unknown);
+        assert_eq!(trips.answered_at(2, 8), Answer::Unknown);
         assert_eq!((trips.unique(), trips.duplicates(), trips.unknown(), trips.latency()), (0, 0, 1, None));
     }
 
-    /// What happens to a window: a ping is sent, or a pong comes.
+    #[test]
+    fn a_transmit_stamp_may_come_after_the_pong() {
+        let mut trips = RoundTrips::new();
+        (1..=3).for_each(|sequence| trips.sent(sequence));
+        assert_eq!(trips.answered(1, Some(card(7000))), Answer::First(None));
+        assert_eq!((trips.unique(), trips.unstamped(), trips.latency()), (1, 1, None));
+        trips.left(1, card(2000));
+        // A stamp that is told twice changes nothing, nor does a second pong.
+        trips.left(1, card(1));
+        assert_eq!(trips.answered(1, Some(card(9000))), Answer::Duplicate);
+        trips.left(1, card(1));
+        // The other way round, also with a second stamp.
+        trips.left(2, card(1000));
+        trips.left(2, card(1));
+        assert_eq!(trips.answered(2, Some(card(4000))), Answer::First(Some(3000)));
+        // A t0 that is later than t3 is counted, late or not.
+        assert_eq!(trips.answered(3, Some(card(10))), Answer::First(None));
+        trips.left(3, card(15));
+        let latency = trips.latency().unwrap();
+        assert_eq!((latency.count, latency.min, latency.max), (2, 3000, 5000));
+        assert_eq!((trips.unique(), trips.negative(), trips.unstamped(), trips.duplicates()), (3, 1, 0, 1));
+    }
+
+    #[test]
+    fn stamps_of_two_clocks_make_no_round_trip() {
+        let mut trips = RoundTrips::new();
+        trips.sent_at(1, 10);
+        assert_eq!(trips.answered(1, Some(card(20))), Answer::First(None));
+        trips.sent(2);
+        assert_eq!(trips.answered(2, Some(card(20))), Answer::First(None));
+        trips.left(2, at(10));
+        assert_eq!((trips.unique(), trips.incomparable(), trips.unstamped(), trips.latency()), (2, 2, 0, None));
+    }
+
+    #[test]
+    fn a_pong_without_a_stamp_answers_and_measures_nothing() {
+        let mut trips = RoundTrips::new();
+        trips.sent_at(1, 10);
+        trips.sent(2);
+        assert_eq!([1, 2].map(|sequence| trips.answered(sequence, None)), [Answer::First(None); 2]);
+        trips.left(2, at(10));
+        assert_eq!(trips.answered_at(1, 20), Answer::Duplicate);
+        assert_eq!((trips.unique(), trips.unstamped(), trips.latency()), (2, 2, None));
+    }
+
+    #[test]
+    fn a_stamp_of_no_ping_is_nothing() {
+        let mut trips = RoundTrips::new();
+        [1, 1 + WINDOW as u64, u64::MAX].into_iter().for_each(|sequence| trips.left(sequence, at(1)));
+        trips.sent(1);
+        trips.left(1 + WINDOW as u64, at(1));
+        assert_eq!(trips.answered_at(1, 5), Answer::First(None));
+        assert_eq!(trips.unstamped(), 1);
+    }
+
+    #[test]
+    fn it_stays_small() {
+        let trips = RoundTrips::new();
+        let bytes = size_of_val(&trips.pings[..])
+            + size_of_val(&trips.states[..])
+            + trips.histogram.distinct_values() * size_of::<u64>();
+        assert!(bytes <= 4 << 20, "{bytes}");
+    }
+
+    /// What happens to a window: a ping is sent, its t0 is told, or a pong comes.
     #[derive(Debug, Clone)]
     enum Step {
-        Sent(u64, u64),
-        Answered(u64, u64),
+        Sent(u64),
+        Left(u64, Stamp),
+        Answered(u64, Option<Stamp>),
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         // Few slots, several laps: sequences collide, repeat and come back.
         let sequence = (0..8_u64, 0..3_u64).prop_map(|(slot, lap)| slot + lap * WINDOW as u64);
-        let nanos = 0..2_000_000_u64;
+        let stamp = (0..2_000_000_u64, prop::bool::weighted(0.2))
+            .prop_map(|(nanos, of_card)| if of_card { card(nanos) } else { at(nanos) });
+        let stamp = prop::option::weighted(0.9, stamp);
         prop::collection::vec(
-            (any::<bool>(), sequence, nanos).prop_map(|(sent, sequence, nanos)| match sent {
-                true => Step::Sent(sequence, nanos),
-                false => Step::Answered(sequence, nanos),
+            (0..3, sequence, stamp).prop_map(|(kind, sequence, stamp)| match (kind, stamp) {
+                (0, _) | (1, None) => Step::Sent(sequence),
+                (1, Some(stamp)) => Step::Left(sequence, stamp),
+                (_, stamp) => Step::Answered(sequence, stamp),
             }),
-            0..200,
+            0..300,
         )
+    }
+
+    /// The newest ping of a slot, as a model keeps it.
+    #[derive(Debug, Default)]
+    struct Ping {
+        sequence: u64,
+        t0: Option<Stamp>,
+        /// Of its first pong, which may have none.
+        t3: Option<Option<Stamp>>,
+    }
+
+    #[derive(Debug, Default)]
+    struct Model {
+        slots: HashMap<u64, Ping>,
+        pongs: u64,
+        /// t3 and t0 of every ping that got both.
+        both: Vec<(Stamp, Stamp)>,
+    }
+
+    impl Model {
+        fn ping(&mut self, sequence: u64) -> Option<&mut Ping> {
+            self.slots.get_mut(&(sequence % WINDOW as u64)).filter(|ping| ping.sequence == sequence)
+        }
+
+        fn left(&mut self, sequence: u64, stamp: Stamp) {
+            let Some(ping) = self.ping(sequence) else { return };
+            if ping.t0.is_none() {
+                ping.t0 = Some(stamp);
+                if let Some(Some(t3)) = ping.t3 {
+                    self.both.push((t3, stamp));
+                }
+            }
+        }
+
+        fn answered(&mut self, sequence: u64, stamp: Option<Stamp>) -> Answer {
+            let Some(ping) = self.ping(sequence) else { return Answer::Unknown };
+            if ping.t3.is_some() {
+                return Answer::Duplicate;
+            }
+            ping.t3 = Some(stamp);
+            let both = stamp.zip(ping.t0);
+            self.pongs += 1;
+            self.both.extend(both);
+            Answer::First(both.and_then(|(t3, t0)| t3.nanos_since(t0)))
+        }
     }
 
     proptest! {
@@ -298,36 +508,28 @@ mod tests {
         #[test]
         fn the_window_does_what_a_map_would(steps in steps()) {
             let mut trips = RoundTrips::new();
-            // The newest ping of each slot: sequence, t0, whether it is answered.
-            let mut model: HashMap<u64, (u64, u64, bool)> = HashMap::new();
-            let mut samples = Vec::new();
-            let mut unique = 0;
+            let mut model = Model::default();
             for step in steps {
                 match step {
-                    Step::Sent(sequence, t0) => {
-                        trips.sent(sequence, at(t0));
-                        model.insert(sequence % WINDOW as u64, (sequence, t0, false));
+                    Step::Sent(sequence) => {
+                        trips.sent(sequence);
+                        model.slots.insert(sequence % WINDOW as u64, Ping { sequence, ..Ping::default() });
                     }
-                    Step::Answered(sequence, t3) => {
-                        let expected = match model.get_mut(&(sequence % WINDOW as u64)) {
-                            Some((pinged, t0, answered)) if *pinged == sequence => {
-                                if *answered {
-                                    Answer::Duplicate
-                                } else {
-                                    *answered = true;
-                                    unique += 1;
-                                    samples.extend(t3.checked_sub(*t0));
-                                    Answer::First(t3 as i64 - *t0 as i64)
-                                }
-                            }
-                            _ => Answer::Unknown,
-                        };
-                        prop_assert_eq!(trips.answered(sequence, at(t3)), expected);
+                    Step::Left(sequence, stamp) => {
+                        trips.left(sequence, stamp);
+                        model.left(sequence, stamp);
+                    }
+                    Step::Answered(sequence, stamp) => {
+                        prop_assert_eq!(trips.answered(sequence, stamp), model.answered(sequence, stamp));
                     }
                 }
             }
-            prop_assert_eq!(trips.unique(), unique);
-            prop_assert_eq!(trips.negative(), unique - samples.len() as u64);
+            let comparable: Vec<i64> = model.both.iter().filter_map(|(t3, t0)| t3.nanos_since(*t0)).collect();
+            let mut samples: Vec<u64> = comparable.iter().filter_map(|nanos| u64::try_from(*nanos).ok()).collect();
+            prop_assert_eq!(trips.unique(), model.pongs);
+            prop_assert_eq!(trips.incomparable(), (model.both.len() - comparable.len()) as u64);
+            prop_assert_eq!(trips.negative(), (comparable.len() - samples.len()) as u64);
+            prop_assert_eq!(trips.unstamped(), model.pongs - model.both.len() as u64);
             samples.sort_unstable();
             match trips.latency() {
                 None => prop_assert!(samples.is_empty()),

@@ -1,6 +1,7 @@
-//! One row of the log: when a ping or pong was seen, byte for byte as nanoprobe writes it.
+//! One row of the log, when a ping or pong was seen, byte for byte as nanoprobe writes it; and one of the log of stages.
 
-use crate::clock::{Domain, Time};
+use super::sighting::Sighting;
+use crate::clock::{Domain, Stamp, Time};
 use crate::wire::Point;
 
 /// The line at the top of a log, and before every later session in it.
@@ -8,6 +9,13 @@ pub const HEADER: &str = "seq,timestamp-idx,timestamp,size\n";
 
 /// Room for the longest row: 20 digits, 4 letters, 20 digits of seconds, 9 of nanoseconds, 5 of size, 5 separators.
 const MAX_ROW_LEN: usize = 64;
+
+/// The line at the top of a log of stages, and before every later session in it.
+pub const STAGES_HEADER: &str = "seq,point,size,queue,t_app,t_sw,t_hw,hw_clock\n";
+
+/// Room for the longest row of stages without the name of its clock: 20 digits, 4 letters, 5 digits of size, 10 of the
+/// queue, three times 20 of nanoseconds, 7 separators.
+const MAX_STAGES_LEN: usize = 112;
 
 /// A ping or pong seen at one point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,10 +36,16 @@ impl Row {
         Self { sequence, point, stamp_nanos: stamp.as_nanos(), size }
     }
 
+    /// The row of one of a sighting's stamps.
+    pub(super) const fn of(sighting: &Sighting, stamp: Stamp) -> Self {
+        let Sighting { sequence, point, size, .. } = *sighting;
+        Self { sequence, point, stamp_nanos: stamp.as_nanos(), size }
+    }
+
     /// Appends `sequence,point,seconds.nanoseconds,size` and a line feed, nine digits of nanoseconds.
     pub fn append_to(&self, out: &mut Vec<u8>) {
         // Written from the back, so that no number's length has to be known beforehand.
-        let mut text = Backwards { bytes: [0; MAX_ROW_LEN], start: MAX_ROW_LEN };
+        let mut text = Backwards::<MAX_ROW_LEN>::new();
         text.put(b"\n");
         text.put_number(self.size.into());
         text.put(b",");
@@ -44,6 +58,31 @@ impl Row {
         text.put_number(self.sequence);
         out.extend_from_slice(&text.bytes[text.start..]);
     }
+}
+
+/// Appends a row of the log of stages: times as whole nanoseconds since the epoch of their clock, nothing where there is
+/// no stamp or, for `queue`, no AF_XDP socket. `hw_clock` names the card's clock.
+pub(super) fn append_stages(sighting: &Sighting, hw_clock: &str, out: &mut Vec<u8>) {
+    let mut text = Backwards::<MAX_STAGES_LEN>::new();
+    text.put(b",");
+    text.put_optional(sighting.hardware.map(Time::as_nanos));
+    text.put(b",");
+    text.put_optional(sighting.software.map(Time::as_nanos));
+    text.put(b",");
+    text.put_number(sighting.application.as_nanos());
+    text.put(b",");
+    text.put_optional(sighting.queue.map(u64::from));
+    text.put(b",");
+    text.put_number(sighting.size.into());
+    text.put(b",");
+    text.put(sighting.point.as_str().as_bytes());
+    text.put(b",");
+    text.put_number(sighting.sequence);
+    out.extend_from_slice(&text.bytes[text.start..]);
+    if sighting.hardware.is_some() {
+        out.extend_from_slice(hw_clock.as_bytes());
+    }
+    out.push(b'\n');
 }
 
 /// `00` to `99`, one after the other.
@@ -59,12 +98,16 @@ const PAIRS: [u8; 200] = {
 };
 
 /// A text that grows towards its front.
-struct Backwards {
-    bytes: [u8; MAX_ROW_LEN],
+struct Backwards<const ROOM: usize> {
+    bytes: [u8; ROOM],
     start: usize,
 }
 
-impl Backwards {
+impl<const ROOM: usize> Backwards<ROOM> {
+    const fn new() -> Self {
+        Self { bytes: [0; ROOM], start: ROOM }
+    }
+
     fn put(&mut self, text: &[u8]) {
         let end = self.start;
         self.start -= text.len();
@@ -83,6 +126,12 @@ impl Backwards {
         match value {
             0..10 => self.put(&[b'0' + value as u8]),
             _ => self.put_pair(value as usize),
+        }
+    }
+
+    fn put_optional(&mut self, value: Option<u64>) {
+        if let Some(value) = value {
+            self.put_number(value);
         }
     }
 
@@ -119,6 +168,50 @@ mod tests {
     fn the_longest_row_fits() {
         let row = Row { sequence: u64::MAX, point: Point::T1sc, stamp_nanos: u64::MAX, size: u16::MAX };
         assert_eq!(text(row), "18446744073709551615,t1sc,18446744073.709551615,65535\n");
+    }
+
+    fn stages(sighting: &Sighting) -> String {
+        let mut out = Vec::new();
+        append_stages(sighting, "ptp0", &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_row_of_stages_has_nothing_where_there_is_nothing() {
+        let seen = Sighting {
+            sequence: 7,
+            point: Point::T1,
+            size: 44,
+            queue: Some(3),
+            application: Time::from_nanos(1_750_785_880_008_711_082),
+            software: Some(Time::from_nanos(1_750_785_880_008_710_000)),
+            hardware: Some(Time::from_nanos(0)),
+        };
+        assert_eq!(stages(&seen), "7,t1,44,3,1750785880008711082,1750785880008710000,0,ptp0\n");
+        let bare = Sighting { queue: None, software: None, hardware: None, ..seen };
+        assert_eq!(stages(&bare), "7,t1,44,,1750785880008711082,,,\n");
+        let columns = |line: &str| line.split(',').count();
+        assert_eq!(
+            (columns(&stages(&seen)), columns(&stages(&bare))),
+            (columns(STAGES_HEADER), columns(STAGES_HEADER))
+        );
+    }
+
+    #[test]
+    fn the_longest_row_of_stages_fits() {
+        let most = Some(u64::MAX);
+        let seen = Sighting {
+            sequence: u64::MAX,
+            point: Point::T0cs,
+            size: u16::MAX,
+            queue: Some(u32::MAX),
+            application: Time::from_nanos(u64::MAX),
+            software: most.map(Time::from_nanos),
+            hardware: most.map(Time::from_nanos),
+        };
+        let line = stages(&seen);
+        assert_eq!(line, format!("{0},t0cs,65535,4294967295,{0},{0},{0},ptp0\n", u64::MAX));
+        assert!(line.len() <= MAX_STAGES_LEN);
     }
 
     proptest! {

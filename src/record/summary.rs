@@ -3,14 +3,19 @@
 //! Nothing is measured here; where this side cannot know something it is `None` (`null`), never 0.
 
 use super::Role;
-use super::log::Finished;
+use super::log::{Finished, Written};
 use super::roundtrip::{Latency, RoundTrips};
+use super::sighting::Sources;
+use super::stages::Stages;
+use super::stamps::StampCounts;
+use crate::clock::Source;
 use crate::path::{Counters, Description, XdpCounters};
 use crate::session::{Direction, End, LATE_NANOS, Settings, Totals};
 use crate::wire::UDP_IP_HEADERS;
 use serde::Serialize;
 use std::fmt::Write;
 use std::net::SocketAddrV4;
+use std::time::Duration;
 
 /// What a summary is made from.
 #[derive(Debug, Clone, Copy)]
@@ -27,16 +32,18 @@ pub struct SummaryInput<'a> {
     pub end: End,
     /// The pings and pongs of this side, where it pings and is ponged.
     pub round_trips: Option<&'a RoundTrips>,
-    /// Datagrams sent of which there is a stamp. nanoprobe has none of dummies.
-    pub tx_stamps: u64,
-    /// Datagrams received of which there is a stamp.
-    pub rx_stamps: u64,
+    /// The stamps of this session's datagrams.
+    pub stamps: StampCounts,
+    /// Whose stamps they are.
+    pub sources: Sources,
+    /// How long a transmit stamp is waited for; `None` where none comes late.
+    pub stamp_timeout: Option<Duration>,
     /// What the path is.
     pub description: &'a Description,
     /// What the path counted during this session ([`counters_since`]).
     pub counters: Counters,
-    /// What the log got of this session ([`Finished::since`]); `None` without a log.
-    pub log: Option<&'a Finished>,
+    /// What the logs got of this session ([`Finished::since`]), and its stages.
+    pub recorded: &'a Finished,
 }
 
 /// What a session came to. Durations in ns, sizes in bytes with the IP header, the rest datagrams unless said otherwise.
@@ -66,8 +73,22 @@ pub struct Summary {
     pub loss_percent: Option<f64>,
     /// Datagrams sent of which there is a stamp.
     pub tx_stamps: u64,
+    /// Datagrams sent of which one was asked for. nanoprobe asks for none of dummies.
+    pub tx_stamps_requested: u64,
+    /// Of those, the ones whose stamp was waited for in vain.
+    pub tx_stamps_missed: u64,
+    /// Transmit stamps that came when they were no longer waited for.
+    pub tx_stamps_late: u64,
+    /// Transmit stamps of datagrams that had theirs already.
+    pub tx_stamps_duplicates: u64,
     /// Datagrams received of which there is a stamp.
     pub rx_stamps: u64,
+    /// Datagrams received that should have had one and had none.
+    pub rx_stamps_missed: u64,
+    /// Whose stamps those of datagrams sent are: `hardware`, `software` or `application`.
+    pub tx_source: &'static str,
+    /// The same of datagrams received.
+    pub rx_source: &'static str,
     /// Pings sent.
     pub pings_sent: u64,
     /// Pings sent that asked for a pong.
@@ -88,6 +109,10 @@ pub struct Summary {
     pub t3_t0_ns: Option<Latency>,
     /// Round trips left out because the clock was stepped back: t3 before t0.
     pub t3_t0_negative: Option<u64>,
+    /// Round trips left out because t0 and t3 are of different clocks.
+    pub t3_t0_incomparable: Option<u64>,
+    /// Round trips left out because t0 or t3 is missing.
+    pub t3_t0_unstamped: Option<u64>,
     /// Pings that left more than `late_threshold_ns` after their planned moment.
     pub late_sends: u64,
     /// From when on a ping is late.
@@ -106,39 +131,65 @@ pub struct Summary {
     pub rows_lost: Option<u64>,
     /// What kept rows from getting there.
     pub log_error: Option<String>,
+    /// Rows in the log of stages; `None` without one.
+    pub stage_rows_written: Option<u64>,
+    /// Rows that did not get there.
+    pub stage_rows_lost: Option<u64>,
+    /// What kept rows from getting there.
+    pub stage_log_error: Option<String>,
+    /// What lies between the stamps of one packet; empty where none has two, `None` where it could not be waited for.
+    pub stages: Option<Stages>,
+    /// Packets that are not in it because they came too fast to be reckoned.
+    pub stages_left_out: u64,
+    /// Card stamps that are not in it because the card's clock was not known then.
+    pub stages_unconverted: Option<u64>,
     /// `path`, `xdp_mode`, `zero_copy`, `queues`, `local`.
     #[serde(flatten)]
     pub description: Description,
     /// `not_protocol`, `tx_ring_full`, `tx_retries`, `tx_dropped`, `reached_kernel`, `xdp`.
     #[serde(flatten)]
     pub counters: Counters,
+    #[serde(skip)]
+    stamp_words: Option<String>,
+    /// What the percentage of transmit stamps is of.
+    #[serde(skip)]
+    tx_base: u64,
+    #[serde(skip)]
+    rx_base: u64,
 }
 
 impl Summary {
     /// Reckons losses and times.
     pub fn new(input: SummaryInput<'_>) -> Self {
-        let SummaryInput { totals, round_trips, log, .. } = input;
+        let SummaryInput { totals, round_trips, recorded, stamps, sources, .. } = input;
         let trips = round_trips.filter(|_| totals.measures_loss);
         let expected = totals.pongs_expected;
         // A pong to a ping that asked for none must not make the loss negative.
         let lost = trips.map(|trips| expected.saturating_sub(trips.unique()));
         let duration = totals.started.zip(totals.ended).map(|(started, ended)| ended.duration_since(started));
-        let rows_lost = log.map(|log| log.rows_lost);
-        let log_error = log.and_then(|log| log.error.clone());
+        let Finished { log, stage_log, stages, stages_left_out } = recorded;
+        let error = |file: &Option<Written>| file.as_ref().and_then(|file| file.error.clone());
         Self {
             role: input.role,
             peer: input.peer,
             direction: input.settings.map(|settings| Direction::as_str(settings.direction)),
             end: end_name(input.end),
-            success: input.end.is_success() && rows_lost.unwrap_or(0) == 0 && log_error.is_none(),
+            success: input.end.is_success() && recorded.is_whole(),
             packet_size: totals.first_ip_len.unwrap_or(UDP_IP_HEADERS),
             duration_ns: duration.map(|duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)),
             transmitted: totals.transmitted,
             received: totals.received,
             lost,
             loss_percent: lost.map(|lost| percent(lost, expected)),
-            tx_stamps: input.tx_stamps,
-            rx_stamps: input.rx_stamps,
+            tx_stamps: stamps.tx,
+            tx_stamps_requested: stamps.tx_requested,
+            tx_stamps_missed: stamps.tx_missed,
+            tx_stamps_late: stamps.tx_late,
+            tx_stamps_duplicates: stamps.tx_duplicates,
+            rx_stamps: stamps.rx,
+            rx_stamps_missed: stamps.rx_missed,
+            tx_source: sources.sent.as_str(),
+            rx_source: sources.received.as_str(),
             pings_sent: totals.pings_sent,
             pongs_expected: expected,
             pongs_received: totals.pongs_received,
@@ -149,17 +200,36 @@ impl Summary {
             dummies_sent: totals.dummies_sent,
             t3_t0_ns: trips.and_then(RoundTrips::latency),
             t3_t0_negative: trips.map(RoundTrips::negative),
+            t3_t0_incomparable: trips.map(RoundTrips::incomparable),
+            t3_t0_unstamped: trips.map(RoundTrips::unstamped),
             late_sends: totals.late_sends,
             late_threshold_ns: LATE_NANOS,
             worst_lateness_ns: totals.worst_lateness_nanos,
             skipped_slots: totals.skipped_slots,
             foreign: totals.foreign,
             unexpected: totals.unexpected,
-            rows_written: log.map(|log| log.rows_written),
-            rows_lost,
-            log_error,
+            rows_written: log.as_ref().map(|log| log.rows_written),
+            rows_lost: log.as_ref().map(|log| log.rows_lost),
+            log_error: error(log),
+            stage_rows_written: stage_log.as_ref().map(|log| log.rows_written),
+            stage_rows_lost: stage_log.as_ref().map(|log| log.rows_lost),
+            stage_log_error: error(stage_log),
+            stages: stages.clone(),
+            stages_left_out: *stages_left_out,
+            stages_unconverted: stages.as_ref().map(|stages| stages.unconverted),
             description: input.description.clone(),
             counters: input.counters,
+            stamp_words: stamps.words(input.stamp_timeout),
+            tx_base: match sources.sent {
+                // nanoprobe's own reckoning: of everything sent, dummies too.
+                Source::Application => totals.transmitted,
+                // Control messages get no stamp of these: a percentage of everything could not reach 100.
+                Source::Software | Source::Hardware => stamps.tx_requested,
+            },
+            rx_base: match sources.received {
+                Source::Application => totals.received,
+                Source::Software | Source::Hardware => stamps.rx + stamps.rx_missed,
+            },
         }
     }
 
@@ -190,8 +260,8 @@ impl Summary {
              {tx_stamps} TX stamp collected ({:.2}%), {rx_stamps} RX stamp collected ({:.2}%)\n",
             per_second(*transmitted, nanos),
             per_second(*received, nanos),
-            percent(*tx_stamps, *transmitted),
-            percent(*rx_stamps, *received),
+            percent(*tx_stamps, self.tx_base),
+            percent(*rx_stamps, self.rx_base),
         )
     }
 
@@ -201,10 +271,12 @@ impl Summary {
         if let Some(rtt) = self.t3_t0_ns {
             lines.push(("RTT t3-t0", rtt_words(&rtt)));
         }
+        lines.extend(self.stages.iter().flat_map(Stages::lines));
         if self.pings_sent > 0 {
             lines.push(("late sends", self.lateness_words()));
         }
-        let Counters { not_protocol, tx_ring_full, tx_retries, tx_dropped, reached_kernel, xdp } = self.counters;
+        let Counters { not_protocol, tx_ring_full, tx_retries, tx_dropped, reached_kernel, strange_stamps, xdp } =
+            self.counters;
         if let Some(xdp) = xdp {
             lines.push(("ring full", format!("{tx_ring_full} on sending, {} on receiving", xdp.rx_ring_full)));
             let XdpCounters { seen, redirected, passed, malformed, .. } = xdp;
@@ -220,11 +292,22 @@ impl Summary {
             ("duplicates", self.duplicates.unwrap_or(0), "pongs came more than once".into()),
             ("too late", self.too_late.unwrap_or(0), "pongs came after 131072 further pings".into()),
             ("clock", self.t3_t0_negative.unwrap_or(0), "round trips left out: it was stepped back".into()),
+            (
+                "clocks",
+                self.t3_t0_incomparable.unwrap_or(0),
+                format!(
+                    "round trips left out: t0 is of {}, t3 of {}, and their clocks differ",
+                    self.tx_source, self.rx_source
+                ),
+            ),
+            ("unstamped", self.t3_t0_unstamped.unwrap_or(0), "round trips left out: t0 or t3 is missing".into()),
+            ("stages", self.stages_left_out, "packets left out: they came too fast to be reckoned".into()),
             ("retries", tx_retries, "times the kernel was busy and was asked again".into()),
             ("dropped", tx_dropped, "frames dropped by this machine's kernel before they left".into()),
             ("foreign", self.foreign, "datagrams from somebody else".into()),
             ("unexpected", self.unexpected, "datagrams that made no sense where they came".into()),
             ("no protocol", not_protocol, "datagrams that were too short, of an unknown type, or damaged".into()),
+            ("strange", strange_stamps, "transmit stamps that belong to no datagram".into()),
             (
                 "past AF_XDP",
                 reached_kernel,
@@ -234,7 +317,11 @@ impl Summary {
         for (name, count, words) in anomalies.into_iter().filter(|(_, count, _)| *count > 0) {
             lines.push((name, if name == "lost" { words } else { format!("{count} {words}") }));
         }
-        lines.extend(self.log_words().map(|words| ("log", words)));
+        lines.extend(self.stamp_words.clone().map(|words| ("stamps", words)));
+        let log = log_words(self.rows_written, self.rows_lost, self.log_error.as_deref());
+        lines.extend(log.map(|words| ("log", words)));
+        let log = log_words(self.stage_rows_written, self.stage_rows_lost, self.stage_log_error.as_deref());
+        lines.extend(log.map(|words| ("stage log", words)));
         lines
     }
 
@@ -247,13 +334,15 @@ impl Summary {
         }
         words
     }
+}
 
-    fn log_words(&self) -> Option<String> {
-        let lost = self.rows_lost?;
-        let reason = self.log_error.as_deref().unwrap_or("the disk was too slow");
-        match (lost, &self.log_error) {
-            (0, None) => None,
-            _ => Some(format!("{lost} rows lost, {} written: {reason}", self.rows_written.unwrap_or(0))),
+/// What is wrong with a log; `None` where nothing is.
+fn log_words(written: Option<u64>, lost: Option<u64>, error: Option<&str>) -> Option<String> {
+    match (lost?, error) {
+        (0, None) => None,
+        (lost, error) => {
+            let reason = error.unwrap_or("the disk was too slow");
+            Some(format!("{lost} rows lost, {} written: {reason}", written.unwrap_or(0)))
         }
     }
 }
@@ -268,6 +357,7 @@ pub fn counters_since(earlier: &Counters, later: &Counters) -> Counters {
         tx_retries: since(|c| c.tx_retries),
         tx_dropped: since(|c| c.tx_dropped),
         reached_kernel: since(|c| c.reached_kernel),
+        strange_stamps: since(|c| c.strange_stamps),
         xdp: later.xdp.map(|last| {
             let since = |value: fn(&XdpCounters) -> u64| value(&last).saturating_sub(value(&first));
             XdpCounters {
@@ -275,6 +365,8 @@ pub fn counters_since(earlier: &Counters, later: &Counters) -> Counters {
                 redirected: since(|c| c.redirected),
                 passed: since(|c| c.passed),
                 malformed: since(|c| c.malformed),
+                unstamped: since(|c| c.unstamped),
+                stamp_error: last.stamp_error,
                 rx_dropped: since(|c| c.rx_dropped),
                 rx_ring_full: since(|c| c.rx_ring_full),
                 rx_fill_ring_empty: since(|c| c.rx_fill_ring_empty),
@@ -291,6 +383,7 @@ const fn end_name(end: End) -> &'static str {
         End::Stopped => "stopped",
         End::StoppedConnecting => "stopped_connecting",
         End::Rejected => "rejected",
+        End::NotAgreed { .. } => "not_agreed",
         End::NoAnswer { .. } => "no_answer",
         End::TimedOut { .. } => "timed_out",
         End::FinUnanswered { .. } => "fin_unanswered",
@@ -333,7 +426,7 @@ fn xdp_anomalies(xdp: &XdpCounters) -> Option<String> {
 }
 
 /// ns as µs with three decimals, exactly.
-fn micros(nanos: u64) -> String {
+pub(super) fn micros(nanos: u64) -> String {
     format!("{}.{:03}", nanos / 1000, nanos % 1000)
 }
 
@@ -354,14 +447,21 @@ fn per_second(count: u64, nanos: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::stages::{Stage, StageTimes};
     use super::*;
-    use crate::clock::{Realtime, Time};
+    use crate::clock::{Stamp, Time};
     use std::net::Ipv4Addr;
 
     const LOCAL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 10666);
 
     static KERNEL: Description =
         Description { path: "kernel", xdp_mode: None, zero_copy: None, queues: Vec::new(), local: LOCAL };
+
+    static NOTHING: Finished = Finished { log: None, stage_log: None, stages: None, stages_left_out: 0 };
+
+    fn written(rows_written: u64, rows_lost: u64) -> Option<Written> {
+        Some(Written { rows_written, rows_lost, error: None })
+    }
 
     fn xdp() -> Description {
         let (xdp_mode, zero_copy) = (Some("native"), Some(true));
@@ -376,11 +476,17 @@ mod tests {
             totals,
             end: End::Complete,
             round_trips,
-            tx_stamps: totals.transmitted,
-            rx_stamps: totals.received,
+            stamps: StampCounts {
+                tx_requested: totals.transmitted,
+                tx: totals.transmitted,
+                rx: totals.received,
+                ..StampCounts::default()
+            },
+            sources: Sources::application(),
+            stamp_timeout: None,
             description: &KERNEL,
             counters: Counters::default(),
-            log: None,
+            recorded: &NOTHING,
         }
     }
 
@@ -390,13 +496,16 @@ mod tests {
 
     /// Pings 1 to `pings`, of which `answered` come back, the first of them twice.
     fn trips(pings: u64, answered: impl IntoIterator<Item = u64>) -> RoundTrips {
-        let at = Time::<Realtime>::from_nanos;
+        let at = |nanos| Stamp::System(Time::from_nanos(nanos));
         let mut trips = RoundTrips::new();
-        (1..=pings).for_each(|sequence| trips.sent(sequence, at(1000)));
+        for sequence in 1..=pings {
+            trips.sent(sequence);
+            trips.left(sequence, at(1000));
+        }
         for (index, sequence) in answered.into_iter().enumerate() {
-            trips.answered(sequence, at(6123 + 1000 * index as u64));
+            trips.answered(sequence, Some(at(6123 + 1000 * index as u64)));
             if index == 0 {
-                trips.answered(sequence, at(9000));
+                trips.answered(sequence, Some(at(9000)));
             }
         }
         trips
@@ -405,7 +514,8 @@ mod tests {
     #[test]
     fn a_session_without_pings_prints_no_infinity() {
         let totals = Totals { transmitted: 1, received: 2, measures_loss: true, ..Totals::default() };
-        let text = Summary::new(SummaryInput { tx_stamps: 0, ..input(&totals, Some(&RoundTrips::new())) }).to_text();
+        let stamps = StampCounts { rx: 2, ..StampCounts::default() };
+        let text = Summary::new(SummaryInput { stamps, ..input(&totals, Some(&RoundTrips::new())) }).to_text();
         let expected = "--- nanoprobe statistics ---\n\
                         packet size 28 bytes, time 0.000000000 s\n\
                         1 packets transmitted (0.0 pps), 2 received (0.0 pps), 0.000000% packet loss\n\
@@ -468,7 +578,7 @@ mod tests {
             measures_loss: true,
             ..Totals::default()
         };
-        let log = Finished { rows_written: 3, rows_lost: 1, error: None };
+        let recorded = Finished { log: written(3, 1), stage_log: written(0, 4), ..NOTHING.clone() };
         let counters = Counters {
             tx_ring_full: 5,
             tx_retries: 2,
@@ -480,7 +590,7 @@ mod tests {
         let summary = Summary::new(SummaryInput {
             description: &description,
             counters,
-            log: Some(&log),
+            recorded: &recorded,
             ..input(&totals, Some(&trips))
         });
         let text = summary.to_text();
@@ -494,7 +604,8 @@ mod tests {
                         duplicates   1 pongs came more than once\n\
                         retries      2 times the kernel was busy and was asked again\n\
                         foreign      6 datagrams from somebody else\n\
-                        log          1 rows lost, 3 written: the disk was too slow\n";
+                        log          1 rows lost, 3 written: the disk was too slow\n\
+                        stage log    4 rows lost, 0 written: the disk was too slow\n";
         assert_eq!(ours, expected);
         assert!(!summary.success, "a lost row is no success");
         let json: serde_json::Value = serde_json::from_str(&summary.to_json()).unwrap();
@@ -503,11 +614,78 @@ mod tests {
 
     #[test]
     fn only_a_planned_end_with_a_whole_log_is_a_success() {
-        let log = Finished { rows_written: 3, rows_lost: 0, error: None };
         let totals = Totals::default();
-        assert!(Summary::new(SummaryInput { log: Some(&log), ..input(&totals, None) }).success);
+        let success = |log, stage_log| {
+            let recorded = Finished { log, stage_log, ..NOTHING.clone() };
+            Summary::new(SummaryInput { recorded: &recorded, ..input(&totals, None) }).success
+        };
+        assert!(success(written(3, 0), written(4, 0)) && success(None, None));
+        assert!(!success(written(3, 0), written(4, 1)) && !success(written(3, 1), None));
+        let refused = Some(Written { error: Some("No space left on device".into()), ..Written::default() });
+        assert!(!success(written(3, 0), refused));
         let rejected = Summary::new(SummaryInput { end: End::Rejected, ..input(&totals, None) });
         assert_eq!((rejected.success, rejected.end), (false, "rejected"));
+    }
+
+    #[test]
+    fn stages_and_missing_stamps_are_said_and_counted() {
+        let totals = Totals { transmitted: 103, received: 102, measures_loss: true, ..Totals::default() };
+        let stamps =
+            StampCounts { tx_requested: 101, tx: 98, tx_missed: 3, rx: 98, rx_missed: 2, ..StampCounts::default() };
+        let hook = StageTimes { count: 1000, min: 900, p50: 1234, p99: 3210, max: 80_100, uncertainty_ns: None };
+        let wire = StageTimes { min: -7, uncertainty_ns: Some(50), ..hook };
+        let times = vec![(Stage::HwToHook, wire), (Stage::HookToApp, hook)];
+        let recorded =
+            Finished { stages: Some(Stages { times, unconverted: 6 }), stages_left_out: 9, ..NOTHING.clone() };
+        let mut trips = RoundTrips::new();
+        (1..=2).for_each(|sequence| trips.sent(sequence));
+        trips.left(1, Stamp::System(Time::from_nanos(1)));
+        (1..=2).for_each(|sequence| _ = trips.answered(sequence, Some(Stamp::Card(Time::from_nanos(9)))));
+        let summary = Summary::new(SummaryInput {
+            stamps,
+            sources: Sources { sent: Source::Application, received: Source::Hardware },
+            stamp_timeout: Some(Duration::from_millis(100)),
+            recorded: &recorded,
+            ..input(&totals, Some(&trips))
+        });
+        let expected = "path         kernel\n\
+            hw->hook     min -0.007  p50 1.234  p99 3.210  max 80.100 us, 1000 samples (± 0.050 us)\n\
+            hook->app    p50 1.234  p99 3.210  max 80.100 us, 1000 samples\n\
+            stages       6 card stamps left out: the card's clock was not known then\n\
+            clocks       1 round trips left out: t0 is of application, t3 of hardware, and their clocks differ\n\
+            unstamped    1 round trips left out: t0 or t3 is missing\n\
+            stages       9 packets left out: they came too fast to be reckoned\n\
+            stamps       3 of 101 transmit stamps never came (waited 100 ms each), \
+            2 datagrams came without a receive stamp\n";
+        assert_eq!(summary.to_text().split_once("--- xdprobe statistics ---\n").unwrap().1, expected);
+        assert!(summary.to_text().contains("98 TX stamp collected (95.15%), 98 RX stamp collected (98.00%)"));
+        let json: serde_json::Value = serde_json::from_str(&summary.to_json()).unwrap();
+        let wire =
+            serde_json::json!({"count": 1000, "min": -7, "p50": 1234, "p99": 3210, "max": 80100, "uncertainty_ns": 50});
+        assert_eq!(json["stages"]["hw_to_hook_ns"], wire);
+        assert_eq!(json["stages"].as_object().unwrap().len(), 2);
+        assert!(json["stages"]["hook_to_app_ns"]["uncertainty_ns"].is_null());
+        for (name, value) in [
+            ("tx_stamps", 98),
+            ("tx_stamps_requested", 101),
+            ("tx_stamps_missed", 3),
+            ("rx_stamps_missed", 2),
+            ("stages_left_out", 9),
+            ("stages_unconverted", 6),
+            ("t3_t0_incomparable", 1),
+            ("t3_t0_unstamped", 1),
+        ] {
+            assert_eq!(json[name], value, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_percentage_of_card_stamps_is_of_those_asked_for() {
+        let totals = Totals { transmitted: 402, received: 12, ..Totals::default() };
+        let stamps = StampCounts { tx_requested: 100, tx: 50, tx_missed: 50, rx: 3, ..StampCounts::default() };
+        let sources = Sources { sent: Source::Hardware, received: Source::Software };
+        let text = Summary::new(SummaryInput { stamps, sources, ..input(&totals, None) }).to_text();
+        assert!(text.contains("50 TX stamp collected (50.00%), 3 RX stamp collected (100.00%)"), "{text}");
     }
 
     #[test]

@@ -3,8 +3,9 @@
 //! nanoprobe's lines keep nanoprobe's name, so that what reads its output reads ours. Nothing here prints.
 
 use super::Role;
-use crate::session::{Correction, End, Event, Settings};
+use crate::session::{Correction, End, Event, PtpRefusal, Settings};
 use crate::wire::Kind;
+use crate::wire::ptp::Transport;
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
@@ -74,9 +75,13 @@ pub fn end(end: End) -> Option<String> {
         End::StoppedConnecting => "Stopped before the server answered: nothing was measured.".to_string(),
         // The first line is nanoprobe's.
         End::Rejected => "Remote node rejected connection\n\
-             The server is busy with another client, or cannot send pings or pongs this large: \
-             try again later or with smaller sizes; its stderr says which."
+             The server is busy with another client, cannot send pings or pongs this large, or cannot do without \
+             --ptp or with it: try again later, with smaller sizes, or otherwise; its stderr says which."
             .to_string(),
+        End::NotAgreed { server } => format!(
+            "The server at {server} does not answer the extension that --ptp needs: it is a nanoprobe, or an xdprobe \
+             that is too old: run this xdprobe there, or leave --ptp out."
+        ),
         End::NoAnswer { waited } => format!(
             "The server did not answer for {}: check that it runs, that address and port are its own, \
              and that no firewall drops its UDP port; or raise --connect-timeout.",
@@ -154,6 +159,14 @@ impl Narrator {
                      --pong-size {limit}."
                 ),
             ),
+            Event::RefusedPtp { from, transport, why } => (Stream::Err, refused_ptp(*from, *transport, *why)),
+            Event::RefusedPlain { from } => (
+                Stream::Err,
+                format!(
+                    "Refused {from}: this network card stamps only PTP packets on receipt, so that the client must run \
+                     with --ptp; or start this server with --timestamps software."
+                ),
+            ),
             Event::Ignored { from, .. } if self.in_session => {
                 (Stream::Err, format!("Connection already established, drop packet from {from}."))
             }
@@ -177,9 +190,30 @@ impl Narrator {
     }
 }
 
+/// A server's line on a client whose pings and pongs it cannot have behind PTP headers.
+fn refused_ptp(from: SocketAddrV4, transport: Transport, why: PtpRefusal) -> String {
+    let name = transport.as_str();
+    let why = match why {
+        PtpRefusal::NotOffered => "which is not to be had here: leave it out there".to_string(),
+        PtpRefusal::NotReady => "which could not be got ready here: see the line before".to_string(),
+        PtpRefusal::Schedule { ip_len } => format!(
+            "and the schedule here has a ping of {ip_len} bytes: make none smaller than {}",
+            transport.min_ip_len()
+        ),
+    };
+    format!("Refused {from}: it asks for --ptp {name}, {why}.")
+}
+
 /// Whether somebody who has no session here can cause it as often as they like.
 pub(super) const fn is_strangers(event: &Event) -> bool {
-    matches!(event, Event::Refused { .. } | Event::RefusedSize { .. } | Event::Ignored { .. })
+    matches!(
+        event,
+        Event::Refused { .. }
+            | Event::RefusedSize { .. }
+            | Event::RefusedPtp { .. }
+            | Event::RefusedPlain { .. }
+            | Event::Ignored { .. }
+    )
 }
 
 /// How many messages about strangers are said in a second.
@@ -296,6 +330,24 @@ mod tests {
     }
 
     #[test]
+    fn a_client_with_or_without_ptp_is_refused_with_the_reason_and_the_way_out() {
+        let refused = |why| Event::RefusedPtp { from: PEER, transport: Transport::L2, why };
+        for (event, parts) in [
+            (Event::RefusedPlain { from: PEER }, ["stamps only PTP packets", "with --ptp"]),
+            (refused(PtpRefusal::NotOffered), ["--ptp l2", "leave it out"]),
+            (refused(PtpRefusal::NotReady), ["--ptp l2", "see the line before"]),
+            (refused(PtpRefusal::Schedule { ip_len: 60 }), ["a ping of 60 bytes", "smaller than 84"]),
+        ] {
+            let (stream, text) = server().tell(&event, 0).unwrap();
+            assert_eq!(stream, Stream::Err);
+            for part in ["10.66.0.1:55411", parts[0], parts[1]] {
+                assert!(text.contains(part), "{text}");
+            }
+            assert!(is_strangers(&event));
+        }
+    }
+
+    #[test]
     fn a_flood_is_cut_to_a_few_a_second_and_counted() {
         let mut narrator = server();
         let event = Event::Refused { from: PEER };
@@ -319,6 +371,8 @@ mod tests {
         assert!(end(End::Rejected).unwrap().starts_with("Remote node rejected connection\n"));
         let text = end(End::TimedOut { after: Duration::from_micros(500_000) }).unwrap();
         assert!(text.contains("500 ms") && text.contains("--timeout"), "{text}");
+        let text = end(End::NotAgreed { server: PEER }).unwrap();
+        assert!(text.contains("10.66.0.1:55411") && text.contains("leave --ptp out"), "{text}");
         assert_eq!((end(End::Complete), end(End::Stopped)), (None, None));
         assert!(end(End::NoAnswer { waited: Duration::from_millis(1500) }).unwrap().contains("1.500 s"));
     }

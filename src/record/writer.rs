@@ -2,13 +2,15 @@
 //!
 //! It looks at the rings every few milliseconds rather than being woken: waking costs the hot loop a system call.
 
+use super::file::{FileCounts, LogFile};
 use super::meta::MetaFile;
-use super::row::{HEADER, Row};
+use super::row::{Row, append_stages};
+use super::sighting::{Packed, Sources};
+use super::stages::{CardClock, StageStatistics, Stages};
 use super::text::{Narrator, Stream, Voice};
-use crate::clock::{Monotonic, Realtime, Time, monotonic_now};
+use crate::clock::{Domain, Monotonic, Phc, Realtime, Time, monotonic_now};
 use crate::session::Event;
 use rtrb::Consumer;
-use std::fs::File;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,20 +23,19 @@ use std::time::Duration;
 const LONGEST_PAUSE: Duration = Duration::from_millis(32);
 /// The shortest, for the fastest senders.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
-/// As many rows as a look should find: an eighth of what the ring holds.
-const ROWS_A_LOOK: usize = 1 << 14;
+/// As many entries as a look should find: an eighth of what the ring holds.
+const ENTRIES_A_LOOK: usize = 1 << 14;
 /// How long a row may stay out of the file: what a SIGKILL costs at most.
 const HOLD: Duration = Duration::from_millis(50);
-/// Bytes written at once.
-const BLOCK: usize = 256 * 1024;
-/// Rows taken from the ring at once.
+/// Entries taken from the ring at once.
 const CHUNK: usize = 2048;
 
-/// What stands in the ring of rows.
+/// What stands in the ring of sightings.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Entry {
-    Row(Row),
-    Header,
+    Seen(Packed),
+    /// A session begins: what follows is its own.
+    Session,
 }
 
 /// What stands in the ring of events.
@@ -45,51 +46,30 @@ pub(super) struct Notice {
 }
 
 /// What hot side and writer both see. The hot loop itself reads and writes none of it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Shared {
     pub(super) stop: AtomicBool,
     pub(super) sync_asked: AtomicU64,
     pub(super) sync_done: AtomicU64,
-    pub(super) rows_written: AtomicU64,
-    pub(super) rows_lost: AtomicU64,
-    /// Length of the log in bytes, as far as it was written by this process.
-    pub(super) log_end: AtomicU64,
+    /// Entries taken from the ring.
+    pub(super) taken: AtomicU64,
     pub(super) notices_missed: AtomicU64,
-    pub(super) error: Mutex<Option<String>>,
+    /// Of the session that stands, up to the newest sync; `None` while one is asked for.
+    pub(super) stages: Mutex<Option<Stages>>,
 }
 
-impl Shared {
-    pub(super) fn new(log_end: u64) -> Self {
-        Self {
-            stop: AtomicBool::new(false),
-            sync_asked: AtomicU64::new(0),
-            sync_done: AtomicU64::new(0),
-            rows_written: AtomicU64::new(0),
-            rows_lost: AtomicU64::new(0),
-            log_end: AtomicU64::new(log_end),
-            notices_missed: AtomicU64::new(0),
-            error: Mutex::new(None),
-        }
-    }
-
-    /// A number that changes whenever rows leave the writer.
-    pub(super) fn progress(&self) -> u64 {
-        self.rows_written.load(Ordering::Relaxed) + self.rows_lost.load(Ordering::Relaxed)
-    }
+/// What the writer makes of sightings.
+pub(super) struct Products {
+    pub(super) log: Option<LogFile>,
+    pub(super) stage_log: Option<LogFile>,
+    /// Whose stamps the rows of `log` have.
+    pub(super) sources: Sources,
+    pub(super) card: Option<Arc<dyn CardClock>>,
 }
 
-/// Where rows go.
-pub(super) trait Sink: Write + Send {
-    /// Takes back what was written of a row that did not fit, where that can be done: the file has `length` bytes, of
-    /// which `whole` end with a whole row. Returns whether it was.
-    fn cut(&mut self, whole: u64, length: u64) -> bool;
-}
-
-impl Sink for File {
-    fn cut(&mut self, whole: u64, length: u64) -> bool {
-        // Not where somebody else has appended to it meanwhile.
-        let ours = self.metadata().is_ok_and(|status| status.is_file() && status.len() == length);
-        ours && self.set_len(whole).is_ok()
+impl Products {
+    pub(super) fn counts(&self) -> [Option<Arc<FileCounts>>; 2] {
+        [&self.log, &self.stage_log].map(|file| file.as_ref().map(LogFile::counts))
     }
 }
 
@@ -119,53 +99,47 @@ impl Speaker {
     }
 }
 
-/// Owns the file and the ends of the rings.
+/// Owns the files and the ends of the rings.
 pub(super) struct Writer {
-    rows: Consumer<Entry>,
+    entries: Consumer<Entry>,
     notices: Consumer<Notice>,
-    sink: Option<Box<dyn Sink>>,
+    log: Option<LogFile>,
+    stage_log: Option<LogFile>,
+    sources: Sources,
+    statistics: StageStatistics,
+    /// What `hw_clock` is in the log of stages.
+    card_name: String,
     shared: Arc<Shared>,
     meta: Option<Arc<Mutex<MetaFile>>>,
     speaker: Speaker,
-    /// Whole rows, not yet written.
-    block: Vec<u8>,
-    /// Rows in `block`.
-    held: u64,
-    /// When the oldest of them was put there.
+    /// When the oldest of the rows that are not yet written was made.
     held_since: Option<Time<Monotonic>>,
-    /// Length of the log in bytes.
-    end: u64,
-    /// Where the header of the newest session begins.
-    session_start: u64,
-    /// The disk has refused something: every further row is lost.
-    broken: bool,
     /// Notices read from their ring and not yet told.
     untold: Vec<Notice>,
 }
 
 impl Writer {
-    /// `(start, end)`: where the newest header begins in the log and where the log ends, in bytes.
     pub(super) fn new(
-        (rows, notices): (Consumer<Entry>, Consumer<Notice>),
-        sink: Option<Box<dyn Sink>>,
-        (start, end): (u64, u64),
+        (entries, notices): (Consumer<Entry>, Consumer<Notice>),
+        products: Products,
         shared: Arc<Shared>,
         meta: Option<Arc<Mutex<MetaFile>>>,
         speaker: Speaker,
     ) -> Self {
+        let Products { log, stage_log, sources, card } = products;
         Self {
-            rows,
+            entries,
             notices,
-            sink,
+            log,
+            stage_log,
+            sources,
+            // A card stamp has a clock, if one without a name.
+            card_name: card.as_ref().map_or_else(|| Phc::NAME.into(), |card| card.name()),
+            statistics: StageStatistics::new(card),
             shared,
             meta,
             speaker,
-            block: Vec::with_capacity(BLOCK + CHUNK * 64),
-            held: 0,
             held_since: None,
-            end,
-            session_start: start,
-            broken: false,
             untold: Vec::with_capacity(16),
         }
     }
@@ -177,7 +151,7 @@ impl Writer {
             let stop = self.shared.stop.load(Ordering::Acquire);
             let asked = self.shared.sync_asked.load(Ordering::Acquire);
             let synced = asked == self.shared.sync_done.load(Ordering::Relaxed);
-            // Read before the rows: the header of a session that stands is in the ring of rows by then.
+            // Read before the rows: the header of a session that stands is in their ring by then.
             while let Ok(notice) = self.notices.pop() {
                 self.untold.push(notice);
             }
@@ -185,42 +159,53 @@ impl Writer {
             let now = monotonic_now();
             let due = self.held_since.is_some_and(|since| now.duration_since(since) >= HOLD);
             if stop || !synced || due {
-                self.write_block();
+                self.held_since = None;
+                self.write(|_| true);
             }
             self.tell(now);
             if stop || !synced {
                 self.tell_unsaid();
+                let stages = self.statistics.stages();
+                *self.shared.stages.lock().unwrap_or_else(PoisonError::into_inner) = Some(stages);
                 self.shared.sync_done.store(asked, Ordering::Release);
             }
             if stop {
                 return;
             }
-            pause = if taken > ROWS_A_LOOK { pause / 2 } else { pause * 2 };
+            pause = if taken > ENTRIES_A_LOOK { pause / 2 } else { pause * 2 };
             pause = pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
             thread::park_timeout(pause);
         }
     }
 
-    /// Formats everything that is in the ring of rows, writing whenever a block is full. How many entries there were.
+    /// Takes everything that is in the ring of sightings, writing whenever a block is full. How many entries there were.
     fn drain(&mut self) -> usize {
         let mut taken = 0;
         loop {
-            let available = self.rows.slots().min(CHUNK);
-            let Ok(chunk) = self.rows.read_chunk(available) else { return taken };
+            let available = self.entries.slots().min(CHUNK);
+            let Ok(chunk) = self.entries.read_chunk(available) else { return taken };
             if chunk.is_empty() {
                 return taken;
             }
             taken += chunk.len();
+            self.shared.taken.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             let (head, tail) = chunk.as_slices();
             for entry in head.iter().chain(tail) {
                 match entry {
-                    Entry::Row(row) => {
-                        row.append_to(&mut self.block);
-                        self.held += 1;
+                    Entry::Seen(packed) => {
+                        let sighting = packed.unpack();
+                        self.statistics.add(&sighting);
+                        let stamp = sighting.stamp(self.sources.of(sighting.point));
+                        if let (Some(log), Some(stamp)) = (&mut self.log, stamp) {
+                            log.push_row(|out| Row::of(&sighting, stamp).append_to(out));
+                        }
+                        if let Some(stage_log) = &mut self.stage_log {
+                            stage_log.push_row(|out| append_stages(&sighting, &self.card_name, out));
+                        }
                     }
-                    Entry::Header => {
-                        self.session_start = self.end + self.block.len() as u64;
-                        self.block.extend_from_slice(HEADER.as_bytes());
+                    Entry::Session => {
+                        self.statistics.clear();
+                        [&mut self.log, &mut self.stage_log].into_iter().flatten().for_each(LogFile::push_header);
                     }
                 }
             }
@@ -229,67 +214,28 @@ impl Writer {
             if self.held_since.is_none() {
                 self.held_since = Some(monotonic_now());
             }
-            if self.block.len() >= BLOCK {
-                self.write_block();
-            }
+            self.write(LogFile::is_full);
         }
     }
 
-    fn write_block(&mut self) {
-        self.held_since = None;
-        if self.block.is_empty() {
-            return;
+    /// Writes what the chosen files hold. What one of them refuses is no reason to keep anything from the other.
+    fn write(&mut self, chosen: impl Fn(&LogFile) -> bool) {
+        for file in [&mut self.log, &mut self.stage_log].into_iter().flatten() {
+            if chosen(file)
+                && let Some(problem) = file.write()
+            {
+                self.speaker.warn(&problem);
+            }
         }
-        let Some(sink) = self.sink.as_mut().filter(|_| !self.broken) else {
-            return self.give_up_block(0);
-        };
-        let mut written = 0;
-        let failure = loop {
-            match sink.write(&self.block[written..]) {
-                Ok(0) => break Some(io::Error::from(io::ErrorKind::WriteZero)),
-                Ok(count) => written += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => break Some(error),
-            }
-            if written == self.block.len() {
-                break None;
-            }
-        };
-        let Some(failure) = failure else {
-            self.end += written as u64;
-            self.shared.log_end.store(self.end, Ordering::Release);
-            self.shared.rows_written.fetch_add(self.held, Ordering::Release);
-            self.held = 0;
-            self.block.clear();
-            return;
-        };
-        self.broken = true;
-        let whole = self.block[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        let torn = whole < written;
-        let cut = torn && sink.cut(self.end + whole as u64, self.end + written as u64);
-        self.end += if cut || !torn { whole } else { written } as u64;
-        self.shared.log_end.store(self.end, Ordering::Release);
-        *self.shared.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.to_string());
-        self.speaker.warn(&format!("Cannot write to the log: {failure}: no further row is written; they are counted."));
-        self.give_up_block(whole);
-    }
-
-    /// Counts the rows of the block: those within its first `whole` bytes are in the file, the others are lost.
-    fn give_up_block(&mut self, whole: usize) {
-        let lines = self.block[..whole].split_inclusive(|byte| *byte == b'\n');
-        let written = lines.filter(|line| *line != HEADER.as_bytes()).count() as u64;
-        self.shared.rows_written.fetch_add(written, Ordering::Release);
-        self.shared.rows_lost.fetch_add(self.held - written, Ordering::Release);
-        self.held = 0;
-        self.block.clear();
     }
 
     fn tell(&mut self, now: Time<Monotonic>) {
         for index in 0..self.untold.len() {
             let Notice { event, at } = self.untold[index];
             if let (Event::Connected { peer, settings }, Some(meta)) = (&event, &self.meta) {
+                let log_start = self.log.as_ref().map_or(0, LogFile::session_start);
                 let mut meta = meta.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Err(problem) = meta.begin(*peer, *settings, at, self.session_start) {
+                if let Err(problem) = meta.begin(*peer, *settings, at, log_start) {
                     self.speaker.warn(&problem);
                 }
             }

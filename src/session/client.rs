@@ -1,9 +1,13 @@
 //! The client: asks for a session, repeats its SYN until it is answered, then pings or echoes.
 
 use super::conversation::{Conversation, Outbox, Retry, Side, Terms};
-use super::{Action, Body, CONNECTING_REPORT, Direction, End, Event, Machine, Probe, Settings, TimerKind, Totals};
+use super::{
+    Action, Body, CONNECTING_REPORT, Direction, End, Event, GOODBYE, Incoming, Machine, Probe, Sampling, Settings,
+    TimerKind, Totals,
+};
 use crate::clock::{Monotonic, Time};
-use crate::wire::{Kind, Message, Point, RawSettings};
+use crate::wire::ptp::Shape;
+use crate::wire::{Extension, Kind, Point};
 use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +17,11 @@ use std::time::Duration;
 pub struct ClientConfig {
     /// Where the server listens.
     pub server: SocketAddrV4,
-    /// What the session does. The SYN carries these; a schedule does not change them.
+    /// What the session does. The SYN carries these; a schedule does not change them. Whatever they need an extension for
+    /// the server must agree to, or there is no session.
     pub settings: Settings,
-    /// The pings of this side, in place of delay, ping size and count.
+    /// The pings of this side, in place of delay, ping size and count. No padding is less than the settings'
+    /// [`Settings::min_padding`].
     pub schedule: Option<Arc<[Probe]>>,
     /// Dummies behind each ping and pong of this side.
     pub dummies: u32,
@@ -23,6 +29,8 @@ pub struct ClientConfig {
     pub timeout: Option<Duration>,
     /// How long the SYN may stay unanswered; `None` is for ever, as in nanoprobe.
     pub connect_timeout: Option<Duration>,
+    /// Which pings of this side are to be stamped, where pings travel behind PTP headers.
+    pub sampling: Sampling,
 }
 
 /// The client side of a session.
@@ -34,15 +42,31 @@ pub struct Client {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it, and the session's is the one that matters")]
 enum State {
-    Connecting { retry: Retry, report: Time<Monotonic> },
+    Connecting {
+        retry: Retry,
+        report: Time<Monotonic>,
+    },
     Talking(Conversation),
+    /// Accepted, but not as agreed: a FIN ends the session that the server believes in.
+    Declining {
+        retry: Retry,
+    },
     Over,
 }
 
+/// The sequence of the FIN of a client that never pinged.
+const FIRST_SEQUENCE: u64 = 1;
+
 impl Client {
     /// A client whose first SYN is due at `now`: it is the first action.
+    ///
+    /// # Panics
+    /// If a ping or pong of this side would not hold the PTP header that it is to travel behind.
     pub fn new(now: Time<Monotonic>, config: ClientConfig) -> Self {
+        let least = config.settings.min_padding();
+        assert!(sent_padding(&config) >= least, "a ping or pong holds no PTP header: {config:?}");
         let state = State::Connecting { retry: Retry::first(now), report: now.plus(CONNECTING_REPORT) };
         let mut client = Self { config, state, outbox: Outbox::new() };
         client.send_syn();
@@ -50,8 +74,9 @@ impl Client {
     }
 
     fn send_syn(&mut self) {
-        let body = Body::Settings(self.config.settings.to_raw());
-        self.outbox.send(self.config.server, Kind::Syn, 0, body, None);
+        let settings = &self.config.settings;
+        let body = Body::Settings(settings.to_raw(), settings.extension());
+        self.outbox.say(self.config.server, Kind::Syn, 0, body);
     }
 
     fn connected(&mut self, now: Time<Monotonic>) {
@@ -63,6 +88,8 @@ impl Client {
             schedule: config.schedule.clone(),
             dummies: config.dummies,
             timeout: config.timeout,
+            granted: None,
+            sampling: config.sampling,
         };
         self.outbox.tell(Event::Connected { peer: config.server, settings: config.settings });
         self.state = State::Talking(Conversation::begin(now, terms, &mut self.outbox));
@@ -72,16 +99,71 @@ impl Client {
         self.outbox.tell(Event::Finished(end));
         self.state = State::Over;
     }
+
+    /// The server accepted. Whether it is the session that was asked for is its SYN-ACK's word.
+    fn handle_syn_ack(&mut self, now: Time<Monotonic>, granted: Option<Extension>) {
+        let asked = self.config.settings.ptp;
+        if asked.is_none() || granted.and_then(|extension| extension.ptp) == asked {
+            self.connected(now);
+        } else {
+            self.decline(now);
+        }
+    }
+
+    fn decline(&mut self, now: Time<Monotonic>) {
+        self.outbox.control(self.config.server, Kind::Fin, FIRST_SEQUENCE);
+        self.outbox.tell(Event::Finished(End::NotAgreed { server: self.config.server }));
+        self.state = State::Declining { retry: Retry::first(now) };
+    }
+
+    /// In reverse every SYN-ACK may have been lost, and then what follows it says that the server has accepted.
+    fn handle_without_syn_ack(&mut self, now: Time<Monotonic>, incoming: &Incoming) -> Option<Point> {
+        let asked = self.config.settings.ptp.is_some();
+        match (incoming.message.kind, asked, incoming.shape) {
+            // A server that pings, or is even done with it.
+            (Kind::Ping | Kind::Fin, false, Shape::Plain) | (Kind::Ping, true, Shape::Stamped | Shape::Unstamped) => {
+                self.connected(now);
+                if let State::Talking(conversation) = &mut self.state {
+                    return conversation.handle(now, incoming, &mut self.outbox);
+                }
+            }
+            // Who agreed would have pinged behind a PTP header.
+            (Kind::Ping, true, Shape::Plain) => {
+                self.outbox.totals.unexpected += 1;
+                self.decline(now);
+            }
+            // A FIN does not say what was agreed: the answer to the next SYN does.
+            _ => self.outbox.totals.unexpected += 1,
+        }
+        None
+    }
+
+    fn handle_declined(&mut self, incoming: &Incoming) {
+        match incoming.message.kind {
+            Kind::FinAck => self.state = State::Over,
+            Kind::Fin => {
+                self.outbox.control(self.config.server, Kind::FinAck, incoming.message.sequence);
+                self.state = State::Over;
+            }
+            // It has not had the FIN yet.
+            _ => {}
+        }
+    }
+}
+
+/// The least padding of what a client sends; the most there is where it sends nothing of the kind.
+fn sent_padding(config: &ClientConfig) -> u16 {
+    let settings = &config.settings;
+    match (settings.direction, &config.schedule) {
+        (Direction::Reverse, _) => settings.pong_padding,
+        (_, Some(probes)) => probes.iter().map(|probe| probe.padding).min().unwrap_or(u16::MAX),
+        (_, None) => settings.ping_padding,
+    }
 }
 
 impl Machine for Client {
-    fn handle_datagram(
-        &mut self,
-        now: Time<Monotonic>,
-        from: SocketAddrV4,
-        message: Message,
-        _settings: Option<RawSettings>,
-    ) -> Option<Point> {
+    fn handle_datagram(&mut self, now: Time<Monotonic>, incoming: &Incoming) -> Option<Point> {
+        let &Incoming { from, message, .. } = incoming;
         self.outbox.totals.received += 1;
         if from != self.config.server {
             // Dummies leave from another port of the server's.
@@ -93,20 +175,20 @@ impl Machine for Client {
             return None;
         }
         match (&mut self.state, message.kind) {
-            (State::Connecting { .. }, Kind::SynAck) => self.connected(now),
+            (State::Connecting { .. }, Kind::SynAck) => self.handle_syn_ack(now, incoming.extension),
             (State::Connecting { .. }, Kind::SynRst) => self.give_up(End::Rejected),
-            // A server that pings, or is even done with it, has accepted: every SYN-ACK may have been lost.
-            (State::Connecting { .. }, Kind::Ping | Kind::Fin)
-                if self.config.settings.direction == Direction::Reverse =>
-            {
-                self.connected(now);
-                if let State::Talking(conversation) = &mut self.state {
-                    return conversation.handle(now, message, &mut self.outbox);
-                }
+            (State::Connecting { .. }, _) if self.config.settings.direction == Direction::Reverse => {
+                return self.handle_without_syn_ack(now, incoming);
             }
-            (State::Talking(conversation), _) => return conversation.handle(now, message, &mut self.outbox),
+            (State::Talking(conversation), _) => return conversation.handle(now, incoming, &mut self.outbox),
+            (State::Declining { .. }, _) => self.handle_declined(incoming),
             _ => self.outbox.totals.unexpected += 1,
         }
+        None
+    }
+
+    fn wants(&self, _: Time<Monotonic>, _: &Incoming) -> Option<Extension> {
+        // What a client asks for it has ready.
         None
     }
 
@@ -126,6 +208,13 @@ impl Machine for Client {
                 }
             }
             State::Talking(conversation) => conversation.handle_deadline(now, &mut self.outbox),
+            State::Declining { retry } => {
+                if now >= retry.since.plus(GOODBYE) {
+                    self.state = State::Over;
+                } else if retry.is_due(now) {
+                    self.outbox.control(self.config.server, Kind::Fin, FIRST_SEQUENCE);
+                }
+            }
             State::Over => {}
         }
     }
@@ -134,6 +223,7 @@ impl Machine for Client {
         match &mut self.state {
             State::Connecting { .. } => self.give_up(End::StoppedConnecting),
             State::Talking(conversation) => conversation.handle_stop(now, &mut self.outbox),
+            State::Declining { .. } => self.state = State::Over,
             State::Over => {}
         }
     }
@@ -152,6 +242,7 @@ impl Machine for Client {
                 })
             }
             State::Talking(conversation) => conversation.deadline(),
+            State::Declining { retry } => Some(retry.next.min(retry.since.plus(GOODBYE))),
             State::Over => None,
         }
     }
@@ -170,7 +261,7 @@ impl Machine for Client {
     fn is_over(&self) -> bool {
         match &self.state {
             State::Talking(conversation) => conversation.is_over(),
-            State::Connecting { .. } => false,
+            State::Connecting { .. } | State::Declining { .. } => false,
             State::Over => true,
         }
     }

@@ -1,12 +1,14 @@
 //! What client and server have in common: everything between the handshake and the last datagram.
 
 use super::pinger::{Pinger, Step};
+use super::sampling::{Sampler, Sampling};
 use super::{
-    Action, Body, DEFAULT_TIMEOUT, Direction, End, Event, FIRST_RETRY, GOODBYE, LINGER, NEXT_RETRY, Outgoing, Probe,
-    SETTLE, STRAGGLERS, Settings, TURNAROUND, TimerKind, Totals,
+    Action, Body, DEFAULT_TIMEOUT, Direction, End, Event, FIRST_RETRY, GOODBYE, Incoming, LINGER, NEXT_RETRY, Outgoing,
+    Probe, SETTLE, STRAGGLERS, Settings, TURNAROUND, TimerKind, Totals,
 };
 use crate::clock::{Monotonic, Time};
-use crate::wire::{Kind, Message, Point};
+use crate::wire::ptp::Shape;
+use crate::wire::{Extension, Kind, Message, Point};
 use std::collections::VecDeque;
 use std::net::SocketAddrV4;
 use std::sync::Arc;
@@ -30,6 +32,10 @@ pub(super) struct Terms {
     pub(super) dummies: u32,
     /// How long nothing may be received; `None` is for ever.
     pub(super) timeout: Option<Duration>,
+    /// What the SYN-ACK says behind its header, of a server whose client asked.
+    pub(super) granted: Option<Extension>,
+    /// Which pings are to be stamped, where pings travel behind PTP headers.
+    pub(super) sampling: Sampling,
 }
 
 /// Actions on their way to the caller, and what was counted.
@@ -53,17 +59,26 @@ impl Outbox {
         self.actions.push_back(Action::Tell(event));
     }
 
-    pub(super) fn send(&mut self, to: SocketAddrV4, kind: Kind, sequence: u64, body: Body, point: Option<Point>) {
+    fn send(&mut self, outgoing: Outgoing) {
         self.totals.transmitted += 1;
-        let outgoing = Outgoing { to, message: Message { kind, sequence }, body, point };
-        if point.is_some() {
+        if outgoing.point.is_some() {
             self.totals.first_ip_len.get_or_insert(outgoing.ip_len());
         }
         self.actions.push_back(Action::Send(outgoing));
     }
 
+    /// A control message with something behind its header.
+    pub(super) fn say(&mut self, to: SocketAddrV4, kind: Kind, sequence: u64, body: Body) {
+        self.send(Outgoing { to, message: Message { kind, sequence }, body, shape: Shape::Plain, point: None });
+    }
+
     pub(super) fn control(&mut self, to: SocketAddrV4, kind: Kind, sequence: u64) {
-        self.send(to, kind, sequence, Body::Empty, None);
+        self.say(to, kind, sequence, Body::Empty);
+    }
+
+    /// The answer to a SYN, with what is granted.
+    pub(super) fn syn_ack(&mut self, to: SocketAddrV4, sequence: u64, granted: Option<Extension>) {
+        self.say(to, Kind::SynAck, sequence, granted.map_or(Body::Empty, Body::Extension));
     }
 
     fn dummies(&mut self, to: SocketAddrV4, count: u32) {
@@ -137,6 +152,8 @@ pub(super) struct Conversation {
     pub(super) terms: Terms,
     phase: Phase,
     pinger: Pinger,
+    /// `None` where pings are nanoprobe's: then all are to be stamped.
+    sampler: Option<Sampler>,
     /// When something was last received from the peer, or will have been expected from.
     last_heard: Time<Monotonic>,
     /// The highest sequence of a ping received.
@@ -159,7 +176,8 @@ impl Conversation {
                 (Phase::Turnaround { until: ready }, ready)
             }
         };
-        let begun = Self { terms, phase, pinger, last_heard, last_ping: 0, answered_fin: false };
+        let sampler = terms.settings.ptp.map(|_| Sampler::new(terms.sampling));
+        let begun = Self { terms, phase, pinger, sampler, last_heard, last_ping: 0, answered_fin: false };
         outbox.totals.measures_loss = begun.pings() && !begun.is_duplex();
         if matches!(begun.phase, Phase::Pinging) {
             outbox.totals.started = Some(now);
@@ -210,12 +228,17 @@ impl Conversation {
     }
 
     /// A datagram from the peer. SYNs are the server's own affair and do not come here.
-    pub(super) fn handle(&mut self, now: Time<Monotonic>, message: Message, outbox: &mut Outbox) -> Option<Point> {
+    pub(super) fn handle(&mut self, now: Time<Monotonic>, incoming: &Incoming, outbox: &mut Outbox) -> Option<Point> {
         self.heard(now);
-        let Message { kind, sequence } = message;
+        let &Incoming { message: Message { kind, sequence }, shape, .. } = incoming;
         match kind {
-            Kind::Ping => self.handle_ping(now, sequence, outbox),
-            Kind::Pong => self.handle_pong(now, sequence, outbox),
+            // Not as agreed: of no session that stands here.
+            Kind::Ping | Kind::Pong if (shape == Shape::Plain) == self.terms.settings.ptp.is_some() => {
+                outbox.totals.unexpected += 1;
+                None
+            }
+            Kind::Ping => self.handle_ping(now, sequence, shape, outbox),
+            Kind::Pong => self.handle_pong(now, sequence, shape, outbox),
             Kind::Fin => {
                 self.handle_fin(now, sequence, outbox);
                 None
@@ -248,7 +271,7 @@ impl Conversation {
         if !matches!(self.phase, Phase::Closing { .. }) {
             self.heard(now);
         }
-        outbox.control(self.terms.peer, Kind::SynAck, sequence);
+        outbox.syn_ack(self.terms.peer, sequence, self.terms.granted);
     }
 
     /// A dummy from another port of the peer's, or anything else that shows that it lives.
@@ -256,7 +279,7 @@ impl Conversation {
         self.last_heard = self.last_heard.max(now);
     }
 
-    fn handle_ping(&mut self, now: Time<Monotonic>, sequence: u64, outbox: &mut Outbox) -> Option<Point> {
+    fn handle_ping(&mut self, now: Time<Monotonic>, sequence: u64, shape: Shape, outbox: &mut Outbox) -> Option<Point> {
         let echoes = match self.phase {
             // Pings count from 1.
             _ if sequence == 0 => {
@@ -286,14 +309,16 @@ impl Conversation {
         let settings = &self.terms.settings;
         if asks_for_pong(settings.pong_every, sequence) {
             outbox.totals.pongs_sent += 1;
+            outbox.totals.stamped_pongs_sent += u64::from(shape == Shape::Stamped);
+            let message = Message { kind: Kind::Pong, sequence };
             let body = Body::Padding(settings.pong_padding);
-            outbox.send(self.terms.peer, Kind::Pong, sequence, body, Some(Point::T2));
+            outbox.send(Outgoing { to: self.terms.peer, message, body, shape, point: Some(Point::T2) });
             outbox.dummies(self.terms.peer, self.terms.dummies);
         }
         Some(Point::T1)
     }
 
-    fn handle_pong(&mut self, now: Time<Monotonic>, sequence: u64, outbox: &mut Outbox) -> Option<Point> {
+    fn handle_pong(&mut self, now: Time<Monotonic>, sequence: u64, shape: Shape, outbox: &mut Outbox) -> Option<Point> {
         let asked = (1..self.pinger.next_sequence()).contains(&sequence)
             && asks_for_pong(self.terms.settings.pong_every, sequence);
         let waits = matches!(self.phase, Phase::Pinging | Phase::Closing { .. } | Phase::Settle { .. });
@@ -302,6 +327,9 @@ impl Conversation {
             return None;
         }
         outbox.totals.pongs_received += 1;
+        if let Some(sampler) = self.sampler.as_mut().filter(|_| shape == Shape::Stamped) {
+            sampler.answered(sequence);
+        }
         // Its row belongs to the statistics: they are due with the next deadline, not before the row.
         if let Phase::Settle { until, .. } = &mut self.phase
             && outbox.totals.pongs_received >= outbox.totals.pongs_expected
@@ -339,7 +367,7 @@ impl Conversation {
         match &mut self.phase {
             Phase::Turnaround { until } if now >= *until => self.start_pinging(now, outbox),
             Phase::Pinging => match self.pinger.step(now, &mut outbox.totals) {
-                Step::Ping { sequence, padding } => self.ping(sequence, padding, outbox),
+                Step::Ping { sequence, padding } => self.ping(now, sequence, padding, outbox),
                 Step::Done => self.end_pinging(now, End::Complete, outbox),
                 Step::Wait => {}
             },
@@ -415,17 +443,22 @@ impl Conversation {
         outbox.totals.started = Some(now);
     }
 
-    fn ping(&mut self, sequence: u64, padding: u16, outbox: &mut Outbox) {
+    fn ping(&mut self, now: Time<Monotonic>, sequence: u64, padding: u16, outbox: &mut Outbox) {
         let point = match (self.is_duplex(), self.terms.side) {
             (false, _) => Point::T0,
             (true, Side::Client) => Point::T0cs,
             (true, Side::Server) => Point::T0sc,
         };
+        let ponged = !self.is_duplex() && asks_for_pong(self.terms.settings.pong_every, sequence);
         outbox.totals.pings_sent += 1;
-        if !self.is_duplex() && asks_for_pong(self.terms.settings.pong_every, sequence) {
-            outbox.totals.pongs_expected += 1;
-        }
-        outbox.send(self.terms.peer, Kind::Ping, sequence, Body::Padding(padding), Some(point));
+        outbox.totals.pongs_expected += u64::from(ponged);
+        let shape = match &mut self.sampler {
+            Some(sampler) => sampler.shape(now, sequence, ponged, &mut outbox.totals),
+            None => Shape::Plain,
+        };
+        let message = Message { kind: Kind::Ping, sequence };
+        let body = Body::Padding(padding);
+        outbox.send(Outgoing { to: self.terms.peer, message, body, shape, point: Some(point) });
         outbox.dummies(self.terms.peer, self.terms.dummies);
     }
 

@@ -15,19 +15,23 @@
 mod client;
 mod conversation;
 mod pinger;
+mod sampling;
 mod server;
 mod settings;
 mod totals;
 
 pub use client::{Client, ClientConfig};
-pub use server::{Server, ServerConfig};
+pub use sampling::{DEFAULT_STAMP_TIMEOUT, STAMP_SPACING, Sampling};
+pub use server::{Offers, Server, ServerConfig};
 pub use settings::{
     Correction, Direction, MAX_COUNT_S, MAX_DELAY_US, MAX_PONG_EVERY, Probe, Settings, TimerKind, default_timer,
 };
 pub use totals::{LATE_NANOS, Totals};
 
 use crate::clock::{Monotonic, Time};
-use crate::wire::{HEADER_LEN, Kind, MIN_IP_LEN, Message, Point, RawSettings, SETTINGS_LEN, UDP_IP_HEADERS};
+use crate::wire::extension;
+use crate::wire::ptp::{Shape, Transport};
+use crate::wire::{Extension, HEADER_LEN, Kind, MIN_IP_LEN, Message, Point, RawSettings, SETTINGS_LEN, UDP_IP_HEADERS};
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
@@ -46,7 +50,7 @@ pub const LINGER: Duration = Duration::from_millis(1200);
 /// How long a `--keep` server remembers a client whose session is over: a FIN that it answered is answered again, and
 /// a late copy of the SYN opens no session.
 pub const REMEMBER: Duration = Duration::from_secs(5);
-/// How long an interrupted echoing side waits for the answer to its FIN.
+/// How long an interrupted echoing side, or a client that declines what a server accepted, waits for the answer to its FIN.
 pub const GOODBYE: Duration = Duration::from_millis(200);
 /// How often a client that gets no answer to its SYN says so.
 pub const CONNECTING_REPORT: Duration = Duration::from_secs(5);
@@ -55,16 +59,12 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One side of a session.
 pub trait Machine {
-    /// Takes a datagram that came to the session's port, and says which row of the log it makes.
-    ///
-    /// `settings` are those that a SYN carries; `None` for every other kind, and for a SYN that is too short.
-    fn handle_datagram(
-        &mut self,
-        now: Time<Monotonic>,
-        from: SocketAddrV4,
-        message: Message,
-        settings: Option<RawSettings>,
-    ) -> Option<Point>;
+    /// Takes a datagram that came to the session's port, or behind a PTP header, and says which row of the log it makes.
+    fn handle_datagram(&mut self, now: Time<Monotonic>, incoming: &Incoming) -> Option<Point>;
+
+    /// What the path must get ready before [`Machine::handle_datagram`] is called with this SYN; what it could get ready
+    /// goes into [`Incoming::granted`]. `None` for everything else, and for a SYN that will be refused anyway.
+    fn wants(&self, now: Time<Monotonic>, incoming: &Incoming) -> Option<Extension>;
 
     /// Does what is due at `now`. Harmless when called early.
     fn handle_deadline(&mut self, now: Time<Monotonic>);
@@ -89,6 +89,30 @@ pub trait Machine {
 
     /// What was counted since the session began.
     fn totals(&self) -> &Totals;
+}
+
+/// A datagram that came in.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Incoming {
+    /// Who sent it: of one behind a PTP header, who the header says.
+    pub from: SocketAddrV4,
+    /// Its header.
+    pub message: Message,
+    /// The settings that a SYN carries; `None` for every other kind, and for a SYN that is too short.
+    pub settings: Option<RawSettings>,
+    /// The extension of a SYN or a SYN-ACK that has one.
+    pub extension: Option<Extension>,
+    /// What it looked like on the wire.
+    pub shape: Shape,
+    /// Of what [`Machine::wants`], all that the path has got ready.
+    pub granted: Option<Extension>,
+}
+
+impl Incoming {
+    /// nanoprobe's datagram without anything behind its header.
+    pub const fn plain(from: SocketAddrV4, message: Message) -> Self {
+        Self { from, message, settings: None, extension: None, shape: Shape::Plain, granted: None }
+    }
 }
 
 /// Something that the caller must do.
@@ -116,6 +140,8 @@ pub struct Outgoing {
     pub message: Message,
     /// What follows the header.
     pub body: Body,
+    /// What it must look like on the wire; a ping or pong that is [`Shape::Plain`] is always to be stamped.
+    pub shape: Shape,
     /// The row of the log that the sending makes.
     pub point: Option<Point>,
 }
@@ -125,24 +151,61 @@ pub struct Outgoing {
 pub enum Body {
     /// Nothing.
     Empty,
-    /// This many zeros.
+    /// This many zeros. Behind a PTP header they are fewer by as many bytes as the size on the wire stays the same.
     Padding(u16),
-    /// The settings of a SYN.
-    Settings(RawSettings),
+    /// The settings of a SYN, and what it asks for besides.
+    Settings(RawSettings, Option<Extension>),
+    /// What a SYN-ACK grants.
+    Extension(Extension),
+}
+
+/// Bytes of the longest body that is not zeros.
+pub const MAX_BODY: usize = SETTINGS_LEN + extension::MAX_LEN;
+
+impl Body {
+    /// Bytes that follow the header.
+    pub const fn len(&self) -> usize {
+        match self {
+            Self::Empty => 0,
+            Self::Padding(bytes) => *bytes as usize,
+            Self::Settings(_, None) => SETTINGS_LEN,
+            Self::Settings(_, Some(extension)) => SETTINGS_LEN + extension.len(),
+            Self::Extension(extension) => extension.len(),
+        }
+    }
+
+    /// Whether nothing follows the header.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Writes what a SYN or a SYN-ACK says behind its header; returns its bytes. `None` where there is nothing to say:
+    /// zeros are the path's.
+    pub fn write<'a>(&self, buf: &'a mut [u8; MAX_BODY]) -> Option<&'a [u8]> {
+        match self {
+            Self::Empty | Self::Padding(_) => return None,
+            Self::Settings(settings, extension) => {
+                let (front, behind) = buf.split_at_mut(SETTINGS_LEN);
+                front.copy_from_slice(&settings.to_bytes());
+                if let Some(extension) = extension {
+                    extension.write(behind);
+                }
+            }
+            Self::Extension(extension) => {
+                extension.write(buf);
+            }
+        }
+        Some(&buf[..self.len()])
+    }
 }
 
 impl Outgoing {
     /// Bytes of UDP payload.
     pub const fn payload_len(&self) -> u16 {
-        HEADER_LEN as u16
-            + match self.body {
-                Body::Empty => 0,
-                Body::Padding(bytes) => bytes,
-                Body::Settings(_) => SETTINGS_LEN as u16,
-            }
+        (HEADER_LEN + self.body.len()) as u16
     }
 
-    /// Bytes of the IP packet: what the log calls its size.
+    /// Bytes of the IP packet: what the log calls its size. Of PTP over Ethernet the bytes of the Ethernet payload.
     pub const fn ip_len(&self) -> u16 {
         UDP_IP_HEADERS + self.payload_len()
     }
@@ -186,6 +249,20 @@ pub enum Event {
         /// The largest that fits.
         limit: u16,
     },
+    /// A server refused a client that asks for pings and pongs behind PTP headers.
+    RefusedPtp {
+        /// Who asked.
+        from: SocketAddrV4,
+        /// What was to carry them.
+        transport: Transport,
+        /// Why not.
+        why: PtpRefusal,
+    },
+    /// A server whose card stamps nothing but PTP messages on receipt refused a client that did not ask for them.
+    RefusedPlain {
+        /// Who asked.
+        from: SocketAddrV4,
+    },
     /// A datagram that is no SYN came from somebody who has no session here, or a SYN was too short.
     Ignored {
         /// Who sent it.
@@ -197,6 +274,20 @@ pub enum Event {
     Finished(End),
 }
 
+/// Why a server cannot have its pings and pongs behind PTP headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PtpRefusal {
+    /// Its path does not offer this transport.
+    NotOffered,
+    /// Its path offers the transport, but could not get it ready; the path has said why.
+    NotReady,
+    /// Its own schedule has a ping that does not hold a PTP header.
+    Schedule {
+        /// The smallest ping of the schedule.
+        ip_len: u16,
+    },
+}
+
 /// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum End {
@@ -206,8 +297,13 @@ pub enum End {
     Stopped,
     /// The user ended it before there was a session.
     StoppedConnecting,
-    /// The server is busy with another client.
+    /// The server refused: it is busy with another client, or cannot do what was asked for.
     Rejected,
+    /// The server accepted, but did not agree to what the session cannot do without: it knows no extension, or not this.
+    NotAgreed {
+        /// The server.
+        server: SocketAddrV4,
+    },
     /// The server answered no SYN.
     NoAnswer {
         /// Since the first SYN.

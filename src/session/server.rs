@@ -1,9 +1,13 @@
 //! The server: waits for a SYN, serves one client, refuses the others; with `keep` one client after the other.
 
 use super::conversation::{Conversation, Outbox, Side, Terms};
-use super::{Action, Direction, Event, Machine, Probe, REMEMBER, Settings, TimerKind, Totals, ip_len};
+use super::{
+    Action, Direction, Event, Incoming, Machine, Probe, PtpRefusal, REMEMBER, Sampling, Settings, TimerKind, Totals,
+    ip_len,
+};
 use crate::clock::{Monotonic, Time};
-use crate::wire::{Kind, Message, Point, RawSettings};
+use crate::wire::ptp::Transport;
+use crate::wire::{Extension, Kind, Message, Point, RawSettings};
 use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +30,32 @@ pub struct ServerConfig {
     pub max_ip_len: Option<u16>,
     /// How to wait during a session, in place of what the client's settings say.
     pub timer: Option<TimerKind>,
+    /// What a client may ask for.
+    pub offers: Offers,
+    /// The card stamps nothing but PTP messages on receipt, and its stamps are wanted: a client that does not ask for PTP
+    /// headers is refused.
+    pub requires_ptp: bool,
+    /// Which pings of this side are to be stamped, where pings travel behind PTP headers.
+    pub sampling: Sampling,
+}
+
+/// By what a server's path could carry pings and pongs behind PTP headers, if asked to. The default is nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Offers {
+    /// [`Transport::Udp`].
+    pub udp: bool,
+    /// [`Transport::L2`].
+    pub l2: bool,
+}
+
+impl Offers {
+    /// Whether this one is among them.
+    pub const fn has(&self, transport: Transport) -> bool {
+        match transport {
+            Transport::Udp => self.udp,
+            Transport::L2 => self.l2,
+        }
+    }
 }
 
 /// The server side of sessions.
@@ -48,6 +78,7 @@ struct Former {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it, and the session's is the one that matters")]
 enum State {
     Listening,
     Talking(Conversation),
@@ -60,36 +91,42 @@ impl Server {
         Self { config, state: State::Listening, outbox: Outbox::new(), former: Vec::with_capacity(REMEMBERED) }
     }
 
-    fn handle_unconnected(
-        &mut self,
-        now: Time<Monotonic>,
-        from: SocketAddrV4,
-        message: Message,
-        settings: Option<RawSettings>,
-    ) {
-        if self.handle_former(now, from, message) {
+    fn handle_unconnected(&mut self, now: Time<Monotonic>, incoming: &Incoming) {
+        if self.handle_former(now, incoming.from, incoming.message) {
             return;
         }
-        match (message.kind, settings) {
-            (Kind::Syn, Some(raw)) => self.accept(now, from, message, raw),
-            (kind, _) => self.outbox.tell(Event::Ignored { from, kind }),
+        match (incoming.message.kind, incoming.settings) {
+            (Kind::Syn, Some(raw)) => self.accept(now, incoming, raw),
+            (kind, _) => self.outbox.tell(Event::Ignored { from: incoming.from, kind }),
         }
     }
 
-    fn accept(&mut self, now: Time<Monotonic>, from: SocketAddrV4, message: Message, raw: RawSettings) {
-        let has_schedule = self.config.schedule.is_some();
-        let settings = Settings::from_client(raw, has_schedule, |_| ());
-        if let Some((ip_len, limit)) = self.too_large(&settings) {
-            self.outbox.control(from, Kind::SynRst, message.sequence);
-            self.outbox.tell(Event::RefusedSize { from, ip_len, limit });
-            return;
-        }
+    fn accept(&mut self, now: Time<Monotonic>, incoming: &Incoming, raw: RawSettings) {
+        let &Incoming { from, message, granted, .. } = incoming;
+        let accepted = self.judge(incoming, raw).and_then(|settings| match settings.ptp {
+            Some(transport) if granted.and_then(|granted| granted.ptp) != Some(transport) => {
+                Err(Event::RefusedPtp { from, transport, why: PtpRefusal::NotReady })
+            }
+            _ => Ok(settings),
+        });
+        let settings = match accepted {
+            Ok(settings) => settings,
+            Err(refusal) => {
+                self.outbox.control(from, Kind::SynRst, message.sequence);
+                self.outbox.tell(refusal);
+                return;
+            }
+        };
+        // Whoever asks with an extension is answered with one, be it that nothing of it is known here.
+        let granted = incoming.extension.map(|_| Extension { ptp: settings.ptp });
         // A new session counts from its SYN.
         self.outbox.totals = Totals { received: 1, ..Totals::default() };
         // Told first: whoever hears it may take the time to look at counters before the client begins.
         self.outbox.tell(Event::Connected { peer: from, settings });
-        self.outbox.control(from, Kind::SynAck, message.sequence);
-        Settings::from_client(raw, has_schedule, |correction| self.outbox.tell(Event::Corrected(correction)));
+        self.outbox.syn_ack(from, message.sequence, granted);
+        Settings::from_client(raw, settings.ptp, self.config.schedule.is_some(), |correction| {
+            self.outbox.tell(Event::Corrected(correction));
+        });
         let terms = Terms {
             side: Side::Server,
             peer: from,
@@ -97,8 +134,44 @@ impl Server {
             schedule: self.config.schedule.clone(),
             dummies: self.config.dummies,
             timeout: self.config.timeout,
+            granted,
+            sampling: self.config.sampling,
         };
         self.state = State::Talking(Conversation::begin(now, terms, &mut self.outbox));
+    }
+
+    /// What the session of this SYN would do, if the path gets ready what it needs.
+    ///
+    /// # Errors
+    /// Why there will be none.
+    fn judge(&self, incoming: &Incoming, raw: RawSettings) -> Result<Settings, Event> {
+        let from = incoming.from;
+        let asked = incoming.extension.and_then(|extension| extension.ptp);
+        let settings = Settings::from_client(raw, asked, self.config.schedule.is_some(), |_| ());
+        match asked {
+            None if self.config.requires_ptp => return Err(Event::RefusedPlain { from }),
+            Some(transport) => {
+                if let Some(why) = self.cannot(transport, &settings) {
+                    return Err(Event::RefusedPtp { from, transport, why });
+                }
+            }
+            None => {}
+        }
+        match self.too_large(&settings) {
+            Some((ip_len, limit)) => Err(Event::RefusedSize { from, ip_len, limit }),
+            None => Ok(settings),
+        }
+    }
+
+    /// Why pings and pongs cannot travel behind PTP headers.
+    fn cannot(&self, transport: Transport, settings: &Settings) -> Option<PtpRefusal> {
+        if !self.config.offers.has(transport) {
+            return Some(PtpRefusal::NotOffered);
+        }
+        // A size of the client's is corrected; that of the own schedule is its user's word.
+        let schedule = self.config.schedule.as_deref().filter(|_| settings.direction != Direction::Forward)?;
+        let smallest = schedule.iter().map(|probe| probe.padding).min()?;
+        (smallest < transport.min_padding()).then(|| PtpRefusal::Schedule { ip_len: ip_len(smallest) })
     }
 
     /// The larger of the IP lengths that would not fit into one frame, with the limit.
@@ -150,16 +223,11 @@ impl Server {
 }
 
 impl Machine for Server {
-    fn handle_datagram(
-        &mut self,
-        now: Time<Monotonic>,
-        from: SocketAddrV4,
-        message: Message,
-        settings: Option<RawSettings>,
-    ) -> Option<Point> {
+    fn handle_datagram(&mut self, now: Time<Monotonic>, incoming: &Incoming) -> Option<Point> {
+        let &Incoming { from, message, .. } = incoming;
         let State::Talking(conversation) = &mut self.state else {
             if matches!(self.state, State::Listening) {
-                self.handle_unconnected(now, from, message, settings);
+                self.handle_unconnected(now, incoming);
             }
             return None;
         };
@@ -169,7 +237,7 @@ impl Machine for Server {
         if from == peer && message.kind == Kind::Syn {
             conversation.handle_repeated_syn(now, message.sequence, &mut self.outbox);
         } else if from == peer {
-            point = conversation.handle(now, message, &mut self.outbox);
+            point = conversation.handle(now, incoming, &mut self.outbox);
         } else if message.kind == Kind::Dummy && from.ip() == peer.ip() {
             // Dummies leave from another port of the client's.
             conversation.heard(now);
@@ -183,6 +251,15 @@ impl Machine for Server {
         }
         self.turn_over(now);
         point
+    }
+
+    fn wants(&self, now: Time<Monotonic>, incoming: &Incoming) -> Option<Extension> {
+        let late = self.former.iter().any(|former| former.peer == incoming.from && now < former.until);
+        if !matches!(self.state, State::Listening) || late {
+            return None;
+        }
+        let settings = self.judge(incoming, incoming.settings?).ok()?;
+        settings.extension()
     }
 
     fn handle_deadline(&mut self, now: Time<Monotonic>) {

@@ -1,6 +1,7 @@
 //! What a session does, with every value in its range.
 
-use crate::wire::{MAX_PADDING, RawSettings};
+use crate::wire::ptp::Transport;
+use crate::wire::{Extension, MAX_PADDING, RawSettings};
 
 /// The most seconds a server pings for: an hour.
 pub const MAX_COUNT_S: u32 = 3600;
@@ -66,7 +67,7 @@ pub struct Probe {
     pub padding: u16,
 }
 
-/// What a session does. In a SYN these are [`RawSettings`].
+/// What a session does. In a SYN these are [`RawSettings`], and an [`Extension`] where they do not say all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
     /// Seconds to ping for; 0 is until the user ends it.
@@ -83,6 +84,8 @@ pub struct Settings {
     pub timer: TimerKind,
     /// Who pings.
     pub direction: Direction,
+    /// Pings and pongs travel behind a PTP header, carried by this. Their padding is [`Transport::min_padding`] at least.
+    pub ptp: Option<Transport>,
 }
 
 impl Default for Settings {
@@ -96,6 +99,7 @@ impl Default for Settings {
             pong_every: 1,
             timer: TimerKind::Busy,
             direction: Direction::Forward,
+            ptp: None,
         }
     }
 }
@@ -138,11 +142,28 @@ impl Settings {
         }
     }
 
-    /// What a server makes of a client's wishes: values out of range are replaced, each replacement told.
+    /// What a SYN asks for besides; `None` where [`RawSettings`] say all.
+    pub fn extension(&self) -> Option<Extension> {
+        self.ptp.is_some().then_some(Extension { ptp: self.ptp })
+    }
+
+    /// The least padding of a ping or pong, in bytes.
+    pub fn min_padding(&self) -> u16 {
+        self.ptp.map_or(0, Transport::min_padding)
+    }
+
+    /// What a server makes of a client's wishes: values out of range are replaced, each replacement told. `ptp` is what
+    /// both agree to.
     ///
     /// As in nanoprobe only the fields that matter to the server in that direction are checked: in forward what it
-    /// pongs, otherwise what it pings, unless it has a schedule of its own.
-    pub fn from_client(raw: RawSettings, has_schedule: bool, mut tell: impl FnMut(Correction)) -> Self {
+    /// pongs, otherwise what it pings, unless it has a schedule of its own. So what this side sends behind a PTP header
+    /// holds that header; that the client's pings do is the client's care.
+    pub fn from_client(
+        raw: RawSettings,
+        ptp: Option<Transport>,
+        has_schedule: bool,
+        mut tell: impl FnMut(Correction),
+    ) -> Self {
         let mut limit = |setting, asked: u32, min, max| {
             let used = asked.clamp(min, max);
             if used != asked {
@@ -158,15 +179,16 @@ impl Settings {
         };
         let pings = direction != Direction::Forward && !has_schedule;
         let pongs = direction == Direction::Forward;
+        let min_padding = ptp.map_or(0, Transport::min_padding).into();
         let max_padding = u32::from(MAX_PADDING);
         let count_s = if pings { limit("count", raw.count_s, 1, MAX_COUNT_S) } else { raw.count_s };
         let delay_us = if pings { limit("delay", raw.delay_us, 0, MAX_DELAY_US) } else { raw.delay_us };
         let ping_padding = match pings {
-            true => limit("ping padding", raw.ping_padding.into(), 0, max_padding) as u16,
+            true => limit("ping padding", raw.ping_padding.into(), min_padding, max_padding) as u16,
             false => raw.ping_padding,
         };
         let pong_padding = match pongs {
-            true => limit("pong padding", raw.pong_padding.into(), 0, max_padding) as u16,
+            true => limit("pong padding", raw.pong_padding.into(), min_padding, max_padding) as u16,
             false => raw.pong_padding,
         };
         let pong_every = if pongs { limit("pong every", raw.pong_every, 0, MAX_PONG_EVERY) } else { raw.pong_every };
@@ -183,7 +205,7 @@ impl Settings {
             let (used, used_name) = (timer as u32, Some(timer.as_str()));
             tell(Correction { setting: "timer type", asked: raw.timer, min: 0, max: 1, used, used_name });
         }
-        Self { count_s, delay_us, ping_padding, pong_padding, pong_every, timer, direction }
+        Self { count_s, delay_us, ping_padding, pong_padding, pong_every, timer, direction, ptp }
     }
 }
 
@@ -193,7 +215,7 @@ mod tests {
 
     fn corrected(raw: RawSettings, has_schedule: bool) -> (Settings, Vec<Correction>) {
         let mut told = Vec::new();
-        let settings = Settings::from_client(raw, has_schedule, |correction| told.push(correction));
+        let settings = Settings::from_client(raw, None, has_schedule, |correction| told.push(correction));
         (settings, told)
     }
 
@@ -224,6 +246,35 @@ mod tests {
         );
         let (_, told) = corrected(raw, true);
         assert_eq!(told.iter().map(|c| c.setting).collect::<Vec<_>>(), ["timer type"]);
+    }
+
+    #[test]
+    fn what_a_server_sends_behind_a_ptp_header_has_room_for_it() {
+        for (transport, least) in [(Transport::Udp, 44), (Transport::L2, 40)] {
+            for (direction, setting) in [(0, "pong padding"), (1, "ping padding"), (2, "ping padding")] {
+                let asked = least - 1;
+                let raw = RawSettings {
+                    count_s: 1,
+                    ping_padding: asked,
+                    pong_padding: asked,
+                    direction,
+                    ..Settings::default().to_raw()
+                };
+                let mut told = Vec::new();
+                let settings = Settings::from_client(raw, Some(transport), false, |correction| told.push(correction));
+                let sent = if direction == 0 { settings.pong_padding } else { settings.ping_padding };
+                assert_eq!((sent, settings.ptp, settings.min_padding()), (least, Some(transport), least));
+                let [Correction { setting: name, min, used, .. }] = told[..] else { panic!("{told:?}") };
+                assert_eq!((name, min, used), (setting, least.into(), least.into()));
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_needs_an_extension_asks_for_one() {
+        assert_eq!(Settings::default().extension(), None);
+        let ptp = Some(Transport::L2);
+        assert_eq!(Settings { ptp, ..Settings::default() }.extension(), Some(Extension { ptp }));
     }
 
     #[test]

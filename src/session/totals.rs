@@ -22,6 +22,13 @@ pub struct Totals {
     pub pongs_sent: u64,
     /// Pongs received to pings that ask for one, repeated ones too.
     pub pongs_received: u64,
+    /// Of the pings sent behind PTP headers, those that a card is to stamp. 0 where there are no such headers: then every
+    /// ping is to be stamped.
+    pub stamped_pings_sent: u64,
+    /// Of the pongs sent behind PTP headers, those that a card is to stamp: one for each such ping that asks for it.
+    pub stamped_pongs_sent: u64,
+    /// Pings that were to be stamped and were not, as the stamp of an earlier one might still have lain in a card.
+    pub stamps_withheld: u64,
     /// Dummies sent.
     pub dummies_sent: u64,
     /// Datagrams from somebody else than the session's peer.

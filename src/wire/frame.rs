@@ -1,9 +1,11 @@
-//! The Ethernet, IPv4 and UDP headers around a datagram: read from a received frame, written for one that is sent.
+//! The Ethernet, IPv4 and UDP headers around a datagram: read from a received frame, written for one that is sent. The
+//! same for a ping or pong behind a PTP header ([`super::ptp`]), over UDP or straight over Ethernet.
 //!
 //! No fragments, no reassembly, no IPv6, no neighbour lookup: who a frame goes to is known before it is built. Headers
 //! are in network byte order, the message within is little endian (see [`super::message`]).
 
-use super::message::{HEADER_LEN, Kind, MAX_IP_LEN, MAX_PADDING, MIN_IP_LEN, Message, RawSettings, SETTINGS_LEN};
+use super::message::{HEADER_LEN, Kind, MAX_IP_LEN, MAX_PADDING, MIN_IP_LEN, Message};
+use super::ptp::{self, Shape, Transport};
 use pnet_packet::ethernet::{EtherType, EtherTypes, MutableEthernetPacket};
 use pnet_packet::ip::IpNextHeaderProtocols;
 use pnet_packet::ipv4::{Ipv4Flags, MutableIpv4Packet};
@@ -21,6 +23,10 @@ const UDP_LEN: usize = 8;
 const TTL: u8 = 64;
 /// Where the type is in a datagram; the sequence is before it.
 const KIND_AT: usize = 8;
+/// From the sequenceId of a Sync message to nanoprobe's header behind it.
+const SEQUENCE_ID_BEFORE: usize = ptp::SYNC_LEN - ptp::SEQUENCE_ID_AT;
+/// The most bytes between the Ethernet header and the padding.
+const MAX_HEAD_LEN: usize = IPV4_LEN + UDP_LEN + ptp::HEAD_LEN;
 
 /// The longest frame that is built: two VLAN tags and a ping of [`MAX_IP_LEN`]. In bytes, without the frame check
 /// sequence.
@@ -61,18 +67,29 @@ impl LinkHeader {
     ///
     /// # Errors
     /// [`FrameError`] where the frame is too short, has more than two tags, or carries something other than IPv4.
+    #[inline]
     pub fn parse(frame: &[u8]) -> Result<(Self, &[u8]), FrameError> {
+        match Self::parse_any(frame)? {
+            (link, EtherTypes::Ipv4, rest) => Ok((link, rest)),
+            (_, other, _) => Err(FrameError::NotIpv4(other.0)),
+        }
+    }
+
+    /// The header, what its EtherType was, and what follows it. The header itself is that of an IPv4 frame then, so that
+    /// the way to a peer is one, whatever goes it.
+    #[inline]
+    fn parse_any(frame: &[u8]) -> Result<(Self, EtherType, &[u8]), FrameError> {
         let mut len = ETHERNET_LEN;
         loop {
             let (header, rest) = frame.split_at_checked(len).ok_or(FrameError::Short(frame.len()))?;
             match EtherType(u16_at(header, len - 2)) {
-                EtherTypes::Ipv4 => {
-                    let mut bytes = [0; MAX_LINK_LEN];
-                    bytes[..len].copy_from_slice(header);
-                    return Ok((Self { bytes, len: len as u8 }, rest));
-                }
                 EtherTypes::Vlan | EtherTypes::PBridge if len < MAX_LINK_LEN => len += TAG_LEN,
-                other => return Err(FrameError::NotIpv4(other.0)),
+                found => {
+                    let mut bytes = [0; MAX_LINK_LEN];
+                    bytes[..len - 2].copy_from_slice(&header[..len - 2]);
+                    bytes[len - 2..len].copy_from_slice(&EtherTypes::Ipv4.0.to_be_bytes());
+                    return Ok((Self { bytes, len: len as u8 }, found, rest));
+                }
             }
         }
     }
@@ -177,6 +194,9 @@ pub enum FrameError {
     /// The UDP checksum is not that of the datagram.
     #[error("the UDP checksum is wrong")]
     BadUdpChecksum,
+    /// The frame carries no ping or pong of ours behind a PTP header.
+    #[error("the frame carries no ping or pong behind a PTP header")]
+    NotOurPtp,
 }
 
 /// Reads an Ethernet frame with at most two VLAN tags, IPv4 with or without options, not fragmented, and UDP.
@@ -190,6 +210,51 @@ pub enum FrameError {
 /// [`FrameError`] says what the frame is instead. Never panics.
 pub fn parse(frame: &[u8]) -> Result<ParsedFrame<'_>, FrameError> {
     let (link, packet) = LinkHeader::parse(frame)?;
+    parse_packet(link, packet)
+}
+
+/// A received ping or pong behind a PTP header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PtpFrame {
+    /// The Ethernet header, as that of an IPv4 frame: the way to the peer is the same for all that goes it.
+    pub link: LinkHeader,
+    /// What carried it.
+    pub transport: Transport,
+    /// To which address it was sent; `None` of PTP over Ethernet, which has none.
+    pub destination: Option<Ipv4Addr>,
+    /// The size as the log counts it: of the payload and 28 bytes of headers, of PTP over Ethernet the Ethernet payload.
+    pub ip_len: u16,
+    /// What it says.
+    pub probe: ptp::Probe,
+}
+
+/// Reads a ping or pong of ours behind a PTP header: UDP to port 319 in what [`parse`] takes, or Ethernet of type 0x88F7
+/// with at most two VLAN tags.
+///
+/// # Errors
+/// What [`parse`] says, or [`FrameError::NotOurPtp`], which the messages of real PTP clocks are. Never panics.
+pub fn parse_ptp(frame: &[u8]) -> Result<PtpFrame, FrameError> {
+    let (link, ethertype, rest) = LinkHeader::parse_any(frame)?;
+    let (transport, destination, ip_len, payload) = match ethertype {
+        EtherTypes::Ipv4 => {
+            let datagram = parse_packet(link, rest)?;
+            if datagram.destination.port() != ptp::UDP_PORT {
+                return Err(FrameError::NotOurPtp);
+            }
+            (Transport::Udp, Some(*datagram.destination.ip()), datagram.ip_len, datagram.payload)
+        }
+        EtherType(ptp::ETHERTYPE) => {
+            (Transport::L2, None, u16::try_from(rest.len()).map_err(|_| FrameError::NotOurPtp)?, rest)
+        }
+        other => return Err(FrameError::NotIpv4(other.0)),
+    };
+    let probe = ptp::parse(payload).ok_or(FrameError::NotOurPtp)?;
+    Ok(PtpFrame { link, transport, destination, ip_len, probe })
+}
+
+/// Reads the IPv4 packet behind an Ethernet header.
+#[inline]
+fn parse_packet(link: LinkHeader, packet: &[u8]) -> Result<ParsedFrame<'_>, FrameError> {
     let fixed: &[u8; IPV4_LEN] = packet.first_chunk().ok_or(FrameError::BadIpHeader)?;
     let header_len = usize::from(fixed[0] & 0x0f) * 4;
     if fixed[0] >> 4 != 4 || header_len < IPV4_LEN {
@@ -224,11 +289,59 @@ pub fn parse(frame: &[u8]) -> Result<ParsedFrame<'_>, FrameError> {
     })
 }
 
-/// The headers of one flow and one kind of message, ready but for sequence, lengths and checksums.
+/// What lies between the Ethernet header and the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Envelope {
+    /// IPv4 and UDP, on the session's ports: nanoprobe's.
+    Plain,
+    /// A PTP header; over UDP behind those of IPv4 and UDP on port 319.
+    Ptp {
+        /// What carries it.
+        transport: Transport,
+        /// Whether a card that knows PTP is to stamp it.
+        stamped: bool,
+    },
+}
+
+impl Envelope {
+    /// The envelope of a ping or pong of this shape, in a session whose PTP messages go this way.
+    pub const fn new(shape: Shape, transport: Transport) -> Self {
+        match shape {
+            Shape::Plain => Self::Plain,
+            Shape::Stamped => Self::Ptp { transport, stamped: true },
+            Shape::Unstamped => Self::Ptp { transport, stamped: false },
+        }
+    }
+
+    /// Where the message begins: bytes behind the Ethernet header.
+    const fn message_at(self) -> usize {
+        match self {
+            Self::Plain => IPV4_LEN + UDP_LEN,
+            Self::Ptp { transport: Transport::Udp, .. } => IPV4_LEN + UDP_LEN + ptp::SYNC_LEN,
+            Self::Ptp { transport: Transport::L2, .. } => ptp::SYNC_LEN,
+        }
+    }
+
+    /// The least padding that leaves room for the PTP header, in bytes.
+    const fn min_padding(self) -> u16 {
+        match self {
+            Self::Plain => 0,
+            Self::Ptp { transport, .. } => transport.min_padding(),
+        }
+    }
+
+    const fn has_ip(self) -> bool {
+        !matches!(self, Self::Ptp { transport: Transport::L2, .. })
+    }
+}
+
+/// The headers of one flow, one kind of message and one envelope, ready but for sequence, lengths and checksums.
 ///
 /// What it writes is what nanoprobe's kernel sends: DF set, TTL 64, TOS 0, and a complete UDP checksum, as nothing
 /// behind an AF_XDP socket would add one; only the IPv4 identification is 0, which RFC 6864, section 4.1 allows for a
 /// packet that is never fragmented. Frames shorter than Ethernet's 60 bytes are left to the driver to pad.
+///
+/// A padding is the same size on the wire in any envelope: a PTP header takes the place of zeros.
 ///
 /// [`write`](Self::write) and [`patch`](Self::patch) are for the hot path: no allocation, and the checksum costs the
 /// same for any padding, because zeros add nothing to it.
@@ -236,40 +349,50 @@ pub fn parse(frame: &[u8]) -> Result<ParsedFrame<'_>, FrameError> {
 pub struct Template {
     flow: Flow,
     kind: Kind,
+    envelope: Envelope,
     /// All headers and the message's; only the first `head_len` bytes count.
-    head: [u8; MAX_LINK_LEN + MIN_IP_LEN as usize],
+    head: [u8; MAX_LINK_LEN + MAX_HEAD_LEN],
     /// Sum of the IPv4 header, without total length and checksum.
     ip_sum: u32,
-    /// Sum of pseudo-header, ports and message, without lengths, checksum and sequence.
+    /// Sum of pseudo-header, ports, PTP header and message, without lengths, checksum, sequence and sequenceId.
     udp_sum: u32,
 }
 
 impl Template {
-    /// Builds the headers. The message of a SYN has no settings: see [`write_syn`].
+    /// Builds the headers of nanoprobe's datagram. What a control message says besides: see [`write_control`].
     pub fn new(flow: &Flow, kind: Kind) -> Self {
-        let mut head = [0; MAX_LINK_LEN + MIN_IP_LEN as usize];
+        Self::in_envelope(flow, kind, Envelope::Plain)
+    }
+
+    /// Builds the headers of a datagram in this envelope. The flow has the session's ports, whichever the envelope's are.
+    pub fn in_envelope(flow: &Flow, kind: Kind, envelope: Envelope) -> Self {
+        let mut head = [0; MAX_LINK_LEN + MAX_HEAD_LEN];
         let (link, packet) = head.split_at_mut(flow.link.len());
         link.copy_from_slice(flow.link.as_bytes());
-        let (ip_header, datagram) = packet.split_at_mut(IPV4_LEN);
-        let mut ip = MutableIpv4Packet::new(ip_header).expect("20 bytes hold an IPv4 header");
-        ip.set_version(4);
-        ip.set_header_length((IPV4_LEN / 4) as u8);
-        ip.set_flags(Ipv4Flags::DontFragment);
-        ip.set_ttl(TTL);
-        ip.set_next_level_protocol(IpNextHeaderProtocols::Udp);
-        ip.set_source(*flow.source.ip());
-        ip.set_destination(*flow.destination.ip());
-        let mut udp = MutableUdpPacket::new(datagram).expect("24 bytes and more hold a UDP header");
-        udp.set_source(flow.source.port());
-        udp.set_destination(flow.destination.port());
-        let message = Message { kind, sequence: 0 }.to_bytes();
-        datagram[UDP_LEN..UDP_LEN + HEADER_LEN].copy_from_slice(&message);
-
-        let pseudo_header = sum(&flow.source.ip().octets())
-            + sum(&flow.destination.ip().octets())
-            + u32::from(IpNextHeaderProtocols::Udp.0);
-        let (ip_sum, udp_sum) = (sum(ip_header), pseudo_header + sum(datagram));
-        Self { flow: *flow, kind, head, ip_sum, udp_sum }
+        let message = Message { kind, sequence: 0 };
+        let (mut ip_sum, mut udp_sum) = (0, 0);
+        if envelope.has_ip() {
+            let (ip, udp) = packet.split_at_mut(IPV4_LEN);
+            let (source, destination) = match envelope {
+                Envelope::Plain => {
+                    udp[UDP_LEN..UDP_LEN + HEADER_LEN].copy_from_slice(&message.to_bytes());
+                    (flow.source.port(), flow.destination.port())
+                }
+                Envelope::Ptp { stamped, .. } => {
+                    udp[UDP_LEN..UDP_LEN + ptp::HEAD_LEN].copy_from_slice(&ptp::head(flow.source, stamped, message));
+                    (ptp::UDP_PORT, ptp::UDP_PORT)
+                }
+            };
+            put_ip_and_ports(flow, ip, udp, source, destination);
+            let pseudo_header = sum(&flow.source.ip().octets())
+                + sum(&flow.destination.ip().octets())
+                + u32::from(IpNextHeaderProtocols::Udp.0);
+            (ip_sum, udp_sum) = (sum(ip), pseudo_header + sum(udp));
+        } else if let Envelope::Ptp { stamped, .. } = envelope {
+            packet[..ptp::HEAD_LEN].copy_from_slice(&ptp::head(flow.source, stamped, message));
+            link[flow.link.len() - 2..].copy_from_slice(&ptp::ETHERTYPE.to_be_bytes());
+        }
+        Self { flow: *flow, kind, envelope, head, ip_sum, udp_sum }
     }
 
     /// The flow it was built for.
@@ -282,34 +405,43 @@ impl Template {
         self.kind
     }
 
+    /// What it puts the message into.
+    pub fn envelope(&self) -> Envelope {
+        self.envelope
+    }
+
     /// Bytes of a frame with so many bytes of padding, without the frame check sequence.
     pub fn frame_len(&self, padding: u16) -> usize {
-        self.head_len() + usize::from(padding)
+        self.flow.link.len() + usize::from(MIN_IP_LEN) + usize::from(padding)
     }
 
     /// Writes a whole frame to the start of `buf`: headers, message, and zeros as padding. Returns its length.
     ///
     /// # Panics
-    /// If `buf` is shorter than [`frame_len`](Self::frame_len), or `padding` more than [`MAX_PADDING`]; never with a
-    /// `buf` of [`MAX_FRAME_LEN`] and a padding from checked settings.
+    /// If `buf` is shorter than [`frame_len`](Self::frame_len), or `padding` more than [`MAX_PADDING`] or less than
+    /// [`Transport::min_padding`]; never with a `buf` of [`MAX_FRAME_LEN`] and a padding from checked settings.
     #[inline]
     pub fn write(&self, buf: &mut [u8], sequence: u64, padding: u16) -> usize {
         assert!(padding <= MAX_PADDING, "{padding} bytes of padding are more than the protocol has");
+        assert!(padding >= self.envelope.min_padding(), "{padding} bytes of padding do not hold a PTP header");
         let len = self.frame_len(padding);
         let (head, zeros) = buf[..len].split_at_mut(self.head_len());
         head.copy_from_slice(&self.head[..self.head_len()]);
         zeros.fill(0);
 
-        let ip_len = MIN_IP_LEN + padding;
-        let (ip, udp) = head[self.flow.link.len()..].split_at_mut(IPV4_LEN);
-        ip[2..4].copy_from_slice(&ip_len.to_be_bytes());
-        ip[10..12].copy_from_slice(&(!fold(self.ip_sum + u32::from(ip_len))).to_be_bytes());
-        udp[4..6].copy_from_slice(&udp_len(padding).to_be_bytes());
-        self.put_sequence(udp, sequence, padding, 0);
+        let packet = &mut head[self.flow.link.len()..];
+        if self.envelope.has_ip() {
+            let (ip, udp) = packet.split_at_mut(IPV4_LEN);
+            let ip_len = MIN_IP_LEN + padding;
+            ip[2..4].copy_from_slice(&ip_len.to_be_bytes());
+            ip[10..12].copy_from_slice(&(!fold(self.ip_sum + u32::from(ip_len))).to_be_bytes());
+            udp[4..6].copy_from_slice(&udp_len(padding).to_be_bytes());
+        }
+        self.put_sequence(packet, sequence, padding, 0);
         len
     }
 
-    /// Changes the sequence of a frame, and with it the UDP checksum.
+    /// Changes the sequence of a frame, in a PTP header the sequenceId, and with them the UDP checksum.
     ///
     /// `buf` begins with what [`write`](Self::write) of this template wrote with the same padding; anything else gives
     /// a frame with a wrong checksum.
@@ -319,41 +451,67 @@ impl Template {
     #[inline]
     pub fn patch(&self, buf: &mut [u8], sequence: u64, padding: u16) {
         let frame = &mut buf[..self.frame_len(padding)];
-        self.put_sequence(&mut frame[self.flow.link.len() + IPV4_LEN..], sequence, padding, 0);
+        self.put_sequence(&mut frame[self.flow.link.len()..], sequence, padding, 0);
     }
 
-    /// `udp` begins with the UDP header; `rest` is the sum of what follows the message's header.
+    /// `packet` begins behind the Ethernet header; `rest` is the sum of what follows the message's header.
     #[inline]
-    fn put_sequence(&self, udp: &mut [u8], sequence: u64, padding: u16, rest: u32) {
-        let sequence = sequence.to_le_bytes();
-        // The length stands in the pseudo-header and in the header (RFC 768). At most 10 + 24 + 24 bytes of words and
-        // these few: far from a carry out of 32 bits.
-        let sum = self.udp_sum + 2 * u32::from(udp_len(padding)) + sum(&sequence) + rest;
+    fn put_sequence(&self, packet: &mut [u8], sequence: u64, padding: u16, rest: u32) {
+        let at = self.envelope.message_at();
+        let bytes = sequence.to_le_bytes();
+        packet[at..at + KIND_AT].copy_from_slice(&bytes);
+        let mut sequences = sum(&bytes);
+        if self.envelope != Envelope::Plain {
+            let id = ptp::sequence_id(sequence);
+            packet[at - SEQUENCE_ID_BEFORE..][..2].copy_from_slice(&id.to_be_bytes());
+            sequences += u32::from(id);
+        }
+        if !self.envelope.has_ip() {
+            return;
+        }
+        // The length stands in the pseudo-header and in the header (RFC 768). At most 10 + 76 bytes of words and these
+        // few: far from a carry out of 32 bits.
+        let sum = self.udp_sum + 2 * u32::from(udp_len(padding)) + sequences + rest;
         // RFC 768: a sum that comes out as zero is sent as all ones, as zero means that there is none.
         let checksum = match !fold(sum) {
             0 => 0xffff,
             checksum => checksum,
         };
-        udp[6..8].copy_from_slice(&checksum.to_be_bytes());
-        udp[UDP_LEN..UDP_LEN + KIND_AT].copy_from_slice(&sequence);
+        packet[IPV4_LEN + 6..IPV4_LEN + UDP_LEN].copy_from_slice(&checksum.to_be_bytes());
     }
 
     fn head_len(&self) -> usize {
-        self.flow.link.len() + usize::from(MIN_IP_LEN)
+        self.flow.link.len() + self.envelope.message_at() + HEADER_LEN
     }
 }
 
-/// Writes a SYN with its settings to the start of `buf`; returns the frame's length in bytes.
+/// Writes the IPv4 header but for its length and checksum, and the ports of the UDP header.
+fn put_ip_and_ports(flow: &Flow, ip: &mut [u8], udp: &mut [u8], source: u16, destination: u16) {
+    let mut ip = MutableIpv4Packet::new(ip).expect("20 bytes hold an IPv4 header");
+    ip.set_version(4);
+    ip.set_header_length((IPV4_LEN / 4) as u8);
+    ip.set_flags(Ipv4Flags::DontFragment);
+    ip.set_ttl(TTL);
+    ip.set_next_level_protocol(IpNextHeaderProtocols::Udp);
+    ip.set_source(*flow.source.ip());
+    ip.set_destination(*flow.destination.ip());
+    let mut udp = MutableUdpPacket::new(udp).expect("24 bytes and more hold a UDP header");
+    udp.set_source(source);
+    udp.set_destination(destination);
+}
+
+/// Writes a control message to the start of `buf`, with what it says behind its header: the settings of a SYN, an
+/// extension. Returns the frame's length in bytes.
 ///
 /// # Panics
-/// If `buf` is shorter than the frame; never with [`MAX_FRAME_LEN`].
-pub fn write_syn(flow: &Flow, sequence: u64, settings: RawSettings, buf: &mut [u8]) -> usize {
-    let template = Template::new(flow, Kind::Syn);
-    let settings = settings.to_bytes();
-    let len = template.write(buf, sequence, SETTINGS_LEN as u16);
-    let udp = &mut buf[flow.link.len() + IPV4_LEN..len];
-    template.put_sequence(udp, sequence, SETTINGS_LEN as u16, sum(&settings));
-    udp[UDP_LEN + HEADER_LEN..].copy_from_slice(&settings);
+/// If `buf` is shorter than the frame, or `body` longer than [`MAX_PADDING`].
+pub fn write_control(flow: &Flow, message: Message, body: &[u8], buf: &mut [u8]) -> usize {
+    let template = Template::new(flow, message.kind);
+    let body_len = u16::try_from(body.len()).unwrap_or(u16::MAX);
+    let len = template.write(buf, message.sequence, body_len);
+    let packet = &mut buf[flow.link.len()..len];
+    template.put_sequence(packet, message.sequence, body_len, long_sum(body).into());
+    packet[IPV4_LEN + UDP_LEN + HEADER_LEN..].copy_from_slice(body);
     len
 }
 
@@ -395,7 +553,7 @@ fn long_sum(bytes: &[u8]) -> u16 {
     u16::from_be(fold(twice as u32))
 }
 
-/// The words of `bytes` added up (RFC 1071), not folded: for headers, whose length is even and at most 60 bytes.
+/// The words of `bytes` added up (RFC 1071), not folded: for headers, whose length is even and at most 76 bytes.
 #[inline]
 fn sum(bytes: &[u8]) -> u32 {
     bytes.chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum()

@@ -1,5 +1,7 @@
 //! nanoprobe's datagram: a 16-byte header, in a SYN 24 bytes of settings, in a ping or pong zeros as padding.
 //!
+//! Ours alone is what may follow the settings, and the header of a SYN-ACK: see [`super::extension`].
+//!
 //! ```text
 //!  0       8      9              16                                        40
 //!  +-------+------+--------------+------------------------------------------+
@@ -8,6 +10,8 @@
 //! ```
 //!
 //! All integers are little endian: nanoprobe writes the host's byte order, and it is x86-64 that it is used on.
+
+use super::extension::Extension;
 
 /// Bytes of the header at the start of every datagram.
 pub const HEADER_LEN: usize = 16;
@@ -91,6 +95,17 @@ pub struct RawSettings {
     pub direction: u32,
 }
 
+/// A datagram that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parsed {
+    /// The header.
+    pub message: Message,
+    /// The settings, where it is a SYN that carries all 24 bytes.
+    pub settings: Option<RawSettings>,
+    /// The extension, where it is such a SYN, or a SYN-ACK, that has one.
+    pub extension: Option<Extension>,
+}
+
 /// Why bytes are not a datagram of this protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
@@ -103,23 +118,28 @@ pub enum ParseError {
 }
 
 impl Message {
-    /// Reads the header of a datagram (UDP payload), and the settings where it is a SYN that carries all 24 bytes.
+    /// Reads the header of a datagram (UDP payload), and what a SYN or a SYN-ACK carries behind it.
     ///
-    /// The reserved bytes are ignored, and so is whatever follows the settings: later versions extend a SYN there.
+    /// The reserved bytes are ignored, and so is whatever follows the settings and is no extension.
     ///
     /// # Errors
     /// [`ParseError`] where the bytes are too few or the type is none of [`Kind`].
-    pub fn parse(datagram: &[u8]) -> Result<(Self, Option<RawSettings>), ParseError> {
+    pub fn parse(datagram: &[u8]) -> Result<Parsed, ParseError> {
         let Some((header, rest)) = datagram.split_first_chunk::<HEADER_LEN>() else {
             return Err(ParseError::Short(datagram.len()));
         };
         let kind = Kind::from_wire(header[8]).ok_or(ParseError::UnknownKind(header[8]))?;
         let sequence = u64::from_le_bytes(*header.first_chunk().expect("8 of 16 bytes"));
-        let settings = match kind {
-            Kind::Syn => rest.first_chunk::<SETTINGS_LEN>().map(RawSettings::from_bytes),
-            _ => None,
+        let message = Self { kind, sequence };
+        let (settings, extension) = match kind {
+            Kind::Syn => match rest.split_first_chunk::<SETTINGS_LEN>() {
+                Some((settings, rest)) => (Some(RawSettings::from_bytes(settings)), Extension::parse(rest)),
+                None => (None, None),
+            },
+            Kind::SynAck => (None, Extension::parse(rest)),
+            _ => (None, None),
         };
-        Ok((Self { kind, sequence }, settings))
+        Ok(Parsed { message, settings, extension })
     }
 
     /// The 16 bytes of the header.
@@ -164,6 +184,8 @@ impl RawSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::extension::MAX_LEN;
+    use crate::wire::ptp::Transport;
 
     /// The SYN of the golden session `forward-sizes`.
     const SYN: [u8; 40] = [
@@ -173,8 +195,9 @@ mod tests {
 
     #[test]
     fn a_syn_reads_as_nanoprobe_wrote_it_and_writes_back() {
-        let (message, settings) = Message::parse(&SYN).unwrap();
+        let Parsed { message, settings, extension } = Message::parse(&SYN).unwrap();
         let settings = settings.unwrap();
+        assert_eq!(extension, None);
         assert_eq!(message, Message { kind: Kind::Syn, sequence: 0 });
         assert_eq!(
             settings,
@@ -203,15 +226,30 @@ mod tests {
 
     #[test]
     fn a_syn_cut_short_has_no_settings_and_a_longer_one_has() {
-        assert_eq!(Message::parse(&SYN[..39]).unwrap().1, None);
-        let longer = [&SYN[..], &[7; 9]].concat();
-        assert!(Message::parse(&longer).unwrap().1.is_some());
+        assert_eq!(Message::parse(&SYN[..39]).unwrap().settings, None);
+        let longer = Message::parse(&[&SYN[..], &[7; 9]].concat()).unwrap();
+        assert!(longer.settings.is_some() && longer.extension.is_none());
+    }
+
+    #[test]
+    fn an_extension_is_read_behind_a_syn_and_in_a_syn_ack_and_nowhere_else() {
+        let extension = Extension { ptp: Some(Transport::Udp) };
+        let mut bytes = [0; MAX_LEN];
+        extension.write(&mut bytes);
+        for kind in (0..=9).filter_map(Kind::from_wire) {
+            let header = Message { kind, sequence: 0 }.to_bytes();
+            let short = Message::parse(&[&header[..], &bytes].concat()).unwrap();
+            assert_eq!(short.extension, (kind == Kind::SynAck).then_some(extension), "{kind:?}");
+            let long = Message::parse(&[&header[..], &SYN[HEADER_LEN..], &bytes].concat()).unwrap();
+            assert_eq!(long.extension, (kind == Kind::Syn).then_some(extension), "{kind:?}");
+            assert_eq!(long.settings.is_some(), kind == Kind::Syn, "{kind:?}");
+        }
     }
 
     #[test]
     fn reserved_bytes_are_ignored() {
         let mut bytes = SYN;
         bytes[9..16].fill(0xff);
-        assert_eq!(Message::parse(&bytes).unwrap().0, Message { kind: Kind::Syn, sequence: 0 });
+        assert_eq!(Message::parse(&bytes).unwrap().message, Message { kind: Kind::Syn, sequence: 0 });
     }
 }

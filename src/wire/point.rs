@@ -40,6 +40,11 @@ impl Point {
             Self::T1sc => "t1sc",
         }
     }
+
+    /// Whether a packet leaves here; else it arrives.
+    pub const fn is_sending(self) -> bool {
+        matches!(self, Self::T0 | Self::T2 | Self::T0cs | Self::T0sc)
+    }
 }
 
 impl fmt::Display for Point {

@@ -40,7 +40,8 @@ const fn other(number: usize, expect: Expect, why: &'static str) -> Row {
 const NO_ROLE: &str = "--client or --server is needed (see xdprobe --help)";
 const NO_HOST: &str = "--client needs the server's name or address as its last argument (see xdprobe --help)";
 const NO_INTERFACE: &str = "--interface <nic> is needed (see xdprobe --help)";
-const AMBIGUOUS: &str = "--p is ambiguous: --port, --ping-size, --pong-size, --pong-every, --probe-schedule or --path";
+const AMBIGUOUS: &str =
+    "--p is ambiguous: --port, --ping-size, --pong-size, --pong-every, --probe-schedule, --ptp or --path";
 const NO_STAMPS: &str = "the interface has no hardware time stamps";
 
 /// All of them.

@@ -8,9 +8,11 @@ use std::collections::{BinaryHeap, HashMap};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use xdprobe::clock::{Monotonic, Time};
 use xdprobe::session::{
-    Action, Body, Client, ClientConfig, End, Event, Machine, Server, ServerConfig, Settings, Totals,
+    Action, Body, Client, ClientConfig, End, Event, Incoming, Machine, Offers, Outgoing, Sampling, Server,
+    ServerConfig, Settings, Totals,
 };
-use xdprobe::wire::{DUMMY_SEQUENCE, Kind, Message, Point};
+use xdprobe::wire::ptp::Shape;
+use xdprobe::wire::{DUMMY_SEQUENCE, Extension, Kind, Message, Point, RawSettings};
 
 /// Virtual time.
 pub type Now = Time<Monotonic>;
@@ -66,6 +68,19 @@ pub struct Datagram {
     pub to: SocketAddrV4,
     pub message: Message,
     pub body: Body,
+    pub shape: Shape,
+}
+
+impl Datagram {
+    /// What a path makes of it.
+    fn incoming(&self) -> Incoming {
+        let (settings, extension) = match (self.message.kind, self.body) {
+            (Kind::Syn, Body::Settings(settings, extension)) => (Some(settings), extension),
+            (Kind::SynAck, Body::Extension(extension)) => (None, Some(extension)),
+            _ => (None, None),
+        };
+        Incoming { settings, extension, shape: self.shape, ..Incoming::plain(self.from, self.message) }
+    }
 }
 
 /// Says when copies of a datagram arrive: none where it is lost, two where it is doubled.
@@ -103,6 +118,15 @@ pub enum Trace {
     Stopped,
 }
 
+/// A ping or pong with its shape, as a machine sent it or met it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Shaped {
+    pub time: Now,
+    pub sent: bool,
+    pub message: Message,
+    pub shape: Shape,
+}
+
 /// Makes a machine when its time has come.
 type Make = Box<dyn FnOnce(Now) -> Box<dyn Machine>>;
 
@@ -118,7 +142,15 @@ pub struct Node {
     pub late: (u64, u64),
     pub machine: Option<Box<dyn Machine>>,
     make: Option<Make>,
+    /// It is nanoprobe's: it reads 24 bytes behind the header of a SYN and nothing behind that of a SYN-ACK.
+    pub is_nanoprobe: bool,
+    /// What its path gets ready of what is wanted.
+    pub grants: Offers,
+    /// What its path was asked to get ready.
+    pub wanted: Vec<Extension>,
     pub trace: Vec<(Now, Trace)>,
+    /// The pings and pongs among it.
+    pub shapes: Vec<Shaped>,
     /// The totals at each end of a session.
     pub ends: Vec<(Now, End, Totals)>,
     /// Statistics are out: no further row until the next session.
@@ -141,7 +173,11 @@ impl Node {
             late: (0, 0),
             machine: None,
             make: Some(Box::new(make)),
+            is_nanoprobe: false,
+            grants: Offers { udp: true, l2: true },
+            wanted: vec![],
             trace: vec![],
+            shapes: vec![],
             ends: vec![],
             silent: false,
             wake: None,
@@ -231,6 +267,9 @@ pub fn server_config() -> ServerConfig {
         keep: false,
         max_ip_len: None,
         timer: None,
+        offers: Offers::default(),
+        requires_ptp: false,
+        sampling: Sampling::default(),
     }
 }
 
@@ -243,7 +282,19 @@ pub fn client_config(settings: Settings) -> ClientConfig {
         dummies: 0,
         timeout: Some(std::time::Duration::from_secs(5)),
         connect_timeout: None,
+        sampling: Sampling::default(),
     }
+}
+
+/// Hands a machine nanoprobe's datagram, with the settings where it is a SYN.
+pub fn hear(
+    machine: &mut impl Machine,
+    now: Now,
+    from: SocketAddrV4,
+    message: Message,
+    settings: Option<RawSettings>,
+) -> Option<Point> {
+    machine.handle_datagram(now, &Incoming { settings, ..Incoming::plain(from, message) })
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Clone, Copy)]
@@ -301,7 +352,20 @@ impl World {
 
     /// Lets a datagram arrive that no machine sent.
     pub fn inject(&mut self, when: Now, from: SocketAddrV4, to: SocketAddrV4, message: Message, body: Body) {
-        self.arrive(when, Datagram { from, to, message, body });
+        self.inject_shaped(when, from, to, message, body, Shape::Plain);
+    }
+
+    /// The same for a ping or pong of any shape.
+    pub fn inject_shaped(
+        &mut self,
+        when: Now,
+        from: SocketAddrV4,
+        to: SocketAddrV4,
+        message: Message,
+        body: Body,
+        shape: Shape,
+    ) {
+        self.arrive(when, Datagram { from, to, message, body, shape });
     }
 
     /// Runs until every machine is over, or until nothing more can happen, or until `limit`.
@@ -377,15 +441,25 @@ impl World {
                 let Some(index) = self.nodes.iter().position(|node| node.address == datagram.to && lives(node)) else {
                     return;
                 };
-                let settings = match (datagram.message.kind, datagram.body) {
-                    (Kind::Syn, Body::Settings(settings)) => Some(settings),
-                    _ => None,
-                };
                 let node = &mut self.nodes[index];
                 let machine = node.machine.as_mut().unwrap();
-                let point = machine.handle_datagram(now, datagram.from, datagram.message, settings);
+                let mut incoming = datagram.incoming();
+                if node.is_nanoprobe {
+                    incoming.extension = None;
+                }
+                if let Some(wanted) = machine.wants(now, &incoming) {
+                    node.wanted.push(wanted);
+                    incoming.granted = wanted.ptp.map(|transport| Extension {
+                        ptp: Some(transport).filter(|transport| node.grants.has(*transport)),
+                    });
+                }
+                let message = datagram.message;
+                let point = machine.handle_datagram(now, &incoming);
                 assert!(point.is_none() || !node.silent, "{}: {}: a row after the end", self.label, node.name);
-                node.trace.push((now, Trace::Came(datagram.from, datagram.message, point)));
+                node.trace.push((now, Trace::Came(datagram.from, message, point)));
+                if matches!(message.kind, Kind::Ping | Kind::Pong) {
+                    node.shapes.push(Shaped { time: now, sent: false, message, shape: datagram.shape });
+                }
                 self.obey(index);
             }
         }
@@ -401,14 +475,20 @@ impl World {
                     assert!(outgoing.point.is_none() || !node.silent, "{}: a row after the end", self.label);
                     node.trace.push((now, Trace::Sent(outgoing.to, outgoing.message, outgoing.body, outgoing.point)));
                     let (to, from) = (outgoing.to, node.address);
-                    self.carry(Datagram { from, to, message: outgoing.message, body: outgoing.body });
+                    let Outgoing { message, body, shape, .. } = outgoing;
+                    if matches!(message.kind, Kind::Ping | Kind::Pong) {
+                        node.shapes.push(Shaped { time: now, sent: true, message, shape });
+                    } else {
+                        assert_eq!(shape, Shape::Plain, "{}: {message:?}", self.label);
+                    }
+                    self.carry(Datagram { from, to, message, body, shape });
                 }
                 Action::Dummies { to, count } => {
                     node.trace.push((now, Trace::Dummies(count)));
                     let from = SocketAddrV4::new(*node.address.ip(), node.address.port() + 1000);
                     let message = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE };
                     for _ in 0..count {
-                        self.carry(Datagram { from, to, message, body: Body::Empty });
+                        self.carry(Datagram { from, to, message, body: Body::Empty, shape: Shape::Plain });
                     }
                 }
                 Action::Tell(event) => {
@@ -456,7 +536,10 @@ impl World {
             for kind in (0..=9).filter_map(Kind::from_wire) {
                 for peer in [server_address(), client_address(0), client_address(1)] {
                     let settings = (kind == Kind::Syn).then(|| Settings::default().to_raw());
-                    let row = machine.handle_datagram(now, peer, Message { kind, sequence: 1 }, settings);
+                    let plain = Incoming::plain(peer, Message { kind, sequence: 1 });
+                    let incoming = Incoming { settings, ..plain };
+                    assert_eq!(machine.wants(now, &incoming), None, "{}: {}", self.label, node.name);
+                    let row = machine.handle_datagram(now, &incoming);
                     assert_eq!(row, None, "{}: {} makes a row when over", self.label, node.name);
                 }
             }

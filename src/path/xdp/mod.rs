@@ -14,11 +14,16 @@ mod queue;
 pub use program::{AttachedMode, DryRun, Link, Program};
 pub use queue::Frames;
 
-use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps};
+use super::companion::Companion;
+use super::kernel::receive_ptp;
+use super::ptp::{Nic, PtpPort};
+use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps, Sent, StampWishes, TxStamp};
 use crate::clock::{Monotonic, Realtime, Time, monotonic_now, realtime_now};
-use crate::session::{Body, Outgoing};
-use crate::wire::frame::{LinkHeader, MacAddr, parse, write_syn};
-use crate::wire::{DUMMY_SEQUENCE, Kind, Message};
+use crate::net::NetError;
+use crate::session::{Body, MAX_BODY, Outgoing};
+use crate::wire::frame::{LinkHeader, MAX_FRAME_LEN, MacAddr, PtpFrame, parse, parse_ptp, write_control};
+use crate::wire::ptp::{self, Probe, Shape};
+use crate::wire::{DUMMY_SEQUENCE, Extension, Kind, Message, Parsed};
 use anyhow::{Context, bail};
 use layout::Meta;
 use nix::errno::Errno;
@@ -27,7 +32,7 @@ use queue::{PATIENCE, Queue};
 use std::cell::Cell;
 use std::io;
 use std::net::{SocketAddrV4, UdpSocket};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// Bytes that datagrams may take in the reserved socket: they are only counted, and what does not fit is counted too.
 const RESERVED_BUFFER: usize = 4096;
@@ -81,6 +86,13 @@ pub struct XdpConfig {
     pub busypoll_us: Option<u32>,
     /// A peer that is known before anything came from it, with the Ethernet header of frames to it: a client's server.
     pub peer: Option<(SocketAddrV4, LinkHeader)>,
+    /// Which stamps are wanted beside the process's own and that of the XDP hook.
+    pub stamps: StampWishes,
+    /// What makes a row of the log leaves through a packet socket, which brings transmit stamps back; else through AF_XDP,
+    /// which brings none.
+    pub companion: bool,
+    /// The driver is asked for the card's receive stamp of every frame: native mode only.
+    pub card_stamps: bool,
 }
 
 /// The AF_XDP path: opened, it receives; dropped, it leaves the machine as it was.
@@ -97,11 +109,33 @@ pub struct XdpPath {
     reached_kernel: Cell<u64>,
     poll: Vec<libc::pollfd>,
     description: Description,
+    companion: Option<Outlet>,
+    wishes: StampWishes,
+    card_stamps: bool,
+    /// Where what the program leaves to the kernel, for it to be stamped, comes in behind PTP headers.
+    ptp: Option<PtpPort>,
+    place: Place,
     // In this order they are dropped: the sockets are closed, the program is detached, the port is free again.
     queues: Vec<Queue>,
     link: Link,
     program: Program,
     reserved: UdpSocket,
+}
+
+/// The interface.
+#[derive(Debug)]
+struct Place {
+    interface: String,
+    if_index: u32,
+    mac: MacAddr,
+}
+
+/// The companion with the frame that it sends next.
+#[derive(Debug)]
+struct Outlet {
+    companion: Companion,
+    frame: Box<[u8; MAX_FRAME_LEN]>,
+    content: Content,
 }
 
 impl XdpPath {
@@ -113,8 +147,20 @@ impl XdpPath {
     /// # Errors
     /// What was attempted, what the kernel answered, and what can be done. Nothing is left behind.
     pub fn open(config: XdpConfig, reserved: UdpSocket) -> anyhow::Result<Self> {
-        let XdpConfig { interface, if_index, mtu, mac, local, dummy_port, mode, zero_copy, queues, busypoll_us, peer } =
-            config;
+        let XdpConfig {
+            interface,
+            if_index,
+            mtu,
+            mac,
+            local,
+            dummy_port,
+            mode,
+            zero_copy,
+            queues,
+            busypoll_us,
+            peer,
+            ..
+        } = config;
         let Some(highest) = queues.iter().max() else {
             bail!("cannot open AF_XDP sockets on {interface}: no receive queue is chosen");
         };
@@ -123,7 +169,17 @@ impl XdpPath {
             .set_recv_buffer_size(RESERVED_BUFFER)
             .context("cannot set the buffer of the reserved socket")?;
 
-        let program = Program::load(local, mac, highest.saturating_add(1))?;
+        // Only a program that is bound to the device can ask its driver for the card's stamps.
+        let device = config.card_stamps.then_some(if_index);
+        let program = Program::load(local, mac, highest.saturating_add(1), device)?;
+        let mode = match (config.card_stamps, mode) {
+            (true, XdpMode::Generic) => bail!(
+                "cannot ask the driver of {interface} for hardware receive stamps in generic mode: leave --xdp-mode generic \
+                 out, or use --timestamps software"
+            ),
+            (true, _) => XdpMode::Native,
+            (false, mode) => mode,
+        };
         let link = program.attach(&interface, if_index, mode)?;
         // Behind a program in generic mode there is nothing but copying.
         let zero_copy = match (link.mode(), zero_copy) {
@@ -139,6 +195,11 @@ impl XdpPath {
         for socket in &sockets {
             program.connect(socket.id(), socket.fd())?;
         }
+        // After the sockets, as some drivers reset the card when one is bound.
+        let companion = match config.companion {
+            true => Some(Companion::open(&interface, if_index, config.stamps)?),
+            false => None,
+        };
         let description = Description {
             path: "xdp",
             xdp_mode: Some(link.mode().as_str()),
@@ -154,8 +215,17 @@ impl XdpPath {
             tx_ring_full: 0,
             tx_retries: 0,
             reached_kernel: Cell::new(0),
-            poll: Vec::with_capacity(sockets.len() + 1),
+            poll: Vec::with_capacity(sockets.len() + 3),
             description,
+            companion: companion.map(|companion| Outlet {
+                companion,
+                frame: Box::new([0; MAX_FRAME_LEN]),
+                content: Content::NONE,
+            }),
+            wishes: config.stamps,
+            card_stamps: config.card_stamps,
+            ptp: None,
+            place: Place { interface, if_index, mac },
             queues: sockets,
             link,
             program,
@@ -210,42 +280,73 @@ impl XdpPath {
 }
 
 impl Path for XdpPath {
+    fn prepare(&mut self, _peer: SocketAddrV4, wanted: Extension) -> Result<Extension, NetError> {
+        let Some(transport) = wanted.ptp else {
+            self.ptp = None;
+            return Ok(Extension::default());
+        };
+        self.peers.carry_ptp_over(transport);
+        // Where the driver can be asked for the card's stamps, the program takes all frames.
+        if self.card_stamps {
+            return Ok(Extension { ptp: Some(transport) });
+        }
+        let open = self.ptp.take().filter(|port| port.transport() == transport);
+        self.ptp = Some(match open {
+            Some(port) => port,
+            None => {
+                let Place { interface, if_index, mac } = &self.place;
+                let address = *self.description.local.ip();
+                let nic = Nic { interface, if_index: *if_index, mac: *mac, address };
+                PtpPort::open(transport, &nic, self.wishes)?
+            }
+        });
+        Ok(Extension { ptp: Some(transport) })
+    }
+
     #[inline]
-    fn send(&mut self, outgoing: &Outgoing) -> io::Result<Time<Realtime>> {
+    fn send(&mut self, outgoing: &Outgoing) -> io::Result<Sent> {
         if u32::from(outgoing.ip_len()) > self.mtu {
             return Err(self.too_large(outgoing));
         }
         let Message { kind, sequence } = outgoing.message;
-        if let Body::Settings(settings) = outgoing.body {
+        if let Some(said) = outgoing.body.write(&mut [0; MAX_BODY]) {
             let (at, flow) = self.peers.way(outgoing.to, kind).ok_or_else(|| Self::unknown_way(outgoing.to))?;
             let queue = &mut self.queues[at];
             let blank = blank(queue, &mut self.tx_ring_full, &mut self.tx_retries)?;
             let (frame, content) = queue.contents(&blank);
             *content = Content::NONE;
-            let len = write_syn(&flow, sequence, settings, frame);
-            let sent = realtime_now();
+            let len = write_control(&flow, outgoing.message, said, frame);
+            let application = realtime_now();
             self.tx_ring_full += u64::from(queue.submit(blank, len)?);
-            return Ok(sent);
+            return Ok(Sent { application, queue: Some(queue.id()), token: None });
         }
         let padding = match outgoing.body {
             Body::Padding(padding) => padding,
-            Body::Empty | Body::Settings(_) => 0,
+            Body::Empty | Body::Settings(..) | Body::Extension(_) => 0,
         };
-        let (at, template) = self.peers.route(outgoing.to, kind).ok_or_else(|| Self::unknown_way(outgoing.to))?;
+        let way = self.peers.route(outgoing.to, kind, outgoing.shape);
+        let (at, template) = way.ok_or_else(|| Self::unknown_way(outgoing.to))?;
+        let stamped = outgoing.point.is_some() && outgoing.shape != Shape::Unstamped;
+        if let (Some(Outlet { companion, frame, content }), true) = (&mut self.companion, stamped) {
+            let len;
+            (*content, len) = template.put(&mut frame[..], *content, sequence, padding);
+            let (application, token) = companion.send(&frame[..len])?;
+            return Ok(Sent { application, queue: None, token: Some(token) });
+        }
         let queue = &mut self.queues[at];
         let blank = blank(queue, &mut self.tx_ring_full, &mut self.tx_retries)?;
         let (frame, content) = queue.contents(&blank);
         let len;
         (*content, len) = template.put(frame, *content, sequence, padding);
-        let sent = realtime_now();
+        let application = realtime_now();
         self.tx_ring_full += u64::from(queue.submit(blank, len)?);
-        Ok(sent)
+        Ok(Sent { application, queue: Some(queue.id()), token: None })
     }
 
     fn send_dummies(&mut self, to: SocketAddrV4, count: u32) -> io::Result<()> {
         for _ in 0..count {
             let message = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE };
-            self.send(&Outgoing { to, message, body: Body::Empty, point: None })?;
+            self.send(&Outgoing { to, message, body: Body::Empty, shape: Shape::Plain, point: None })?;
         }
         Ok(())
     }
@@ -292,11 +393,26 @@ impl Path for XdpPath {
                 if batch.datagrams.len() == BATCH {
                     // A flood on one queue must not keep the others waiting.
                     *last = (at + 1) % queues.len();
-                    break;
+                    return Ok(());
                 }
             }
         }
-        Ok(())
+        match &mut self.ptp {
+            Some(port) => receive_ptp(port, batch, not_protocol),
+            None => Ok(()),
+        }
+    }
+
+    fn collect(&mut self, stamps: &mut Vec<TxStamp>) -> io::Result<()> {
+        stamps.clear();
+        match &mut self.companion {
+            Some(outlet) => outlet.companion.collect(stamps),
+            None => Ok(()),
+        }
+    }
+
+    fn late_stamps(&self) -> StampWishes {
+        if self.companion.is_some() { self.wishes } else { StampWishes::default() }
     }
 
     fn wait(&mut self, deadline: Option<Time<Monotonic>>, interrupt: BorrowedFd<'_>) -> io::Result<()> {
@@ -313,6 +429,10 @@ impl Path for XdpPath {
         self.poll.clear();
         self.poll.push(pollfd(interrupt.as_raw_fd()));
         self.poll.extend(self.queues.iter().map(|queue| pollfd(queue.fd().as_raw_fd())));
+        // Its error queue makes it readable as POLLERR, which is always asked for.
+        let companion = self.companion.as_ref().map(|outlet| outlet.companion.as_fd().as_raw_fd());
+        self.poll.extend(companion.map(|fd| libc::pollfd { fd, events: 0, revents: 0 }));
+        self.poll.extend(self.ptp.as_ref().map(|port| pollfd(port.as_fd().as_raw_fd())));
         // In zero-copy mode this wakes the driver too, if it wants to be (xsk_poll, net/xdp/xsk.c).
         // SAFETY: the descriptors are in a vector of this length; the time-out lives until the call returns, and a null
         // pointer is none.
@@ -328,7 +448,7 @@ impl Path for XdpPath {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(io::Error::other(format!("cannot wait for packets: {}", errno.desc()))),
         }
-        let broken = self.poll[1..].iter().position(|poll| poll.revents & !libc::POLLIN != 0);
+        let broken = self.poll[1..=self.queues.len()].iter().position(|poll| poll.revents & !libc::POLLIN != 0);
         match broken {
             Some(at) => Err(io::Error::new(
                 io::ErrorKind::NetworkDown,
@@ -355,7 +475,8 @@ impl Path for XdpPath {
         Counters {
             not_protocol: self.not_protocol,
             tx_ring_full: self.tx_ring_full,
-            tx_retries: self.tx_retries,
+            tx_retries: self.tx_retries + self.companion.as_ref().map_or(0, |outlet| outlet.companion.retries()),
+            strange_stamps: self.companion.as_ref().map_or(0, |outlet| outlet.companion.strange()),
             tx_dropped: self.queues.iter().map(Queue::dropped).sum(),
             reached_kernel: self.reached_kernel(),
             xdp: Some(xdp),
@@ -402,14 +523,27 @@ fn wait_for_blank(queue: &mut Queue, ring_full: &mut u64, retries: &mut u64) -> 
 /// A frame's datagram, if it is of the protocol.
 #[inline]
 fn read(frame: &[u8], queue: u32, application: Time<Realtime>, meta: Option<&Meta>) -> Option<(Received, LinkHeader)> {
-    let frame = parse(frame).ok()?;
-    let (message, settings) = Message::parse(frame.payload).ok()?;
+    let stamps =
+        RxStamps { application, hook: meta.map(Meta::hook), software: None, hardware: meta.and_then(Meta::hardware) };
+    let frame = match parse(frame) {
+        Ok(frame) if frame.destination.port() != ptp::UDP_PORT => frame,
+        _ => return read_ptp(frame, queue, stamps),
+    };
+    let Parsed { message, settings, extension } = Message::parse(frame.payload).ok()?;
     // Nobody can be answered there (RFC 768: a source port of 0 wants no reply).
     if frame.source.port() == 0 {
         return None;
     }
-    let stamps = RxStamps { application, hook: meta.map(Meta::hook), hardware: meta.and_then(Meta::hardware) };
-    Some((Received { from: frame.source, message, settings, ip_len: frame.ip_len, queue, stamps }, frame.link))
+    let (from, ip_len, shape) = (frame.source, frame.ip_len, Shape::Plain);
+    Some((Received { from, message, settings, extension, shape, ip_len, queue: Some(queue), stamps }, frame.link))
+}
+
+/// A ping or pong behind a PTP header.
+fn read_ptp(frame: &[u8], queue: u32, stamps: RxStamps) -> Option<(Received, LinkHeader)> {
+    let PtpFrame { link, ip_len, probe, .. } = parse_ptp(frame).ok()?;
+    let Probe { sender: from, shape, message } = probe;
+    let (settings, extension) = (None, None);
+    Some((Received { from, message, settings, extension, shape, ip_len, queue: Some(queue), stamps }, link))
 }
 
 /// How many datagrams a socket had no room for (`sock_diag(7)`, `SK_MEMINFO_DROPS`).

@@ -3,7 +3,8 @@
 //! No allocation after [`Peers::new`]; no ring and no memory of frames.
 
 use crate::path::BATCH;
-use crate::wire::frame::{Flow, LinkHeader, Template};
+use crate::wire::frame::{Envelope, Flow, LinkHeader, Template};
+use crate::wire::ptp::{Shape, Transport};
 use crate::wire::{DUMMY_SEQUENCE, Kind};
 use std::net::SocketAddrV4;
 
@@ -11,6 +12,18 @@ use std::net::SocketAddrV4;
 const MAX_PEERS: usize = BATCH + 1;
 /// One place for each value of [`Kind`] on the wire.
 const KINDS: usize = Kind::Dummy as usize + 1;
+/// And one for pings and pongs behind a PTP header, stamped and unstamped.
+const TEMPLATES: usize = KINDS + 4;
+
+/// The place of a template.
+const fn place(kind: Kind, shape: Shape) -> usize {
+    let stamped = match shape {
+        Shape::Plain => return kind as usize,
+        Shape::Stamped => 0,
+        Shape::Unstamped => 1,
+    };
+    KINDS + 2 * matches!(kind, Kind::Pong) as usize + stamped
+}
 
 /// What a frame in the UMEM holds: if it is what is wanted, only its sequence needs to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +75,7 @@ struct Peer {
     fixed: bool,
     /// It was answered with more than a refusal: it has, or had, a session.
     served: bool,
-    templates: [Option<Numbered>; KINDS],
+    templates: [Option<Numbered>; TEMPLATES],
 }
 
 /// The most recent peers.
@@ -77,6 +90,8 @@ pub(super) struct Peers {
     last: usize,
     clock: u64,
     templates: u64,
+    /// What carries pings and pongs behind PTP headers.
+    transport: Transport,
 }
 
 impl Peers {
@@ -90,12 +105,28 @@ impl Peers {
             last: 0,
             clock: 0,
             templates: 0,
+            transport: Transport::Udp,
         };
         if let Some((address, link)) = fixed {
             peers.addresses.push(address);
-            peers.peers.push(Peer { link, socket: 0, used: 0, fixed: true, served: true, templates: [None; KINDS] });
+            peers.peers.push(Peer {
+                link,
+                socket: 0,
+                used: 0,
+                fixed: true,
+                served: true,
+                templates: [None; TEMPLATES],
+            });
         }
         peers
+    }
+
+    /// From now on this carries pings and pongs behind PTP headers.
+    pub(super) fn carry_ptp_over(&mut self, transport: Transport) {
+        if self.transport != transport {
+            self.transport = transport;
+            self.peers.iter_mut().for_each(|peer| peer.templates[KINDS..].fill(None));
+        }
     }
 
     /// Remembers the way that a frame from `from` came: through `socket`, with the header `received`.
@@ -109,7 +140,7 @@ impl Peers {
             peer.socket = socket;
             if !peer.fixed && peer.link != link {
                 peer.link = link;
-                peer.templates = [None; KINDS];
+                peer.templates = [None; TEMPLATES];
             }
         } else {
             self.add(from, link, socket);
@@ -118,18 +149,20 @@ impl Peers {
 
     /// The socket to use and the template for a message to `to`; `None` where the way to it is not known.
     #[inline]
-    pub(super) fn route(&mut self, to: SocketAddrV4, kind: Kind) -> Option<(usize, &Numbered)> {
+    pub(super) fn route(&mut self, to: SocketAddrV4, kind: Kind, shape: Shape) -> Option<(usize, &Numbered)> {
         let at = self.find(to)?;
+        let place = place(kind, shape);
         self.clock += 1;
-        if self.peers[at].templates[kind as usize].is_none() {
+        if self.peers[at].templates[place].is_none() {
             self.templates += 1;
-            let template = Template::new(&self.flow(at, kind), kind);
-            self.peers[at].templates[kind as usize] = Some(Numbered { number: self.templates, template });
+            let envelope = Envelope::new(shape, self.transport);
+            let template = Template::in_envelope(&self.flow(at, kind), kind, envelope);
+            self.peers[at].templates[place] = Some(Numbered { number: self.templates, template });
         }
         let peer = &mut self.peers[at];
         peer.used = self.clock;
         peer.served |= kind != Kind::SynRst;
-        Some((peer.socket, peer.templates[kind as usize].as_ref()?))
+        Some((peer.socket, peer.templates[place].as_ref()?))
     }
 
     /// The socket to use and the addresses of a datagram to `to` that no template is kept for.
@@ -159,7 +192,7 @@ impl Peers {
     }
 
     fn add(&mut self, address: SocketAddrV4, link: LinkHeader, socket: usize) {
-        let peer = Peer { link, socket, used: self.clock, fixed: false, served: false, templates: [None; KINDS] };
+        let peer = Peer { link, socket, used: self.clock, fixed: false, served: false, templates: [None; TEMPLATES] };
         if self.peers.len() < MAX_PEERS {
             self.last = self.peers.len();
             self.addresses.push(address);
@@ -197,10 +230,10 @@ mod tests {
     #[test]
     fn an_answer_goes_back_the_way_the_last_frame_came() {
         let mut peers = Peers::new(LOCAL, 9, None);
-        assert!(peers.route(peer(1), Kind::Pong).is_none());
+        assert!(peers.route(peer(1), Kind::Pong, Shape::Plain).is_none());
         for (mac, socket) in [(7, 2), (8, 0)] {
             peers.learn(peer(1), &header(mac), socket);
-            let (to, template) = peers.route(peer(1), Kind::Pong).unwrap();
+            let (to, template) = peers.route(peer(1), Kind::Pong, Shape::Plain).unwrap();
             assert_eq!(to, socket);
             assert_eq!(template.template.flow().link, header(mac).reply());
             assert_eq!(template.template.flow().source, LOCAL);
@@ -211,9 +244,9 @@ mod tests {
     #[test]
     fn the_fixed_peer_keeps_its_link_and_follows_its_queue() {
         let mut peers = Peers::new(LOCAL, 9, Some((peer(1), header(7))));
-        assert_eq!(peers.route(peer(1), Kind::Ping).unwrap().0, 0);
+        assert_eq!(peers.route(peer(1), Kind::Ping, Shape::Plain).unwrap().0, 0);
         peers.learn(peer(1), &header(8), 3);
-        let (socket, template) = peers.route(peer(1), Kind::Ping).unwrap();
+        let (socket, template) = peers.route(peer(1), Kind::Ping, Shape::Plain).unwrap();
         assert_eq!((socket, template.template.flow().link), (3, header(7)));
     }
 
@@ -224,22 +257,22 @@ mod tests {
             peers.learn(peer(last), &header(last), 0);
         }
         assert_eq!(peers.peers.len(), MAX_PEERS);
-        assert!(peers.route(peer(255), Kind::Ping).is_some());
-        assert!(peers.route(peer(200), Kind::Ping).is_some());
-        assert!(peers.route(peer(200 - BATCH as u8 + 1), Kind::Ping).is_some());
-        assert!(peers.route(peer(200 - BATCH as u8), Kind::Ping).is_none());
+        assert!(peers.route(peer(255), Kind::Ping, Shape::Plain).is_some());
+        assert!(peers.route(peer(200), Kind::Ping, Shape::Plain).is_some());
+        assert!(peers.route(peer(200 - BATCH as u8 + 1), Kind::Ping, Shape::Plain).is_some());
+        assert!(peers.route(peer(200 - BATCH as u8), Kind::Ping, Shape::Plain).is_none());
     }
 
     #[test]
     fn strangers_make_room_for_each_other_before_a_peer_with_a_session_does() {
         let mut peers = Peers::new(LOCAL, 9, None);
         peers.learn(peer(250), &header(250), 0);
-        assert!(peers.route(peer(250), Kind::SynAck).is_some());
+        assert!(peers.route(peer(250), Kind::SynAck, Shape::Plain).is_some());
         for last in 0..=200 {
             peers.learn(peer(last), &header(last), 0);
-            assert!(peers.route(peer(last), Kind::SynRst).is_some());
+            assert!(peers.route(peer(last), Kind::SynRst, Shape::Plain).is_some());
         }
-        assert!(peers.route(peer(250), Kind::Ping).is_some());
+        assert!(peers.route(peer(250), Kind::Ping, Shape::Plain).is_some());
     }
 
     #[test]
@@ -259,13 +292,13 @@ mod tests {
             (peer(2), Kind::Pong, 1),
         ];
         for (sequence, (to, kind, padding)) in (1..).zip(steps) {
-            let (_, template) = peers.route(to, kind).unwrap();
+            let (_, template) = peers.route(to, kind, Shape::Plain).unwrap();
             let (now, len) = template.put(&mut frame, content, sequence, padding);
             content = now;
             let parsed = parse(&frame[..len]).unwrap();
             assert_eq!(parsed.destination, to);
             assert_eq!(parsed.ip_len, UDP_IP_HEADERS + 16 + padding);
-            assert_eq!(Message::parse(parsed.payload).unwrap().0, Message { kind, sequence });
+            assert_eq!(Message::parse(parsed.payload).unwrap().message, Message { kind, sequence });
             assert!(parsed.payload[16..].iter().all(|byte| *byte == 0));
             let mut fresh = [0; MAX_FRAME_LEN];
             template.put(&mut fresh, Content::NONE, sequence, padding);
@@ -276,7 +309,7 @@ mod tests {
     #[test]
     fn dummies_leave_from_their_own_port() {
         let mut peers = Peers::new(LOCAL, 9, Some((peer(1), header(7))));
-        let (_, template) = peers.route(peer(1), Kind::Dummy).unwrap();
+        let (_, template) = peers.route(peer(1), Kind::Dummy, Shape::Plain).unwrap();
         assert_eq!(template.template.flow().source.port(), 9);
     }
 }

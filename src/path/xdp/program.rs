@@ -81,18 +81,33 @@ pub struct DryRun {
 impl Program {
     /// Loads the program for UDP packets to `local` in frames to `mac`, for receive queues below `queues`.
     ///
+    /// With `device`, an interface's index, it is bound to that interface and asks its driver for the card's receive stamps
+    /// (`Documentation/networking/xdp-rx-metadata.rst`); such a program cannot be attached in generic mode.
+    ///
     /// # Errors
     /// What is missing: a capability or a newer kernel; else the end of the verifier's log.
-    pub fn load(local: SocketAddrV4, mac: MacAddr, queues: u32) -> anyhow::Result<Self> {
+    pub fn load(local: SocketAddrV4, mac: MacAddr, queues: u32, device: Option<u32>) -> anyhow::Result<Self> {
         collect_libbpf_messages();
-        let result = Self::try_load(local, mac, queues);
+        let result = Self::try_load(local, mac, queues, device);
         let messages = MESSAGES.take();
-        result.map_err(|error| load_error(&error, &messages))
+        result.map_err(|error| match device {
+            Some(_) => load_error(&error, &messages).context(
+                "cannot bind the XDP program to the device, which hardware receive stamps over AF_XDP need (Linux 6.3): use \
+                 --path kernel, or --timestamps software",
+            ),
+            None => load_error(&error, &messages),
+        })
     }
 
-    fn try_load(local: SocketAddrV4, mac: MacAddr, queues: u32) -> libbpf_rs::Result<Self> {
+    fn try_load(local: SocketAddrV4, mac: MacAddr, queues: u32, device: Option<u32>) -> libbpf_rs::Result<Self> {
         let mut object = MaybeUninit::uninit();
         let mut open = skeleton::SteerSkelBuilder::default().open(&mut object)?;
+        open.progs.xdprobe_steer.set_autoload(device.is_none());
+        open.progs.xdprobe_stamp.set_autoload(device.is_some());
+        if let Some(index) = device {
+            open.progs.xdprobe_stamp.set_ifindex(index);
+            open.progs.xdprobe_stamp.set_flags(libbpf_sys::BPF_F_XDP_DEV_BOUND_ONLY | libbpf_sys::BPF_F_XDP_HAS_FRAGS);
+        }
         open.maps.steer_sockets.set_max_entries(queues.max(1))?;
         let data = open.maps.rodata_data.as_deref_mut().ok_or_else(|| {
             libbpf_rs::Error::from(io::Error::new(io::ErrorKind::InvalidData, "the skeleton has no .rodata"))
@@ -104,7 +119,10 @@ impl Program {
         let loaded = open.load()?;
         Ok(Self {
             // The skeleton goes; the program and its maps stay for as long as these descriptors.
-            program: loaded.progs.xdprobe_steer.as_fd().try_clone_to_owned()?,
+            program: match device {
+                Some(_) => loaded.progs.xdprobe_stamp.as_fd().try_clone_to_owned()?,
+                None => loaded.progs.xdprobe_steer.as_fd().try_clone_to_owned()?,
+            },
             sockets: MapHandle::try_from(&loaded.maps.steer_sockets)?,
             counts: MapHandle::try_from(&loaded.maps.steer_counts)?,
         })
@@ -197,6 +215,8 @@ impl Program {
             sum.redirected += field(std::mem::offset_of!(Counters, redirected));
             sum.passed += field(std::mem::offset_of!(Counters, passed));
             sum.malformed += field(std::mem::offset_of!(Counters, malformed));
+            sum.unstamped += field(std::mem::offset_of!(Counters, unstamped));
+            sum.stamp_error = sum.stamp_error.max(field(std::mem::offset_of!(Counters, stamp_error)));
         }
         Ok(sum)
     }

@@ -1,0 +1,525 @@
+//! What a network card's clock and the system's have to do with each other, learnt from samples of both.
+//!
+//! Between two samples the offset is interpolated, beyond the last one it goes on as it went. A step of either clock is
+//! found and not averaged over. Pure: nothing here reads a clock.
+#![forbid(unsafe_code)]
+
+use super::{OffsetSample, Phc, Realtime, Time};
+use std::collections::VecDeque;
+
+/// How many samples are kept: with one a second, at least the last half hour whole, and what is older evenly spread.
+const CAPACITY: usize = 8192;
+/// How much the rate between two clocks changes from one second to the next without anybody's doing: an ordinary quartz
+/// stays far below 0.1 ppm.
+const STABILITY: f64 = 1e-7;
+/// The same where only two samples are known, and none shows how steady the rate is.
+const UNKNOWN_STABILITY: f64 = 1e-6;
+/// How far the rates of two clocks may differ where nothing is known of them: what the kernel's NTP discipline may add
+/// (`MAXFREQ` of `linux/timex.h`, 500 ppm) is more than what a quartz is off by.
+const UNKNOWN_RATE: f64 = 5e-4;
+/// What is more than a change of the rate by this is called a step.
+const STEP_RATE: f64 = 1e-4;
+/// How many samples say at which rate it goes on.
+const RECENT: usize = 10;
+/// How far a stamp may be from its clock's own time: an hour, in nanoseconds.
+const PLAUSIBLE_NS: u128 = 3_600_000_000_000;
+
+/// The samples so far, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offsets {
+    samples: VecDeque<OffsetSample>,
+    /// Where each run of samples without a step between them begins, as an index; the first is 0.
+    runs: Vec<usize>,
+    capacity: usize,
+    steps: u64,
+}
+
+/// A point that a clock's stamp is at on another clock: how far off it can be, in nanoseconds.
+type Uncertain = (Time<Realtime>, u64);
+
+impl Default for Offsets {
+    fn default() -> Self {
+        Self::with_capacity(CAPACITY)
+    }
+}
+
+impl Offsets {
+    fn with_capacity(capacity: usize) -> Self {
+        Self { samples: VecDeque::new(), runs: Vec::new(), capacity, steps: 0 }
+    }
+
+    /// Adds a sample, taken after all the others. Where there is no more room, older ones are thinned out.
+    pub fn push(&mut self, sample: OffsetSample) {
+        if self.samples.len() >= self.capacity {
+            self.thin();
+        }
+        match self.samples.back() {
+            None => self.runs.push(0),
+            Some(last) if self.is_step(last, &sample) => {
+                self.steps += 1;
+                self.runs.push(self.samples.len());
+            }
+            Some(_) => {}
+        }
+        self.samples.push_back(sample);
+    }
+
+    /// The samples that are kept, oldest first.
+    pub fn samples(&self) -> impl ExactSizeIterator<Item = OffsetSample> {
+        self.samples.iter().copied()
+    }
+
+    /// The newest sample.
+    pub fn latest(&self) -> Option<OffsetSample> {
+        self.samples.back().copied()
+    }
+
+    /// How often one of the clocks was stepped, or changed its rate by more than 100 ppm at once.
+    pub const fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// A card's stamp on the system's clock, and how far off that can be in nanoseconds. `None` where there is no sample.
+    ///
+    /// Where a step leaves more than one answer, the uncertainty has room for each.
+    pub fn to_system(&self, stamp: Time<Phc>) -> Option<(Time<Realtime>, u64)> {
+        let (mut before, mut within, mut after) = (None, None, None);
+        // From the newest run to the oldest one, so that of two that are as good the newer is the answer.
+        for index in (0..self.runs.len()).rev() {
+            let run = self.run(index);
+            if stamp < run.first().phc {
+                after = nearer(after, run.first().phc.as_nanos() - stamp.as_nanos(), index);
+            } else if stamp > run.last().phc {
+                before = nearer(before, stamp.as_nanos() - run.last().phc.as_nanos(), index);
+            } else {
+                let answer = run.convert(stamp);
+                within = Some(within.map_or(answer, |chosen| with_room_for(chosen, answer)));
+            }
+        }
+        if within.is_some() {
+            return within;
+        }
+        let convert = |(_, index)| self.run(index).convert(stamp);
+        match (before, after) {
+            (Some(before), Some(after)) if before.0 <= after.0 => Some(with_room_for(convert(before), convert(after))),
+            (Some(before), Some(after)) => Some(with_room_for(convert(after), convert(before))),
+            (one, other) => one.or(other).map(convert),
+        }
+    }
+
+    /// Whether a stamp is no further than an hour from the card's own time, which `now` and the newest sample tell.
+    /// Zero, which drivers give for "no stamp", never is.
+    pub fn is_plausible(&self, stamp: Time<Phc>, now: Time<Realtime>) -> bool {
+        self.latest().is_some_and(|latest| is_plausible(stamp, now, latest.offset_ns()))
+    }
+
+    fn run(&self, index: usize) -> Run<'_> {
+        let end = self.runs.get(index + 1).copied().unwrap_or(self.samples.len());
+        Run { samples: &self.samples, start: self.runs[index], end }
+    }
+
+    /// Whether `sample` cannot be where the samples of the last run lead to.
+    fn is_step(&self, last: &OffsetSample, sample: &OffsetSample) -> bool {
+        if sample.phc <= last.phc || sample.system <= last.system {
+            return true;
+        }
+        let (expected, room) = self.run(self.runs.len() - 1).convert(sample.phc);
+        let elapsed = (sample.phc.as_nanos() - last.phc.as_nanos()) as f64;
+        let off = sample.system.as_nanos().abs_diff(expected.as_nanos());
+        off > room.saturating_add(sample.uncertainty_ns).saturating_add((elapsed * STEP_RATE) as u64)
+    }
+
+    /// Leaves the newest quarter whole, and of the others no more than half of the capacity, evenly spread, and those at
+    /// a step; where there are only those, the oldest sample goes.
+    fn thin(&mut self) {
+        let older = self.samples.len() - self.samples.len() / 4;
+        let runs: Vec<_> = (0..self.runs.len()).map(|index| (self.run(index).start, self.run(index).end)).collect();
+        let elapsed = |from: usize, to: usize| self.samples[to].phc.as_nanos() - self.samples[from].phc.as_nanos();
+        let older_runs = runs.iter().filter(|(start, _)| *start < older);
+        let span: u128 = older_runs.map(|(start, end)| u128::from(elapsed(*start, older.min(*end) - 1))).sum();
+        let spacing = span / (self.capacity as u128 / 2).max(1);
+        let mut kept = VecDeque::with_capacity(self.capacity);
+        let mut kept_runs = Vec::new();
+        for (start, end) in runs {
+            kept_runs.push(kept.len());
+            let mut last_kept = start;
+            for index in start..end {
+                let is_end = index == start || index + 1 == end;
+                if index >= older || is_end || u128::from(elapsed(last_kept, index)) >= spacing {
+                    kept.push_back(self.samples[index]);
+                    last_kept = index;
+                }
+            }
+        }
+        if kept.len() >= self.capacity {
+            kept.pop_front();
+            for start in &mut kept_runs {
+                *start = start.saturating_sub(1);
+            }
+            // A run that consisted of that sample alone began where the next one now does.
+            kept_runs.dedup();
+        }
+        (self.samples, self.runs) = (kept, kept_runs);
+    }
+}
+
+/// The nearer of what is known and a run at this distance.
+fn nearer(known: Option<(u64, usize)>, distance: u64, index: usize) -> Option<(u64, usize)> {
+    match known {
+        Some((least, _)) if least <= distance => known,
+        _ => Some((distance, index)),
+    }
+}
+
+/// `chosen`, with an uncertainty that `other` is within.
+fn with_room_for(chosen: Uncertain, other: Uncertain) -> Uncertain {
+    let apart = chosen.0.as_nanos().abs_diff(other.0.as_nanos());
+    (chosen.0, chosen.1.max(apart.saturating_add(other.1)))
+}
+
+/// Whether `stamp` is within an hour of what a clock says that is `offset_ns` behind the system's `now`.
+pub(super) fn is_plausible(stamp: Time<Phc>, now: Time<Realtime>, offset_ns: i128) -> bool {
+    let own_now = i128::from(now.as_nanos()) - offset_ns;
+    stamp.as_nanos() != 0 && i128::from(stamp.as_nanos()).abs_diff(own_now) <= PLAUSIBLE_NS
+}
+
+/// Samples without a step between them: at least one, with the card's time ascending.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    samples: &'a VecDeque<OffsetSample>,
+    start: usize,
+    end: usize,
+}
+
+impl<'a> Run<'a> {
+    fn get(self, index: usize) -> &'a OffsetSample {
+        &self.samples[self.start + index]
+    }
+
+    fn len(self) -> usize {
+        self.end - self.start
+    }
+
+    fn first(self) -> &'a OffsetSample {
+        self.get(0)
+    }
+
+    fn last(self) -> &'a OffsetSample {
+        self.get(self.len() - 1)
+    }
+
+    /// How many samples are not after `stamp`.
+    fn count_until(self, stamp: Time<Phc>) -> usize {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.get(middle).phc <= stamp { low = middle + 1 } else { high = middle }
+        }
+        low
+    }
+
+    /// How many nanoseconds the offset grows by in each one of the card's, from one sample to another.
+    fn rate(self, from: usize, to: usize) -> f64 {
+        let (from, to) = (self.get(from), self.get(to));
+        (to.offset_ns() - from.offset_ns()) as f64 / (to.phc.as_nanos() - from.phc.as_nanos()) as f64
+    }
+
+    fn convert(self, stamp: Time<Phc>) -> Uncertain {
+        match self.count_until(stamp) {
+            0 => {
+                let recent = self.len().min(RECENT) - 1;
+                self.beyond(stamp, 0, recent, 1)
+            }
+            until if until == self.len() => {
+                let last = self.len() - 1;
+                self.beyond(stamp, last, self.len() - self.len().min(RECENT), last.saturating_sub(1))
+            }
+            until => self.between(stamp, until - 1),
+        }
+    }
+
+    /// Between the samples `index` and the next one.
+    fn between(self, stamp: Time<Phc>, index: usize) -> Uncertain {
+        let (left, right) = (self.get(index), self.get(index + 1));
+        let distance = (right.phc.as_nanos() - left.phc.as_nanos()) as f64;
+        let along = (stamp.as_nanos() - left.phc.as_nanos()) as f64;
+        let rate = self.rate(index, index + 1);
+        let off_before = (index > 0).then(|| (rate - self.rate(index - 1, index)).abs());
+        let off_after = (index + 2 < self.len()).then(|| (rate - self.rate(index + 1, index + 2)).abs());
+        // The rate may have been that of before for a while, and that of after for the rest.
+        let bend = match (off_before, off_after) {
+            (None, None) => UNKNOWN_STABILITY,
+            (before, after) => STABILITY + before.unwrap_or(0.0).max(after.unwrap_or(0.0)),
+        };
+        // A rate unlike both was a step too small to be told from it; what the samples are off by explains some.
+        let noise = 2 * (left.uncertainty_ns + right.uncertainty_ns);
+        let jump = match (off_before, off_after) {
+            (Some(before), Some(after)) => (before.min(after) * distance - noise as f64).max(0.0),
+            _ => 0.0,
+        };
+        let room = 2.0 * bend * along * (distance - along) / distance + jump;
+        let uncertainty = left.uncertainty_ns.max(right.uncertainty_ns).saturating_add(up(room));
+        (at(stamp, left.offset_ns(), rate * along), uncertainty)
+    }
+
+    /// Beyond the sample `end`, at the rate from `end` to `far`, which `next` shows the steadiness of.
+    fn beyond(self, stamp: Time<Phc>, end: usize, far: usize, next: usize) -> Uncertain {
+        let sample = self.get(end);
+        let along = stamp.as_nanos() as f64 - sample.phc.as_nanos() as f64;
+        let along_exact = i128::from(stamp.as_nanos()) - i128::from(sample.phc.as_nanos());
+        let along = if along_exact.unsigned_abs() < 1 << 53 { along_exact as f64 } else { along };
+        let (rate, rate_room) = if end == far {
+            (0.0, UNKNOWN_RATE)
+        } else {
+            let (low, high) = (end.min(far), end.max(far));
+            let rate = self.rate(low, high);
+            let distance = (self.get(high).phc.as_nanos() - self.get(low).phc.as_nanos()) as f64;
+            let noise = (self.get(low).uncertainty_ns + self.get(high).uncertainty_ns) as f64 / distance;
+            let newest = self.rate(end.min(next), end.max(next));
+            let stability = if self.len() == 2 { UNKNOWN_STABILITY } else { STABILITY };
+            (rate, noise + (newest - rate).abs() + stability)
+        };
+        let uncertainty = sample.uncertainty_ns.saturating_add(up(along.abs() * rate_room));
+        (at(stamp, sample.offset_ns(), rate * along), uncertainty)
+    }
+}
+
+/// Rounded up, with a nanosecond for the rounding of the time itself.
+fn up(nanos: f64) -> u64 {
+    (nanos.ceil() as u64).saturating_add(1)
+}
+
+fn at(stamp: Time<Phc>, offset_ns: i128, more: f64) -> Time<Realtime> {
+    let nanos = i128::from(stamp.as_nanos()) + offset_ns + more.round() as i128;
+    Time::from_nanos(nanos.clamp(0, u64::MAX.into()) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::OffsetMethod;
+    use proptest::prelude::*;
+
+    const SECOND: u64 = 1_000_000_000;
+    const EPOCH: u64 = 1_700_000_000 * SECOND;
+
+    fn sample(phc: u64, system: u64, uncertainty_ns: u64) -> OffsetSample {
+        let (phc, system) = (Time::from_nanos(phc), Time::from_nanos(system));
+        OffsetSample { system, phc, uncertainty_ns, method: OffsetMethod::Extended }
+    }
+
+    /// Samples a second apart of a system clock that is what `system` makes of the card's.
+    fn offsets(seconds: u64, system: impl Fn(u64) -> u64) -> Offsets {
+        let mut offsets = Offsets::default();
+        for second in 0..seconds {
+            let phc = EPOCH + second * SECOND;
+            offsets.push(sample(phc, system(phc), 500));
+        }
+        offsets
+    }
+
+    fn converted(offsets: &Offsets, phc: u64) -> (u64, u64) {
+        let (time, uncertainty) = offsets.to_system(Time::from_nanos(phc)).unwrap();
+        (time.as_nanos(), uncertainty)
+    }
+
+    #[test]
+    fn without_a_sample_nothing_is_said() {
+        assert_eq!(Offsets::default().to_system(Time::from_nanos(5)), None);
+        assert!(!Offsets::default().is_plausible(Time::from_nanos(EPOCH), Time::from_nanos(EPOCH)));
+    }
+
+    #[test]
+    fn one_sample_is_exact_where_it_is_and_loses_500_ns_a_millisecond() {
+        let offsets = offsets(1, |phc| phc + 37 * SECOND);
+        assert_eq!(converted(&offsets, EPOCH), (EPOCH + 37 * SECOND, 501));
+        assert_eq!(converted(&offsets, EPOCH + 1_000_000), (EPOCH + 37 * SECOND + 1_000_000, 1_001));
+        assert_eq!(converted(&offsets, EPOCH - 1_000_000), (EPOCH + 37 * SECOND - 1_000_000, 1_001));
+    }
+
+    #[test]
+    fn drift_is_followed_between_samples_and_beyond_them() {
+        // 20 ppm fast, and 1 s ahead.
+        let system = |phc: u64| EPOCH + SECOND + (phc - EPOCH) + (phc - EPOCH) / 50_000;
+        let offsets = offsets(20, system);
+        assert_eq!(offsets.steps(), 0);
+        let (time, uncertainty) = converted(&offsets, EPOCH + 10 * SECOND + SECOND / 2);
+        assert_eq!(time, system(EPOCH + 10 * SECOND + SECOND / 2));
+        assert!((500..600).contains(&uncertainty), "{uncertainty}");
+        let (time, near) = converted(&offsets, EPOCH + 20 * SECOND);
+        assert!(time.abs_diff(system(EPOCH + 20 * SECOND)) <= 1, "{time}");
+        let (_, far) = converted(&offsets, EPOCH + 60 * SECOND);
+        assert!(500 < near && near < far && far < 20_000, "{near} {far}");
+    }
+
+    #[test]
+    fn a_stepped_system_clock_is_not_averaged_over() {
+        let step = 3 * SECOND / 1000;
+        let system = |phc: u64| phc + if phc >= EPOCH + 10 * SECOND { step } else { 0 };
+        let offsets = offsets(20, system);
+        assert_eq!(offsets.steps(), 1);
+        for phc in [EPOCH + 8 * SECOND + 7, EPOCH + 9 * SECOND, EPOCH + 10 * SECOND, EPOCH + 11 * SECOND + 7] {
+            let (time, uncertainty) = converted(&offsets, phc);
+            assert!(time.abs_diff(system(phc)) <= 1 && uncertainty < 1_000, "{phc}: {time} {uncertainty}");
+        }
+        // In which part of this second it was stepped nobody knows.
+        for tenth in 1..10 {
+            let phc = EPOCH + 9 * SECOND + tenth * SECOND / 10;
+            let (time, uncertainty) = converted(&offsets, phc);
+            assert!(time.abs_diff(phc) <= uncertainty && time.abs_diff(phc + step) <= uncertainty, "{tenth}");
+            assert!(uncertainty >= step && uncertainty < step + 10_000, "{uncertainty}");
+        }
+    }
+
+    #[test]
+    fn a_step_too_small_to_be_told_from_drift_has_room_in_the_uncertainty() {
+        let step = 60_000;
+        for at in [1, SECOND / 2, SECOND] {
+            let system = |phc: u64| phc + if phc >= EPOCH + 9 * SECOND + at { step } else { 0 };
+            let offsets = offsets(20, system);
+            for tenth in 0..=10 {
+                let phc = EPOCH + 9 * SECOND + tenth * SECOND / 10;
+                let (time, uncertainty) = converted(&offsets, phc);
+                assert!(time.abs_diff(system(phc)) <= uncertainty, "{at} {tenth}: {time} {uncertainty}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_card_whose_clock_is_set_back_has_two_answers_for_one_stamp() {
+        let mut offsets = Offsets::default();
+        for second in 0..10 {
+            offsets.push(sample(EPOCH + second * SECOND, EPOCH + second * SECOND, 500));
+        }
+        for second in 10..20 {
+            offsets.push(sample(EPOCH + (second - 5) * SECOND, EPOCH + second * SECOND, 500));
+        }
+        assert_eq!(offsets.steps(), 1);
+        // The newer one is the answer, and the older one is not excluded.
+        let (time, uncertainty) = converted(&offsets, EPOCH + 7 * SECOND);
+        assert_eq!(time, EPOCH + 12 * SECOND);
+        assert!(uncertainty >= 5 * SECOND);
+        assert_eq!(converted(&offsets, EPOCH + 14 * SECOND).0, EPOCH + 19 * SECOND);
+        assert!(converted(&offsets, EPOCH + 14 * SECOND).1 < 1_000);
+    }
+
+    #[test]
+    fn a_card_whose_clock_is_set_from_its_epoch_to_today_makes_a_step() {
+        let mut offsets = Offsets::default();
+        offsets.push(sample(10 * SECOND, EPOCH, 500));
+        offsets.push(sample(11 * SECOND, EPOCH + SECOND, 500));
+        offsets.push(sample(EPOCH + 2 * SECOND, EPOCH + 2 * SECOND, 500));
+        assert_eq!(offsets.steps(), 1);
+        assert_eq!(converted(&offsets, EPOCH + 2 * SECOND).0, EPOCH + 2 * SECOND);
+        assert_eq!(converted(&offsets, 10 * SECOND + SECOND / 2).0, EPOCH + SECOND / 2);
+        let now = Time::from_nanos(EPOCH + 2 * SECOND);
+        assert!(offsets.is_plausible(Time::from_nanos(EPOCH), now));
+        assert!(!offsets.is_plausible(Time::from_nanos(11 * SECOND), now));
+    }
+
+    #[test]
+    fn a_stamp_is_plausible_within_an_hour_of_its_own_clock() {
+        // A card that began at its epoch when it was switched on, 100 days ago.
+        let uptime = 100 * 86_400 * SECOND;
+        let mut offsets = Offsets::default();
+        offsets.push(sample(uptime, EPOCH, 500));
+        let plausible = |stamp, later| offsets.is_plausible(Time::from_nanos(stamp), Time::from_nanos(EPOCH + later));
+        let hour = 3600 * SECOND;
+        assert!(plausible(uptime + hour, 0) && plausible(uptime - hour, 0) && plausible(uptime + 3 * hour, 2 * hour));
+        assert!(!plausible(uptime + hour + 1, 0) && !plausible(uptime - hour - 1, 0) && !plausible(EPOCH, 0));
+        let mut young = Offsets::default();
+        young.push(sample(SECOND, EPOCH, 500));
+        assert!(!young.is_plausible(Time::from_nanos(0), Time::from_nanos(EPOCH)), "zero is no stamp");
+        assert!(young.is_plausible(Time::from_nanos(1), Time::from_nanos(EPOCH)));
+    }
+
+    #[test]
+    fn a_days_samples_are_thinned_and_still_right() {
+        let system = |phc: u64| phc + SECOND + (phc - EPOCH) / 100_000;
+        let offsets = offsets(86_400, system);
+        assert!(offsets.samples().len() <= CAPACITY);
+        assert_eq!(offsets.samples().next().unwrap().phc.as_nanos(), EPOCH);
+        assert_eq!(offsets.steps(), 0);
+        for second in [3, 4_000, 40_000, 80_000, 86_000] {
+            let phc = EPOCH + second * SECOND + 123_456_789;
+            let (time, uncertainty) = converted(&offsets, phc);
+            assert!(time.abs_diff(system(phc)) <= uncertainty && uncertainty < 20_000, "{second}: {uncertainty}");
+        }
+    }
+
+    #[test]
+    fn steps_stay_where_they_are_when_samples_are_thinned() {
+        let mut offsets = Offsets::with_capacity(32);
+        for second in 0..200 {
+            let phc = EPOCH + second * SECOND;
+            offsets.push(sample(phc, phc + (second / 50) * SECOND, 500));
+            assert!(offsets.samples().len() <= 32);
+        }
+        assert_eq!(offsets.steps(), 3);
+        assert_eq!(offsets.runs.len(), 4);
+        assert_eq!(converted(&offsets, EPOCH + 75 * SECOND).0, EPOCH + 76 * SECOND);
+    }
+
+    #[test]
+    fn a_clock_that_steps_each_second_fills_the_room_and_no_more() {
+        let mut offsets = Offsets::with_capacity(16);
+        for second in 0..100 {
+            offsets.push(sample(EPOCH + second * SECOND, EPOCH + 2 * second * SECOND, 500));
+        }
+        assert_eq!((offsets.samples().len(), offsets.runs.len()), (16, 16));
+        assert_eq!(offsets.steps(), 99);
+    }
+
+    proptest! {
+        /// Whatever the offset and the drift are, and wherever in its uncertainty each sample is.
+        #[test]
+        fn the_truth_is_within_the_uncertainty(
+            offset in -1_000_000_000_000_000_i64..1_000_000_000_000_000,
+            drift_ppb in -400_000_i64..400_000,
+            errors in prop::collection::vec((-5_000_i64..=5_000, 0_u64..3_000), 1..40),
+            stamps in prop::collection::vec(-20_000_000_000_i64..60_000_000_000, 20),
+        ) {
+            let system = |phc: u64| {
+                let elapsed = i128::from(phc) - i128::from(EPOCH);
+                let system = i128::from(phc) + i128::from(offset) + elapsed * i128::from(drift_ppb) / 1_000_000_000;
+                u64::try_from(system).unwrap()
+            };
+            let mut offsets = Offsets::default();
+            for (second, (error, slack)) in (0..).zip(&errors) {
+                let phc = EPOCH + second * SECOND;
+                offsets.push(sample(phc, system(phc).saturating_add_signed(*error), error.unsigned_abs() + slack));
+            }
+            prop_assert_eq!(offsets.steps(), 0);
+            for stamp in stamps {
+                let phc = EPOCH.saturating_add_signed(stamp);
+                let (time, uncertainty) = converted(&offsets, phc);
+                prop_assert!(time.abs_diff(system(phc)) <= uncertainty, "{} {}", time, uncertainty);
+            }
+        }
+
+        /// A step of more than what drift explains is found, and each side of it is right.
+        #[test]
+        fn a_step_is_found(at in 1_u64..29, size in 2_000_000_i64..1_000_000_000_000, back: bool) {
+            let size = if back { -size } else { size };
+            let system = |second: u64| (EPOCH + second * SECOND).saturating_add_signed(if second >= at { size } else { 0 });
+            let mut offsets = Offsets::default();
+            for second in 0..30 {
+                offsets.push(sample(EPOCH + second * SECOND, system(second), 1_000));
+            }
+            prop_assert_eq!(offsets.steps(), 1);
+            for second in 0..30 {
+                let (time, uncertainty) = converted(&offsets, EPOCH + second * SECOND);
+                prop_assert!(time == system(second) && uncertainty < 3_000, "{} {} {}", second, time, uncertainty);
+            }
+        }
+
+        #[test]
+        fn nothing_panics(samples in prop::collection::vec((any::<u64>(), any::<u64>(), any::<u32>()), 1..40), stamp: u64) {
+            let mut offsets = Offsets::with_capacity(8);
+            for (phc, system, uncertainty) in samples {
+                offsets.push(sample(phc, system, uncertainty.into()));
+            }
+            converted(&offsets, stamp);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The packet socket beside the AF_XDP sockets: what is to have a transmit stamp leaves through it, as AF_XDP brings none
+//! back.
+//!
+//! It sends whole Ethernet frames past the queueing discipline and receives nothing.
+#![forbid(unsafe_code)]
+
+use super::socket;
+use super::stamper::TxStamper;
+use super::{StampWishes, Token, TxStamp};
+use crate::clock::{Realtime, Time, monotonic_now, realtime_now};
+use crate::net::NetError;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+/// `PACKET_QDISC_BYPASS`, `include/uapi/linux/if_packet.h`.
+const PACKET_QDISC_BYPASS: i32 = 20;
+/// How long the kernel may have no room before sending fails.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// An open companion.
+#[derive(Debug)]
+pub(super) struct Companion {
+    socket: OwnedFd,
+    stamper: TxStamper,
+    retries: u64,
+}
+
+impl Companion {
+    /// Opens it on an interface. Needs CAP_NET_RAW.
+    ///
+    /// # Errors
+    /// [`NetError::Socket`].
+    pub(super) fn open(interface: &str, if_index: u32, wishes: StampWishes) -> Result<Self, NetError> {
+        let failed = |answer| NetError::Socket {
+            attempt: format!(
+                "open a packet socket on {interface} for frames with a transmit stamp (--tx xsk does without, and has the \
+                 time of the hand-over instead)"
+            ),
+            answer,
+        };
+        let socket = socket::packet_socket(if_index, 0).map_err(failed)?;
+        socket::set_option(socket.as_fd(), libc::SOL_PACKET, PACKET_QDISC_BYPASS, 1).map_err(failed)?;
+        let stamper = TxStamper::new(socket.as_fd(), wishes, false)?;
+        Ok(Self { socket, stamper, retries: 0 })
+    }
+
+    /// Sends a frame; where the kernel has no room it is asked again for up to a second. The time is that just before the
+    /// call that succeeded.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    #[inline]
+    pub(super) fn send(&mut self, frame: &[u8]) -> io::Result<(Time<Realtime>, Token)> {
+        let application = realtime_now();
+        match self.stamper.send(self.socket.as_fd(), frame, None) {
+            Ok(token) => Ok((application, token)),
+            Err(error) => self.insist(error, frame),
+        }
+    }
+
+    #[cold]
+    fn insist(&mut self, error: io::Error, frame: &[u8]) -> io::Result<(Time<Realtime>, Token)> {
+        let began = monotonic_now();
+        let mut error = error;
+        loop {
+            let busy = matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS | libc::EBUSY | libc::EINTR));
+            if !busy || monotonic_now().duration_since(began) >= PATIENCE {
+                let text = format!("cannot send a frame through the packet socket beside AF_XDP: {error}");
+                return Err(io::Error::new(error.kind(), text));
+            }
+            self.retries += 1;
+            let application = realtime_now();
+            match self.stamper.send(self.socket.as_fd(), frame, None) {
+                Ok(token) => return Ok((application, token)),
+                Err(again) => error = again,
+            }
+        }
+    }
+
+    /// Adds the stamps that have come to `stamps`.
+    ///
+    /// # Errors
+    /// As [`TxStamper::collect`].
+    #[inline]
+    pub(super) fn collect(&mut self, stamps: &mut Vec<TxStamp>) -> io::Result<()> {
+        self.stamper.collect(self.socket.as_fd(), stamps)
+    }
+
+    /// Times that the kernel had no room.
+    pub(super) const fn retries(&self) -> u64 {
+        self.retries
+    }
+
+    /// Reports that belong to no frame.
+    pub(super) const fn strange(&self) -> u64 {
+        self.stamper.strange()
+    }
+}
+
+impl AsFd for Companion {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Stamp;
+
+    const SOFTWARE: StampWishes = StampWishes { software: true, hardware: false };
+    /// To nobody, of an EtherType for local experiments (IEEE 802).
+    const FRAME: [u8; 60] = {
+        let mut frame = [0; 60];
+        (frame[12], frame[13]) = (0x88, 0xb5);
+        frame
+    };
+
+    fn on_loopback() -> Companion {
+        let index = nix::net::if_::if_nametoindex("lo").unwrap();
+        Companion::open("lo", index, SOFTWARE).unwrap()
+    }
+
+    fn collected(companion: &mut Companion, count: usize) -> Vec<TxStamp> {
+        let limit = monotonic_now().plus(Duration::from_secs(10));
+        let mut all = Vec::new();
+        while all.len() < count && monotonic_now() < limit {
+            let mut stamps = Vec::new();
+            companion.collect(&mut stamps).unwrap();
+            all.append(&mut stamps);
+        }
+        all
+    }
+
+    fn all_that_is_there(companion: &mut Companion) -> Vec<TxStamp> {
+        let mut all = Vec::new();
+        loop {
+            let mut stamps = Vec::new();
+            companion.collect(&mut stamps).unwrap();
+            if stamps.is_empty() {
+                return all;
+            }
+            all.append(&mut stamps);
+        }
+    }
+
+    #[test]
+    fn every_frame_gets_its_own_stamp_whoever_counts() {
+        for own_keys in [true, false] {
+            let mut companion = on_loopback();
+            if !own_keys {
+                companion.stamper.refuse_own_keys();
+            }
+            let sent: Vec<_> = (0..100).map(|_| companion.send(&FRAME).unwrap()).collect();
+            let after = realtime_now();
+            let stamps = collected(&mut companion, 100);
+            assert_eq!(stamps.len(), 100, "own keys: {own_keys}");
+            for (at, (application, token)) in sent.iter().enumerate() {
+                assert_eq!(*token, Token(at as u64));
+                let of_it: Vec<_> = stamps.iter().filter(|stamp| stamp.token == *token).collect();
+                let [TxStamp { stamp: Stamp::System(time), .. }] = of_it[..] else { panic!("{of_it:?}") };
+                assert!(application <= time && *time <= after, "{application} {time} {after}");
+            }
+            assert_eq!(companion.strange(), 0);
+        }
+    }
+
+    #[test]
+    fn an_error_queue_that_overflows_loses_stamps_and_nothing_else() {
+        let mut companion = on_loopback();
+        // The least that the kernel allows.
+        socket::set_option(companion.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, 1).unwrap();
+        for _ in 0..1000 {
+            companion.send(&FRAME).unwrap();
+        }
+        let first = all_that_is_there(&mut companion);
+        assert!(!first.is_empty() && first.len() < 1000, "{} of 1000", first.len());
+        // There is room again, and whose a stamp is can still be told.
+        let (_, token) = companion.send(&FRAME).unwrap();
+        assert_eq!(collected(&mut companion, 1)[0].token, token);
+    }
+
+    #[test]
+    fn nothing_is_received() {
+        let mut companion = on_loopback();
+        companion.send(&FRAME).unwrap();
+        collected(&mut companion, 1);
+        let nothing = socket::receive(companion.as_fd(), &mut [0; 64], &mut [0; 64], 0);
+        assert_eq!(nothing.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+}

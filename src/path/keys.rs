@@ -1,0 +1,127 @@
+//! Which datagram a transmit stamp belongs to: the kernel's 32-bit keys and our tokens.
+//!
+//! The kernel counts the datagrams of a socket that ask for a stamp, from 0, or takes a key of ours: both are the low 32
+//! bits of the token. A stamp whose key no datagram of the last 2³² can have is nobody's.
+#![forbid(unsafe_code)]
+
+use super::Token;
+use super::control::Report;
+use crate::clock::Stamp;
+
+/// Gives out tokens and finds them again.
+#[derive(Debug, Default)]
+pub struct Keys {
+    /// The token of the key 0.
+    base: u64,
+    /// The key that is given out next, with the bits that the kernel has no room for.
+    next: u64,
+    /// The first report of each kind (of the kernel's clock, of the card's), until the second shows that keys count.
+    first: [Option<Report>; 2],
+    proven: [bool; 2],
+}
+
+/// The kernel gives every stamp the same key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the kernel gives two transmit stamps the same key ({key}), so that nobody knows whose they are: this kernel has no \
+     SOF_TIMESTAMPING_OPT_ID for such sockets (packet sockets have it since Linux 5.0): use a newer one, or --timestamps \
+     application"
+)]
+pub struct KeysStandStill {
+    /// The key.
+    pub key: u32,
+}
+
+impl Keys {
+    /// Tokens from `base` up.
+    pub fn from(base: u64) -> Self {
+        Self { base, ..Self::default() }
+    }
+
+    /// The key of the next datagram.
+    pub const fn key(&self) -> u32 {
+        self.next as u32
+    }
+
+    /// The token of the next datagram. It counts only once [`Keys::used`] is called: a send that the kernel refused
+    /// before it counted takes none.
+    pub const fn next(&self) -> Token {
+        Token(self.base + self.next)
+    }
+
+    /// The datagram with the token [`Keys::next`] was counted by the kernel.
+    pub const fn used(&mut self) {
+        self.next += 1;
+    }
+
+    /// Whose report this is; `None` where no datagram has that key.
+    ///
+    /// # Errors
+    /// [`KeysStandStill`] where the first two reports of a kind bear the same key and different stamps.
+    pub fn token(&mut self, report: &Report) -> Result<Option<Token>, KeysStandStill> {
+        let kind = usize::from(matches!(report.stamp, Stamp::Card(_)));
+        if !self.proven[kind] {
+            match self.first[kind] {
+                None => self.first[kind] = Some(*report),
+                // The same report twice proves nothing.
+                Some(first) if first == *report => {}
+                Some(first) if first.key == report.key => return Err(KeysStandStill { key: report.key }),
+                Some(_) => self.proven[kind] = true,
+            }
+        }
+        let Some(newest) = self.next.checked_sub(1) else { return Ok(None) };
+        let distance = (newest as u32).wrapping_sub(report.key);
+        Ok(newest.checked_sub(u64::from(distance)).map(|at| Token(self.base + at)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Time;
+    use proptest::prelude::*;
+
+    fn report(key: u32, nanos: u64) -> Report {
+        Report { key, stamp: Stamp::Card(Time::from_nanos(nanos)) }
+    }
+
+    #[test]
+    fn a_key_that_nobody_has_is_nobodys() {
+        let mut keys = Keys::default();
+        assert_eq!(keys.token(&report(0, 1)), Ok(None));
+        keys.used();
+        keys.used();
+        assert_eq!(keys.token(&report(0, 2)), Err(KeysStandStill { key: 0 }), "another stamp with the same key");
+        assert_eq!(keys.token(&report(1, 2)), Ok(Some(Token(1))));
+        assert_eq!(keys.token(&report(2, 3)), Ok(None));
+        assert_eq!(keys.token(&report(u32::MAX, 3)), Ok(None));
+    }
+
+    #[test]
+    fn a_report_that_comes_twice_is_not_taken_for_standing_keys() {
+        let mut keys = Keys::default();
+        (0..3).for_each(|_| keys.used());
+        for _ in 0..2 {
+            assert_eq!(keys.token(&report(0, 5)), Ok(Some(Token(0))));
+        }
+        // The kernel's own stamp of the same datagram bears the same key.
+        let software = Report { key: 0, stamp: Stamp::System(Time::from_nanos(4)) };
+        assert_eq!(keys.token(&software), Ok(Some(Token(0))));
+        assert_eq!(keys.token(&report(2, 6)), Ok(Some(Token(2))));
+        assert_eq!(
+            keys.token(&report(2, 7)),
+            Ok(Some(Token(2))),
+            "once keys were seen to count, a repetition is another's affair"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn keys_wrap_around(newest in 0_u64..1 << 40, behind in 0_u64..1 << 31) {
+            let mut keys = Keys { next: newest + 1, proven: [true; 2], ..Keys::default() };
+            let token = newest.checked_sub(behind);
+            let key = newest.wrapping_sub(behind) as u32;
+            prop_assert_eq!(keys.token(&report(key, 1)), Ok(token.map(Token)));
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The socket calls that carry control messages, and the options of time stamping: what the standard library has not.
+//!
+//! What the control messages mean is in [`super::control`].
+#![allow(unsafe_code, reason = "sendmsg, recvmsg and socket options with the kernel's structures")]
+
+use nix::errno::Errno;
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+/// What one [`receive`] brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// Bytes of data.
+    pub len: usize,
+    /// Who sent it, where it is IPv4's and there is one: not on the error queue.
+    pub from: Option<SocketAddrV4>,
+    /// Bytes of control messages.
+    pub control_len: usize,
+    /// The control messages did not fit.
+    pub control_cut: bool,
+}
+
+/// `recvmsg(2)` without waiting. `control` must be aligned as `struct cmsghdr` is; `flags` such as `MSG_ERRQUEUE`.
+///
+/// # Errors
+/// What the kernel answered; [`io::ErrorKind::WouldBlock`] where there is nothing.
+#[inline]
+pub fn receive(socket: BorrowedFd<'_>, data: &mut [u8], control: &mut [u8], flags: i32) -> io::Result<Arrival> {
+    let mut part = libc::iovec { iov_base: data.as_mut_ptr().cast(), iov_len: data.len() };
+    // SAFETY: zeros are a valid address of no family.
+    let mut from: libc::sockaddr_in = unsafe { zeroed() };
+    // SAFETY: zeros are a valid message without name, data and control messages.
+    let mut message: libc::msghdr = unsafe { zeroed() };
+    message.msg_name = (&raw mut from).cast();
+    message.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = control.len();
+    // SAFETY: every pointer is to memory that lives until the call returns, and as long as said.
+    let answer = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags | libc::MSG_DONTWAIT) };
+    let len = Errno::result(answer)? as usize;
+    let named = message.msg_namelen as usize >= size_of::<libc::sockaddr_in>();
+    Ok(Arrival {
+        len,
+        from: (named && from.sin_family == libc::AF_INET as libc::sa_family_t).then(|| {
+            SocketAddrV4::new(Ipv4Addr::from(from.sin_addr.s_addr.to_ne_bytes()), u16::from_be(from.sin_port))
+        }),
+        control_len: message.msg_controllen,
+        control_cut: message.msg_flags & libc::MSG_CTRUNC != 0,
+    })
+}
+
+/// `sendmsg(2)` without waiting, to `to` or where the socket is bound to send.
+///
+/// # Errors
+/// What the kernel answered.
+#[inline]
+pub fn send(socket: BorrowedFd<'_>, data: &[u8], to: Option<SocketAddrV4>, control: &[u8]) -> io::Result<()> {
+    let mut part = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
+    // SAFETY: zeros are a valid address of no family.
+    let mut name: libc::sockaddr_in = unsafe { zeroed() };
+    // SAFETY: zeros are a valid message without name, data and control messages.
+    let mut message: libc::msghdr = unsafe { zeroed() };
+    if let Some(to) = to {
+        name.sin_family = libc::AF_INET as libc::sa_family_t;
+        name.sin_port = to.port().to_be();
+        name.sin_addr.s_addr = u32::from_ne_bytes(to.ip().octets());
+        message.msg_name = (&raw mut name).cast();
+        message.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+    }
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    if !control.is_empty() {
+        message.msg_control = control.as_ptr().cast_mut().cast();
+        message.msg_controllen = control.len();
+    }
+    // SAFETY: every pointer is to memory that lives until the call returns, and as long as said; the kernel only reads.
+    let answer = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_DONTWAIT) };
+    Errno::result(answer)?;
+    Ok(())
+}
+
+/// Sets a socket option whose value is an `int`.
+///
+/// # Errors
+/// What the kernel answered.
+pub fn set_option(socket: BorrowedFd<'_>, level: i32, option: i32, value: i32) -> io::Result<()> {
+    // SAFETY: the value is an int that lives until the call returns, and its length is given.
+    let answer = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            ptr::from_ref(&value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    Errno::result(answer)?;
+    Ok(())
+}
+
+/// A packet socket (`packet(7)`) on one interface. With `protocol` 0 it receives nothing; it needs CAP_NET_RAW.
+///
+/// `protocol` is an EtherType in the host's byte order.
+///
+/// # Errors
+/// What the kernel answered.
+pub fn packet_socket(if_index: u32, protocol: u16) -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // Protocol 0 first, so that nothing comes in from other interfaces before the socket is bound.
+    // SAFETY: the call takes no pointers.
+    let answer = unsafe { libc::socket(libc::AF_PACKET, kind, 0) };
+    let fd = Errno::result(answer)?;
+    // SAFETY: a new descriptor, which nobody else has.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: zeros are a valid address of no family.
+    let mut address: libc::sockaddr_ll = unsafe { zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = protocol.to_be();
+    address.sll_ifindex = i32::try_from(if_index).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the address lives until the call returns, and its length is given.
+    let answer = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            ptr::from_ref(&address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    Errno::result(answer)?;
+    Ok(socket)
+}

@@ -1,0 +1,173 @@
+//! Transmit stamps of a kernel socket: asked for with a datagram, collected from the error queue
+//! (`Documentation/networking/timestamping.rst`).
+//!
+//! The error queue brings control messages only (`OPT_TSONLY`), each with the key of its datagram (`OPT_ID`). Where the
+//! kernel takes a key with the datagram (`SCM_TS_OPT_ID`, Linux 6.13) it is ours; before, it counts the datagrams that ask.
+#![forbid(unsafe_code)]
+
+use super::control::{self, ROOM, Request};
+use super::keys::Keys;
+use super::socket;
+use super::{BATCH, StampWishes, Token, TxStamp};
+use crate::net::NetError;
+use std::io;
+use std::net::SocketAddrV4;
+use std::os::fd::BorrowedFd;
+
+/// What the error queue may hold, in bytes: some thousand stamps that nobody has looked at yet.
+const ERROR_QUEUE: i32 = 4 << 20;
+
+/// Asks for stamps with datagrams and collects them.
+#[derive(Debug)]
+pub(super) struct TxStamper {
+    request: Request,
+    keys: Keys,
+    /// The kernel takes our keys; it is taken to until it says no.
+    own_keys: bool,
+    control: Box<Aligned>,
+    /// Reports of datagrams that nobody sent, or without a stamp.
+    strange: u64,
+}
+
+/// Room for control messages, aligned as they are.
+#[derive(Debug)]
+#[repr(align(8))]
+pub(super) struct Aligned(pub(super) [u8; ROOM]);
+
+impl TxStamper {
+    /// Switches stamping on for a socket that is to ask for some; `receives`: for datagrams that come in, too.
+    ///
+    /// # Errors
+    /// [`NetError::Socket`] where the kernel has no such stamping.
+    pub(super) fn new(socket: BorrowedFd<'_>, wishes: StampWishes, receives: bool) -> Result<Self, NetError> {
+        Self::from_token(0, socket, wishes, receives)
+    }
+
+    /// The same, with tokens from `first` up: for a path with more than one such socket.
+    ///
+    /// # Errors
+    /// As [`TxStamper::new`].
+    pub(super) fn from_token(
+        first: u64,
+        socket: BorrowedFd<'_>,
+        wishes: StampWishes,
+        receives: bool,
+    ) -> Result<Self, NetError> {
+        let mut report =
+            libc::SOF_TIMESTAMPING_SOFTWARE | libc::SOF_TIMESTAMPING_OPT_ID | libc::SOF_TIMESTAMPING_OPT_TSONLY;
+        let mut ask = libc::SOF_TIMESTAMPING_TX_SOFTWARE;
+        if receives {
+            report |= libc::SOF_TIMESTAMPING_RX_SOFTWARE;
+        }
+        if wishes.hardware {
+            report |= libc::SOF_TIMESTAMPING_RAW_HARDWARE | libc::SOF_TIMESTAMPING_OPT_TX_SWHW;
+            ask |= libc::SOF_TIMESTAMPING_TX_HARDWARE;
+            if receives {
+                report |= libc::SOF_TIMESTAMPING_RX_HARDWARE;
+            }
+        }
+        socket::set_option(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, report as i32).map_err(|answer| {
+            let attempt =
+                "switch time stamps on for a socket (SO_TIMESTAMPING); --timestamps application needs none".to_owned();
+            NetError::Socket { attempt, answer }
+        })?;
+        // As much as may be had; what does not fit is counted as missed, like any other stamp that does not come.
+        if socket::set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, ERROR_QUEUE).is_err() {
+            let _ = socket::set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, ERROR_QUEUE);
+        }
+        Ok(Self {
+            request: Request::new(ask),
+            keys: Keys::from(first),
+            own_keys: true,
+            control: Box::new(Aligned([0; ROOM])),
+            strange: 0,
+        })
+    }
+
+    /// From now on the kernel counts, as those before 6.13 do.
+    #[cfg(test)]
+    pub(super) fn refuse_own_keys(&mut self) {
+        self.own_keys = false;
+    }
+
+    /// Sends once, and asks for stamps.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    #[inline]
+    pub(super) fn send(&mut self, socket: BorrowedFd<'_>, data: &[u8], to: Option<SocketAddrV4>) -> io::Result<Token> {
+        let token = self.keys.next();
+        let control = match self.own_keys {
+            true => self.request.with_key(self.keys.key()),
+            false => self.request.without_key(),
+        };
+        match socket::send(socket, data, to, control) {
+            Ok(()) => {
+                self.keys.used();
+                Ok(token)
+            }
+            Err(error) => self.refused(error, socket, data, to),
+        }
+    }
+
+    #[cold]
+    fn refused(
+        &mut self,
+        error: io::Error,
+        socket: BorrowedFd<'_>,
+        data: &[u8],
+        to: Option<SocketAddrV4>,
+    ) -> io::Result<Token> {
+        match error.raw_os_error() {
+            // An unknown control message. With keys of the kernel's it starts counting with this datagram, as we do.
+            Some(libc::EINVAL) if self.own_keys && self.keys.key() == 0 => {
+                self.own_keys = false;
+                self.send(socket, data, to)
+            }
+            // The queue of the interface dropped it: it had its key by then (packet_snd, net/packet/af_packet.c).
+            Some(libc::ENOBUFS) => {
+                self.keys.used();
+                Err(error)
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// Adds the stamps that have come to `stamps`, up to [`BATCH`].
+    ///
+    /// # Errors
+    /// What the kernel answered, or that its keys stand still.
+    #[inline]
+    pub(super) fn collect(&mut self, socket: BorrowedFd<'_>, stamps: &mut Vec<TxStamp>) -> io::Result<()> {
+        while stamps.len() < BATCH {
+            let arrival = match socket::receive(socket, &mut [], &mut self.control.0, libc::MSG_ERRQUEUE) {
+                Ok(arrival) => arrival,
+                Err(error) => return passing(error),
+            };
+            match control::report(&self.control.0[..arrival.control_len]) {
+                Some(report) => match self.keys.token(&report).map_err(io::Error::other)? {
+                    Some(token) => stamps.push(TxStamp { token, stamp: report.stamp }),
+                    None => self.strange += 1,
+                },
+                None => self.strange += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports that belong to no datagram, or bear no stamp.
+    pub(super) const fn strange(&self) -> u64 {
+        self.strange
+    }
+}
+
+/// Nothing is there; or the queue was too full for some (ENOBUFS), which will be missed where they are waited for.
+#[cold]
+fn passing(error: io::Error) -> io::Result<()> {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EINTR | libc::ENOBUFS) => Ok(()),
+        // An error of the interface or of an earlier datagram, which has no other way to be told.
+        Some(libc::ENETDOWN | libc::ECONNREFUSED | libc::EHOSTUNREACH) => Ok(()),
+        _ => Err(io::Error::new(error.kind(), format!("cannot read transmit stamps from the error queue: {error}"))),
+    }
+}

@@ -1,0 +1,285 @@
+//! What was sent and waits for its transmit stamps: joined by token, given up after a while.
+//!
+//! No socket and no clock: stamps and the time come in, whole sightings come out. Nothing is allocated after the start.
+
+use crate::clock::{Monotonic, Stamp, Time};
+use crate::path::{StampWishes, Token, TxStamp};
+use crate::record::Sighting;
+use std::time::Duration;
+
+/// How many may wait at once: 300,000 a second for 200 ms. A power of two.
+const ROOM: usize = 1 << 16;
+
+/// One that waits.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    token: Token,
+    sighting: Sighting,
+    /// Since when.
+    since: Time<Monotonic>,
+}
+
+/// What came of a stamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joined {
+    /// It was the last one that its datagram waited for.
+    Whole(Sighting),
+    /// The datagram waits for another.
+    Part,
+    /// The datagram has this stamp already: the first one counts.
+    Duplicate,
+    /// Nobody waits for it: it came too late, or the datagram has all that it waited for.
+    Late,
+}
+
+/// The datagrams that wait, in the order in which they were sent.
+#[derive(Debug)]
+pub struct Outstanding {
+    /// By token modulo [`ROOM`]. `None`: has all, or was given up.
+    slots: Box<[Option<Waiting>]>,
+    /// Every token before this one is settled.
+    oldest: u64,
+    /// The token after the newest one.
+    next: u64,
+    wanted: StampWishes,
+    patience: Duration,
+}
+
+impl Outstanding {
+    /// `wanted` are the stamps that each datagram waits for, for at most `patience`.
+    pub fn new(wanted: StampWishes, patience: Duration) -> Self {
+        let room = if wanted.any() { ROOM } else { 0 };
+        Self { slots: vec![None; room].into_boxed_slice(), oldest: 0, next: 0, wanted, patience }
+    }
+
+    /// Whether nobody waits.
+    pub const fn is_empty(&self) -> bool {
+        self.oldest == self.next
+    }
+
+    /// Whether so many wait that room may run out.
+    pub const fn is_crowded(&self) -> bool {
+        self.next - self.oldest > (ROOM / 2) as u64
+    }
+
+    /// A datagram was sent at `now`, its sighting without the late stamps. Where there is no room the oldest is given up:
+    /// it is returned.
+    pub fn sent(&mut self, now: Time<Monotonic>, token: Token, sighting: Sighting) -> Option<Sighting> {
+        if self.is_empty() {
+            self.oldest = token.0;
+        }
+        self.next = token.0 + 1;
+        let room = self.slots.len() as u64;
+        // Tokens that were used up by sends that failed stand between them: nobody waits under those.
+        self.oldest = self.oldest.max(self.next.saturating_sub(room));
+        let slot = self.slot(token);
+        let evicted = self.slots[slot].replace(Waiting { token, sighting, since: now });
+        evicted.map(|waiting| waiting.sighting)
+    }
+
+    /// A stamp came.
+    pub fn join(&mut self, late: TxStamp) -> Joined {
+        if !(self.oldest..self.next).contains(&late.token.0) {
+            return Joined::Late;
+        }
+        let slot = self.slot(late.token);
+        let Some(waiting) = self.slots[slot].as_mut().filter(|waiting| waiting.token == late.token) else {
+            return Joined::Late;
+        };
+        let sighting = &mut waiting.sighting;
+        let had = match late.stamp {
+            Stamp::System(time) => !fill(&mut sighting.software, time),
+            Stamp::Card(time) => !fill(&mut sighting.hardware, time),
+        };
+        if had {
+            return Joined::Duplicate;
+        }
+        let whole = (sighting.software.is_some() || !self.wanted.software)
+            && (sighting.hardware.is_some() || !self.wanted.hardware);
+        if !whole {
+            return Joined::Part;
+        }
+        let sighting = *sighting;
+        self.slots[slot] = None;
+        self.advance();
+        Joined::Whole(sighting)
+    }
+
+    /// One that has waited too long, as it is; to be called until it is `None`.
+    pub fn give_up(&mut self, now: Time<Monotonic>) -> Option<Sighting> {
+        self.advance();
+        if self.is_empty() {
+            return None;
+        }
+        let slot = self.slot(Token(self.oldest));
+        let overdue = self.slots[slot].take_if(|waiting| now.duration_since(waiting.since) >= self.patience)?;
+        self.advance();
+        Some(overdue.sighting)
+    }
+
+    /// When the oldest will have waited too long.
+    pub fn deadline(&self) -> Option<Time<Monotonic>> {
+        if self.is_empty() {
+            return None;
+        }
+        let waiting = self.slots[self.slot(Token(self.oldest))].as_ref()?;
+        Some(waiting.since.plus(self.patience))
+    }
+
+    /// Moves on to the oldest one that still waits.
+    fn advance(&mut self) {
+        while self.oldest < self.next {
+            let oldest = Token(self.oldest);
+            if self.slots[self.slot(oldest)].as_ref().is_some_and(|waiting| waiting.token == oldest) {
+                return;
+            }
+            self.oldest += 1;
+        }
+    }
+
+    fn slot(&self, token: Token) -> usize {
+        (token.0 % self.slots.len() as u64) as usize
+    }
+}
+
+/// Puts a value where there is none; whether there was none.
+fn fill<T>(place: &mut Option<T>, value: T) -> bool {
+    let vacant = place.is_none();
+    place.get_or_insert(value);
+    vacant
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Point;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    const BOTH: StampWishes = StampWishes { software: true, hardware: true };
+    const PATIENCE: Duration = Duration::from_millis(100);
+
+    fn sighting(sequence: u64) -> Sighting {
+        Sighting {
+            sequence,
+            point: Point::T0,
+            size: 44,
+            queue: None,
+            application: Time::from_nanos(1),
+            software: None,
+            hardware: None,
+        }
+    }
+
+    fn at(millis: u64) -> Time<Monotonic> {
+        Time::from_nanos(1_000_000 * millis)
+    }
+
+    fn software(token: u64, nanos: u64) -> TxStamp {
+        TxStamp { token: Token(token), stamp: Stamp::System(Time::from_nanos(nanos)) }
+    }
+
+    fn hardware(token: u64, nanos: u64) -> TxStamp {
+        TxStamp { token: Token(token), stamp: Stamp::Card(Time::from_nanos(nanos)) }
+    }
+
+    #[test]
+    fn stamps_find_their_datagram_in_any_order() {
+        let mut outstanding = Outstanding::new(BOTH, PATIENCE);
+        (0..3).for_each(|token| assert_eq!(outstanding.sent(at(0), Token(token), sighting(10 + token)), None));
+        assert_eq!(outstanding.join(hardware(2, 7)), Joined::Part);
+        assert_eq!(outstanding.join(software(0, 3)), Joined::Part);
+        assert_eq!(outstanding.join(software(0, 4)), Joined::Duplicate);
+        let expected =
+            Sighting { software: Some(Time::from_nanos(5)), hardware: Some(Time::from_nanos(7)), ..sighting(12) };
+        assert_eq!(outstanding.join(software(2, 5)), Joined::Whole(expected));
+        assert_eq!(outstanding.join(software(2, 5)), Joined::Late);
+        let Joined::Whole(first) = outstanding.join(hardware(0, 9)) else { panic!() };
+        assert_eq!((first.sequence, first.software.map(Time::as_nanos)), (10, Some(3)));
+        assert_eq!(outstanding.join(hardware(5, 9)), Joined::Late, "of a datagram that is not sent yet");
+        assert_eq!(outstanding.deadline(), Some(at(100)));
+        assert_eq!(outstanding.give_up(at(99)), None);
+        assert_eq!(outstanding.give_up(at(100)), Some(sighting(11)));
+        assert!(outstanding.is_empty());
+        assert_eq!((outstanding.give_up(at(1000)), outstanding.deadline()), (None, None));
+        assert_eq!(outstanding.join(hardware(1, 9)), Joined::Late);
+    }
+
+    #[test]
+    fn where_there_is_no_room_the_oldest_is_given_up() {
+        let mut outstanding = Outstanding::new(BOTH, PATIENCE);
+        let room = ROOM as u64;
+        (0..room).for_each(|token| assert_eq!(outstanding.sent(at(0), Token(token), sighting(token)), None));
+        assert_eq!(outstanding.sent(at(0), Token(room), sighting(room)), Some(sighting(0)));
+        assert_eq!(outstanding.join(hardware(0, 1)), Joined::Late);
+        assert_eq!(outstanding.join(hardware(room, 1)), Joined::Part);
+        // Its token was used up by a send that failed, and so was that of the next.
+        assert_eq!(outstanding.sent(at(0), Token(room + 3), sighting(room + 3)), Some(sighting(3)));
+        let given_up: Vec<_> = std::iter::from_fn(|| outstanding.give_up(at(100))).map(|gone| gone.sequence).collect();
+        assert_eq!(given_up.len(), ROOM - 2);
+        assert_eq!((given_up[0], given_up.last()), (4, Some(&(room + 3))));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Sent(u64),
+        Came(u64, bool),
+        Waited(u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            3 => (1_u64..3).prop_map(Step::Sent),
+            6 => (0_u64..12, any::<bool>()).prop_map(|(behind, card)| Step::Came(behind, card)),
+            1 => (0_u64..150).prop_map(Step::Waited),
+        ];
+        proptest::collection::vec(step, 0..200)
+    }
+
+    proptest! {
+        /// Every datagram comes out once: whole, or given up.
+        #[test]
+        fn it_does_what_a_map_would(steps in steps()) {
+            let mut outstanding = Outstanding::new(BOTH, PATIENCE);
+            let mut model: BTreeMap<u64, (u64, bool, bool)> = BTreeMap::new();
+            let (mut now, mut next) = (0, 0);
+            for step in steps {
+                match step {
+                    Step::Sent(skip) => {
+                        next += skip;
+                        prop_assert_eq!(outstanding.sent(at(now), Token(next), sighting(next)), None);
+                        model.insert(next, (now, false, false));
+                    }
+                    Step::Came(behind, card) => {
+                        let token = next.saturating_sub(behind);
+                        let late = if card { hardware(token, 5) } else { software(token, 5) };
+                        let joined = outstanding.join(late);
+                        let Some((_, has_software, has_card)) = model.get_mut(&token) else {
+                            prop_assert_eq!(joined, Joined::Late);
+                            continue;
+                        };
+                        let had = std::mem::replace(if card { &mut *has_card } else { &mut *has_software }, true);
+                        if had {
+                            prop_assert_eq!(joined, Joined::Duplicate);
+                        } else if *has_software && *has_card {
+                            prop_assert!(matches!(joined, Joined::Whole(whole) if whole.sequence == token));
+                            model.remove(&token);
+                        } else {
+                            prop_assert_eq!(joined, Joined::Part);
+                        }
+                    }
+                    Step::Waited(millis) => {
+                        now += millis;
+                        while let Some(gone) = outstanding.give_up(at(now)) {
+                            let (token, (since, ..)) = model.pop_first().unwrap();
+                            prop_assert_eq!(gone.sequence, token);
+                            prop_assert!(now - since >= 100);
+                        }
+                        prop_assert!(model.first_key_value().is_none_or(|(_, (since, ..))| now - since < 100));
+                    }
+                }
+                prop_assert_eq!(outstanding.is_empty(), model.is_empty());
+            }
+        }
+    }
+}

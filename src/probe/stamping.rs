@@ -1,0 +1,302 @@
+//! Whose stamps a run will have, decided before anything is touched; and the card's stamping, on while it lasts.
+//!
+//! A source that cannot be had is an error that names the nearest one that can.
+
+use crate::cli::{PathKind, Plan, PtpWish, Role, Timestamps, TxWay, XdpMode};
+use crate::clock::{ClockBoard, ClockSampler, Phc, PhcClock, Realtime, Source, Time};
+use crate::net::hwtstamp::{RxFilter, Stamping};
+use crate::net::netdev::{self, RX_METADATA_TIMESTAMP};
+use crate::net::tsinfo::{TsInfo, tsinfo};
+use crate::net::{Interface, privilege};
+use crate::path::StampWishes;
+use crate::record::{CardClock, Sources};
+use crate::wire::ptp::Transport;
+use anyhow::{Context, Result, bail, ensure};
+use std::sync::Arc;
+
+/// What a run does to have its stamps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StampPlan {
+    /// Whose stamps the rows have.
+    pub sources: Sources,
+    /// What is asked of the kernel, and through it of the card.
+    pub wishes: StampWishes,
+    /// On the xdp path: what makes a row leaves through the packet socket.
+    pub companion: bool,
+    /// On the xdp path: the driver is asked for the card's stamp of what is received.
+    pub card_stamps: bool,
+    /// A client's: what is to be stamped travels behind PTP headers.
+    pub ptp: Option<Transport>,
+    /// A server's: it serves only clients that send behind PTP headers, as nothing else would be stamped.
+    pub requires_ptp: bool,
+    /// What the card is to stamp of what it receives, and the number of its clock; `None` where it is left alone.
+    pub card: Option<(RxFilter, u32)>,
+    /// What the user should know: one line each, for stderr.
+    pub remarks: Vec<String>,
+}
+
+/// Decides whose stamps there will be on `interface`.
+///
+/// # Errors
+/// Why what is asked for cannot be had there, and what can.
+pub fn plan(plan: &Plan, interface: &Interface) -> Result<StampPlan> {
+    match plan.timestamps {
+        Timestamps::Application => Ok(application()),
+        Timestamps::Software => software(plan, interface),
+        Timestamps::Hardware => hardware(plan, interface),
+    }
+}
+
+fn application() -> StampPlan {
+    StampPlan {
+        sources: Sources { sent: Source::Application, received: Source::Application },
+        wishes: StampWishes::default(),
+        companion: false,
+        card_stamps: false,
+        ptp: None,
+        requires_ptp: false,
+        card: None,
+        remarks: Vec::new(),
+    }
+}
+
+/// `X (driver Y)`.
+fn named(interface: &Interface) -> String {
+    match &interface.driver {
+        Some(driver) => format!("{} (driver {driver})", interface.name),
+        None => interface.name.clone(),
+    }
+}
+
+fn software(plan: &Plan, interface: &Interface) -> Result<StampPlan> {
+    let xsk = plan.path == PathKind::Xdp && plan.tx == TxWay::Xsk;
+    // A kernel that cannot be asked is tried.
+    if let Some(info) = tsinfo(interface.index)?
+        && !xsk
+    {
+        let nearest = match plan.path {
+            PathKind::Xdp => "--tx xsk (the time of the hand-over), or --timestamps application",
+            PathKind::Kernel => "--timestamps application",
+        };
+        ensure!(
+            info.software_tx(),
+            "{} gives no software transmit stamps: its driver never tells the kernel when it has a packet: use {nearest}",
+            named(interface)
+        );
+    }
+    let sent = if xsk { Source::Application } else { Source::Software };
+    Ok(StampPlan {
+        sources: Sources { sent, received: Source::Software },
+        wishes: StampWishes { software: true, hardware: false },
+        companion: plan.path == PathKind::Xdp && !xsk,
+        ..application()
+    })
+}
+
+fn hardware(plan: &Plan, interface: &Interface) -> Result<StampPlan> {
+    let (info, phc) = card(interface)?;
+    privilege::require(&[privilege::Capability::NetAdmin]).context(
+        "hardware time stamps are switched on for the whole card (SIOCSHWTSTAMP); --timestamps software and application \
+         need no such thing",
+    )?;
+    let bypass_stamps = plan.path == PathKind::Kernel || driver_stamps_for_xdp(plan, interface)?;
+    let stamps_all = info.rx_filters.contains(&RxFilter::All);
+    let stamps_ptp = stamps_all || info.rx_filters.contains(&RxFilter::PtpV2Event);
+    let mut remarks = Vec::new();
+    let offered = filters(&info);
+    let (ptp, requires_ptp) = match &plan.role {
+        Role::Client { ptp, .. } => {
+            let wish = ptp.unwrap_or(PtpWish::Auto);
+            (transport(wish, plan, interface, stamps_all, bypass_stamps, &offered, &mut remarks)?, false)
+        }
+        Role::Server { .. } => {
+            let requires = !(stamps_all && bypass_stamps);
+            if requires {
+                let why = if stamps_all {
+                    "its driver gives no receive stamps to XDP programs, so that what is to be stamped comes through the kernel"
+                } else {
+                    "it stamps no other packets than those of PTP on receipt"
+                };
+                remarks.push(format!("{}: {why}: only clients with --ptp are served", named(interface)));
+            }
+            (None, requires)
+        }
+    };
+    ensure!(
+        stamps_ptp || !(ptp.is_some() || requires_ptp),
+        "{} stamps neither all packets nor those of PTP version 2 on receipt (it offers: {offered}): use --timestamps \
+         software, or application",
+        named(interface)
+    );
+    let xsk = plan.path == PathKind::Xdp && plan.tx == TxWay::Xsk;
+    ensure!(
+        !(xsk && ptp.is_some()),
+        "--tx xsk has no transmit stamps, and on {} there would be receive stamps of PTP packets only: leave --tx out",
+        named(interface)
+    );
+    let filter = if ptp.is_some() || requires_ptp { RxFilter::PtpV2Event } else { RxFilter::All };
+    let sent = if xsk { Source::Application } else { Source::Hardware };
+    Ok(StampPlan {
+        sources: Sources { sent, received: Source::Hardware },
+        wishes: StampWishes { software: info.software_tx(), hardware: true },
+        companion: plan.path == PathKind::Xdp && !xsk,
+        card_stamps: plan.path == PathKind::Xdp && bypass_stamps,
+        ptp,
+        requires_ptp,
+        card: Some((filter, phc)),
+        remarks,
+    })
+}
+
+/// What the card can stamp, and the number of its clock.
+fn card(interface: &Interface) -> Result<(TsInfo, u32)> {
+    let nearest = "use --timestamps software, or --timestamps application (--emulation)";
+    let Some(info) = tsinfo(interface.index)? else {
+        bail!(
+            "cannot find out whether {} has hardware time stamps: the kernel does not tell: {nearest}",
+            named(interface)
+        );
+    };
+    ensure!(
+        info.hardware_tx() && info.hardware_rx(),
+        "{} has no hardware time stamps{}: {nearest}",
+        named(interface),
+        match (info.hardware_tx(), info.hardware_rx()) {
+            (true, false) => " of what it receives",
+            (false, true) => " of what it sends",
+            _ => "",
+        }
+    );
+    let Some(phc) = info.phc else {
+        bail!(
+            "{} has hardware time stamps and no clock that can be read (no PHC), so that nobody can tell whether they are \
+             sane: {nearest}",
+            named(interface)
+        );
+    };
+    Ok((info, phc))
+}
+
+/// Whether the driver gives XDP programs the card's stamps.
+fn driver_stamps_for_xdp(plan: &Plan, interface: &Interface) -> Result<bool> {
+    if plan.xdp_mode == XdpMode::Generic {
+        return Ok(false);
+    }
+    // A kernel that does not tell (before 6.7) is tried: the program counts frames without a stamp.
+    Ok(netdev::xdp_features(interface.index)?.rx_metadata.is_none_or(|bits| bits & RX_METADATA_TIMESTAMP != 0))
+}
+
+/// What a client's pings and pongs that are to be stamped travel in.
+fn transport(
+    wish: PtpWish,
+    plan: &Plan,
+    interface: &Interface,
+    stamps_all: bool,
+    bypass_stamps: bool,
+    offered: &str,
+    remarks: &mut Vec<String>,
+) -> Result<Option<Transport>> {
+    match wish {
+        PtpWish::Udp => return Ok(Some(Transport::Udp)),
+        PtpWish::L2 => return Ok(Some(Transport::L2)),
+        PtpWish::Auto => {}
+    }
+    if !stamps_all {
+        remarks.push(format!(
+            "{} does not stamp all packets that it receives (it offers: {offered}): pings and pongs that are to be stamped \
+             travel behind PTP headers over UDP port 319 (--ptp udp)",
+            named(interface)
+        ));
+        return Ok(Some(Transport::Udp));
+    }
+    let generic = if plan.xdp_mode == XdpMode::Generic { " in generic mode" } else { "" };
+    ensure!(
+        bypass_stamps,
+        "{} gives XDP programs no receive stamps{generic} (bpf_xdp_metadata_rx_timestamp): use --path kernel, --ptp udp (what \
+         is to be stamped then comes through the kernel), or --timestamps software",
+        named(interface)
+    );
+    Ok(None)
+}
+
+fn filters(info: &TsInfo) -> String {
+    let names: Vec<String> = info.rx_filters.iter().map(ToString::to_string).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// The card's stamping and the comparison of clocks, as long as they are needed. To be dropped before the XDP program is
+/// detached: some drivers forget what they stamp over that.
+#[derive(Debug)]
+pub struct Clocks {
+    sampler: Arc<ClockSampler>,
+    stamping: Option<Stamping>,
+    phc: Option<u32>,
+}
+
+impl Clocks {
+    /// Compares the clocks for the first time and has the card stamp where the plan wants it. After XDP is attached and
+    /// its sockets are bound.
+    ///
+    /// # Errors
+    /// What could not be had, with what can be done.
+    pub fn start(plan: &StampPlan, interface: &Interface) -> Result<Self> {
+        let Some((filter, phc)) = plan.card else {
+            return Ok(Self { sampler: Arc::new(ClockSampler::start(None)?), stamping: None, phc: None });
+        };
+        let clock = PhcClock::open(phc)?;
+        let stamping = Stamping::turn_on(&interface.name, interface.index, &[filter])?;
+        for remark in stamping.remarks() {
+            eprintln!("xdprobe: {remark}");
+        }
+        let sampler = Arc::new(ClockSampler::start(Some(clock))?);
+        Ok(Self { sampler, stamping: Some(stamping), phc: Some(phc) })
+    }
+
+    /// What the hot loop reads.
+    pub fn board(&self) -> Arc<ClockBoard> {
+        self.sampler.board()
+    }
+
+    /// The card's clock for the statistics and the log of stages.
+    pub fn card(&self) -> Option<Arc<dyn CardClock>> {
+        let name = self.card_name()?;
+        Some(Arc::new(Card { sampler: self.sampler(), name }))
+    }
+
+    /// The name of the card's clock.
+    pub fn card_name(&self) -> Option<String> {
+        self.phc.map(|phc| format!("ptp{phc}"))
+    }
+
+    /// What compares the clocks.
+    pub fn sampler(&self) -> Arc<ClockSampler> {
+        Arc::clone(&self.sampler)
+    }
+
+    /// Gives the card back as it was.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub fn restore(mut self) -> Result<()> {
+        if let Some(stamping) = self.stamping.take() {
+            stamping.restore()?;
+        }
+        Ok(())
+    }
+}
+
+/// The card's clock, as the sampler has seen it.
+struct Card {
+    sampler: Arc<ClockSampler>,
+    name: String,
+}
+
+impl CardClock for Card {
+    fn to_system(&self, stamp: Time<Phc>) -> Option<(Time<Realtime>, u64)> {
+        self.sampler.to_system(stamp)
+    }
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+}

@@ -1,0 +1,171 @@
+//! The stamps that veth can have on the xdp path: the kernel's. Needs root.
+//!
+//! What needs a card's clock is in `tests/vm`.
+
+#[path = "support/veth.rs"]
+mod veth;
+
+use std::net::{SocketAddrV4, UdpSocket};
+use std::os::fd::AsFd;
+use std::time::Duration;
+use veth::{End, Veth, settle};
+use xdprobe::clock::{Realtime, Stamp, Time, monotonic_now, realtime_now};
+use xdprobe::path::xdp::{XdpConfig, XdpMode, XdpPath, ZeroCopy};
+use xdprobe::path::{Batch, Path, Received, StampWishes, Token, TxStamp};
+use xdprobe::session::{Body, Outgoing};
+use xdprobe::wire::frame::{LinkHeader, MacAddr};
+use xdprobe::wire::ptp::Shape;
+use xdprobe::wire::{Kind, Message, Point};
+
+const PORT: u16 = 10666;
+const CLIENT_PORT: u16 = 40000;
+const SOFTWARE: StampWishes = StampWishes { software: true, hardware: false };
+/// Only a hang is that long.
+const LIMIT: Duration = Duration::from_secs(10);
+
+fn xdp(end: &End, port: u16, companion: bool) -> XdpConfig {
+    XdpConfig {
+        interface: end.interface.to_owned(),
+        if_index: end.if_index(),
+        mtu: 1500,
+        mac: MacAddr(end.mac()),
+        local: SocketAddrV4::new(end.address, port),
+        dummy_port: 9,
+        mode: XdpMode::Native,
+        zero_copy: ZeroCopy::Auto,
+        queues: vec![0],
+        busypoll_us: None,
+        peer: None,
+        stamps: SOFTWARE,
+        companion,
+        card_stamps: false,
+    }
+}
+
+fn open(end: &End, config: XdpConfig) -> XdpPath {
+    end.run(|| {
+        let reserved = UdpSocket::bind(config.local).unwrap();
+        XdpPath::open(config, reserved).unwrap()
+    })
+}
+
+/// A client over the companion or over AF_XDP alone, and its server.
+fn pair(veth: &Veth, companion: bool, card_stamps: bool) -> (XdpPath, XdpPath, SocketAddrV4) {
+    let server = XdpConfig { card_stamps, ..xdp(&veth.right, PORT, false) };
+    let to = server.local;
+    let link = LinkHeader::new(MacAddr(veth.right.mac()), MacAddr(veth.left.mac()));
+    let client = XdpConfig { peer: Some((to, link)), ..xdp(&veth.left, CLIENT_PORT, companion) };
+    settle();
+    (open(&veth.left, client), open(&veth.right, server), to)
+}
+
+fn ping(to: SocketAddrV4, sequence: u64) -> Outgoing {
+    let message = Message { kind: Kind::Ping, sequence };
+    Outgoing { to, message, body: Body::Padding(9), shape: Shape::Plain, point: Some(Point::T0) }
+}
+
+fn only(path: &mut impl Path) -> Received {
+    let mut batch = Batch::new();
+    let end = monotonic_now().plus(LIMIT);
+    while monotonic_now() < end {
+        path.receive(&mut batch).unwrap();
+        if let [received] = batch.datagrams[..] {
+            return received;
+        }
+    }
+    panic!("nothing came: {:?}", path.counters());
+}
+
+fn only_stamp(path: &mut impl Path) -> TxStamp {
+    let mut stamps = Vec::new();
+    let end = monotonic_now().plus(LIMIT);
+    while monotonic_now() < end {
+        path.collect(&mut stamps).unwrap();
+        if let [stamp] = stamps[..] {
+            return stamp;
+        }
+        assert_eq!(stamps, []);
+    }
+    panic!("no stamp came");
+}
+
+fn system(stamp: TxStamp) -> Time<Realtime> {
+    match stamp.stamp {
+        Stamp::System(time) => time,
+        Stamp::Card(time) => panic!("a card's stamp {time} on veth"),
+    }
+}
+
+#[test]
+fn a_ping_through_the_companion_has_a_stamp_of_its_own_and_a_control_message_none() {
+    let veth = Veth::new();
+    let (mut client, mut server, to) = pair(&veth, true, false);
+    assert_eq!(client.late_stamps(), SOFTWARE);
+    for sequence in 1..=20 {
+        let syn = Outgoing { point: None, ..ping(to, sequence) };
+        let unstamped = client.send(&syn).unwrap();
+        assert_eq!((unstamped.token, unstamped.queue), (None, Some(0)));
+        client.flush().unwrap();
+        assert_eq!(only(&mut server).message.sequence, sequence);
+
+        let sent = client.send(&ping(to, sequence)).unwrap();
+        assert_eq!((sent.token, sent.queue), (Some(Token(sequence - 1)), None));
+        let came = only(&mut server);
+        assert_eq!((came.message.sequence, came.ip_len), (sequence, 53));
+        let late = only_stamp(&mut client);
+        assert_eq!(late.token, Token(sequence - 1));
+        assert!(sent.application <= system(late) && system(late) <= realtime_now());
+    }
+    assert_eq!(client.counters().strange_stamps, 0);
+}
+
+#[test]
+fn over_af_xdp_alone_no_stamp_is_to_come() {
+    let veth = Veth::new();
+    let (mut client, mut server, to) = pair(&veth, false, false);
+    assert_eq!(client.late_stamps(), StampWishes::default());
+    let sent = client.send(&ping(to, 1)).unwrap();
+    client.flush().unwrap();
+    assert_eq!((sent.token, sent.queue), (None, Some(0)));
+    only(&mut server);
+    let mut stamps = Vec::new();
+    client.collect(&mut stamps).unwrap();
+    assert_eq!(stamps, []);
+}
+
+#[test]
+fn a_program_that_is_bound_to_the_device_takes_its_zero_for_no_stamp() {
+    let veth = Veth::new();
+    let (mut client, mut server, to) = pair(&veth, false, true);
+    client.send(&ping(to, 1)).unwrap();
+    client.flush().unwrap();
+    let came = only(&mut server);
+    assert!(came.stamps.hook.is_some());
+    assert_eq!(came.stamps.hardware, None);
+    let xdp = server.counters().xdp.unwrap();
+    // veth's driver says yes and gives 0 (drivers/net/veth.c, veth_xdp_rx_timestamp).
+    assert_eq!((xdp.redirected, xdp.unstamped, xdp.stamp_error), (1, 1, 0));
+}
+
+#[test]
+fn a_program_that_is_bound_to_the_device_is_refused_in_generic_mode() {
+    let veth = Veth::new();
+    let config = XdpConfig { mode: XdpMode::Generic, card_stamps: true, ..xdp(&veth.right, PORT, false) };
+    let error = veth.right.run(|| {
+        let reserved = UdpSocket::bind(config.local).unwrap();
+        XdpPath::open(config, reserved).unwrap_err().to_string()
+    });
+    assert!(error.contains("veth-r") && error.contains("--xdp-mode generic"), "{error}");
+}
+
+#[test]
+fn a_wait_ends_when_a_transmit_stamp_has_come() {
+    let veth = Veth::new();
+    let (mut client, _server, to) = pair(&veth, true, false);
+    let sent = client.send(&ping(to, 1)).unwrap();
+    let (never, _keep) = std::os::unix::net::UnixStream::pair().unwrap();
+    let began = monotonic_now();
+    client.wait(Some(began.plus(LIMIT)), never.as_fd()).unwrap();
+    assert!(monotonic_now().duration_since(began) < LIMIT);
+    assert_eq!(Some(only_stamp(&mut client).token), sent.token);
+}
