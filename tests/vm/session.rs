@@ -103,7 +103,7 @@ pub struct Stamps {
     pub tx: u64,
     pub tx_missed: u64,
     pub tx_late: u64,
-    pub tx_unknown: u64,
+    pub tx_duplicates: u64,
     pub rx: u64,
     pub rx_missed: u64,
 }
@@ -115,7 +115,7 @@ impl Stamps {
             tx: number(json, "tx_stamps"),
             tx_missed: number(json, "tx_stamps_missed"),
             tx_late: number(json, "tx_stamps_late"),
-            tx_unknown: number(json, "tx_stamps_unknown"),
+            tx_duplicates: number(json, "tx_stamps_duplicates"),
             rx: number(json, "rx_stamps"),
             rx_missed: number(json, "rx_stamps_missed"),
         }
@@ -123,7 +123,7 @@ impl Stamps {
 
     /// Nothing was missed, and what was asked for is what came.
     pub fn assert_complete(&self) {
-        assert_eq!((self.tx_missed, self.tx_late, self.tx_unknown, self.rx_missed), (0, 0, 0, 0), "missing: {self:?}");
+        assert_eq!((self.tx_missed, self.tx_late, self.tx_duplicates, self.rx_missed), (0, 0, 0, 0), "missing: {self:?}");
         assert_eq!(self.tx, self.tx_requested, "every transmit stamp that was asked for came: {self:?}");
     }
 
