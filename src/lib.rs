@@ -4,6 +4,7 @@
 //!
 //! * [`cli`]: arguments → a checked configuration; every rule about flags
 //! * [`probe`]: the hot loop that joins session, path and record; pacing, CPU, signals
+//! * [`caps`]: what card, driver and kernel can do for probing, put into words
 //! * [`session`]: who says what when, as state machines without socket or clock
 //! * [`path`]: how a datagram gets out and in: AF_XDP behind a steering program, or the kernel's UDP
 //! * [`net`]: what the kernel knows: interface, route, neighbour, capabilities
@@ -12,6 +13,7 @@
 //! * [`wire`]: bytes ↔ types
 #![deny(unsafe_code)]
 
+pub mod caps;
 pub mod cli;
 pub mod clock;
 pub mod net;

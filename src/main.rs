@@ -2,15 +2,17 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use xdprobe::caps;
 use xdprobe::cli::{self, Parsed, UsageError};
 use xdprobe::probe;
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
-        Ok(Parsed::Print(text)) => match print(&text) {
-            Ok(()) => ExitCode::SUCCESS,
+        Ok(Parsed::Print(text)) => print(&text),
+        Ok(Parsed::Caps(plan)) => match caps::report(&plan) {
+            Ok(text) => print(&text),
             Err(error) => {
-                eprintln!("xdprobe: cannot write to stdout: {error}");
+                eprintln!("xdprobe: {error}");
                 ExitCode::FAILURE
             }
         },
@@ -29,8 +31,18 @@ fn main() -> ExitCode {
     }
 }
 
+fn print(text: &str) -> ExitCode {
+    match write(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xdprobe: cannot write to stdout: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// `print!` would panic where stdout is full or closed.
-fn print(text: &str) -> io::Result<()> {
+fn write(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout();
     stdout.write_all(text.as_bytes())?;
     stdout.flush()

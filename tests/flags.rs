@@ -4,7 +4,10 @@ use clap::{Arg, ArgAction};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
-use xdprobe::cli::{self, Parsed, PathKind, Plan, PtpWish, Role, Timestamps, TxWay, XdpMode, ZeroCopy, command, parse};
+use xdprobe::cli::{
+    self, CapsPlan, Parsed, PathKind, Plan, PtpWish, Role, Timestamps, TxWay, XdpMode, ZeroCopy, caps_command, command,
+    parse,
+};
 use xdprobe::session::{Direction, Settings, TimerKind};
 
 /// nanoprobe's flags: long, short, whether it takes a value.
@@ -184,7 +187,8 @@ fn the_man_page_is_ascii_and_has_the_sections_of_one() {
     let title = format!(".TH XDPROBE 1 \"\" \"xdprobe {}\" \"User Commands\"", env!("CARGO_PKG_VERSION"));
     assert_eq!(page.lines().filter(|line| line.starts_with(".TH ")).collect::<Vec<_>>(), [title]);
     let sections: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();
-    let expected = ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "\"EXIT STATUS\"", "EXAMPLES", "\"SEE ALSO\""];
+    let expected =
+        ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "COMMANDS", "\"EXIT STATUS\"", "EXAMPLES", "\"SEE ALSO\""];
     assert_eq!(sections, expected);
     assert_eq!(page.lines().filter(|line| line.starts_with(".SS ")).count(), 5);
 }
@@ -494,4 +498,57 @@ fn the_readme_has_every_flag_with_its_default() {
             assert_eq!(columns[3], format!("{min} to {max}"), "{row}");
         }
     }
+}
+
+fn caps(line: &str) -> CapsPlan {
+    match parse(words(line)) {
+        Ok(Parsed::Caps(plan)) => plan,
+        answer => panic!("{line}: {answer:?}"),
+    }
+}
+
+#[test]
+fn the_subcommand_stands_first_and_has_its_own_flags() {
+    let eth0 = CapsPlan { interface: "eth0".into(), json: false };
+    for line in ["caps -i eth0", "caps --interface=eth0", "caps --int eth0", "caps -i lo -i eth0"] {
+        assert_eq!(caps(line), eth0, "{line}");
+    }
+    assert_eq!(caps("caps --json -ieth0"), CapsPlan { json: true, ..eth0 });
+    for (line, answer) in [
+        ("caps", "--interface <nic> is needed (see xdprobe --help)"),
+        ("caps -i", "--interface needs a value: <nic> (see xdprobe --help)"),
+        ("caps -i=", "--interface \"\": must name a network interface"),
+        ("caps -i eth0 10.0.0.2", "10.0.0.2 is one argument too many: there are only flags (see xdprobe --help)"),
+        ("caps -i eth0 --client", "--client is no flag of xdprobe caps (see xdprobe --help)"),
+        ("-i eth0 caps", "--client or --server is needed (see xdprobe --help)"),
+    ] {
+        assert_eq!(refused(line), answer, "{line}");
+    }
+}
+
+#[test]
+fn a_host_may_have_the_subcommands_name() {
+    let plan = plan("--client -i eth0 caps");
+    assert!(matches!(plan.role, Role::Client { host, .. } if host == "caps"));
+}
+
+#[test]
+fn the_subcommand_is_in_help_man_page_completions_and_readme() {
+    caps_command().debug_assert();
+    let help = printed("caps --help");
+    assert_eq!(printed("caps -h"), help);
+    for flag in caps_command().get_opts() {
+        let long = flag.get_long().expect("every flag has a long name");
+        assert!(flag.get_help().is_some() && help.contains(&format!("--{long}")), "--{long}");
+    }
+    assert!(printed("--help").contains("xdprobe caps --interface <nic> [--json]"));
+    for what in ["man", "bash", "zsh", "fish"] {
+        assert!(printed(&format!("--generate {what}")).contains("caps"), "{what}");
+    }
+    let page = printed("--generate man").replace('\\', "");
+    let (_, commands) = page.split_once(".SH COMMANDS").expect("the section");
+    for flag in caps_command().get_opts().filter_map(Arg::get_long) {
+        assert!(commands.contains(&format!("--{flag}")), "--{flag}");
+    }
+    assert!(include_str!("../README.md").contains("xdprobe caps --interface"));
 }

@@ -10,12 +10,13 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 use veth::{End, Veth, settle};
 use xdprobe::clock::{Realtime, Stamp, Time, monotonic_now, realtime_now};
+use xdprobe::path::kernel::{KernelConfig, KernelPath};
 use xdprobe::path::xdp::{XdpConfig, XdpMode, XdpPath, ZeroCopy};
 use xdprobe::path::{Batch, Path, Received, StampWishes, Token, TxStamp};
 use xdprobe::session::{Body, Outgoing};
 use xdprobe::wire::frame::{LinkHeader, MacAddr};
-use xdprobe::wire::ptp::Shape;
-use xdprobe::wire::{Kind, Message, Point};
+use xdprobe::wire::ptp::{Shape, Transport};
+use xdprobe::wire::{Extension, Kind, Message, Point};
 
 const PORT: u16 = 10666;
 const CLIENT_PORT: u16 = 40000;
@@ -64,7 +65,7 @@ fn ping(to: SocketAddrV4, sequence: u64) -> Outgoing {
     Outgoing { to, message, body: Body::Padding(9), shape: Shape::Plain, point: Some(Point::T0) }
 }
 
-fn only(path: &mut impl Path) -> Received {
+fn only(path: &mut (impl Path + ?Sized)) -> Received {
     let mut batch = Batch::new();
     let end = monotonic_now().plus(LIMIT);
     while monotonic_now() < end {
@@ -76,7 +77,7 @@ fn only(path: &mut impl Path) -> Received {
     panic!("nothing came: {:?}", path.counters());
 }
 
-fn only_stamp(path: &mut impl Path) -> TxStamp {
+fn only_stamp(path: &mut (impl Path + ?Sized)) -> TxStamp {
     let mut stamps = Vec::new();
     let end = monotonic_now().plus(LIMIT);
     while monotonic_now() < end {
@@ -168,4 +169,148 @@ fn a_wait_ends_when_a_transmit_stamp_has_come() {
     client.wait(Some(began.plus(LIMIT)), never.as_fd()).unwrap();
     assert!(monotonic_now().duration_since(began) < LIMIT);
     assert_eq!(Some(only_stamp(&mut client).token), sent.token);
+}
+
+/// A ping of 100 bytes behind a PTP header.
+fn shaped(to: SocketAddrV4, sequence: u64, shape: Shape) -> Outgoing {
+    Outgoing { body: Body::Padding(56), shape, ..ping(to, sequence) }
+}
+
+fn kernel(end: &End, port: u16) -> KernelPath {
+    let config = KernelConfig {
+        interface: end.interface.to_owned(),
+        bind: SocketAddrV4::new(end.address, port),
+        busypoll_us: None,
+        stamps: SOFTWARE,
+    };
+    end.run(|| KernelPath::open(config).unwrap())
+}
+
+/// Sends pings of both shapes and pongs back; returns the queues that the server received them through.
+fn exchange(
+    veth: &Veth,
+    transport: Transport,
+    client: &mut (dyn Path + Send),
+    server: &mut (dyn Path + Send),
+    to: SocketAddrV4,
+) -> Vec<Option<u32>> {
+    let wanted = Extension { ptp: Some(transport) };
+    let from = SocketAddrV4::new(veth.left.address, CLIENT_PORT);
+    // The server knows a client of which a SYN came.
+    client.send(&Outgoing { point: None, ..ping(to, 1) }).unwrap();
+    client.flush().unwrap();
+    assert_eq!(only(server).from, from);
+    assert_eq!(veth.left.run(|| client.prepare(to, wanted).unwrap()), wanted);
+    assert_eq!(veth.right.run(|| server.prepare(from, wanted).unwrap()), wanted);
+    let mut queues = Vec::new();
+    for (sequence, shape) in (1..).zip([Shape::Stamped, Shape::Unstamped, Shape::Stamped, Shape::Unstamped]) {
+        let sent = client.send(&shaped(to, sequence, shape)).unwrap();
+        client.flush().unwrap();
+        let came = only(server);
+        assert_eq!((came.from, came.shape, came.message.sequence, came.ip_len), (from, shape, sequence, 100));
+        queues.push(came.queue);
+        assert_eq!(sent.token.is_some(), shape == Shape::Stamped, "{transport:?} {shape:?}");
+        if let Some(token) = sent.token {
+            assert_eq!(only_stamp(client).token, token);
+        }
+        let message = Message { kind: Kind::Pong, sequence };
+        let pong = Outgoing { message, point: Some(Point::T2), ..shaped(came.from, sequence, shape) };
+        let sent = server.send(&pong).unwrap();
+        server.flush().unwrap();
+        let back = only(client);
+        assert_eq!((back.from, back.shape, back.message, back.ip_len), (to, shape, message, 100));
+        if let Some(token) = sent.token {
+            assert_eq!(only_stamp(server).token, token);
+        }
+    }
+    assert_eq!((client.counters().not_protocol, server.counters().not_protocol), (0, 0));
+    assert_eq!((client.counters().strange_stamps, server.counters().strange_stamps), (0, 0));
+    queues
+}
+
+/// Both ends with a companion.
+fn companions(veth: &Veth, card_stamps: bool) -> (XdpPath, XdpPath, SocketAddrV4) {
+    let server = XdpConfig { card_stamps, ..xdp(&veth.right, PORT, true) };
+    let to = server.local;
+    let link = LinkHeader::new(MacAddr(veth.right.mac()), MacAddr(veth.left.mac()));
+    let client = XdpConfig { peer: Some((to, link)), card_stamps, ..xdp(&veth.left, CLIENT_PORT, true) };
+    settle();
+    (open(&veth.left, client), open(&veth.right, server), to)
+}
+
+const TRANSPORTS: [Transport; 2] = [Transport::Udp, Transport::L2];
+
+#[test]
+fn behind_ptp_headers_what_is_stamped_comes_through_the_kernel_and_the_rest_through_af_xdp() {
+    for transport in TRANSPORTS {
+        let veth = Veth::new();
+        let (mut client, mut server, to) = companions(&veth, false);
+        let queues = exchange(&veth, transport, &mut client, &mut server, to);
+        assert_eq!(queues, [None, Some(0), None, Some(0)], "{transport:?}");
+    }
+}
+
+#[test]
+fn where_the_driver_can_be_asked_all_of_it_comes_through_af_xdp() {
+    for transport in TRANSPORTS {
+        let veth = Veth::new();
+        let (mut client, mut server, to) = companions(&veth, true);
+        let queues = exchange(&veth, transport, &mut client, &mut server, to);
+        assert_eq!(queues, [Some(0); 4], "{transport:?}");
+    }
+}
+
+#[test]
+fn the_kernel_path_speaks_ptp_with_itself_and_with_the_xdp_path() {
+    for transport in TRANSPORTS {
+        let veth = Veth::new();
+        let to = SocketAddrV4::new(veth.right.address, PORT);
+        let (mut client, mut server) = (kernel(&veth.left, CLIENT_PORT), kernel(&veth.right, PORT));
+        let queues = exchange(&veth, transport, &mut client, &mut server, to);
+        drop((client, server));
+        assert_eq!(queues, [None; 4], "{transport:?}");
+        let (mut client, server, to) = companions(&veth, false);
+        drop(server);
+        let queues = exchange(&veth, transport, &mut client, &mut kernel(&veth.right, PORT), to);
+        assert_eq!(queues, [None; 4], "{transport:?}");
+        drop(client);
+        let (client, mut server, to) = companions(&veth, false);
+        drop(client);
+        let queues = exchange(&veth, transport, &mut kernel(&veth.left, CLIENT_PORT), &mut server, to);
+        assert_eq!(queues, [None, Some(0), None, Some(0)], "{transport:?}");
+    }
+}
+
+#[test]
+fn a_clocks_own_sync_message_is_left_to_the_kernel() {
+    // From a real clock: domain 0, a clock identity made of a MAC address; over both transports.
+    let veth = Veth::new();
+    let (_client, server, to) = companions(&veth, true);
+    let mut sync = [0; 60];
+    (sync[1], sync[3], sync[20]) = (2, 44, 0x1b);
+    let sender = veth.left.run(|| UdpSocket::bind((veth.left.address, 319)).unwrap());
+    let receiver = veth.right.run(|| UdpSocket::bind((veth.right.address, 319)).unwrap());
+    receiver.set_read_timeout(Some(LIMIT)).unwrap();
+    sender.send_to(&sync, (*to.ip(), 319)).unwrap();
+    let mut data = [0; 100];
+    assert_eq!(receiver.recv(&mut data).unwrap(), 60);
+    assert_eq!(data[..60], sync);
+    let xdp = server.counters().xdp.unwrap();
+    assert_eq!((xdp.redirected, xdp.malformed), (0, 0));
+}
+
+#[test]
+fn a_ptp_port_that_somebody_has_is_named_and_let_go_when_it_is_ours() {
+    let veth = Veth::new();
+    let mut path = kernel(&veth.right, PORT);
+    let peer = SocketAddrV4::new(veth.left.address, 9);
+    let wanted = Extension { ptp: Some(Transport::Udp) };
+    let ptp4l = veth.right.run(|| UdpSocket::bind((veth.right.address, 319)).unwrap());
+    let error = veth.right.run(|| path.prepare(peer, wanted).unwrap_err().to_string());
+    assert!(error.contains("port 319"), "{error}");
+    drop(ptp4l);
+    veth.right.run(|| path.prepare(peer, wanted).unwrap());
+    assert!(veth.right.run(|| UdpSocket::bind((veth.right.address, 319)).is_err()));
+    path.release();
+    veth.right.run(|| UdpSocket::bind((veth.right.address, 319)).unwrap());
 }

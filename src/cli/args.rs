@@ -24,7 +24,8 @@ const MAX_INT: u32 = i32::MAX as u32;
 const MAX_DUMMIES: u32 = 65535;
 
 const USAGE: &str = "xdprobe --server --interface <nic> [options]
-       xdprobe --client --interface <nic> [options] <host>";
+       xdprobe --client --interface <nic> [options] <host>
+       xdprobe caps --interface <nic> [--json]";
 
 /// What can be done with the program, and how.
 pub(super) const EXAMPLES: [(&str, &str); 4] = [
@@ -55,7 +56,7 @@ pub(super) const EXIT_CODES: [(&str, &str); 3] =
 fn after_help() -> String {
     let examples = EXAMPLES.map(|(what, line)| format!("  {what}\n    {line}")).join("\n\n");
     let codes = EXIT_CODES.map(|(code, meaning)| format!("{code} {meaning}")).join(", ");
-    format!("Examples:\n{examples}\n\n{NOTES}\nExit code: {codes}.")
+    format!("Other commands:\n  xdprobe {CAPS}: {CAPS_ABOUT}\n\nExamples:\n{examples}\n\n{NOTES}\nExit code: {codes}.")
 }
 
 /// What was typed, each value in the widest range that its flag can have. The help is these fields' documentation.
@@ -220,9 +221,43 @@ const PATH: &str = "Time stamps and path";
 const OUTPUT: &str = "Output";
 const SIZE: &str = "bytes with the IP header";
 
-/// The whole command line as clap knows it: for help, completions and tests.
+/// The measurement's command line as clap knows it: for help, completions and tests.
 pub fn command() -> Command {
     Args::command()
+}
+
+/// What the subcommand is called.
+pub(super) const CAPS: &str = "caps";
+/// What it does, for the help of both commands, the man page and the completions.
+pub(super) const CAPS_ABOUT: &str =
+    "Show what an interface's card, driver and kernel can do for probing, and change nothing";
+
+/// What was typed behind `xdprobe caps`.
+#[derive(Debug, Parser)]
+#[command(
+    name = CAPS,
+    bin_name = "xdprobe caps",
+    about = CAPS_ABOUT,
+    infer_long_args = true,
+    args_override_self = true,
+    disable_help_flag = true,
+    max_term_width = 100
+)]
+pub(super) struct CapsArgs {
+    /// Network interface to look at; always needed
+    #[arg(short, long, value_name = "nic")]
+    pub interface: Option<String>,
+    /// Print it as one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Print this help
+    #[arg(short, long, action = ArgAction::HelpShort)]
+    pub help: Option<bool>,
+}
+
+/// The command line of `xdprobe caps` as clap knows it.
+pub fn caps_command() -> Command {
+    CapsArgs::command()
 }
 
 /// A value that lists receive queues.

@@ -1,6 +1,6 @@
 //! A wrong command line, said in one line.
 
-use super::command;
+use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use std::error::Error as _;
 use std::ffi::OsStr;
@@ -31,14 +31,14 @@ impl UsageError {
         Self(format!("{line} {HELP}"))
     }
 
-    /// clap's error, of several lines, as one.
-    pub(super) fn from_clap(error: &clap::Error) -> Self {
+    /// clap's error, of several lines, as one. `command` is the one that it is about.
+    pub(super) fn from_clap(error: &clap::Error, command: &Command) -> Self {
         let argument = text(error, ContextKind::InvalidArg);
         let value = text(error, ContextKind::InvalidValue);
         // "--ping-size <bytes>" → "--ping-size"
         let flag = argument.split([' ', '=']).next().unwrap_or_default();
         match error.kind() {
-            ErrorKind::UnknownArgument => Self::unknown(error, &argument),
+            ErrorKind::UnknownArgument => Self::unknown(error, &argument, command),
             ErrorKind::InvalidValue if value.is_empty() => {
                 let name = argument.split_once(' ').map_or("", |(_, name)| name);
                 Self::see_help(format_args!("{flag} needs a value: {name}"))
@@ -62,25 +62,27 @@ impl UsageError {
         }
     }
 
-    fn unknown(error: &clap::Error, argument: &str) -> Self {
+    fn unknown(error: &clap::Error, argument: &str, command: &Command) -> Self {
         let (name, _) = argument.split_once('=').unwrap_or((argument, ""));
         if !name.starts_with('-') {
-            let host = shown(argument);
-            return Self::see_help(format_args!("{host} is one argument too many: there is one host"));
+            let word = shown(argument);
+            let those =
+                if command.get_positionals().next().is_some() { "there is one host" } else { "there are only flags" };
+            return Self::see_help(format_args!("{word} is one argument too many: {those}"));
         }
         // clap calls an abbreviation unknown that more than one flag begins with.
-        let command = command();
         let longs = command.get_arguments().filter_map(|arg| arg.get_long()).map(|long| format!("--{long}"));
         let possible: Vec<String> = longs.filter(|long| name.len() > 2 && long.starts_with(name)).collect();
         let name = shown(name);
         if possible.len() > 1 {
             return Self(format!("{name} is ambiguous: {}", either(&possible)));
         }
+        let program = command.get_bin_name().unwrap_or(command.get_name());
         match texts(error, ContextKind::SuggestedArg).first() {
             Some(suggestion) => {
-                Self::see_help(format_args!("{name} is no flag of xdprobe; did you mean {suggestion}?"))
+                Self::see_help(format_args!("{name} is no flag of {program}; did you mean {suggestion}?"))
             }
-            None => Self::see_help(format_args!("{name} is no flag of xdprobe")),
+            None => Self::see_help(format_args!("{name} is no flag of {program}")),
         }
     }
 }

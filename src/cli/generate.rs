@@ -2,9 +2,9 @@
 //!
 //! Where they belong is the Makefile's business.
 
-use super::args::{EXAMPLES, EXIT_CODES, NOTES};
-use super::command;
-use clap::{Command, ValueEnum, ValueHint};
+use super::args::{CAPS_ABOUT, EXAMPLES, EXIT_CODES, NOTES};
+use super::{caps_command, command};
+use clap::{Arg, Command, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, roman};
@@ -49,11 +49,13 @@ pub(super) fn text(what: Generate) -> String {
         Generate::Zsh => Shell::Zsh,
         Generate::Fish => Shell::Fish,
     };
-    let mut command = command().mut_args(|flag| {
+    let without_files = |flag: Arg| {
         let is_open = flag.get_action().takes_values() && flag.get_possible_values().is_empty();
         // Neither numbers nor names of interfaces are files.
         if is_open && flag.get_value_hint() == ValueHint::Unknown { flag.value_hint(ValueHint::Other) } else { flag }
-    });
+    };
+    let caps = caps_command().mut_args(without_files);
+    let mut command = command().mut_args(without_files).subcommand(caps).disable_help_subcommand(true);
     rendered(|out| {
         clap_complete::generate(shell, &mut command, "xdprobe", out);
         Ok(())
@@ -88,6 +90,7 @@ fn man_page() -> String {
         };
     }
     page += &rendered(|out| {
+        section("COMMANDS", commands).to_writer(out)?;
         section("EXIT STATUS", exit_status).to_writer(out)?;
         section("EXAMPLES", examples).to_writer(out)?;
         section("SEE ALSO", see_also).to_writer(out)
@@ -129,6 +132,16 @@ fn section(name: &str, write: impl FnOnce(&mut Roff)) -> Roff {
 
 fn notes(roff: &mut Roff) {
     roff.text([roman(NOTES)]);
+}
+
+/// What there is beside the measurement.
+fn commands(roff: &mut Roff) {
+    let usage = [bold("xdprobe caps"), roman(" "), bold("--interface"), roman(" <nic> ["), bold("--json"), roman("]")];
+    roff.control("TP", ["4"]).text(usage).text([roman(format!("{CAPS_ABOUT}."))]);
+    for flag in caps_command().get_opts() {
+        let (Some(long), Some(help)) = (flag.get_long(), flag.get_help()) else { continue };
+        roff.control("br", []).text([bold(format!("--{long}")), roman(format!(": {help}"))]);
+    }
 }
 
 fn exit_status(roff: &mut Roff) {

@@ -6,7 +6,8 @@
 //! machine: whether the interface exists, the log can be written or the host has an address is found out by those who
 //! use them. The one file that is read here is a probe schedule, by [`schedule::load`], when the runner asks for it.
 //!
-//! Subcommands, once there are any, stand first: every flag here belongs to the measurement itself.
+//! A subcommand stands first, so that a host may have its name: `xdprobe caps -i eth0`. Every other flag belongs to the
+//! measurement itself.
 //!
 //! ```
 //! use xdprobe::cli::{Parsed, Role, parse};
@@ -27,11 +28,12 @@ mod generate;
 mod plan;
 pub mod schedule;
 
-pub use args::{DEFAULT_PORT, DEFAULT_STAMP_TIMEOUT_US, DEFAULT_TIMEOUT_US, MAX_CPU, MAX_QUEUE, command};
+pub use args::{DEFAULT_PORT, DEFAULT_STAMP_TIMEOUT_US, DEFAULT_TIMEOUT_US, MAX_CPU, MAX_QUEUE, caps_command, command};
 pub use error::UsageError;
 
 use crate::session::{Settings, TimerKind};
-use clap::ValueEnum;
+use args::CapsArgs;
+use clap::{Parser, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,8 +44,19 @@ use std::time::Duration;
 pub enum Parsed {
     /// A measurement.
     Run(Plan),
+    /// `xdprobe caps`.
+    Caps(CapsPlan),
     /// A text for stdout, and exit code 0: `--help`, `--version`, `--generate`. It ends with a newline.
     Print(String),
+}
+
+/// `xdprobe caps`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CapsPlan {
+    /// `--interface`: not empty.
+    pub interface: String,
+    /// `--json`: one JSON object in place of text.
+    pub json: bool,
 }
 
 /// A measurement, with every value in its range.
@@ -183,12 +196,26 @@ pub enum ZeroCopy {
 /// # Errors
 /// One line that names the flag and what it accepts; the program ends with [`UsageError::EXIT_CODE`].
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageError> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if args.get(1).is_some_and(|first| first == args::CAPS) {
+        return caps(&args[1..]);
+    }
     match command().try_get_matches_from(args) {
         Ok(matches) => match matches.get_one("generate") {
             Some(what) => Ok(Parsed::Print(generate::text(*what))),
             None => plan::build(&matches).map(Parsed::Run),
         },
         Err(answer) if !answer.use_stderr() => Ok(Parsed::Print(answer.render().to_string())),
-        Err(error) => Err(UsageError::from_clap(&error)),
+        Err(error) => Err(UsageError::from_clap(&error, &command())),
+    }
+}
+
+fn caps(args: &[OsString]) -> Result<Parsed, UsageError> {
+    match CapsArgs::try_parse_from(args) {
+        Ok(CapsArgs { interface, json, .. }) => {
+            Ok(Parsed::Caps(CapsPlan { interface: plan::interface(interface)?, json }))
+        }
+        Err(answer) if !answer.use_stderr() => Ok(Parsed::Print(answer.render().to_string())),
+        Err(error) => Err(UsageError::from_clap(&error, &caps_command())),
     }
 }

@@ -19,7 +19,7 @@ const CLIENT_ONLY: [&str; 2] = ["connect_timeout", "ptp"];
 
 /// Every rule that needs more than one flag.
 pub(super) fn build(matches: &ArgMatches) -> Result<Plan, UsageError> {
-    let args = Args::from_arg_matches(matches).map_err(|error| UsageError::from_clap(&error))?;
+    let args = Args::from_arg_matches(matches).map_err(|error| UsageError::from_clap(&error, &super::command()))?;
     let typed = Typed(matches);
     let mut warnings = Vec::new();
     let timestamps = timestamps(&args, typed)?;
@@ -31,11 +31,7 @@ pub(super) fn build(matches: &ArgMatches) -> Result<Plan, UsageError> {
     };
     check_path(&args, typed)?;
     let tx = tx_way(&args, typed, timestamps, &mut warnings)?;
-    let interface = match args.interface {
-        Some(interface) if !interface.is_empty() => interface,
-        Some(interface) => return Err(UsageError::value("--interface", interface, "must name a network interface")),
-        None => return Err(UsageError::see_help("--interface <nic> is needed")),
-    };
+    let interface = interface(args.interface)?;
     Ok(Plan {
         role,
         interface,
@@ -59,6 +55,15 @@ pub(super) fn build(matches: &ArgMatches) -> Result<Plan, UsageError> {
         timer: args.timer,
         warnings,
     })
+}
+
+/// The interface, which has to be named.
+pub(super) fn interface(typed: Option<String>) -> Result<String, UsageError> {
+    match typed {
+        Some(interface) if !interface.is_empty() => Ok(interface),
+        Some(interface) => Err(UsageError::value("--interface", interface, "must name a network interface")),
+        None => Err(UsageError::see_help("--interface <nic> is needed")),
+    }
 }
 
 /// Which flags stand on the command line, whatever their values.

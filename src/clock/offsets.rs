@@ -252,9 +252,9 @@ impl<'a> Run<'a> {
             (before, after) => STABILITY + before.unwrap_or(0.0).max(after.unwrap_or(0.0)),
         };
         // A rate unlike both was a step too small to be told from it; what the samples are off by explains some.
-        let noise = 2 * (left.uncertainty_ns + right.uncertainty_ns);
+        let noise = 2.0 * (left.uncertainty_ns as f64 + right.uncertainty_ns as f64);
         let jump = match (off_before, off_after) {
-            (Some(before), Some(after)) => (before.min(after) * distance - noise as f64).max(0.0),
+            (Some(before), Some(after)) => (before.min(after) * distance - noise).max(0.0),
             _ => 0.0,
         };
         let room = 2.0 * bend * along * (distance - along) / distance + jump;
@@ -265,16 +265,15 @@ impl<'a> Run<'a> {
     /// Beyond the sample `end`, at the rate from `end` to `far`, which `next` shows the steadiness of.
     fn beyond(self, stamp: Time<Phc>, end: usize, far: usize, next: usize) -> Uncertain {
         let sample = self.get(end);
-        let along = stamp.as_nanos() as f64 - sample.phc.as_nanos() as f64;
-        let along_exact = i128::from(stamp.as_nanos()) - i128::from(sample.phc.as_nanos());
-        let along = if along_exact.unsigned_abs() < 1 << 53 { along_exact as f64 } else { along };
+        // Subtracted first: a time since the epoch has more digits than an f64.
+        let along = (i128::from(stamp.as_nanos()) - i128::from(sample.phc.as_nanos())) as f64;
         let (rate, rate_room) = if end == far {
             (0.0, UNKNOWN_RATE)
         } else {
             let (low, high) = (end.min(far), end.max(far));
             let rate = self.rate(low, high);
             let distance = (self.get(high).phc.as_nanos() - self.get(low).phc.as_nanos()) as f64;
-            let noise = (self.get(low).uncertainty_ns + self.get(high).uncertainty_ns) as f64 / distance;
+            let noise = (self.get(low).uncertainty_ns as f64 + self.get(high).uncertainty_ns as f64) / distance;
             let newest = self.rate(end.min(next), end.max(next));
             let stability = if self.len() == 2 { UNKNOWN_STABILITY } else { STABILITY };
             (rate, noise + (newest - rate).abs() + stability)
@@ -295,231 +294,4 @@ fn at(stamp: Time<Phc>, offset_ns: i128, more: f64) -> Time<Realtime> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::OffsetMethod;
-    use proptest::prelude::*;
-
-    const SECOND: u64 = 1_000_000_000;
-    const EPOCH: u64 = 1_700_000_000 * SECOND;
-
-    fn sample(phc: u64, system: u64, uncertainty_ns: u64) -> OffsetSample {
-        let (phc, system) = (Time::from_nanos(phc), Time::from_nanos(system));
-        OffsetSample { system, phc, uncertainty_ns, method: OffsetMethod::Extended }
-    }
-
-    /// Samples a second apart of a system clock that is what `system` makes of the card's.
-    fn offsets(seconds: u64, system: impl Fn(u64) -> u64) -> Offsets {
-        let mut offsets = Offsets::default();
-        for second in 0..seconds {
-            let phc = EPOCH + second * SECOND;
-            offsets.push(sample(phc, system(phc), 500));
-        }
-        offsets
-    }
-
-    fn converted(offsets: &Offsets, phc: u64) -> (u64, u64) {
-        let (time, uncertainty) = offsets.to_system(Time::from_nanos(phc)).unwrap();
-        (time.as_nanos(), uncertainty)
-    }
-
-    #[test]
-    fn without_a_sample_nothing_is_said() {
-        assert_eq!(Offsets::default().to_system(Time::from_nanos(5)), None);
-        assert!(!Offsets::default().is_plausible(Time::from_nanos(EPOCH), Time::from_nanos(EPOCH)));
-    }
-
-    #[test]
-    fn one_sample_is_exact_where_it_is_and_loses_500_ns_a_millisecond() {
-        let offsets = offsets(1, |phc| phc + 37 * SECOND);
-        assert_eq!(converted(&offsets, EPOCH), (EPOCH + 37 * SECOND, 501));
-        assert_eq!(converted(&offsets, EPOCH + 1_000_000), (EPOCH + 37 * SECOND + 1_000_000, 1_001));
-        assert_eq!(converted(&offsets, EPOCH - 1_000_000), (EPOCH + 37 * SECOND - 1_000_000, 1_001));
-    }
-
-    #[test]
-    fn drift_is_followed_between_samples_and_beyond_them() {
-        // 20 ppm fast, and 1 s ahead.
-        let system = |phc: u64| EPOCH + SECOND + (phc - EPOCH) + (phc - EPOCH) / 50_000;
-        let offsets = offsets(20, system);
-        assert_eq!(offsets.steps(), 0);
-        let (time, uncertainty) = converted(&offsets, EPOCH + 10 * SECOND + SECOND / 2);
-        assert_eq!(time, system(EPOCH + 10 * SECOND + SECOND / 2));
-        assert!((500..600).contains(&uncertainty), "{uncertainty}");
-        let (time, near) = converted(&offsets, EPOCH + 20 * SECOND);
-        assert!(time.abs_diff(system(EPOCH + 20 * SECOND)) <= 1, "{time}");
-        let (_, far) = converted(&offsets, EPOCH + 60 * SECOND);
-        assert!(500 < near && near < far && far < 20_000, "{near} {far}");
-    }
-
-    #[test]
-    fn a_stepped_system_clock_is_not_averaged_over() {
-        let step = 3 * SECOND / 1000;
-        let system = |phc: u64| phc + if phc >= EPOCH + 10 * SECOND { step } else { 0 };
-        let offsets = offsets(20, system);
-        assert_eq!(offsets.steps(), 1);
-        for phc in [EPOCH + 8 * SECOND + 7, EPOCH + 9 * SECOND, EPOCH + 10 * SECOND, EPOCH + 11 * SECOND + 7] {
-            let (time, uncertainty) = converted(&offsets, phc);
-            assert!(time.abs_diff(system(phc)) <= 1 && uncertainty < 1_000, "{phc}: {time} {uncertainty}");
-        }
-        // In which part of this second it was stepped nobody knows.
-        for tenth in 1..10 {
-            let phc = EPOCH + 9 * SECOND + tenth * SECOND / 10;
-            let (time, uncertainty) = converted(&offsets, phc);
-            assert!(time.abs_diff(phc) <= uncertainty && time.abs_diff(phc + step) <= uncertainty, "{tenth}");
-            assert!(uncertainty >= step && uncertainty < step + 10_000, "{uncertainty}");
-        }
-    }
-
-    #[test]
-    fn a_step_too_small_to_be_told_from_drift_has_room_in_the_uncertainty() {
-        let step = 60_000;
-        for at in [1, SECOND / 2, SECOND] {
-            let system = |phc: u64| phc + if phc >= EPOCH + 9 * SECOND + at { step } else { 0 };
-            let offsets = offsets(20, system);
-            for tenth in 0..=10 {
-                let phc = EPOCH + 9 * SECOND + tenth * SECOND / 10;
-                let (time, uncertainty) = converted(&offsets, phc);
-                assert!(time.abs_diff(system(phc)) <= uncertainty, "{at} {tenth}: {time} {uncertainty}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_card_whose_clock_is_set_back_has_two_answers_for_one_stamp() {
-        let mut offsets = Offsets::default();
-        for second in 0..10 {
-            offsets.push(sample(EPOCH + second * SECOND, EPOCH + second * SECOND, 500));
-        }
-        for second in 10..20 {
-            offsets.push(sample(EPOCH + (second - 5) * SECOND, EPOCH + second * SECOND, 500));
-        }
-        assert_eq!(offsets.steps(), 1);
-        // The newer one is the answer, and the older one is not excluded.
-        let (time, uncertainty) = converted(&offsets, EPOCH + 7 * SECOND);
-        assert_eq!(time, EPOCH + 12 * SECOND);
-        assert!(uncertainty >= 5 * SECOND);
-        assert_eq!(converted(&offsets, EPOCH + 14 * SECOND).0, EPOCH + 19 * SECOND);
-        assert!(converted(&offsets, EPOCH + 14 * SECOND).1 < 1_000);
-    }
-
-    #[test]
-    fn a_card_whose_clock_is_set_from_its_epoch_to_today_makes_a_step() {
-        let mut offsets = Offsets::default();
-        offsets.push(sample(10 * SECOND, EPOCH, 500));
-        offsets.push(sample(11 * SECOND, EPOCH + SECOND, 500));
-        offsets.push(sample(EPOCH + 2 * SECOND, EPOCH + 2 * SECOND, 500));
-        assert_eq!(offsets.steps(), 1);
-        assert_eq!(converted(&offsets, EPOCH + 2 * SECOND).0, EPOCH + 2 * SECOND);
-        assert_eq!(converted(&offsets, 10 * SECOND + SECOND / 2).0, EPOCH + SECOND / 2);
-        let now = Time::from_nanos(EPOCH + 2 * SECOND);
-        assert!(offsets.is_plausible(Time::from_nanos(EPOCH), now));
-        assert!(!offsets.is_plausible(Time::from_nanos(11 * SECOND), now));
-    }
-
-    #[test]
-    fn a_stamp_is_plausible_within_an_hour_of_its_own_clock() {
-        // A card that began at its epoch when it was switched on, 100 days ago.
-        let uptime = 100 * 86_400 * SECOND;
-        let mut offsets = Offsets::default();
-        offsets.push(sample(uptime, EPOCH, 500));
-        let plausible = |stamp, later| offsets.is_plausible(Time::from_nanos(stamp), Time::from_nanos(EPOCH + later));
-        let hour = 3600 * SECOND;
-        assert!(plausible(uptime + hour, 0) && plausible(uptime - hour, 0) && plausible(uptime + 3 * hour, 2 * hour));
-        assert!(!plausible(uptime + hour + 1, 0) && !plausible(uptime - hour - 1, 0) && !plausible(EPOCH, 0));
-        let mut young = Offsets::default();
-        young.push(sample(SECOND, EPOCH, 500));
-        assert!(!young.is_plausible(Time::from_nanos(0), Time::from_nanos(EPOCH)), "zero is no stamp");
-        assert!(young.is_plausible(Time::from_nanos(1), Time::from_nanos(EPOCH)));
-    }
-
-    #[test]
-    fn a_days_samples_are_thinned_and_still_right() {
-        let system = |phc: u64| phc + SECOND + (phc - EPOCH) / 100_000;
-        let offsets = offsets(86_400, system);
-        assert!(offsets.samples().len() <= CAPACITY);
-        assert_eq!(offsets.samples().next().unwrap().phc.as_nanos(), EPOCH);
-        assert_eq!(offsets.steps(), 0);
-        for second in [3, 4_000, 40_000, 80_000, 86_000] {
-            let phc = EPOCH + second * SECOND + 123_456_789;
-            let (time, uncertainty) = converted(&offsets, phc);
-            assert!(time.abs_diff(system(phc)) <= uncertainty && uncertainty < 20_000, "{second}: {uncertainty}");
-        }
-    }
-
-    #[test]
-    fn steps_stay_where_they_are_when_samples_are_thinned() {
-        let mut offsets = Offsets::with_capacity(32);
-        for second in 0..200 {
-            let phc = EPOCH + second * SECOND;
-            offsets.push(sample(phc, phc + (second / 50) * SECOND, 500));
-            assert!(offsets.samples().len() <= 32);
-        }
-        assert_eq!(offsets.steps(), 3);
-        assert_eq!(offsets.runs.len(), 4);
-        assert_eq!(converted(&offsets, EPOCH + 75 * SECOND).0, EPOCH + 76 * SECOND);
-    }
-
-    #[test]
-    fn a_clock_that_steps_each_second_fills_the_room_and_no_more() {
-        let mut offsets = Offsets::with_capacity(16);
-        for second in 0..100 {
-            offsets.push(sample(EPOCH + second * SECOND, EPOCH + 2 * second * SECOND, 500));
-        }
-        assert_eq!((offsets.samples().len(), offsets.runs.len()), (16, 16));
-        assert_eq!(offsets.steps(), 99);
-    }
-
-    proptest! {
-        /// Whatever the offset and the drift are, and wherever in its uncertainty each sample is.
-        #[test]
-        fn the_truth_is_within_the_uncertainty(
-            offset in -1_000_000_000_000_000_i64..1_000_000_000_000_000,
-            drift_ppb in -400_000_i64..400_000,
-            errors in prop::collection::vec((-5_000_i64..=5_000, 0_u64..3_000), 1..40),
-            stamps in prop::collection::vec(-20_000_000_000_i64..60_000_000_000, 20),
-        ) {
-            let system = |phc: u64| {
-                let elapsed = i128::from(phc) - i128::from(EPOCH);
-                let system = i128::from(phc) + i128::from(offset) + elapsed * i128::from(drift_ppb) / 1_000_000_000;
-                u64::try_from(system).unwrap()
-            };
-            let mut offsets = Offsets::default();
-            for (second, (error, slack)) in (0..).zip(&errors) {
-                let phc = EPOCH + second * SECOND;
-                offsets.push(sample(phc, system(phc).saturating_add_signed(*error), error.unsigned_abs() + slack));
-            }
-            prop_assert_eq!(offsets.steps(), 0);
-            for stamp in stamps {
-                let phc = EPOCH.saturating_add_signed(stamp);
-                let (time, uncertainty) = converted(&offsets, phc);
-                prop_assert!(time.abs_diff(system(phc)) <= uncertainty, "{} {}", time, uncertainty);
-            }
-        }
-
-        /// A step of more than what drift explains is found, and each side of it is right.
-        #[test]
-        fn a_step_is_found(at in 1_u64..29, size in 2_000_000_i64..1_000_000_000_000, back: bool) {
-            let size = if back { -size } else { size };
-            let system = |second: u64| (EPOCH + second * SECOND).saturating_add_signed(if second >= at { size } else { 0 });
-            let mut offsets = Offsets::default();
-            for second in 0..30 {
-                offsets.push(sample(EPOCH + second * SECOND, system(second), 1_000));
-            }
-            prop_assert_eq!(offsets.steps(), 1);
-            for second in 0..30 {
-                let (time, uncertainty) = converted(&offsets, EPOCH + second * SECOND);
-                prop_assert!(time == system(second) && uncertainty < 3_000, "{} {} {}", second, time, uncertainty);
-            }
-        }
-
-        #[test]
-        fn nothing_panics(samples in prop::collection::vec((any::<u64>(), any::<u64>(), any::<u32>()), 1..40), stamp: u64) {
-            let mut offsets = Offsets::with_capacity(8);
-            for (phc, system, uncertainty) in samples {
-                offsets.push(sample(phc, system, uncertainty.into()));
-            }
-            converted(&offsets, stamp);
-        }
-    }
-}
+mod tests;

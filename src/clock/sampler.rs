@@ -1,4 +1,5 @@
-//! A thread that compares clocks once a second, and a board on which the hot loop reads what it found without waiting.
+//! A thread that compares clocks once a second, at first more often, and a board on which the hot loop reads what it found
+//! without waiting.
 //!
 //! The hot loop never reads a card's clock itself: that takes microseconds on some cards.
 #![forbid(unsafe_code)]
@@ -13,6 +14,9 @@ use std::time::Duration;
 
 /// How often the clocks are compared.
 const PERIOD: Duration = Duration::from_secs(1);
+/// After how long the first comparisons follow each other: two of them tell the drift, which is nearly all that is uncertain
+/// in the first second.
+const FIRST_PERIODS: [Duration; 3] = [Duration::from_millis(20), Duration::from_millis(80), Duration::from_millis(300)];
 /// How many readings a comparison of the system's clocks is the best of.
 const READINGS: u32 = 5;
 /// How far from whole seconds a TAI offset may be measured that is taken for whole ones: the kernel has no others.
@@ -170,10 +174,12 @@ impl Drop for ClockSampler {
 impl Shared {
     fn run(&self) {
         let mut is_over = locked(&self.is_over);
+        let mut periods = FIRST_PERIODS.into_iter().chain(std::iter::repeat(PERIOD));
         while !*is_over {
+            let period = periods.next().unwrap_or(PERIOD);
             let (guard, timeout) = self
                 .over
-                .wait_timeout_while(is_over, PERIOD, |is_over| !*is_over)
+                .wait_timeout_while(is_over, period, |is_over| !*is_over)
                 .unwrap_or_else(PoisonError::into_inner);
             is_over = guard;
             if timeout.timed_out() {

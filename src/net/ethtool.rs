@@ -60,8 +60,26 @@ unsafe impl Request for DriverInfo {}
 // SAFETY: as asserted above; integers take any value. `receive_queues` sets `GET_CHANNELS`.
 unsafe impl Request for Channels {}
 
+/// What a driver says of itself; what it does not say is empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriverFacts {
+    /// Its name.
+    pub name: String,
+    /// Its version: for a driver of the kernel's own tree usually the kernel's.
+    pub version: String,
+    /// The version of the card's firmware.
+    pub firmware: String,
+    /// Where the card is: a PCI address, for example.
+    pub bus: String,
+}
+
 /// The driver's name; `None` where it has none to tell.
 pub(super) fn driver(interface: &str) -> Option<String> {
+    driver_facts(interface).map(|facts| facts.name)
+}
+
+/// What the driver of an interface says of itself; `None` where it has no name to tell.
+pub fn driver_facts(interface: &str) -> Option<DriverFacts> {
     let mut info = DriverInfo {
         cmd: GET_DRIVER,
         driver: [0; 32],
@@ -77,8 +95,17 @@ pub(super) fn driver(interface: &str) -> Option<String> {
         regdump_len: 0,
     };
     ask(interface, &mut info).ok()?;
-    let name = info.driver.split(|byte| *byte == 0).next().unwrap_or_default();
-    (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned())
+    let text = |bytes: [u8; 32]| {
+        let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(text).trim().to_owned()
+    };
+    let facts = DriverFacts {
+        name: text(info.driver),
+        version: text(info.version),
+        firmware: text(info.fw_version),
+        bus: text(info.bus_info),
+    };
+    (!facts.name.is_empty()).then_some(facts)
 }
 
 /// How many receive queues are in use: those for receiving alone and those combined with sending. `None` where the

@@ -15,8 +15,10 @@ mod netlink;
 pub mod privilege;
 mod route;
 pub mod tsinfo;
+pub mod tuning;
 
 pub use error::NetError;
+pub use ethtool::{DriverFacts, driver_facts};
 pub use host::{local_address, reserve_port, resolve_host};
 pub use interface::{Interface, interface, wait_for_carrier};
 pub use route::{Route, resolve_neighbour, route};

@@ -6,6 +6,7 @@
 use super::NetError;
 use super::genl::{Builder, Family, attributes_of};
 use super::netlink::Attributes;
+use netlink_packet_core::NLM_F_DUMP;
 
 /// `NETDEV_FAMILY_NAME` of `linux/netdev.h`.
 const FAMILY: &str = "netdev";
@@ -21,6 +22,19 @@ const DEV_XDP_ZC_MAX_SEGS: u16 = 4;
 const DEV_XDP_RX_METADATA_FEATURES: u16 = 5;
 /// `NETDEV_A_DEV_XSK_FEATURES` of `linux/netdev.h`.
 const DEV_XSK_FEATURES: u16 = 6;
+
+/// `NETDEV_CMD_QUEUE_GET` of `linux/netdev.h`.
+const QUEUE_GET: u8 = 10;
+/// `NETDEV_A_QUEUE_ID` of `linux/netdev.h`.
+const QUEUE_ID: u16 = 1;
+/// `NETDEV_A_QUEUE_IFINDEX` of `linux/netdev.h`.
+const QUEUE_IFINDEX: u16 = 2;
+/// `NETDEV_A_QUEUE_TYPE` of `linux/netdev.h`.
+const QUEUE_TYPE: u16 = 3;
+/// `NETDEV_A_QUEUE_NAPI_ID` of `linux/netdev.h`.
+const QUEUE_NAPI_ID: u16 = 4;
+/// `NETDEV_QUEUE_TYPE_RX` of `linux/netdev.h`.
+const QUEUE_TYPE_RX: u32 = 0;
 
 /// `NETDEV_XDP_ACT_BASIC` of `linux/netdev.h`: native XDP with `XDP_PASS`, `XDP_DROP`, `XDP_TX` and `XDP_ABORTED`.
 pub const XDP_ACT_BASIC: u64 = 1;
@@ -87,6 +101,41 @@ pub fn xdp_features(if_index: u32) -> Result<XdpFeatures, NetError> {
     Ok(answers.first().map(|body| read(attributes_of(body))).unwrap_or_default())
 }
 
+/// A receive queue, and by which NAPI instance it is polled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RxQueue {
+    /// Its number.
+    pub queue: u32,
+    /// What `SO_INCOMING_NAPI_ID` of a socket on it would be; `None` where the driver does not link the two, and then
+    /// nobody can busy-poll it.
+    pub napi_id: Option<u32>,
+}
+
+/// Asks for the receive queues of an interface that is up; `None` where the kernel is too old to tell (before 6.7).
+///
+/// # Errors
+/// [`NetError::Netlink`] where the kernel refuses to answer.
+pub fn rx_queues(if_index: u32) -> Result<Option<Vec<RxQueue>>, NetError> {
+    let failed = |answer| NetError::Netlink {
+        attempt: format!("ask for the queues of the interface with index {if_index}"),
+        answer,
+    };
+    let Some(mut family) = Family::open(FAMILY).map_err(failed)? else { return Ok(None) };
+    let mut attributes = Builder::default();
+    attributes.u32(QUEUE_IFINDEX, if_index);
+    match family.ask(QUEUE_GET, attributes, NLM_F_DUMP) {
+        Ok(answers) => Ok(Some(answers.iter().filter_map(|body| rx_queue(attributes_of(body))).collect())),
+        Err(answer) if answer.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(None),
+        Err(answer) => Err(failed(answer)),
+    }
+}
+
+fn rx_queue(attributes: Attributes<'_>) -> Option<RxQueue> {
+    let is_rx = attributes.u32(QUEUE_TYPE)? == QUEUE_TYPE_RX;
+    let queue = attributes.u32(QUEUE_ID)?;
+    is_rx.then(|| RxQueue { queue, napi_id: attributes.u32(QUEUE_NAPI_ID).filter(|id| *id != 0) })
+}
+
 fn read(attributes: Attributes<'_>) -> XdpFeatures {
     XdpFeatures {
         xdp: attributes.u64(DEV_XDP_FEATURES),
@@ -115,6 +164,20 @@ mod tests {
         assert_eq!(found, XdpFeatures { xdp: Some(0x17), ..XdpFeatures::default() });
         assert_eq!(found.xdp_names().unwrap(), ["basic", "redirect", "ndo-xmit", "hw-offload"]);
         assert_eq!(found.rx_metadata_names(), None);
+    }
+
+    #[test]
+    fn only_receive_queues_are_taken_and_one_may_have_no_napi() {
+        let queue = |kind, id, napi: Option<u32>| {
+            let mut answer = Builder::default();
+            answer.u32(QUEUE_ID, id);
+            answer.u32(QUEUE_TYPE, kind);
+            napi.into_iter().for_each(|napi| answer.u32(QUEUE_NAPI_ID, napi));
+            rx_queue(Attributes::after(0, answer.as_bytes()))
+        };
+        assert_eq!(queue(QUEUE_TYPE_RX, 3, Some(8200)), Some(RxQueue { queue: 3, napi_id: Some(8200) }));
+        assert_eq!(queue(QUEUE_TYPE_RX, 3, None), Some(RxQueue { queue: 3, napi_id: None }));
+        assert_eq!(queue(1, 3, Some(8200)), None);
     }
 
     #[test]

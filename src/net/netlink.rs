@@ -188,6 +188,16 @@ impl<'a> Attributes<'a> {
         self.get(kind)?.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes))
     }
 
+    /// The value as an integer of one byte.
+    pub(super) fn u8(self, kind: u16) -> Option<u8> {
+        self.get(kind)?.first().copied()
+    }
+
+    /// The attributes that each attribute of this kind consists of.
+    pub(super) fn all_nested(self, kind: u16) -> impl Iterator<Item = Self> {
+        self.all(kind).map(Self)
+    }
+
     /// The value as an IPv4 address, in network byte order.
     pub(super) fn ipv4(self, kind: u16) -> Option<Ipv4Addr> {
         <[u8; 4]>::try_from(self.get(kind)?).ok().map(Ipv4Addr::from)

@@ -178,6 +178,10 @@ impl Path for KernelPath {
         Ok(Extension { ptp: Some(transport) })
     }
 
+    fn release(&mut self) {
+        self.ptp = None;
+    }
+
     fn send(&mut self, outgoing: &Outgoing) -> io::Result<Sent> {
         if outgoing.shape != Shape::Plain
             && let Some(way) = &mut self.ptp

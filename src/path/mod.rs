@@ -130,6 +130,9 @@ pub trait Path {
     /// Why it cannot be had. Sessions that do not need it are as possible as before.
     fn prepare(&mut self, peer: SocketAddrV4, wanted: Extension) -> Result<Extension, NetError>;
 
+    /// Gives back what [`Path::prepare`] got ready, as the session is over: others may want port 319. Not for the hot loop.
+    fn release(&mut self);
+
     /// Sends one datagram; where it makes a row of the log and the path was opened for it, with transmit stamps to come.
     ///
     /// On the xdp path the frame may wait in the ring until [`Path::flush`]. A full ring is waited for and counted.

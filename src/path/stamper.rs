@@ -13,9 +13,14 @@ use crate::net::NetError;
 use std::io;
 use std::net::SocketAddrV4;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 /// What the error queue may hold, in bytes: some thousand stamps that nobody has looked at yet.
 const ERROR_QUEUE: i32 = 4 << 20;
+
+/// The kernel begins to stamp what it receives a moment after the first socket asks for it: a worker does the switching
+/// (`net_enable_timestamp`, `net/core/dev.c`). Without a pause the first pongs would have no stamp.
+const SETTLING: Duration = Duration::from_millis(10);
 
 /// Asks for stamps with datagrams and collects them.
 #[derive(Debug)]
@@ -71,6 +76,9 @@ impl TxStamper {
                 "switch time stamps on for a socket (SO_TIMESTAMPING); --timestamps application needs none".to_owned();
             NetError::Socket { attempt, answer }
         })?;
+        if receives {
+            std::thread::sleep(SETTLING);
+        }
         // As much as may be had; what does not fit is counted as missed, like any other stamp that does not come.
         if socket::set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, ERROR_QUEUE).is_err() {
             let _ = socket::set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, ERROR_QUEUE);

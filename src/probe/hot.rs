@@ -365,6 +365,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         self.flush_now()?;
         if matches!(event, Event::Finished(_)) {
             self.drain()?;
+            self.path.release();
         }
         let (scene, attendant) = self.scene();
         match event {

@@ -1,10 +1,10 @@
-//! What ends a wait before a datagram does: SIGINT and SIGTERM, and the moment at which something is due.
+//! What ends a wait before a datagram does: SIGINT, SIGTERM and SIGHUP, and the moment at which something is due.
 
 use crate::clock::{Monotonic, Time};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -24,7 +24,7 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// From now on SIGINT and SIGTERM no longer end the process.
+    /// From now on SIGINT, SIGTERM and, unless somebody has it ignored (`nohup`), SIGHUP no longer end the process.
     ///
     /// # Errors
     /// What the kernel answered to `sigaction(2)`, `socketpair(2)`, `timerfd_create(2)` or `epoll_create1(2)`.
@@ -36,7 +36,9 @@ impl Interrupt {
         both.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
         both.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
         let flag = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
+        // A terminal that is closed must not leave a card's stamping changed.
+        let hang_up = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+        for signal in [SIGINT, SIGTERM].into_iter().chain(hang_up) {
             // The flag first: whoever is woken must find it set.
             signal_hook::flag::register(signal, Arc::clone(&flag))?;
             signal_hook::low_level::pipe::register(signal, waker.try_clone()?)?;
@@ -79,6 +81,14 @@ impl Interrupt {
     }
 }
 
+/// Whether a signal is ignored: the mask `SigIgn` of `proc_pid_status(5)`, in which signal 1 is bit 0.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal - 1) & 1 == 1
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +97,13 @@ mod tests {
 
     fn is_readable(fd: BorrowedFd<'_>, timeout: PollTimeout) -> bool {
         poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout).unwrap() == 1
+    }
+
+    #[test]
+    fn an_ignored_signal_is_known() {
+        // The Rust runtime ignores SIGPIPE, and nobody ignores SIGKILL.
+        assert!(is_ignored(nix::sys::signal::Signal::SIGPIPE as i32));
+        assert!(!is_ignored(nix::sys::signal::Signal::SIGKILL as i32));
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
     // everything back: program, sockets and ports hang on its descriptors.
     let mut path = setup::open(plan, &interface, address, server, &stamps)?;
     // From here on a signal ends the run in order: what the card stamps is nothing that the kernel would take back.
-    let mut interrupt = Interrupt::catch().context("cannot catch SIGINT and SIGTERM")?;
+    let mut interrupt = Interrupt::catch().context("cannot catch SIGINT, SIGTERM and SIGHUP")?;
     // The threads inherit where they may run: it must not be where the hot loop is pinned.
     sched_setaffinity(Pid::from_raw(0), &anywhere).context("cannot set the CPU affinity")?;
     // Declared after the path, so that it is dropped before: also where something fails.

@@ -10,9 +10,11 @@ mod layout;
 mod peers;
 mod program;
 mod queue;
+mod trial;
 
-pub use program::{AttachedMode, DryRun, Link, Program};
+pub use program::{AttachedMode, AttachedProgram, DryRun, Link, Program, attached_program};
 pub use queue::Frames;
+pub use trial::trial_load;
 
 use super::companion::Companion;
 use super::kernel::receive_ptp;
@@ -301,6 +303,10 @@ impl Path for XdpPath {
             }
         });
         Ok(Extension { ptp: Some(transport) })
+    }
+
+    fn release(&mut self) {
+        self.ptp = None;
     }
 
     #[inline]

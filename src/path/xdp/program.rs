@@ -261,6 +261,32 @@ impl Link {
 }
 
 fn refuse_a_second_program(interface: &str, if_index: u32) -> anyhow::Result<()> {
+    let there = attached_program(if_index)
+        .map_err(|errno| anyhow!("cannot ask for the XDP program on {interface}: {}", errno.desc()))?;
+    let Some(AttachedProgram { id, name, keyword }) = there else { return Ok(()) };
+    let name = name.map_or_else(|| "name unknown".to_owned(), |name| format!("{name:?}"));
+    bail!(
+        "cannot attach the XDP program to {interface}: it already has program {id} ({name}): detach it (ip link set dev \
+         {interface} {keyword} off, or end the process that holds its link), or use --path kernel"
+    )
+}
+
+/// An XDP program that hangs on an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachedProgram {
+    /// Its id, as bpftool shows it.
+    pub id: u32,
+    /// Its name; `None` where this process may not ask for it.
+    pub name: Option<String>,
+    /// `ip link`'s word for the mode that it is attached in.
+    pub keyword: &'static str,
+}
+
+/// The XDP program that hangs on an interface, where there is one.
+///
+/// # Errors
+/// What the kernel answered.
+pub fn attached_program(if_index: u32) -> Result<Option<AttachedProgram>, Errno> {
     let mut there = libbpf_sys::bpf_xdp_query_opts {
         sz: size_of::<libbpf_sys::bpf_xdp_query_opts>() as libbpf_sys::size_t,
         ..Default::default()
@@ -268,8 +294,7 @@ fn refuse_a_second_program(interface: &str, if_index: u32) -> anyhow::Result<()>
     // SAFETY: the options live until the call returns.
     let answer = unsafe { libbpf_sys::bpf_xdp_query(if_index as i32, 0, &raw mut there) };
     if answer < 0 {
-        let errno = Errno::from_raw(-answer);
-        bail!("cannot ask for the XDP program on {interface}: {}", errno.desc());
+        return Err(Errno::from_raw(-answer));
     }
     let modes = [
         (there.drv_prog_id, "xdpdrv"),
@@ -277,15 +302,10 @@ fn refuse_a_second_program(interface: &str, if_index: u32) -> anyhow::Result<()>
         (there.hw_prog_id, "xdpoffload"),
         (there.prog_id, "xdp"),
     ];
-    let Some((id, keyword)) = modes.into_iter().find(|&(id, _)| id != 0) else {
-        return Ok(());
-    };
-    let name = ProgInfoIter::default().find(|program| program.id == id).map(|program| program.name);
-    let name = name.map_or_else(|| "name unknown".to_owned(), |name| format!("{name:?}"));
-    bail!(
-        "cannot attach the XDP program to {interface}: it already has program {id} ({name}): detach it (ip link set dev \
-         {interface} {keyword} off, or end the process that holds its link), or use --path kernel"
-    )
+    Ok(modes.into_iter().find(|&(id, _)| id != 0).map(|(id, keyword)| {
+        let name = ProgInfoIter::default().find(|program| program.id == id);
+        AttachedProgram { id, name: name.map(|program| program.name.to_string_lossy().into_owned()), keyword }
+    }))
 }
 
 /// An errno of attaching, with what it means there.
