@@ -68,6 +68,9 @@ pub struct Session {
     pub client: String,
 }
 
+/// A guest that shares its CPUs with others may stand still for longer than the program's default.
+pub const PATIENCE: &str = "--stamp-timeout 1000000";
+
 /// How long a session lasts, and how far apart its pings are: about 200 of them.
 const LASTS: &str = "--count 1 --delay 5000";
 
@@ -87,7 +90,14 @@ impl Session {
 
     /// Hardware stamps on this path, with more flags for both sides.
     pub fn hardware(mode: Mode, path: &str, more: &str) -> Self {
-        Self::new(mode, &format!("--timestamps hardware --path {path} {more}"))
+        Self::new(mode, &format!("--timestamps hardware --path {path} {PATIENCE} {more}"))
+    }
+
+    /// Behind PTP headers, which is the client's to say.
+    pub fn ptp(mode: Mode, path: &str, more: &str) -> Self {
+        let mut session = Self::hardware(mode, path, "");
+        session.client += &format!(" {more}");
+        session
     }
 
     /// The line of the guest's script.
@@ -123,7 +133,11 @@ impl Stamps {
 
     /// Nothing was missed, and what was asked for is what came.
     pub fn assert_complete(&self) {
-        assert_eq!((self.tx_missed, self.tx_late, self.tx_duplicates, self.rx_missed), (0, 0, 0, 0), "missing: {self:?}");
+        assert_eq!(
+            (self.tx_missed, self.tx_late, self.tx_duplicates, self.rx_missed),
+            (0, 0, 0, 0),
+            "missing: {self:?}"
+        );
         assert_eq!(self.tx, self.tx_requested, "every transmit stamp that was asked for came: {self:?}");
     }
 
@@ -267,7 +281,7 @@ pub struct ClockSample {
 
 /// What `FILE.meta.json` says of the clocks over time.
 pub fn clock_samples(meta: &Value) -> Vec<ClockSample> {
-    let samples = meta["clocks"]["phc"]["samples"].as_array().unwrap_or_else(|| panic!("no clock samples in {meta}"));
+    let samples = meta["clock_offsets"].as_array().unwrap_or_else(|| panic!("no clock samples in {meta}"));
     let field = |sample: &Value, name: &str| {
         sample[name].as_i64().unwrap_or_else(|| panic!("a clock sample has a number {name}: {sample}"))
     };

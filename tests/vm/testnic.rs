@@ -3,7 +3,10 @@
 use crate::Scenario;
 use crate::guest::original;
 use crate::outcome::{Outcome, SIDES, Side};
-use crate::session::{ClockSample, Logs, MODES, Mode, PATHS, Session, Stamps, Wire, assert_stages, clock_samples};
+use crate::session::{
+    ClockSample, Logs, MODES, Mode, PATHS, PATIENCE, Session, Stamps, Wire, assert_stages, clock_samples,
+};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Clocks that nobody mistakes for each other or for the system's.
@@ -22,6 +25,7 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend(stamping_switch());
     all.extend(clocks());
     all.extend(ptp_only());
+    all.extend(capabilities());
     if original().is_some() {
         all.extend(with_the_original());
     }
@@ -152,7 +156,7 @@ fn hardware() -> Vec<Scenario> {
         }));
     }
     for (server, client) in [("xdp", "kernel"), ("kernel", "xdp")] {
-        let flags = |path| format!("--timestamps hardware --path {path}");
+        let flags = |path| format!("--timestamps hardware --path {path} {PATIENCE}");
         let session = Session::of_two(Mode::Forward, &flags(server), &flags(client));
         all.push(scenario(format!("hardware-{client}-to-{server}"), "", &session, |outcome| {
             assert_perfect(outcome, Mode::Forward, &WIRE);
@@ -224,7 +228,8 @@ fn transmit_stamps_in_trouble() -> Vec<Scenario> {
             logs.assert_exact(Mode::Forward, &WIRE);
             for stamps in stamps(outcome) {
                 assert_eq!(stamps.tx, stamps.tx_requested, "the second of each pair counts for nothing: {stamps:?}");
-                assert!(stamps.tx_duplicates > 20, "and is counted: {stamps:?}");
+                // One that comes when the datagram has all its stamps is late as well as double.
+                assert!(stamps.tx_duplicates + stamps.tx_late > 20, "and is counted: {stamps:?}");
             }
         }));
         let hasty = Session::hardware(Mode::Forward, path, "--stamp-timeout 50000");
@@ -341,8 +346,14 @@ fn stamping_switch() -> Vec<Scenario> {
     all.push(Scenario::new("signal-KILL", script, |outcome| {
         assert_eq!(outcome.hwtstamp(Side::Client, "killed"), ON, "nobody was left to switch it off");
         let said = outcome.stderr(Side::Client);
-        assert!(said.contains("tn0") && said.contains("stamp"), "the next start says what it found: {said}");
-        assert_perfect(outcome, Mode::Forward, &WIRE);
+        assert!(said.contains("tn0") && said.contains("killed"), "the next start says what it found: {said}");
+        outcome.assert_success();
+        let logs = Logs::of(outcome);
+        logs.assert_complete(Mode::Forward);
+        logs.assert_exact(Mode::Forward, &WIRE);
+        for side in SIDES {
+            assert_eq!(outcome.hwtstamp(side, "after"), OFF, "as it was before the killed one");
+        }
     }));
     all
 }
@@ -364,7 +375,9 @@ fn interrupted(path: &str, signal: &str) -> String {
 fn clocks() -> Vec<Scenario> {
     let mut all = Vec::new();
     let drift_ppb = [50_000, -33_333];
-    for read in ["cross", "extended", "basic"] {
+    let ways =
+        [("cross", "PTP_SYS_OFFSET_PRECISE"), ("extended", "PTP_SYS_OFFSET_EXTENDED"), ("basic", "PTP_SYS_OFFSET")];
+    for (read, method) in ways {
         let mut session = Session::hardware(Mode::Forward, "xdp", "");
         session.client += " --count 4";
         let parameters = format!("phc_read={read} drift_ppb={},{}", drift_ppb[0], drift_ppb[1]);
@@ -382,10 +395,6 @@ fn clocks() -> Vec<Scenario> {
                     let off = (offset - truth).abs();
                     assert!(off <= uncertainty + 2, "the {}'s is off by {off}: {sample:?}", side.name());
                 }
-                let method = match read {
-                    "cross" => "precise",
-                    read => read,
-                };
                 assert!(samples.iter().all(|sample| sample.method == method), "{samples:?}");
             }
         }));
@@ -407,13 +416,12 @@ fn ptp_only() -> Vec<Scenario> {
             }));
         }
         for how in ["udp", "l2"] {
-            let session = Session::hardware(Mode::Forward, path, &format!("--ptp {how}"));
+            let session = Session::ptp(Mode::Forward, path, &format!("--ptp {how}"));
             all.push(scenario(format!("ptp-{how}-{path}"), "filters=ptp-only kfunc=absent", &session, |outcome| {
                 assert_ptp(outcome, Mode::Forward);
             }));
         }
-        let mut session = Session::hardware(Mode::Forward, path, "");
-        session.client += " --stamp-every 10";
+        let session = Session::ptp(Mode::Forward, path, "--stamp-every 10");
         all.push(scenario(format!("ptp-stamp-every-{path}"), "filters=ptp-only kfunc=absent", &session, |outcome| {
             assert_ptp(outcome, Mode::Forward);
             let logs = Logs::of(outcome);
@@ -428,11 +436,38 @@ fn ptp_only() -> Vec<Scenario> {
         assert_ptp_exact(outcome, Mode::Forward);
     }));
     // And a NIC that stamps everything stamps PTP, too.
-    let session = Session::hardware(Mode::Forward, "xdp", "--ptp udp");
+    let session = Session::ptp(Mode::Forward, "xdp", "--ptp udp");
     all.push(scenario("ptp-where-all-is-stamped", "", &session, |outcome| {
         assert_ptp_exact(outcome, Mode::Forward);
     }));
     all
+}
+
+/// What `caps` says of NICs of each kind, and that it changes nothing.
+fn capabilities() -> Vec<Scenario> {
+    let kinds = [
+        ("all", "queues=2", json!({"timestamps": "hardware", "path": "xdp"})),
+        ("kfunc-absent", "kfunc=absent", json!({"timestamps": "hardware", "path": "kernel"})),
+        ("ptp-only", "filters=ptp-only kfunc=absent", json!({"timestamps": "hardware"})),
+    ];
+    let scenario = |(name, parameters, best): (&str, &str, Value)| {
+        let script = format!(
+            "testnic {} {parameters}\nhwtstamp before\nbegin caps client xdprobe caps --interface tn0 --json\n\
+             begin text client xdprobe caps --interface tn0\nfinish caps text\nobserve\n",
+            WIRE.parameters()
+        );
+        Scenario::new(format!("caps-{name}"), script, move |outcome| {
+            assert_eq!((outcome.code("caps"), outcome.code("text")), (0, 0));
+            let caps: Value = serde_json::from_str(&outcome.file("caps.out")).expect("one JSON object");
+            assert_eq!(caps["driver"]["value"]["name"], "testnic");
+            for (field, value) in best.as_object().expect("it is one") {
+                assert_eq!(&caps["best_stamps"][field], value, "{}", caps["best_stamps"]);
+            }
+            assert!(outcome.file("text.out").contains("testnic"));
+            outcome.assert_unchanged();
+        })
+    };
+    kinds.map(scenario).into()
 }
 
 /// No PTP frame went where its stamp would stay in the register, and so none blocked it.
@@ -448,7 +483,7 @@ fn assert_ptp_exact(outcome: &Outcome, mode: Mode) {
     outcome.assert_success();
     let logs = Logs::of(outcome);
     let counts = logs.assert_exact(mode, &WIRE);
-    assert!(counts.iter().all(|count| *count > 15), "packets with both stamps: {counts:?}");
+    assert!(counts.iter().all(|count| *count > 3), "packets with both stamps: {counts:?}");
     for stamps in stamps(outcome) {
         stamps.assert_accounted();
     }
