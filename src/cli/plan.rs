@@ -10,12 +10,13 @@ use clap::{ArgMatches, FromArgMatches};
 use std::time::Duration;
 
 /// Flags that a server accepts and ignores, as nanoprobe's does: the client's SYN says it.
-const CLIENTS_BUSINESS: [&str; 7] = ["count", "delay", "ping_size", "pong_size", "pong_every", "reverse", "duplex"];
+const CLIENTS_BUSINESS: [&str; 8] =
+    ["count", "delay", "ping_size", "pong_size", "pong_every", "reverse", "duplex", "ptp"];
 /// Flags that only the AF_XDP path has.
 const XDP_ONLY: [&str; 4] = ["xdp_mode", "zero_copy", "queue", "tx"];
 
 /// Flags that are a client's alone, and new: nothing that nanoprobe accepts has them.
-const CLIENT_ONLY: [&str; 2] = ["connect_timeout", "ptp"];
+const CLIENT_ONLY: [&str; 1] = ["connect_timeout"];
 
 /// Every rule that needs more than one flag.
 pub(super) fn build(matches: &ArgMatches) -> Result<Plan, UsageError> {
