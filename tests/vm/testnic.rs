@@ -1,4 +1,5 @@
 //! Scenarios on testnic: the delay of the wire and the clocks are known, so what the program logs is compared with them.
+//! One table from beginning to end, which is why it is long.
 
 use crate::Scenario;
 use crate::guest::original;
@@ -428,6 +429,19 @@ fn ptp_only() -> Vec<Scenario> {
             let pings = outcome.json(Side::Client)["pings_sent"].as_u64().expect("pings are counted");
             let stamped = logs.sent(&Mode::Forward.ways()[0]).len() as u64;
             assert!(stamped.abs_diff(pings / 10) <= 1, "{stamped} of {pings} pings are a tenth");
+        }));
+    }
+    // Such NICs have one place for a transmit stamp, too: who sends the next one before the driver has read it gets none.
+    for path in PATHS {
+        let session = Session::ptp(Mode::Forward, path, "--stamp-every 1");
+        let parameters = "filters=ptp-only kfunc=absent tx_one_slot=1 tx_late_ns=8000000";
+        all.push(scenario(format!("ptp-one-slot-{path}"), parameters, &session, |outcome| {
+            assert_ptp(outcome, Mode::Forward);
+            for (side, stamps) in SIDES.into_iter().zip(stamps(outcome)) {
+                let skipped = outcome.counter(side, "tx_hwtstamp_skipped");
+                assert_eq!(stamps.tx_missed, skipped, "missed and skipped at the {}", side.name());
+            }
+            assert_eq!(outcome.counter(Side::Client, "tx_hwtstamp_skipped"), 0, "who pings waits for its own stamp");
         }));
     }
     // A driver with the kfunc may redirect PTP frames: the stamp is read in the hook.
