@@ -23,9 +23,11 @@ INSTALLED       := $(BINDIR)/xdprobe $(MAN_PAGE) $(BASH_COMPLETION) $(ZSH_COMPLE
 # What cargo is given beside the target's own arguments, and what the tests are: make test TEST_ARGS='--test wire'.
 CARGO_FLAGS ?= --locked
 TEST_ARGS   ?=
+# Which scenarios of test-vm, by a part of their names: make test-vm VM_ARGS=hardware-xdp.
+VM_ARGS     ?=
 
 .DEFAULT_GOAL := all
-.PHONY: all demo test bench fmt clippy install uninstall clean deps help need-root
+.PHONY: all demo test test-vm bench fmt clippy install uninstall clean deps help need-root
 
 all: $(BINARY) ## build the release binary (default)
 
@@ -43,6 +45,11 @@ test: need-root deps ## run every test, as root
 	scripts/cargo test --no-run $(CARGO_FLAGS) $(TEST_ARGS)
 	scripts/cargo --root test $(CARGO_FLAGS) $(TEST_ARGS)
 
+test-vm: need-root deps ## boot guests that have NICs with hardware stamps, and test in them (Debian 12 and 13, amd64)
+	tests/vm/setup.sh
+	scripts/cargo test --no-run $(CARGO_FLAGS) --test vm
+	scripts/cargo --root test $(CARGO_FLAGS) --test vm -- $(VM_ARGS)
+
 bench: need-root deps all ## measure, and compare with an original where NANOPROBE= names its binary
 	scripts/cargo bench --no-run $(CARGO_FLAGS)
 	scripts/cargo --root bench $(CARGO_FLAGS)
@@ -52,6 +59,7 @@ fmt: ## format the source
 
 clippy: ## lint the source; a warning is an error
 	scripts/cargo clippy --all-targets $(CARGO_FLAGS) -- -D warnings
+	scripts/cargo clippy --test vm $(CARGO_FLAGS) -- -D warnings
 
 install: all ## install the binary, its man page and its completions under $(DESTDIR)$(PREFIX)
 	$(INSTALL) -d $(dir $(addprefix $(DESTDIR),$(INSTALLED)))
@@ -68,7 +76,7 @@ clean: ## remove what was built
 	scripts/cargo clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 need-root:
 	@test "$$(id -u)" = 0 || { echo "this needs root, for network namespaces and XDP: sudo make $(MAKECMDGOALS)" >&2; exit 1; }

@@ -1,0 +1,540 @@
+//! Scenarios on testnic: the delay of the wire and the clocks are known, so what the program logs is compared with them.
+//! One table from beginning to end, which is why it is long.
+
+use crate::Scenario;
+use crate::guest::original;
+use crate::outcome::{Outcome, SIDES, Side};
+use crate::session::{
+    ClockSample, Logs, MODES, Mode, PATHS, PATIENCE, Session, Stamps, Wire, assert_stages, clock_samples,
+};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Clocks that nobody mistakes for each other or for the system's.
+const WIRE: Wire = Wire { delay_ns: 10_000, offset_ns: [1_000_000_000, -7_777_000_000_123] };
+/// Stamping off, and all of it on: `HWTSTAMP_TX_*` and `HWTSTAMP_FILTER_*` of `linux/net_tstamp.h`.
+const OFF: (u32, u32) = (0, 0);
+const ON: (u32, u32) = (1, 1);
+
+pub fn scenarios() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    all.extend(the_bench_itself());
+    all.extend(other_sources());
+    all.extend(hardware());
+    all.extend(transmit_stamps_in_trouble());
+    all.extend(receive_stamps_in_trouble());
+    all.extend(stamping_switch());
+    all.extend(clocks());
+    all.extend(ptp_only());
+    all.extend(capabilities());
+    if original().is_some() {
+        all.extend(with_the_original());
+    }
+    all
+}
+
+/// linuxptp, which knows nothing of us, finds the wire's delay and the difference of the clocks on NICs of both kinds.
+fn the_bench_itself() -> Vec<Scenario> {
+    let kinds = [("all", "-4"), ("ptp-only", "-2")];
+    let scenario = |(filters, transport)| {
+        let ptp4l = format!(
+            "ptp4l {transport} -m --free_running 1 --logAnnounceInterval -2 --logSyncInterval -3 --logMinDelayReqInterval -3 \
+             --summary_interval -3 --tx_timestamp_timeout 1000"
+        );
+        let script = format!(
+            "testnic {} filters={filters}\nbegin server server {ptp4l} -i tn1 --priority1 1\nbegin client client {ptp4l} -i tn0 -s\n\
+             wait_for_line client.out 'path delay' 5\nsend_signal TERM client\nsend_signal TERM server\nfinish client server\n",
+            WIRE.parameters()
+        );
+        Scenario::new(format!("linuxptp-{filters}{transport}"), script, |outcome| {
+            let said = outcome.file("client.out");
+            let mut found = 0;
+            for line in said.lines().filter(|line| line.contains("path delay")) {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let value = |name: &str| words[words.iter().position(|word| *word == name).expect("it has one") + 1];
+                assert_eq!(
+                    value("offset").parse(),
+                    Ok(WIRE.offset(Side::Client) - WIRE.offset(Side::Server)),
+                    "{line}"
+                );
+                assert_eq!(value("delay").parse(), Ok(WIRE.delay_ns), "{line}");
+                found += 1;
+            }
+            assert!(found >= 5, "{said}");
+        })
+    };
+    kinds.map(scenario).into()
+}
+
+/// A session over two new NICs, and a check of what it left.
+fn scenario(
+    name: impl Into<String>,
+    parameters: &str,
+    session: &Session,
+    check: impl Fn(&Outcome) + Send + 'static,
+) -> Scenario {
+    Scenario::new(name, format!("testnic {} {parameters}\n{}", WIRE.parameters(), session.line()), check)
+}
+
+/// What both sides' JSON says of stamps.
+fn stamps(outcome: &Outcome) -> [Stamps; 2] {
+    SIDES.map(|side| Stamps::of(&outcome.json(side)))
+}
+
+/// A session in which no stamp is missing, to the nanosecond.
+fn assert_perfect(outcome: &Outcome, mode: Mode, wire: &Wire) {
+    outcome.assert_success();
+    let logs = Logs::of(outcome);
+    logs.assert_complete(mode);
+    logs.assert_exact(mode, wire);
+    for (side, stamps) in SIDES.into_iter().zip(stamps(outcome)) {
+        stamps.assert_complete();
+        assert_eq!(
+            stamps.tx_requested,
+            outcome.counter(side, "tx_hwtstamp_requested"),
+            "asked of the {}'s NIC",
+            side.name()
+        );
+    }
+    outcome.assert_unchanged();
+}
+
+/// The other two sources never touch the NIC's stamping.
+fn other_sources() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    for path in PATHS {
+        for mode in MODES {
+            for source in ["software", "application"] {
+                let session = Session::new(mode, &format!("--timestamps {source} --path {path}"));
+                // A wire this long shows in the stamps of the one clock that both sides have.
+                let wire = Wire { delay_ns: 2_000_000, ..WIRE };
+                let script = format!("testnic {} queues=3\n{}", wire.parameters(), session.line());
+                all.push(Scenario::new(format!("{source}-{path}-{}", mode.name()), script, move |outcome| {
+                    outcome.assert_success();
+                    outcome.assert_unchanged();
+                    let logs = Logs::of(outcome);
+                    logs.assert_complete(mode);
+                    for way in mode.ways() {
+                        let (sent, received) = (logs.sent(&way), logs.received(&way));
+                        for (sequence, sent) in sent {
+                            let took = received[&sequence] - sent;
+                            assert!(
+                                took >= wire.delay_ns,
+                                "{} - {} of {sequence} took {took} ns",
+                                way.received,
+                                way.sent
+                            );
+                        }
+                    }
+                    for side in SIDES {
+                        assert_eq!(outcome.hwtstamp(side, "after"), OFF);
+                        assert_eq!(outcome.counter(side, "tx_hwtstamp_requested"), 0);
+                    }
+                }));
+            }
+        }
+    }
+    all
+}
+
+/// Hardware stamps where nothing is in their way.
+fn hardware() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    for path in PATHS {
+        for mode in MODES {
+            let session = Session::hardware(mode, path, "");
+            all.push(scenario(format!("hardware-{path}-{}", mode.name()), "", &session, move |outcome| {
+                assert_perfect(outcome, mode, &WIRE);
+                assert_stages(outcome, mode, &WIRE);
+            }));
+        }
+        let session = Session::hardware(Mode::Forward, path, "--dummy-pkt 3 --ping-size 700 --pong-size 1400");
+        all.push(scenario(format!("hardware-{path}-sizes-and-dummies"), "queues=4", &session, |outcome| {
+            outcome.assert_success();
+            let logs = Logs::of(outcome);
+            logs.assert_complete(Mode::Forward);
+            logs.assert_exact(Mode::Forward, &WIRE);
+        }));
+    }
+    for (server, client) in [("xdp", "kernel"), ("kernel", "xdp")] {
+        let flags = |path| format!("--timestamps hardware --path {path} {PATIENCE}");
+        let session = Session::of_two(Mode::Forward, &flags(server), &flags(client));
+        all.push(scenario(format!("hardware-{client}-to-{server}"), "", &session, |outcome| {
+            assert_perfect(outcome, Mode::Forward, &WIRE);
+        }));
+    }
+    for delay_ns in [0, 1, 3_000_000] {
+        let wire = Wire { delay_ns, ..WIRE };
+        let script = format!("testnic {}\n{}", wire.parameters(), Session::hardware(Mode::Forward, "xdp", "").line());
+        all.push(Scenario::new(format!("hardware-delay-{delay_ns}"), script, move |outcome| {
+            assert_perfect(outcome, Mode::Forward, &wire);
+        }));
+    }
+    let busy = Session::hardware(Mode::Forward, "xdp", "--timer busy --delay 500 --busypoll 50");
+    all.push(scenario("hardware-busy", "queues=2", &busy, |outcome| assert_perfect(outcome, Mode::Forward, &WIRE)));
+    let handed_over = Session::hardware(Mode::Forward, "xdp", "--tx xsk");
+    all.push(scenario("hardware-handed-over", "", &handed_over, |outcome| {
+        outcome.assert_success();
+        for side in SIDES {
+            assert_eq!(outcome.counter(side, "tx_hwtstamp_requested"), 0, "AF_XDP frames ask for no stamp");
+            assert!(outcome.counter(side, "rx_hwtstamp_read_by_xdp") > 20);
+        }
+        outcome.assert_unchanged();
+    }));
+    // On a machine that knows of leap seconds the hook's clock is not CLOCK_REALTIME.
+    let session = Session::hardware(Mode::Forward, "xdp", "");
+    let script = format!("testnic {}\nset_tai 37\n{}set_tai 0\n", WIRE.parameters(), session.line());
+    all.push(Scenario::new("hardware-tai-37", script, |outcome| {
+        assert_perfect(outcome, Mode::Forward, &WIRE);
+        assert_stages(outcome, Mode::Forward, &WIRE);
+    }));
+    all
+}
+
+/// Transmit stamps that are lost, late, swapped, doubled or nonsense: what is logged is right, what is missing is counted.
+fn transmit_stamps_in_trouble() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    for path in PATHS {
+        for mode in MODES {
+            let session = Session::hardware(mode, path, "");
+            let name = |what| format!("tx-{what}-{path}-{}", mode.name());
+            all.push(scenario(name("lost"), "tx_lost=100", &session, move |outcome| {
+                outcome.assert_success();
+                Logs::of(outcome).assert_exact(mode, &WIRE);
+                for (side, stamps) in SIDES.into_iter().zip(stamps(outcome)) {
+                    stamps.assert_accounted();
+                    assert_eq!(
+                        stamps.tx_missed,
+                        outcome.counter(side, "tx_hwtstamp_lost"),
+                        "missed by the {}",
+                        side.name()
+                    );
+                    assert!(stamps.tx_missed > 0, "one in ten is lost");
+                }
+                outcome.assert_unchanged();
+            }));
+        }
+        let session = Session::hardware(Mode::Forward, path, "");
+        let name = |what| format!("tx-{what}-{path}");
+        all.push(scenario(name("late"), "tx_late_ns=30000000", &session, |outcome| {
+            assert_perfect(outcome, Mode::Forward, &WIRE);
+        }));
+        all.push(scenario(name("swapped"), "tx_reorder=1", &session, |outcome| {
+            assert_perfect(outcome, Mode::Forward, &WIRE);
+        }));
+        all.push(scenario(name("doubled"), "tx_duplicate=1", &session, |outcome| {
+            outcome.assert_success();
+            let logs = Logs::of(outcome);
+            logs.assert_complete(Mode::Forward);
+            logs.assert_exact(Mode::Forward, &WIRE);
+            for stamps in stamps(outcome) {
+                assert_eq!(stamps.tx, stamps.tx_requested, "the second of each pair counts for nothing: {stamps:?}");
+                // One that comes when the datagram has all its stamps is late as well as double.
+                assert!(stamps.tx_duplicates + stamps.tx_late > 20, "and is counted: {stamps:?}");
+            }
+        }));
+        let hasty = Session::hardware(Mode::Forward, path, "--stamp-timeout 50000");
+        all.push(scenario(name("too-late"), "tx_late_ns=300000000", &hasty, |outcome| {
+            outcome.assert_success();
+            let logs = Logs::of(outcome);
+            for way in Mode::Forward.ways() {
+                assert_eq!(logs.sent(&way), BTreeMap::new(), "no stamp comes in time");
+                assert!(logs.received(&way).len() > 20, "receiving is not touched");
+            }
+            for stamps in stamps(outcome) {
+                stamps.assert_accounted();
+                assert_eq!(stamps.tx, 0, "{stamps:?}");
+                assert!(stamps.tx_late > 20, "most come before the end: {stamps:?}");
+            }
+        }));
+        all.push(scenario(name("wild"), "tx_wild=100", &session, |outcome| {
+            outcome.assert_success();
+            let logs = Logs::of(outcome);
+            let counts = logs.assert_exact(Mode::Forward, &WIRE);
+            assert!(counts.iter().all(|count| *count > 20), "what is not two hours off is used: {counts:?}");
+            for stamps in stamps(outcome) {
+                stamps.assert_accounted();
+                assert!(stamps.tx_missed > 0, "one in ten is two hours off, and no stamp: {stamps:?}");
+            }
+        }));
+    }
+    all
+}
+
+/// Receive stamps that are lost or nonsense, and drivers that do not give them to an XDP program.
+fn receive_stamps_in_trouble() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    for path in PATHS {
+        let session = Session::hardware(Mode::Forward, path, "");
+        for what in ["lost", "wild"] {
+            all.push(scenario(format!("rx-{what}-{path}"), &format!("rx_{what}=100"), &session, move |outcome| {
+                outcome.assert_success();
+                let counts = Logs::of(outcome).assert_exact(Mode::Forward, &WIRE);
+                assert!(counts.iter().all(|count| *count > 20), "nine in ten have their stamp: {counts:?}");
+                for stamps in stamps(outcome) {
+                    assert!(stamps.rx_missed > 0, "one in ten has none: {stamps:?}");
+                }
+            }));
+        }
+    }
+    for (kfunc, why) in [("enodata", "no frame has a stamp"), ("zero", "zero is no stamp")] {
+        let session = Session::hardware(Mode::Forward, "xdp", "");
+        all.push(scenario(format!("kfunc-{kfunc}"), &format!("kfunc={kfunc}"), &session, move |outcome| {
+            let logs = Logs::of(outcome);
+            for way in Mode::Forward.ways() {
+                assert_eq!(logs.received(&way), BTreeMap::new(), "{why}");
+            }
+            for stamps in stamps(outcome) {
+                assert_eq!(stamps.rx, 0, "{why}: {stamps:?}");
+                assert!(stamps.rx_missed > 20, "{why}, and all are counted: {stamps:?}");
+            }
+            outcome.assert_unchanged();
+        }));
+    }
+    // Without the kfunc there is no hardware receive stamp on the xdp path: said before the first packet.
+    let script = format!(
+        "testnic {} kfunc=absent\nhwtstamp before\nclient --timestamps hardware --path xdp --count 1\nfinish client\nobserve\n",
+        WIRE.parameters()
+    );
+    all.push(Scenario::new("kfunc-absent", script, |outcome| {
+        assert_eq!(outcome.code("client"), 1);
+        let said = outcome.stderr(Side::Client);
+        for word in ["tn0", "--path kernel"] {
+            assert!(said.contains(word), "the error names {word}: {said}");
+        }
+        assert_eq!(outcome.counter(Side::Client, "tx_frames"), 0, "nothing was sent");
+        outcome.assert_unchanged();
+    }));
+    let kernel = Session::hardware(Mode::Forward, "kernel", "");
+    all.push(scenario("kfunc-absent-kernel", "kfunc=absent", &kernel, |outcome| {
+        assert_perfect(outcome, Mode::Forward, &WIRE);
+    }));
+    all
+}
+
+/// Stamping is switched on when it can be, survives what drivers do to it, and is given back as it was.
+fn stamping_switch() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    for (name, parameters) in [("reset-on-xdp", "reset_on_xdp=1"), ("carrier-down", "carrier_down_ms=3000")] {
+        let session = Session::hardware(Mode::Forward, "xdp", "");
+        all.push(scenario(name, parameters, &session, |outcome| assert_perfect(outcome, Mode::Forward, &WIRE)));
+    }
+    for path in PATHS {
+        let session = Session::hardware(Mode::Forward, path, "").line();
+        let script =
+            format!("testnic {}\nset_hwtstamp client 1 1\nset_hwtstamp server 0 1\n{session}", WIRE.parameters());
+        all.push(Scenario::new(format!("found-switched-on-{path}"), script, |outcome| {
+            assert_eq!(outcome.hwtstamp(Side::Client, "before"), ON);
+            assert_eq!(outcome.hwtstamp(Side::Server, "before"), (0, 1));
+            assert_perfect(outcome, Mode::Forward, &WIRE);
+        }));
+        for signal in ["INT", "TERM"] {
+            all.push(Scenario::new(format!("signal-{signal}-{path}"), interrupted(path, signal), |outcome| {
+                assert_eq!(outcome.hwtstamp(Side::Client, "during"), ON, "stamping is on while it measures");
+                outcome.assert_unchanged();
+                let logs = Logs::of(outcome);
+                let counts = logs.assert_exact(Mode::Forward, &WIRE);
+                assert!(counts.iter().all(|count| *count > 20), "what was measured is logged: {counts:?}");
+            }));
+        }
+    }
+    let again = Session::hardware(Mode::Forward, "xdp", "");
+    let script = format!(
+        "{}rm -f $out/*.csv $out/*.stages $out/*.code $out/*.pid\nhwtstamp killed\n{}",
+        interrupted("xdp", "KILL"),
+        again.line()
+    );
+    all.push(Scenario::new("signal-KILL", script, |outcome| {
+        assert_eq!(outcome.hwtstamp(Side::Client, "killed"), ON, "nobody was left to switch it off");
+        let said = outcome.stderr(Side::Client);
+        assert!(said.contains("tn0") && said.contains("killed"), "the next start says what it found: {said}");
+        outcome.assert_success();
+        let logs = Logs::of(outcome);
+        logs.assert_complete(Mode::Forward);
+        logs.assert_exact(Mode::Forward, &WIRE);
+        for side in SIDES {
+            assert_eq!(outcome.hwtstamp(side, "after"), OFF, "as it was before the killed one");
+        }
+    }));
+    all
+}
+
+/// A session that both sides are stopped in by a signal.
+fn interrupted(path: &str, signal: &str) -> String {
+    let mut session = Session::hardware(Mode::Forward, path, "");
+    session.client += " --count 0";
+    format!(
+        "testnic {}\nhwtstamp before\nserver {}\nclient {}\nwait_for_rows client 60\nhwtstamp during\n\
+         send_signal {signal} client\nsend_signal {signal} server\nfinish client server\nobserve\n",
+        WIRE.parameters(),
+        session.server,
+        session.client
+    )
+}
+
+/// What is known of the clocks is found in the meta file: each sample is true within the uncertainty that it states.
+fn clocks() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    let drift_ppb = [50_000, -33_333];
+    let ways =
+        [("cross", "PTP_SYS_OFFSET_PRECISE"), ("extended", "PTP_SYS_OFFSET_EXTENDED"), ("basic", "PTP_SYS_OFFSET")];
+    for (read, method) in ways {
+        let mut session = Session::hardware(Mode::Forward, "xdp", "");
+        session.client += " --count 4";
+        let parameters = format!("phc_read={read} drift_ppb={},{}", drift_ppb[0], drift_ppb[1]);
+        all.push(scenario(format!("clocks-{read}"), &parameters, &session, move |outcome| {
+            outcome.assert_success();
+            for (side, drift_ppb) in SIDES.into_iter().zip(drift_ppb) {
+                let samples = clock_samples(&outcome.meta(side));
+                assert!(samples.len() >= 4, "one a second: {samples:?}");
+                let epoch = outcome.counter(side, "phc_epoch_ns") as i64;
+                for sample in &samples {
+                    let elapsed = i128::from(sample.system - epoch);
+                    let truth = WIRE.offset(side) + (elapsed * i128::from(drift_ppb) / 1_000_000_000) as i64;
+                    let ClockSample { offset, uncertainty, .. } = sample;
+                    // A nanosecond for the rounding of each of the two clocks.
+                    let off = (offset - truth).abs();
+                    assert!(off <= uncertainty + 2, "the {}'s is off by {off}: {sample:?}", side.name());
+                }
+                assert!(samples.iter().all(|sample| sample.method == method), "{samples:?}");
+            }
+        }));
+    }
+    all
+}
+
+/// NICs that stamp of what they receive only PTP events, one at a time.
+fn ptp_only() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    for path in PATHS {
+        for mode in MODES {
+            let session = Session::hardware(mode, path, "");
+            let name = format!("ptp-auto-{path}-{}", mode.name());
+            all.push(scenario(name, "filters=ptp-only kfunc=absent", &session, move |outcome| {
+                assert_ptp(outcome, mode);
+                let said = outcome.stderr(Side::Client);
+                assert!(said.to_lowercase().contains("ptp"), "the choice is told: {said}");
+            }));
+        }
+        for how in ["udp", "l2"] {
+            let session = Session::ptp(Mode::Forward, path, &format!("--ptp {how}"));
+            all.push(scenario(format!("ptp-{how}-{path}"), "filters=ptp-only kfunc=absent", &session, |outcome| {
+                assert_ptp(outcome, Mode::Forward);
+            }));
+        }
+        let session = Session::ptp(Mode::Forward, path, "--stamp-every 10");
+        all.push(scenario(format!("ptp-stamp-every-{path}"), "filters=ptp-only kfunc=absent", &session, |outcome| {
+            assert_ptp(outcome, Mode::Forward);
+            let logs = Logs::of(outcome);
+            let pings = outcome.json(Side::Client)["pings_sent"].as_u64().expect("pings are counted");
+            let stamped = logs.sent(&Mode::Forward.ways()[0]).len() as u64;
+            assert!(stamped.abs_diff(pings / 10) <= 1, "{stamped} of {pings} pings are a tenth");
+        }));
+    }
+    // Such NICs have one place for a transmit stamp, too: who sends the next one before the driver has read it gets none.
+    for path in PATHS {
+        let session = Session::ptp(Mode::Forward, path, "--stamp-every 1");
+        let parameters = "filters=ptp-only kfunc=absent tx_one_slot=1 tx_late_ns=8000000";
+        all.push(scenario(format!("ptp-one-slot-{path}"), parameters, &session, |outcome| {
+            assert_ptp(outcome, Mode::Forward);
+            for (side, stamps) in SIDES.into_iter().zip(stamps(outcome)) {
+                let skipped = outcome.counter(side, "tx_hwtstamp_skipped");
+                assert_eq!(stamps.tx_missed, skipped, "missed and skipped at the {}", side.name());
+            }
+            assert_eq!(outcome.counter(Side::Client, "tx_hwtstamp_skipped"), 0, "who pings waits for its own stamp");
+        }));
+    }
+    // A driver with the kfunc may redirect PTP frames: the stamp is read in the hook.
+    let session = Session::hardware(Mode::Forward, "xdp", "");
+    all.push(scenario("ptp-with-kfunc", "filters=ptp-only", &session, |outcome| {
+        assert_ptp_exact(outcome, Mode::Forward);
+    }));
+    // And a NIC that stamps everything stamps PTP, too.
+    let session = Session::ptp(Mode::Forward, "xdp", "--ptp udp");
+    all.push(scenario("ptp-where-all-is-stamped", "", &session, |outcome| {
+        assert_ptp_exact(outcome, Mode::Forward);
+    }));
+    all
+}
+
+/// What `caps` says of NICs of each kind, and that it changes nothing.
+fn capabilities() -> Vec<Scenario> {
+    let kinds = [
+        ("all", "queues=2", json!({"timestamps": "hardware", "path": "xdp"})),
+        ("kfunc-absent", "kfunc=absent", json!({"timestamps": "hardware", "path": "kernel"})),
+        ("ptp-only", "filters=ptp-only kfunc=absent", json!({"timestamps": "hardware"})),
+    ];
+    let scenario = |(name, parameters, best): (&str, &str, Value)| {
+        let script = format!(
+            "testnic {} {parameters}\nhwtstamp before\nbegin caps client xdprobe caps --interface tn0 --json\n\
+             begin text client xdprobe caps --interface tn0\nfinish caps text\nobserve\n",
+            WIRE.parameters()
+        );
+        Scenario::new(format!("caps-{name}"), script, move |outcome| {
+            assert_eq!((outcome.code("caps"), outcome.code("text")), (0, 0));
+            let caps: Value = serde_json::from_str(&outcome.file("caps.out")).expect("one JSON object");
+            assert_eq!(caps["driver"]["value"]["name"], "testnic");
+            for (field, value) in best.as_object().expect("it is one") {
+                assert_eq!(&caps["best_stamps"][field], value, "{}", caps["best_stamps"]);
+            }
+            assert!(outcome.file("text.out").contains("testnic"));
+            outcome.assert_unchanged();
+        })
+    };
+    kinds.map(scenario).into()
+}
+
+/// No PTP frame went where its stamp would stay in the register, and so none blocked it.
+fn assert_ptp(outcome: &Outcome, mode: Mode) {
+    for side in SIDES {
+        assert_eq!(outcome.counter(side, "rx_ptp_events_redirected"), 0, "at the {}", side.name());
+        assert_eq!(outcome.counter(side, "rx_hwtstamp_cleared"), 0, "at the {}", side.name());
+    }
+    assert_ptp_exact(outcome, mode);
+}
+
+fn assert_ptp_exact(outcome: &Outcome, mode: Mode) {
+    outcome.assert_success();
+    let logs = Logs::of(outcome);
+    let counts = logs.assert_exact(mode, &WIRE);
+    assert!(counts.iter().all(|count| *count > 3), "packets with both stamps: {counts:?}");
+    for stamps in stamps(outcome) {
+        stamps.assert_accounted();
+    }
+    outcome.assert_unchanged();
+}
+
+/// The original program at one end or both, where the environment names it.
+fn with_the_original() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    for mode in MODES {
+        let flags = format!("--count 1 --delay 5000 {}", mode.flag());
+        let [our_server, our_client] = [
+            "server --json --timestamps hardware --path xdp\n".to_owned(),
+            format!("client --json --timestamps hardware --path xdp {flags}\n"),
+        ];
+        let [its_server, its_client] = [
+            "begin server server original --server --interface $server_nic --log $out/server.csv\n".to_owned(),
+            format!(
+                "begin client client original --client --interface $client_nic {flags} --log $out/client.csv $server_address\n"
+            ),
+        ];
+        let pairs = [
+            ("original-alone", &its_server, &its_client),
+            ("original-client", &our_server, &its_client),
+            ("original-server", &its_server, &our_client),
+        ];
+        for (name, server, client) in pairs {
+            let script = format!(
+                "testnic {}\nhwtstamp before\n{server}{client}finish client server\nobserve\n",
+                WIRE.parameters()
+            );
+            all.push(Scenario::new(format!("{name}-{}", mode.name()), script, move |outcome| {
+                outcome.assert_success();
+                let counts = Logs::of(outcome).assert_exact(mode, &WIRE);
+                assert!(counts.iter().all(|count| *count > 50), "packets with both stamps: {counts:?}");
+            }));
+        }
+    }
+    all
+}
