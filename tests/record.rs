@@ -388,7 +388,7 @@ fn one_packet_shows_all_its_stamps_and_the_log_only_the_chosen_one() {
             uncertainty_nanos: 50,
             method: "PTP_SYS_OFFSET_PRECISE",
         };
-        let clocks = ClockRecord { samples: vec![sample], tai_offset_nanos: Some(37_000_000_000) };
+        let clocks = ClockRecord { samples: vec![sample], tai_offsets: vec![(Time::from_nanos(7), 37_000_000_000)] };
         let lines = ["", "packet size 44 bytes, time 1.5 s", "2 sent (1 pps), 2 received", "2 (1%), 2 (1%)"];
         let mut summary = summary_of(&lines, false);
         summary.stages = finished.stages;

@@ -308,6 +308,7 @@ fn replay(folder: &str, nth: usize, session: &[Datagram], role: Role) -> Option<
                 timeout,
                 keep: false,
                 max_ip_len: None,
+                max_l2_len: None,
                 timer: None,
                 offers: Offers { udp: true, l2: true },
                 requires_ptp: false,

@@ -607,13 +607,13 @@ fn waiting_ends_with_the_deadline_or_the_interrupt() {
 #[test]
 fn a_program_that_is_there_already_is_named() {
     let veth = Veth::new();
-    for (mode, keyword) in [(XdpMode::Native, "xdpdrv"), (XdpMode::Generic, "xdpgeneric")] {
+    for mode in [XdpMode::Native, XdpMode::Generic] {
         let first = open(&veth.right, XdpConfig { mode, ..config(&veth.right, PORT) });
         let shown = veth.right.ip(&["-d", "link", "show", veth.right.interface]);
         let id = shown.split_whitespace().skip_while(|word| !word.starts_with("prog/xdp")).nth(2).unwrap();
         let error = format!("{:#}", try_open(&veth.right, config(&veth.right, PORT + 1)).unwrap_err());
         assert!(error.contains(&format!("it already has program {id} (\"xdprobe_steer\")")), "{error}");
-        assert!(error.contains(&format!("ip link set dev {} {keyword} off", veth.right.interface)), "{error}");
+        assert!(error.contains("another xdprobe is measuring there"), "{error}");
         drop(first);
     }
 }

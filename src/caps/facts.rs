@@ -353,7 +353,14 @@ fn bound_load(found: &Findings) -> Fact {
         Some(false) => "The program can be bound to the device, but the driver has no card's stamps to give to it.",
         _ => "The program can be bound to the device and ask its driver for the card's stamps.",
     };
-    let told = loaded(found, &found.bound_load, meaning);
+    let told = match &found.bound_load {
+        Err(answer) if found.trial_load.is_ok() => {
+            let meaning =
+                "The driver takes no program that asks it for the card's stamps: over AF_XDP the XDP hook's are left.";
+            Told::known("refused", json!({ "is_accepted": false, "answer": answer }), meaning)
+        }
+        answer => loaded(found, answer, meaning),
+    };
     told.named("device_bound_load", "device-bound load", "loaded for this device, not attached, unloaded")
 }
 

@@ -31,6 +31,9 @@ pub(super) fn build(matches: &ArgMatches) -> Result<Plan, UsageError> {
         (false, false) => return Err(UsageError::see_help("--client or --server is needed")),
     };
     check_path(&args, typed)?;
+    if timestamps != Timestamps::Hardware && typed.has("stamp_every") {
+        return Err(UsageError::new("--stamp-every is for the network card's stamps: it needs --timestamps hardware"));
+    }
     let tx = tx_way(&args, typed, timestamps, &mut warnings)?;
     let interface = interface(args.interface)?;
     Ok(Plan {
@@ -144,7 +147,7 @@ fn client(args: &Args, typed: Typed, timestamps: Timestamps, warnings: &mut Vec<
 /// What pings and pongs leave through.
 fn tx_way(args: &Args, typed: Typed, timestamps: Timestamps, warnings: &mut Vec<String>) -> Result<TxWay, UsageError> {
     if timestamps == Timestamps::Application {
-        if let Some(flag) = typed.flags(&["stamp_timeout", "stamp_every"]).next() {
+        if let Some(flag) = typed.flags(&["stamp_timeout"]).next() {
             warnings.push(format!("{flag} is not used: with --timestamps application no stamp comes later"));
         }
         if args.tx == Some(TxWay::Companion) {
@@ -155,6 +158,9 @@ fn tx_way(args: &Args, typed: Typed, timestamps: Timestamps, warnings: &mut Vec<
         return Ok(TxWay::Xsk);
     }
     let way = args.tx.unwrap_or(TxWay::Companion);
+    if way == TxWay::Xsk && args.path == PathKind::Xdp && typed.has("stamp_timeout") {
+        warnings.push("--stamp-timeout is not used: with --tx xsk no stamp comes later".into());
+    }
     if way == TxWay::Xsk && args.path == PathKind::Xdp && timestamps == Timestamps::Hardware {
         warnings.push(
             "--tx xsk: what this side sends carries the time of the hand-over (CLOCK_REALTIME), what it receives the network \

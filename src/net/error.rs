@@ -154,7 +154,7 @@ pub enum NetError {
     /// The process lacks capabilities.
     #[error(
         "the process lacks {}: run it as root, or give the program the capabilities (setcap \
-         cap_net_admin,cap_net_raw,cap_bpf,cap_perfmon,cap_ipc_lock+ep $(command -v xdprobe)), or do without them with --path kernel --emulation",
+         cap_net_admin,cap_net_raw,cap_bpf,cap_perfmon,cap_ipc_lock+ep $(command -v xdprobe)), or do without them with --path kernel and --timestamps software or application",
         names(.0)
     )]
     Privilege(Vec<Capability>),
@@ -251,6 +251,6 @@ mod tests {
         let error = NetError::Privilege(vec![Capability::NetRaw, Capability::Bpf]).to_string();
         assert!(error.starts_with("the process lacks CAP_NET_RAW and CAP_BPF: run it as root"), "{error}");
         assert!(error.contains("setcap cap_net_admin,cap_net_raw,cap_bpf,cap_perfmon,cap_ipc_lock+ep"), "{error}");
-        assert!(error.contains("--path kernel --emulation"), "{error}");
+        assert!(error.contains("--path kernel and --timestamps software"), "{error}");
     }
 }

@@ -36,8 +36,9 @@ const RECEIVE_QUEUE: usize = 4 << 20;
 const SEND_PATIENCE: Duration = Duration::from_secs(1);
 /// How long to wait before the kernel is asked again: of the queue that is full it may be that no event tells.
 const SEND_PAUSE: Duration = Duration::from_micros(50);
-/// How long the kernel may take to resolve a peer on the same link: it was heard of a moment ago, as a rule.
-const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(7);
+/// How long the kernel may take to resolve a peer on the same link. A server's client was heard of a moment ago, and
+/// whoever else asks must not keep the server from others for long.
+const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the kernel path is opened with.
 #[derive(Debug, Clone, PartialEq, Eq)]

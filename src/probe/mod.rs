@@ -89,8 +89,9 @@ pub fn run(plan: &Plan) -> Result<bool> {
         command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
     };
     let reporter = Reporter::new(role, keep, plan, clocks.sampler());
+    let mtu = u16::try_from(interface.mtu).unwrap_or(u16::MAX);
     let max_ip_len = match plan.path {
-        cli::PathKind::Xdp => Some(u16::try_from(interface.mtu).unwrap_or(u16::MAX)),
+        cli::PathKind::Xdp => Some(mtu),
         cli::PathKind::Kernel => None,
     };
     let mut play = Play {
@@ -100,6 +101,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
         server: server.zip(settings),
         schedule: schedule.clone(),
         max_ip_len,
+        mtu,
         recorder,
         reporter,
         interrupt: &mut interrupt,
@@ -147,6 +149,7 @@ struct Play<'a> {
     server: Option<(SocketAddrV4, Settings)>,
     schedule: Option<Arc<[Probe]>>,
     max_ip_len: Option<u16>,
+    mtu: u16,
     recorder: Recorder,
     reporter: Reporter,
     interrupt: &'a mut Interrupt,
@@ -190,6 +193,7 @@ impl Play<'_> {
                     timeout: plan.timeout,
                     keep: *keep,
                     max_ip_len: self.max_ip_len,
+                    max_l2_len: Some(self.mtu),
                     timer: plan.timer,
                     offers: Offers { udp: offered, l2: offered },
                     requires_ptp: stamps.requires_ptp,

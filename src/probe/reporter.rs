@@ -2,7 +2,7 @@
 
 use super::hot::{Attendant, Scene};
 use crate::cli::Plan;
-use crate::clock::{ClockSampler, OffsetMethod, OffsetSample, Realtime, Time, monotonic_now, realtime_now};
+use crate::clock::{ClockSampler, OffsetMethod, OffsetSample, Realtime, TaiSample, Time, monotonic_now, realtime_now};
 use crate::path::{Counters, Path};
 use crate::record::{ClockRecord, ClockSample, Finished, Role, StampCounts, Summary, SummaryInput, counters_since};
 use crate::session::{End, Event, Machine, Settings};
@@ -54,7 +54,7 @@ impl Reporter {
         let first = samples.iter().rposition(|sample| sample.system < self.began).unwrap_or(0);
         ClockRecord {
             samples: samples[first..].iter().map(clock_sample).collect(),
-            tai_offset_nanos: history.tai.last().map(|sample| sample.measured_ns),
+            tai_offsets: tai_offsets(&history.tai, self.began),
         }
     }
 
@@ -136,6 +136,14 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
     fn broken(&mut self, scene: Scene<'_, M, P>) {
         self.report(scene, End::Broken);
     }
+}
+
+/// The TAI offsets that stamps were brought to the system's clock with since `began`: of those that agree the first.
+fn tai_offsets(samples: &[TaiSample], began: Time<Realtime>) -> Vec<(Time<Realtime>, i64)> {
+    let first = samples.iter().rposition(|sample| sample.system < began).unwrap_or(0);
+    let mut offsets: Vec<_> = samples[first..].iter().map(|sample| (sample.system, sample.offset_ns)).collect();
+    offsets.dedup_by_key(|(_, offset)| *offset);
+    offsets
 }
 
 fn clock_sample(sample: &OffsetSample) -> ClockSample {

@@ -7,6 +7,7 @@ use crate::path::kernel::{KernelConfig, KernelPath};
 use crate::path::xdp::{self, XdpConfig, XdpPath};
 use crate::session::{Direction, Probe, Settings, ip_len};
 use crate::wire::frame::LinkHeader;
+use crate::wire::ptp::Transport;
 use anyhow::{Result, ensure};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
@@ -91,15 +92,19 @@ pub fn server(host: &str, port: u16) -> Result<SocketAddrV4> {
 /// # Errors
 /// Where one does not fit, naming the flag, its size and the MTU.
 pub fn check_sizes(plan: &Plan, interface: &Interface, settings: Option<&Settings>, schedule: &[Probe]) -> Result<()> {
-    if plan.path == PathKind::Kernel {
+    let over_ethernet = settings.is_some_and(|settings| settings.ptp == Some(Transport::L2));
+    if plan.path == PathKind::Kernel && !over_ethernet {
         return Ok(());
     }
+    let (who, advice) = match plan.path {
+        PathKind::Kernel => ("PTP over Ethernet", "use --ptp udp, or a smaller size"),
+        PathKind::Xdp => ("the xdp path", "use --path kernel on both sides, or a smaller size"),
+    };
     let check = |flag: &str, padding: u16| {
         let size = ip_len(padding);
         ensure!(
             u32::from(size) <= interface.mtu,
-            "{flag}: {size} bytes with the IP header do not fit the MTU of {} ({}), and the xdp path does not fragment: \
-             use --path kernel on both sides, or a smaller size",
+            "{flag}: {size} bytes with the IP header do not fit the MTU of {} ({}), and {who} does not fragment: {advice}",
             interface.name,
             interface.mtu
         );
@@ -161,6 +166,9 @@ fn open_xdp(
     if let Some(server) = server {
         let route = net::route(interface, *server.ip())?;
         source = route.source;
+        if stamps.ptp == Some(Transport::L2) && route.next_hop != *server.ip() {
+            return Err(net::NetError::OtherLink { peer: *server.ip(), next_hop: route.next_hop }.into());
+        }
         let mac = net::resolve_neighbour(interface, route.next_hop, NEIGHBOUR_PATIENCE)?;
         peer = Some((server, LinkHeader::new(mac, interface.mac)));
     }

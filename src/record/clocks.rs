@@ -24,8 +24,9 @@ pub struct ClockSample {
 pub struct ClockRecord {
     /// Oldest first, of one card. As many as there are: the file keeps a part of them.
     pub samples: Vec<ClockSample>,
-    /// `CLOCK_TAI` − `CLOCK_REALTIME` in ns, as measured; `None` where nothing asked for it.
-    pub tai_offset_nanos: Option<i64>,
+    /// `CLOCK_TAI` − `CLOCK_REALTIME` in ns, as stamps of the XDP hook were brought to the system's clock with it, and since
+    /// when: the first one, and each that was another one.
+    pub tai_offsets: Vec<(Time<Realtime>, i64)>,
 }
 
 impl ClockRecord {
@@ -41,6 +42,13 @@ pub(super) const SAMPLES: usize = 512;
 const EARLIER_SAMPLES: usize = 4096;
 /// What such a session is left with.
 const THINNED: usize = 8;
+
+/// One TAI offset as the file has it.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct TaiRecord {
+    pub(super) system_ns: u64,
+    pub(super) offset_ns: i64,
+}
 
 /// A [`ClockSample`] as the file has it.
 #[derive(Debug, Clone, Serialize)]

@@ -104,7 +104,7 @@ fn advice(kind: LogKind, error: &io::Error) -> String {
 /// [`RecordError::Open`] where one cannot be opened, [`RecordError::Same`] where both are one.
 pub fn check_logs(log: Option<&Path>, stages: Option<&Path>) -> Result<(), RecordError> {
     if let (Some(log), Some(stages)) = (log, stages)
-        && is_same(log, stages)
+        && (is_same(log, stages) || is_same(&super::meta::meta_path(log), stages))
     {
         return Err(RecordError::Same { path: stages.into() });
     }
@@ -118,6 +118,8 @@ fn check_log(kind: LogKind, path: &Path) -> Result<(), RecordError> {
         // A FIFO would wait for its reader, and opening it twice would look to that one like two writers.
         Ok(status) if !status.is_file() && !status.is_dir() => Ok(()),
         Ok(_) => OpenOptions::new().append(true).open(path).map(drop).map_err(failed),
+        // A link to nowhere is made a file by whoever opens it, and cannot be tried without.
+        Err(_) if path.is_symlink() => Ok(()),
         Err(_) => {
             OpenOptions::new().append(true).create_new(true).open(path).map_err(failed)?;
             std::fs::remove_file(path).map_err(failed)
@@ -325,6 +327,7 @@ mod tests {
         let linked = folder.path().join("link.csv");
         std::os::unix::fs::symlink(&one, &linked).unwrap();
         assert!(same(&linked, &dotted));
+        assert!(same(&one, &super::super::meta::meta_path(&one)), "the file beside the log is written anew");
         let text = check_logs(Some(&one), Some(&linked)).unwrap_err().to_string();
         assert!(text.starts_with("--log-stages ") && text.contains("link.csv"), "{text}");
         assert!(check_logs(Some(&one), Some(&folder.path().join("stages.csv"))).is_ok());

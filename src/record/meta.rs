@@ -4,7 +4,7 @@
 //! when it ends, each time as a new file that takes the old one's place, so that no reader sees half of one.
 
 use super::Role;
-use super::clocks::{self, ClockRecord, OffsetRecord};
+use super::clocks::{self, ClockRecord, OffsetRecord, TaiRecord};
 use super::row::HEADER;
 use super::summary::Summary;
 use crate::clock::{Domain, Phc, Realtime, Time};
@@ -133,6 +133,8 @@ struct Session {
     timestamps: BTreeMap<&'static str, StampSource>,
     /// `CLOCK_TAI` − `CLOCK_REALTIME`; `None` where it was not measured, or while the session lasts.
     tai_offset_ns: Option<i64>,
+    /// Since when it is which, in ns: the first one, and each that was another one.
+    tai_offsets: Vec<TaiRecord>,
     /// How often the card's clock was read beside the system's. As many as `clock_offsets`, or more.
     clock_samples: usize,
     /// Some of these readings over the session, oldest first, the first and the last among them.
@@ -232,6 +234,7 @@ impl MetaFile {
             direction: settings.direction.as_str(),
             timestamps: points(self.role, settings.direction, facts.sent, facts.received),
             tai_offset_ns: None,
+            tai_offsets: Vec::new(),
             clock_samples: 0,
             clock_offsets: Vec::new(),
             settings: SettingsRecord {
@@ -261,7 +264,10 @@ impl MetaFile {
         log_end: u64,
     ) -> Result<(), String> {
         let Some(session) = &mut self.current else { return Ok(()) };
-        session.tai_offset_ns = clocks.tai_offset_nanos;
+        session.tai_offset_ns = clocks.tai_offsets.last().map(|(_, offset)| *offset);
+        let since =
+            |&(system, offset_ns): &(Time<Realtime>, i64)| TaiRecord { system_ns: system.as_nanos(), offset_ns };
+        session.tai_offsets = clocks.tai_offsets.iter().map(since).collect();
         session.clock_samples = clocks.samples.len();
         session.clock_offsets = clocks.offsets();
         session.log_end = Some(log_end);
@@ -297,7 +303,7 @@ fn wants_meta(log: &Path) -> bool {
     regular && !name_of_stream
 }
 
-fn meta_path(log: &Path) -> PathBuf {
+pub(super) fn meta_path(log: &Path) -> PathBuf {
     let mut path = OsString::from(log);
     path.push(".meta.json");
     path.into()
@@ -605,7 +611,8 @@ mod tests {
         meta.describe(facts());
         for count in [3, 10_000] {
             meta.begin(PEER, Settings::default(), at(1), 0).unwrap();
-            let record = ClockRecord { samples: samples(count), tai_offset_nanos: Some(37_000_000_000) };
+            let record =
+                ClockRecord { samples: samples(count), tai_offsets: vec![(Time::from_nanos(5), 37_000_000_000)] };
             meta.end(&nothing(), &record, at(2), 0).unwrap();
         }
         let written = read(&log);

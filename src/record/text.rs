@@ -75,8 +75,8 @@ pub fn end(end: End) -> Option<String> {
         End::StoppedConnecting => "Stopped before the server answered: nothing was measured.".to_string(),
         // The first line is nanoprobe's.
         End::Rejected => "Remote node rejected connection\n\
-             The server is busy with another client, cannot send pings or pongs this large, or cannot do without \
-             --ptp or with it: try again later, with smaller sizes, or otherwise; its stderr says which."
+             The server has another client, or cannot serve what was asked for (sizes, PTP headers or their absence): its \
+             stderr says which; try again later, or ask for something else."
             .to_string(),
         End::NotAgreed { server } => format!(
             "The server at {server} does not answer the extension that --ptp needs: it is a nanoprobe, or an xdprobe \

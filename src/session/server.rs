@@ -28,6 +28,8 @@ pub struct ServerConfig {
     pub keep: bool,
     /// The largest IP length that this side's path can send and receive in one frame; `None` where it fragments.
     pub max_ip_len: Option<u16>,
+    /// The same for PTP over Ethernet, which nobody fragments: the interface's MTU.
+    pub max_l2_len: Option<u16>,
     /// How to wait during a session, in place of what the client's settings say.
     pub timer: Option<TimerKind>,
     /// What a client may ask for.
@@ -176,7 +178,10 @@ impl Server {
 
     /// The larger of the IP lengths that would not fit into one frame, with the limit.
     fn too_large(&self, settings: &Settings) -> Option<(u16, u16)> {
-        let limit = self.config.max_ip_len?;
+        let limit = match settings.ptp {
+            Some(Transport::L2) => self.config.max_l2_len?,
+            _ => self.config.max_ip_len?,
+        };
         // The own schedule was checked when it was read. That of the client is not in its SYN.
         let scheduled = settings.direction == Direction::Reverse && self.config.schedule.is_some();
         let ping = if scheduled { 0 } else { settings.ping_padding };

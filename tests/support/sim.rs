@@ -266,6 +266,7 @@ pub fn server_config() -> ServerConfig {
         timeout: Some(std::time::Duration::from_secs(5)),
         keep: false,
         max_ip_len: None,
+        max_l2_len: None,
         timer: None,
         offers: Offers::default(),
         requires_ptp: false,

@@ -6,7 +6,7 @@
 use super::XdpMode;
 use crate::path::XdpCounters;
 use crate::wire::frame::MacAddr;
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use libbpf_rs::libbpf_sys;
 use libbpf_rs::query::ProgInfoIter;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
@@ -32,6 +32,8 @@ pub(super) mod skeleton {
     include!(concat!(env!("OUT_DIR"), "/steer.skel.rs"));
 }
 
+/// The programs' names, as the kernel cuts them (`BPF_OBJ_NAME_LEN`, 15 bytes).
+const OWN_NAMES: [&str; 2] = ["xdprobe_steer", "xdprobe_stamp"];
 /// How many lines of the verifier's log an error shows: the reason stands at its end.
 const VERIFIER_LINES: usize = 12;
 
@@ -97,6 +99,16 @@ impl Program {
             ),
             None => load_error(&error, &messages),
         })
+    }
+
+    /// Whether the kernel takes the program; it is unloaded at once.
+    ///
+    /// # Errors
+    /// What libbpf answered, without more words.
+    pub(super) fn trial(device: Option<u32>) -> libbpf_rs::Result<()> {
+        collect_libbpf_messages();
+        let nowhere = SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 9);
+        Self::try_load(nowhere, MacAddr([0; 6]), 1, device).map(drop)
     }
 
     fn try_load(local: SocketAddrV4, mac: MacAddr, queues: u32, device: Option<u32>) -> libbpf_rs::Result<Self> {
@@ -263,9 +275,22 @@ impl Link {
 fn refuse_a_second_program(interface: &str, if_index: u32) -> anyhow::Result<()> {
     let there = attached_program(if_index)
         .map_err(|errno| anyhow!("cannot ask for the XDP program on {interface}: {}", errno.desc()))?;
-    let Some(AttachedProgram { id, name, keyword }) = there else { return Ok(()) };
-    let name = name.map_or_else(|| "name unknown".to_owned(), |name| format!("{name:?}"));
-    bail!(
+    match there {
+        Some(program) => Err(occupied(interface, &program)),
+        None => Ok(()),
+    }
+}
+
+fn occupied(interface: &str, program: &AttachedProgram) -> anyhow::Error {
+    let AttachedProgram { id, name, keyword } = program;
+    if let Some(name) = name.as_deref().filter(|name| OWN_NAMES.contains(name)) {
+        return anyhow!(
+            "cannot attach the XDP program to {interface}: it already has program {id} ({name:?}): another xdprobe is measuring \
+             there: wait for its end, or use --path kernel"
+        );
+    }
+    let name = name.as_ref().map_or_else(|| "name unknown".to_owned(), |name| format!("{name:?}"));
+    anyhow!(
         "cannot attach the XDP program to {interface}: it already has program {id} ({name}): detach it (ip link set dev \
          {interface} {keyword} off, or end the process that holds its link), or use --path kernel"
     )
@@ -352,4 +377,23 @@ fn collect_libbpf_messages() {
     }
     MESSAGES.take();
     libbpf_rs::set_print(Some((PrintLevel::Warn, collect)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_in_the_way_is_named_and_our_own_is_not_to_be_detached() {
+        let program = |name: Option<&str>| AttachedProgram { id: 51, name: name.map(Into::into), keyword: "xdpdrv" };
+        let foreign = occupied("eth0", &program(Some("cil_xdp_entry"))).to_string();
+        assert!(
+            foreign.contains("program 51 (\"cil_xdp_entry\"): detach it (ip link set dev eth0 xdpdrv off"),
+            "{foreign}"
+        );
+        let unknown = occupied("eth0", &program(None)).to_string();
+        assert!(unknown.contains("program 51 (name unknown): detach it"), "{unknown}");
+        let own = occupied("eth0", &program(Some("xdprobe_stamp"))).to_string();
+        assert!(own.contains("program 51 (\"xdprobe_stamp\"): another xdprobe") && !own.contains("detach"), "{own}");
+    }
 }
