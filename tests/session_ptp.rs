@@ -282,7 +282,7 @@ fn a_server_that_cannot_says_why_and_waits_on() {
     let (forward, reverse) = (short(Direction::Forward, Transport::L2), short(Direction::Reverse, Transport::L2));
     let plain = Settings { ptp: None, ..forward };
     let requires = ServerConfig { requires_ptp: true, ..offering() };
-    let tight = ServerConfig { max_ip_len: Some(87), ..offering() };
+    let tight = ServerConfig { max_l2_len: Some(87), ..offering() };
     let udp_only = ServerConfig { offers: Offers { udp: true, l2: false }, ..server_config() };
     for (config, grants, settings, refusal, asks_path) in [
         (server_config(), all, forward, Some(refused(PtpRefusal::NotOffered)), false),
