@@ -28,7 +28,12 @@ const USAGE: &str = "xdprobe --server --interface <nic> [options]
        xdprobe caps --interface <nic> [--json]";
 
 /// What can be done with the program, and how.
-pub(super) const EXAMPLES: [(&str, &str); 4] = [
+pub(super) const EXAMPLES: [(&str, &str); 6] = [
+    ("What can eth1 stamp, and what is the best command line for it:", "xdprobe caps --interface eth1"),
+    (
+        "Ping with the network card's stamps, and log every other stamp too:",
+        "xdprobe --client --interface eth1 --delay 1000 --count 10 --log client.csv --log-stages stages.csv 10.0.0.2",
+    ),
     (
         "Serve one session on eth1, stamped by this program, and log every packet:",
         "xdprobe --server --interface eth1 --emulation --log server.csv",
