@@ -12,6 +12,7 @@ use crate::clock::Source;
 use crate::path::{Counters, Description, XdpCounters};
 use crate::session::{Direction, End, LATE_NANOS, Settings, Totals};
 use crate::wire::UDP_IP_HEADERS;
+use crate::wire::ptp::Transport;
 use serde::Serialize;
 use std::fmt::Write;
 use std::net::SocketAddrV4;
@@ -99,6 +100,14 @@ pub struct Summary {
     pub pings_received: u64,
     /// Pongs sent.
     pub pongs_sent: u64,
+    /// What pings and pongs travelled behind: `udp` or `l2` for PTP headers over either, `None` for none.
+    pub ptp: Option<&'static str>,
+    /// Of the pings sent behind PTP headers, those that the card was to stamp.
+    pub stamped_pings_sent: u64,
+    /// Of the pongs sent so.
+    pub stamped_pongs_sent: u64,
+    /// Pings and pongs that were to be stamped and were not, as the stamp of an earlier one might still have lain in a card.
+    pub stamps_withheld: u64,
     /// Pongs to pings that were answered already; `None` on a side that is not ponged.
     pub duplicates: Option<u64>,
     /// Pongs so late that their ping was no longer remembered; they count as lost.
@@ -195,6 +204,10 @@ impl Summary {
             pongs_received: totals.pongs_received,
             pings_received: totals.pings_received,
             pongs_sent: totals.pongs_sent,
+            ptp: input.settings.and_then(|settings| settings.ptp).map(Transport::as_str),
+            stamped_pings_sent: totals.stamped_pings_sent,
+            stamped_pongs_sent: totals.stamped_pongs_sent,
+            stamps_withheld: totals.stamps_withheld,
             duplicates: trips.map(RoundTrips::duplicates),
             too_late: trips.map(RoundTrips::unknown),
             dummies_sent: totals.dummies_sent,
@@ -272,6 +285,13 @@ impl Summary {
             lines.push(("RTT t3-t0", rtt_words(&rtt)));
         }
         lines.extend(self.stages.iter().flat_map(Stages::lines));
+        if let Some(ptp) = self.ptp {
+            let (sent, stamped) =
+                (self.pings_sent + self.pongs_sent, self.stamped_pings_sent + self.stamped_pongs_sent);
+            let withheld = self.stamps_withheld;
+            let words = format!("over {ptp}: {stamped} of {sent} to be stamped, {withheld} withheld for one under way");
+            lines.push(("PTP", words));
+        }
         if self.pings_sent > 0 {
             lines.push(("late sends", self.lateness_words()));
         }

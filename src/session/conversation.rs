@@ -238,7 +238,7 @@ impl Conversation {
                 None
             }
             Kind::Ping => self.handle_ping(now, sequence, shape, outbox),
-            Kind::Pong => self.handle_pong(now, sequence, shape, outbox),
+            Kind::Pong => self.handle_pong(now, sequence, outbox),
             Kind::Fin => {
                 self.handle_fin(now, sequence, outbox);
                 None
@@ -316,16 +316,20 @@ impl Conversation {
         let settings = &self.terms.settings;
         if asks_for_pong(settings.pong_every, sequence) {
             outbox.totals.pongs_sent += 1;
-            outbox.totals.stamped_pongs_sent += u64::from(shape == Shape::Stamped);
             let message = Message { kind: Kind::Pong, sequence };
             let body = Body::Padding(settings.pong_padding);
+            let shape = match &mut self.sampler {
+                Some(sampler) => sampler.pong_shape(now, sequence, shape, &mut outbox.totals),
+                None => shape,
+            };
+            outbox.totals.stamped_pongs_sent += u64::from(shape == Shape::Stamped);
             outbox.send(Outgoing { to: self.terms.peer, message, body, shape, point: Some(Point::T2) });
             outbox.dummies(self.terms.peer, self.terms.dummies);
         }
         Some(Point::T1)
     }
 
-    fn handle_pong(&mut self, now: Time<Monotonic>, sequence: u64, shape: Shape, outbox: &mut Outbox) -> Option<Point> {
+    fn handle_pong(&mut self, now: Time<Monotonic>, sequence: u64, outbox: &mut Outbox) -> Option<Point> {
         let asked = (1..self.pinger.next_sequence()).contains(&sequence)
             && asks_for_pong(self.terms.settings.pong_every, sequence);
         let waits = matches!(self.phase, Phase::Pinging | Phase::Closing { .. } | Phase::Settle { .. });
@@ -334,7 +338,8 @@ impl Conversation {
             return None;
         }
         outbox.totals.pongs_received += 1;
-        if let Some(sampler) = self.sampler.as_mut().filter(|_| shape == Shape::Stamped) {
+        // Of whatever shape: that it came tells that the ping was read.
+        if let Some(sampler) = &mut self.sampler {
             sampler.answered(sequence);
         }
         // Its row belongs to the statistics: they are due with the next deadline, not before the row.

@@ -37,6 +37,8 @@ pub(super) struct Sampler {
     /// When the last stamped ping was sent.
     last: Option<Time<Monotonic>>,
     under_way: Option<UnderWay>,
+    /// The last stamped pong whose own stamp is still to come, and from when on it is taken for lost.
+    pong: Option<(u64, Time<Monotonic>)>,
 }
 
 /// A stamped ping whose stamp may still lie in the other side's card, or in this side's.
@@ -62,7 +64,7 @@ impl UnderWay {
 impl Sampler {
     /// A sampler before its first ping.
     pub(super) fn new(sampling: Sampling) -> Self {
-        Self { sampling, last: None, under_way: None }
+        Self { sampling, last: None, under_way: None, pong: None }
     }
 
     /// The shape of the ping that is sent at `now`; `ponged` where it asks for a pong. Counts what is stamped, and what
@@ -84,6 +86,28 @@ impl Sampler {
         Shape::Stamped
     }
 
+    /// The shape of the pong to a ping of this shape: the same, unless this side's stamp of the last stamped pong may still lie
+    /// in its card.
+    pub(super) fn pong_shape(
+        &mut self,
+        now: Time<Monotonic>,
+        sequence: u64,
+        ping: Shape,
+        totals: &mut Totals,
+    ) -> Shape {
+        if ping != Shape::Stamped {
+            return ping;
+        }
+        if self.pong.is_some_and(|(_, until)| now < until) {
+            totals.stamps_withheld += 1;
+            return Shape::Unstamped;
+        }
+        if self.sampling.awaits_stamp {
+            self.pong = Some((sequence, now.plus(self.sampling.timeout)));
+        }
+        Shape::Stamped
+    }
+
     /// The stamped pong to a ping came: the other side has read the ping, and this side the pong.
     pub(super) fn answered(&mut self, sequence: u64) {
         if let Some(under_way) = self.of(sequence) {
@@ -91,11 +115,12 @@ impl Sampler {
         }
     }
 
-    /// This side's own stamp of a ping is there, or was given up.
+    /// This side's own stamp of a ping or pong is there, or was given up.
     pub(super) fn stamped(&mut self, sequence: u64) {
         if let Some(under_way) = self.of(sequence) {
             under_way.stamp_due = false;
         }
+        self.pong.take_if(|(pong, _)| *pong == sequence);
     }
 
     fn of(&mut self, sequence: u64) -> Option<&mut UnderWay> {
@@ -135,6 +160,21 @@ mod tests {
         sampler.stamped(4);
         assert_eq!(shape(&mut sampler, 40, 5), Shape::Unstamped, "its pong is still to come");
         assert_eq!(shape(&mut sampler, 100_030, 6), Shape::Stamped, "and is taken for lost");
+    }
+
+    #[test]
+    fn a_pong_is_not_stamped_while_the_last_ones_stamp_may_lie_in_the_card() {
+        let mut totals = Totals::default();
+        let mut sampler = Sampler::new(Sampling { awaits_stamp: true, ..Sampling::default() });
+        let mut pong =
+            |sampler: &mut Sampler, micros, sequence, ping| sampler.pong_shape(at(micros), sequence, ping, &mut totals);
+        assert_eq!(pong(&mut sampler, 0, 1, Shape::Stamped), Shape::Stamped);
+        assert_eq!(pong(&mut sampler, 10, 2, Shape::Unstamped), Shape::Unstamped);
+        assert_eq!(pong(&mut sampler, 20, 3, Shape::Stamped), Shape::Unstamped);
+        sampler.stamped(1);
+        assert_eq!(pong(&mut sampler, 30, 4, Shape::Stamped), Shape::Stamped);
+        assert_eq!(pong(&mut sampler, 100_030, 5, Shape::Stamped), Shape::Stamped, "the one before is taken for lost");
+        assert_eq!(totals.stamps_withheld, 1);
     }
 
     fn every(n: u32) -> Sampler {

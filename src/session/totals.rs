@@ -25,9 +25,9 @@ pub struct Totals {
     /// Of the pings sent behind PTP headers, those that a card is to stamp. 0 where there are no such headers: then every
     /// ping is to be stamped.
     pub stamped_pings_sent: u64,
-    /// Of the pongs sent behind PTP headers, those that a card is to stamp: one for each such ping that asks for it.
+    /// Of the pongs sent behind PTP headers, those that a card is to stamp.
     pub stamped_pongs_sent: u64,
-    /// Pings that were to be stamped and were not, as the stamp of an earlier one might still have lain in a card.
+    /// Pings and pongs that were to be stamped and were not, as the stamp of an earlier one might still have lain in a card.
     pub stamps_withheld: u64,
     /// Dummies sent.
     pub dummies_sent: u64,
