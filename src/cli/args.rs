@@ -32,7 +32,7 @@ pub(super) const EXAMPLES: [(&str, &str); 6] = [
     ("What can eth1 stamp, and what is the best command line for it:", "xdprobe caps --interface eth1"),
     (
         "Ping with the network card's stamps, and log every other stamp too:",
-        "xdprobe --client --interface eth1 --delay 1000 --count 10 --log client.csv --log-stages stages.csv 10.0.0.2",
+        "xdprobe --client -i eth1 -n 10 --log client.csv --log-stages stages.csv 10.0.0.2",
     ),
     (
         "Serve one session on eth1, stamped by this program, and log every packet:",

@@ -3,10 +3,14 @@
 use crate::initramfs::{Initramfs, tool};
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+/// How often a guest is booted at most.
+const BOOTS: u32 = 3;
 
 /// The applets of busybox that the guest's scripts use. Its shell and its `ip` are not among them.
 const APPLETS: &[&str] = &[
@@ -129,7 +133,21 @@ impl Cache {
 
 impl Boot {
     /// Boots the guest and waits until it has switched itself off, or for as long as it may take.
+    ///
+    /// QEMU itself dies now and then: with several threads of emulation one may look up memory that another is just mapping
+    /// ("iotlb_to_section: Assertion"), as the driver's devices are found. Then the guest is booted again.
     pub fn run(self) -> Results {
+        for _ in 1..BOOTS {
+            let results = self.run_once();
+            match results.ended.and_then(|status| status.signal()) {
+                Some(signal) => eprintln!("QEMU died of signal {signal} as guest {}: it is booted again", self.name),
+                None => return results,
+            }
+        }
+        self.run_once()
+    }
+
+    fn run_once(&self) -> Results {
         let cache = Cache::find(self.hardware);
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm").join(&self.name);
         // Of an earlier run.
