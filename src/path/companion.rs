@@ -176,9 +176,9 @@ mod tests {
             if !own_keys {
                 companion.stamper.refuse_own_keys();
             }
-            for _ in 0..3 {
-                let sent = [companion.send(&FRAME).unwrap(), companion.send(&FRAME).unwrap()];
-                let stamps = collected(&mut companion, 2);
+            for count in [1, 2, 3] {
+                let sent: Vec<_> = (0..count).map(|_| companion.send(&FRAME).unwrap()).collect();
+                let stamps = collected(&mut companion, count);
                 for (application, token) in sent {
                     let of_it: Vec<_> = stamps.iter().filter(|stamp| stamp.token == token).collect();
                     let [TxStamp { stamp: Stamp::System(time), .. }] = of_it[..] else { panic!("{of_it:?}") };
@@ -186,6 +186,14 @@ mod tests {
                 }
                 // Longer than any packet: EMSGSIZE.
                 companion.send(&[0; 1 << 17]).unwrap_err();
+                if !own_keys {
+                    // Nobody can tell yet whose stamps come: they are let go.
+                    companion.send(&FRAME).unwrap();
+                    let mut stamps = Vec::new();
+                    companion.collect(&mut stamps).unwrap();
+                    assert_eq!(stamps, []);
+                    std::thread::sleep(Duration::from_millis(101));
+                }
             }
             assert_eq!(companion.strange(), 0);
         }

@@ -56,9 +56,10 @@ impl Keys {
 
     /// The kernel begins to count anew: the next datagram has the key 0 and a token like any other. Reports of those before
     /// are nobody's from now on, as far as their keys are not given out again.
-    pub const fn restart(&mut self) {
+    pub fn restart(&mut self) {
         self.base += self.next;
         self.next = 0;
+        self.first = [None; 2];
     }
 
     /// Whose report this is; `None` where no datagram has that key.

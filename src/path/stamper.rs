@@ -9,6 +9,7 @@ use super::control::{self, ROOM, Request};
 use super::keys::Keys;
 use super::socket;
 use super::{BATCH, StampWishes, Token, TxStamp};
+use crate::clock::{Monotonic, Time, monotonic_now};
 use crate::net::NetError;
 use std::io;
 use std::net::SocketAddrV4;
@@ -22,6 +23,9 @@ const ERROR_QUEUE: i32 = 4 << 20;
 /// (`net_enable_timestamp`, `net/core/dev.c`). Without a pause the first pongs would have no stamp.
 const SETTLING: Duration = Duration::from_millis(10);
 
+/// How long stamps of before may come after the kernel has begun to count anew: ten times what ptp4l waits for one.
+const MUTE: Duration = Duration::from_millis(100);
+
 /// Asks for stamps with datagrams and collects them.
 #[derive(Debug)]
 pub(super) struct TxStamper {
@@ -31,6 +35,8 @@ pub(super) struct TxStamper {
     keys: Keys,
     /// The kernel takes our keys; it is taken to until it says no.
     own_keys: bool,
+    /// The kernel has begun to count anew: until then reports may be of datagrams before, with keys that are given out again.
+    muted: Option<Time<Monotonic>>,
     control: Box<Aligned>,
     /// Reports of datagrams that nobody sent, or without a stamp.
     strange: u64,
@@ -90,6 +96,7 @@ impl TxStamper {
             request: Request::new(ask),
             keys: Keys::from(first),
             own_keys: true,
+            muted: None,
             control: Box::new(Aligned([0; ROOM])),
             strange: 0,
         })
@@ -150,13 +157,14 @@ impl TxStamper {
     }
 
     /// Switches counting off and on, which sets it to 0 (`sock_set_timestamping`, `net/core/sock.c`). Stamps that are under
-    /// way are missed.
+    /// way, and those of the next moment, are missed: nobody could tell whose they are.
     #[cold]
     fn count_anew(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
         for options in [self.options & !libc::SOF_TIMESTAMPING_OPT_ID, self.options] {
             socket::set_option(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, options as i32)?;
         }
         self.keys.restart();
+        self.muted = Some(monotonic_now().plus(MUTE));
         Ok(())
     }
 
@@ -171,6 +179,9 @@ impl TxStamper {
                 Ok(arrival) => arrival,
                 Err(error) => return passing(error),
             };
+            if self.muted.is_some() && self.is_muted() {
+                continue;
+            }
             match control::report(&self.control.0[..arrival.control_len]) {
                 Some(report) => match self.keys.token(&report).map_err(io::Error::other)? {
                     Some(token) => stamps.push(TxStamp { token, stamp: report.stamp }),
@@ -180,6 +191,12 @@ impl TxStamper {
             }
         }
         Ok(())
+    }
+
+    #[cold]
+    fn is_muted(&mut self) -> bool {
+        self.muted.take_if(|until| monotonic_now() >= *until);
+        self.muted.is_some()
     }
 
     /// Reports that belong to no datagram, or bear no stamp.

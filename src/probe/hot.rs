@@ -138,7 +138,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         let ran = self.run_until_over();
         if ran.is_err() {
             // What has come is still taken; what has broken may keep it from being so.
-            let _ = self.path.collect(&mut self.late).map(|()| self.take_late());
+            let _ = self.collect();
             self.give_up_all();
             let (scene, attendant) = self.scene();
             attendant.broken(scene);
@@ -247,8 +247,9 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
     /// Collects transmit stamps where nothing more urgent is at hand; gives up those that were waited for too long.
     fn look(&mut self) -> anyhow::Result<()> {
         let due = self.machine.deadline().is_some_and(|due| due < self.now.plus_nanos(LOOK_NANOS));
-        if (due || self.now < self.next_look) && self.outstanding.len() < CROWD {
-            self.give_up();
+        // None is given up while its stamp may lie in the queue.
+        let overdue = self.outstanding.deadline().is_some_and(|deadline| deadline <= self.now);
+        if (due || self.now < self.next_look) && self.outstanding.len() < CROWD && !overdue {
             return Ok(());
         }
         self.collect()?;
@@ -258,10 +259,16 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         Ok(())
     }
 
-    /// Joins the transmit stamps that have come to their datagrams.
+    /// Joins all transmit stamps that have come to their datagrams, and gives up those that were waited for too long.
     fn collect(&mut self) -> anyhow::Result<()> {
-        self.path.collect(&mut self.late)?;
-        self.take_late();
+        loop {
+            self.path.collect(&mut self.late)?;
+            self.take_late();
+            if self.late.len() < BATCH {
+                break;
+            }
+        }
+        self.give_up();
         Ok(())
     }
 
@@ -281,7 +288,6 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
                 Joined::Late => self.stamps.tx_late += 1,
             }
         }
-        self.give_up();
     }
 
     fn give_up(&mut self) {
@@ -311,8 +317,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
     fn drain(&mut self) -> anyhow::Result<()> {
         loop {
             self.now = monotonic_now();
-            self.path.collect(&mut self.late)?;
-            self.take_late();
+            self.collect()?;
             if self.outstanding.is_empty() {
                 return Ok(());
             }

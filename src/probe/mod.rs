@@ -55,7 +55,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
     // Declared before the path, so that it is dropped after: a driver that forgets what its card stamps when XDP goes must
     // not have the last word.
     let clocks;
-    let found = stamping::present(&stamps, &interface)?;
+    let found = stamping::present(plan, &stamps, &interface)?;
     // A signal until here, or while a carrier or a neighbour is waited for, ends the process, and the kernel takes
     // everything back: program, sockets and ports hang on its descriptors.
     let mut path = setup::open(plan, &interface, address, server, &stamps)?;

@@ -50,6 +50,8 @@ pub struct Outstanding {
     oldest: u64,
     /// The token after the newest one.
     next: u64,
+    /// How many wait.
+    count: usize,
     wanted: StampWishes,
     patience: Duration,
 }
@@ -62,7 +64,7 @@ impl Outstanding {
 
     fn with_room(room: usize, wanted: StampWishes, patience: Duration) -> Self {
         let room = if wanted.any() { room } else { 0 };
-        Self { slots: vec![Slot::Vacant; room].into_boxed_slice(), oldest: 0, next: 0, wanted, patience }
+        Self { slots: vec![Slot::Vacant; room].into_boxed_slice(), oldest: 0, next: 0, count: 0, wanted, patience }
     }
 
     /// Whether nobody waits.
@@ -70,9 +72,9 @@ impl Outstanding {
         self.oldest == self.next
     }
 
-    /// How many may wait at present, those included that have their stamps already.
+    /// How many wait.
     pub const fn len(&self) -> usize {
-        (self.next - self.oldest) as usize
+        self.count
     }
 
     /// Gives up the oldest where there is no room for `token`; to be called until it is `None`, before
@@ -83,6 +85,7 @@ impl Outstanding {
             let gone = self.waiting(Token(self.oldest)).map(|waiting| waiting.sighting);
             self.oldest += 1;
             if gone.is_some() {
+                self.count -= 1;
                 self.slots[slot] = Slot::Vacant;
                 self.advance();
                 return gone;
@@ -99,6 +102,7 @@ impl Outstanding {
         }
         // Tokens that were used up by sends that failed may stand between them: nobody waits under those.
         self.next = token.0 + 1;
+        self.count += 1;
         let slot = self.slot(token);
         self.slots[slot] = Slot::Waiting(Waiting { token, sighting, since: now });
     }
@@ -128,6 +132,7 @@ impl Outstanding {
             return Joined::Part;
         }
         let sighting = *sighting;
+        self.count -= 1;
         self.slots[slot] = Slot::Whole(late.token);
         self.advance();
         Joined::Whole(sighting)
@@ -143,6 +148,7 @@ impl Outstanding {
         }
         let sighting = waiting.sighting;
         let slot = self.slot(oldest);
+        self.count -= 1;
         self.slots[slot] = Slot::Vacant;
         self.advance();
         Some(sighting)
@@ -331,7 +337,7 @@ mod tests {
                         prop_assert!(model.first_key_value().is_none_or(|(_, (since, ..))| now - since < 100));
                     }
                 }
-                prop_assert_eq!(outstanding.is_empty(), model.is_empty());
+                prop_assert_eq!((outstanding.is_empty(), outstanding.len()), (model.is_empty(), model.len()));
             }
         }
     }

@@ -133,7 +133,7 @@ fn hardware(plan: &Plan, interface: &Interface) -> Result<StampPlan> {
     );
     let xsk = plan.path == PathKind::Xdp && plan.tx == TxWay::Xsk;
     ensure!(
-        !(xsk && ptp.is_some()),
+        !(xsk && (ptp.is_some() || requires_ptp)),
         "--tx xsk has no transmit stamps, and on {} there would be receive stamps of PTP packets only: leave --tx out",
         named(interface)
     );
@@ -234,12 +234,13 @@ fn filters(info: &TsInfo) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-/// What the card stamps at present, before XDP is attached; `None` where it is left alone.
+/// What the card stamps at present, before XDP is attached; `None` where it is left alone, or no XDP is to come.
 ///
 /// # Errors
 /// Why it cannot be asked.
-pub fn present(plan: &StampPlan, interface: &Interface) -> Result<Option<Config>> {
-    Ok(plan.card.is_some().then(|| hwtstamp::read(&interface.name)).transpose()?)
+pub fn present(plan: &Plan, stamps: &StampPlan, interface: &Interface) -> Result<Option<Config>> {
+    let asked = stamps.card.is_some() && plan.path == PathKind::Xdp;
+    Ok(asked.then(|| hwtstamp::read(&interface.name)).transpose()?)
 }
 
 /// The card's stamping and the comparison of clocks, as long as they are needed. To be dropped after the XDP program is

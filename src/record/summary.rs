@@ -108,6 +108,8 @@ pub struct Summary {
     pub stamped_pongs_sent: u64,
     /// Pings and pongs that were to be stamped and were not, as the stamp of an earlier one might still have lain in a card.
     pub stamps_withheld: u64,
+    /// Stamps of the card that were none: 0, or more than an hour from its own time.
+    pub stamps_implausible: u64,
     /// Pongs to pings that were answered already; `None` on a side that is not ponged.
     pub duplicates: Option<u64>,
     /// Pongs so late that their ping was no longer remembered; they count as lost.
@@ -208,6 +210,7 @@ impl Summary {
             stamped_pings_sent: totals.stamped_pings_sent,
             stamped_pongs_sent: totals.stamped_pongs_sent,
             stamps_withheld: totals.stamps_withheld,
+            stamps_implausible: stamps.implausible,
             duplicates: trips.map(RoundTrips::duplicates),
             too_late: trips.map(RoundTrips::unknown),
             dummies_sent: totals.dummies_sent,

@@ -184,7 +184,16 @@ impl Server {
         };
         // The own schedule was checked when it was read. That of the client is not in its SYN.
         let scheduled = settings.direction == Direction::Reverse && self.config.schedule.is_some();
-        let ping = if scheduled { 0 } else { settings.ping_padding };
+        let own_schedule = self.config.schedule.as_deref().filter(|_| settings.direction != Direction::Forward);
+        let ping = match own_schedule {
+            // Over Ethernet also on a path that fragments: it has been checked for none.
+            Some(schedule) if settings.ptp == Some(Transport::L2) => {
+                let own = schedule.iter().map(|probe| probe.padding).max().unwrap_or(0);
+                if scheduled { own } else { own.max(settings.ping_padding) }
+            }
+            _ if scheduled => 0,
+            _ => settings.ping_padding,
+        };
         let pong = if settings.direction == Direction::Duplex { 0 } else { settings.pong_padding };
         let largest = ip_len(ping.max(pong));
         (largest > limit).then_some((largest, limit))

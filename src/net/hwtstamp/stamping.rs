@@ -45,6 +45,8 @@ pub struct Stamping {
     slot: Slot,
     /// What the card is to have in the end; `None` once it has it, or where it is not ours to say.
     original: Option<Config>,
+    /// XDP comes and goes: `original` is kept also where nothing had to be changed, as the driver may forget it.
+    is_forgetful: bool,
     /// What the card had when it was last looked at.
     present: Config,
     remarks: Vec<String>,
@@ -98,7 +100,8 @@ impl Stamping {
         let lock = slot.lock();
         let present = card.get().map_err(|answer| StampingError::of_reading(interface, answer))?;
         let interface = interface.to_owned();
-        let mut stamping = Self { card, interface, slot, original: None, present, remarks: Vec::new() };
+        let is_forgetful = found.is_some();
+        let mut stamping = Self { card, interface, slot, original: None, is_forgetful, present, remarks: Vec::new() };
         let result = match stamping.slot.read() {
             Some(marker) if marker.process.is_alive() => stamping.stand_beside(marker.process.pid, wanted),
             Some(marker) => {
@@ -106,7 +109,7 @@ impl Stamping {
                 stamping.widen(wanted)
             }
             None => {
-                stamping.original = found.filter(|found| *found != present);
+                stamping.original = found;
                 stamping.widen(wanted)
             }
         };
@@ -151,7 +154,7 @@ impl Stamping {
         let (interface, present, original, pid) = (&self.interface, self.present, marker.original, marker.process.pid);
         if present == original {
             self.slot.remove();
-        } else if marker.set.is_none_or(|set| set == present) {
+        } else if marker.set.is_none_or(|set| set == present) || original.covers(present) {
             self.remarks.push(format!(
                 "an earlier run (process id {pid}) was killed and left the hardware stamps of {interface} at {present}; \
                  they were {original} before it, and are set to that again at the end of this run"
@@ -204,7 +207,7 @@ impl Stamping {
         }
         match self.original {
             Some(original) if original == self.present => {
-                self.original = None;
+                self.original = self.is_forgetful.then_some(original);
                 self.slot.remove();
             }
             Some(original) => self.keep_marker(original, Some(self.present)),

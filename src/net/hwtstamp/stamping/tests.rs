@@ -137,6 +137,18 @@ fn what_a_driver_forgot_when_xdp_was_attached_is_restored() {
 }
 
 #[test]
+fn what_a_driver_forgets_when_xdp_goes_is_restored_too() {
+    for wanted in [RxFilter::All, RxFilter::PtpV2Event] {
+        let bench = Bench::new(ALL, does_all);
+        let stamping = bench.turn_on_after(&[wanted], Some(ALL)).unwrap();
+        assert_eq!(bench.card.sets(), [], "it was as wanted");
+        bench.card.somebody_sets(OFF);
+        assert_eq!(stamping.restore(), Ok(Restored::To(ALL)));
+        assert_eq!(bench.card.now(), ALL);
+    }
+}
+
+#[test]
 fn restoring_says_what_it_did() {
     let bench = Bench::new(OFF, does_all);
     assert_eq!(bench.turn_on(&[RxFilter::All]).unwrap().restore(), Ok(Restored::To(OFF)));
