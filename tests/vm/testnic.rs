@@ -3,7 +3,7 @@
 
 use crate::Scenario;
 use crate::guest::original;
-use crate::outcome::{Outcome, SIDES, Side};
+use crate::outcome::{Outcome, SIDES, Side, Stage};
 use crate::session::{
     ClockSample, Logs, MODES, Mode, PATHS, PATIENCE, Session, Stamps, Wire, assert_stages, clock_samples,
 };
@@ -317,8 +317,29 @@ fn stamping_switch() -> Vec<Scenario> {
     let mut all = Vec::new();
     for (name, parameters) in [("reset-on-xdp", "reset_on_xdp=1"), ("carrier-down", "carrier_down_ms=3000")] {
         let session = Session::hardware(Mode::Forward, "xdp", "");
-        all.push(scenario(name, parameters, &session, |outcome| assert_perfect(outcome, Mode::Forward, &WIRE)));
+        all.push(scenario(name, parameters, &session, move |outcome| {
+            assert_perfect(outcome, Mode::Forward, &WIRE);
+            for side in SIDES.into_iter().filter(|_| name == "carrier-down") {
+                let said = outcome.stderr(side);
+                assert!(
+                    said.contains("waiting for the carrier of tn"),
+                    "the {} says what it waits for: {said}",
+                    side.name()
+                );
+            }
+        }));
     }
+    // What was on before such a driver forgot it, over the attaching and over the detaching, is on again.
+    let session = Session::hardware(Mode::Forward, "xdp", "").line();
+    let script = format!(
+        "testnic {} reset_on_xdp=1\nset_hwtstamp client 1 1\nset_hwtstamp server 1 12\n{session}",
+        WIRE.parameters()
+    );
+    all.push(Scenario::new("reset-on-xdp-found-switched-on", script, |outcome| {
+        assert_eq!(outcome.hwtstamp(Side::Client, "before"), ON);
+        assert_eq!(outcome.hwtstamp(Side::Server, "before"), (1, 12));
+        assert_perfect(outcome, Mode::Forward, &WIRE);
+    }));
     for path in PATHS {
         let session = Session::hardware(Mode::Forward, path, "").line();
         let script =
@@ -429,6 +450,19 @@ fn ptp_only() -> Vec<Scenario> {
             let pings = outcome.json(Side::Client)["pings_sent"].as_u64().expect("pings are counted");
             let stamped = logs.sent(&Mode::Forward.ways()[0]).len() as u64;
             assert!(stamped.abs_diff(pings / 10) <= 1, "{stamped} of {pings} pings are a tenth");
+            // The others carry what the bypass saw, and no row of the log takes that for the card's.
+            for side in SIDES.into_iter().filter(|_| path == "xdp") {
+                let unstamped: Vec<_> = outcome
+                    .stages(side)
+                    .into_iter()
+                    .filter(|stage| ["t1", "t3"].contains(&stage.point.as_str()) && stage.hardware.is_none())
+                    .collect();
+                assert!(unstamped.len() > 20, "{} at the {}", unstamped.len(), side.name());
+                assert!(unstamped.iter().all(|stage| stage.software.is_some()), "the hook stamps them: {unstamped:?}");
+                let log = outcome.log(side);
+                let logged = |stage: &Stage| log.point(&stage.point).contains_key(&stage.sequence);
+                assert!(!unstamped.iter().any(logged), "{unstamped:?}");
+            }
         }));
     }
     // Such NICs have one place for a transmit stamp, too: who sends the next one before the driver has read it gets none.
@@ -519,6 +553,18 @@ fn with_the_original() -> Vec<Scenario> {
                 "begin client client original --client --interface $client_nic {flags} --log $out/client.csv $server_address\n"
             ),
         ];
+        if mode == Mode::Forward {
+            let ptp = "client --json --timestamps hardware --ptp udp --count 1\n";
+            let script = format!(
+                "testnic {}\nhwtstamp before\n{its_server}{ptp}finish client\nsend_signal KILL server\nobserve\n",
+                WIRE.parameters()
+            );
+            all.push(Scenario::new("original-server-has-no-ptp", script, |outcome| {
+                assert_eq!(outcome.code("client"), 1);
+                let said = outcome.stderr(Side::Client);
+                assert!(said.contains("does not answer the extension that --ptp needs"), "{said}");
+            }));
+        }
         let pairs = [
             ("original-alone", &its_server, &its_client),
             ("original-client", &our_server, &its_client),

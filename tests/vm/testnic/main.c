@@ -50,7 +50,7 @@ MODULE_PARM_DESC(rx_lost, "received frames without their stamp, per mille");
 module_param_named(rx_wild, tn_options.rx_wild, uint, 0444);
 MODULE_PARM_DESC(rx_wild, "RX stamps that are two hours off, per mille");
 module_param_named(reset_on_xdp, tn_options.reset_on_xdp, bool, 0444);
-MODULE_PARM_DESC(reset_on_xdp, "attaching XDP switches stamping off");
+MODULE_PARM_DESC(reset_on_xdp, "attaching XDP, and detaching it, switches stamping off");
 module_param_named(carrier_down_ms, tn_options.carrier_down_ms, uint, 0444);
 MODULE_PARM_DESC(carrier_down_ms, "attaching XDP takes the link down so long");
 module_param_named(rx_usecs, tn_options.rx_usecs, uint, 0444);
@@ -182,12 +182,10 @@ static int tn_bpf(struct net_device *netdev, struct netdev_bpf *bpf)
 	old = xchg(&dev->prog, bpf->prog);
 	if (old)
 		bpf_prog_put(old);
-	if (!old && bpf->prog) {
-		if (tn_options.reset_on_xdp)
-			tn_stamp_reset(dev);
-		if (tn_options.carrier_down_ms)
-			tn_link_down();
-	}
+	if (!old != !bpf->prog && tn_options.reset_on_xdp)
+		tn_stamp_reset(dev);
+	if (!old && bpf->prog && tn_options.carrier_down_ms)
+		tn_link_down();
 	return 0;
 }
 
