@@ -55,7 +55,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
     // Declared before the path, so that it is dropped after: a driver that forgets what its card stamps when XDP goes must
     // not have the last word.
     let clocks;
-    let found = stamping::present(plan, &stamps, &interface)?;
+    let mut found = stamping::present(plan, &stamps, &interface)?;
     // A signal until here, or while a carrier or a neighbour is waited for, ends the process, and the kernel takes
     // everything back: program, sockets and ports hang on its descriptors.
     let mut path = setup::open(plan, &interface, address, server, &stamps)?;
@@ -72,7 +72,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
     })?;
     // From here on a signal ends the run in order: what the card stamps is nothing that the kernel would take back.
     let mut interrupt = Interrupt::catch().context("cannot catch SIGINT, SIGTERM and SIGHUP")?;
-    clocks = Clocks::start(&stamps, &interface, found, card.as_deref())?;
+    clocks = Clocks::start(&stamps, &interface, &mut found, card.as_deref())?;
     pin(plan)?;
     let [sent, received] = stamp_sources(plan, &stamps, card.as_deref());
     let facts = |description| Facts {

@@ -4,7 +4,7 @@
 
 use crate::cli::{PathKind, Plan, PtpWish, Role, Timestamps, TxWay, XdpMode};
 use crate::clock::{ClockBoard, ClockSampler, Phc, PhcClock, Realtime, Source, Time};
-use crate::net::hwtstamp::{self, Config, RxFilter, Stamping};
+use crate::net::hwtstamp::{Found, RxFilter, Stamping};
 use crate::net::netdev::{self, RX_METADATA_TIMESTAMP};
 use crate::net::tsinfo::{TsInfo, tsinfo};
 use crate::net::{Interface, privilege};
@@ -238,9 +238,9 @@ fn filters(info: &TsInfo) -> String {
 ///
 /// # Errors
 /// Why it cannot be asked.
-pub fn present(plan: &Plan, stamps: &StampPlan, interface: &Interface) -> Result<Option<Config>> {
+pub fn present(plan: &Plan, stamps: &StampPlan, interface: &Interface) -> Result<Option<Found>> {
     let asked = stamps.card.is_some() && plan.path == PathKind::Xdp;
-    Ok(asked.then(|| hwtstamp::read(&interface.name)).transpose()?)
+    Ok(asked.then(|| Found::look(&interface.name, interface.index)).transpose()?)
 }
 
 /// The card's stamping and the comparison of clocks, as long as they are needed. To be dropped after the XDP program is
@@ -257,7 +257,12 @@ impl Clocks {
     ///
     /// # Errors
     /// What could not be had, with what can be done.
-    pub fn start(plan: &StampPlan, interface: &Interface, found: Option<Config>, card: Option<&Card>) -> Result<Self> {
+    pub fn start(
+        plan: &StampPlan,
+        interface: &Interface,
+        found: &mut Option<Found>,
+        card: Option<&Card>,
+    ) -> Result<Self> {
         let Some((filters, phc)) = plan.card else {
             return Ok(Self { sampler: Arc::new(ClockSampler::start(None)?), stamping: None });
         };
@@ -267,7 +272,8 @@ impl Clocks {
                 interface.name
             )
         })?;
-        let stamping = Stamping::turn_on(&interface.name, interface.index, filters, found)?;
+        let before = found.take().and_then(Found::hand_over);
+        let stamping = Stamping::turn_on(&interface.name, interface.index, filters, before)?;
         for remark in stamping.remarks() {
             eprintln!("xdprobe: {remark}");
         }

@@ -6,7 +6,7 @@ use crate::wire::ptp::Shape;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// The least time between two stamped pings where `--stamp-every` is not given: keeps them under 1000 a second.
+/// What lies between two stamped pings where `--stamp-every` is not given is more than this: under 1000 a second.
 pub const STAMP_SPACING: Duration = Duration::from_millis(1);
 /// How long a stamp is waited for where `--stamp-timeout` is not given.
 pub const DEFAULT_STAMP_TIMEOUT: Duration = Duration::from_millis(100);
@@ -130,7 +130,7 @@ impl Sampler {
     fn is_candidate(&self, now: Time<Monotonic>, sequence: u64) -> bool {
         match self.sampling.every {
             Some(every) => (sequence - 1).is_multiple_of(every.get().into()),
-            None => self.last.is_none_or(|last| now >= last.plus(STAMP_SPACING)),
+            None => self.last.is_none_or(|last| now > last.plus(STAMP_SPACING)),
         }
     }
 }
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_number_a_stamped_ping_is_a_millisecond_behind_the_last() {
+    fn without_a_number_a_stamped_ping_is_more_than_a_millisecond_behind_the_last() {
         let (mut sampler, mut totals) = (Sampler::new(Sampling::default()), Totals::default());
         let mut stamped = vec![];
         for n in 1..=2500 {
@@ -199,8 +199,8 @@ mod tests {
             }
             sampler.answered(n);
         }
-        assert_eq!(stamped, (1..=2500).step_by(10).collect::<Vec<_>>());
-        assert_eq!((totals.stamped_pings_sent, totals.stamps_withheld), (250, 0));
+        assert_eq!(stamped, (1..=2500).step_by(11).collect::<Vec<_>>());
+        assert_eq!((totals.stamped_pings_sent, totals.stamps_withheld), (228, 0));
     }
 
     #[test]
@@ -241,7 +241,7 @@ mod tests {
     fn a_lost_pong_withholds_whatever_the_spacing() {
         let (mut sampler, mut totals) = (Sampler::new(Sampling::default()), Totals::default());
         // Not asked for within the spacing, and so not withheld.
-        assert_eq!(stamped(&mut sampler, &[0, 500, 1000, 50_000, 100_000], true, &mut totals), [1, 5]);
+        assert_eq!(stamped(&mut sampler, &[0, 500, 1001, 50_000, 100_000], true, &mut totals), [1, 5]);
         assert_eq!(totals.stamps_withheld, 2);
     }
 }

@@ -8,7 +8,7 @@ mod ioctl;
 mod marker;
 mod stamping;
 
-pub use stamping::{Restored, Stamping};
+pub use stamping::{Found, Restored, Stamping};
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};

@@ -36,6 +36,56 @@ impl Card for Kernel {
     }
 }
 
+/// What a card stamped before XDP was attached, for as long as nobody else sees to it: where a start fails after a driver
+/// has forgotten it, it is set again.
+pub struct Found {
+    card: Box<dyn Card>,
+    config: Option<Config>,
+}
+
+impl Found {
+    /// Looks what the card of an interface stamps now.
+    ///
+    /// # Errors
+    /// As [`super::read`].
+    pub fn look(interface: &str, if_index: u32) -> Result<Self, StampingError> {
+        let device = Device::open(interface).map_err(|answer| StampingError::of_reading(interface, answer))?;
+        Self::of(Box::new(Kernel { device, if_index })).map_err(|answer| StampingError::of_reading(interface, answer))
+    }
+
+    fn of(card: Box<dyn Card>) -> Result<Self, Errno> {
+        let config = Some(card.get()?);
+        Ok(Self { card, config })
+    }
+
+    /// Somebody else sees to it from now on: what it was.
+    pub fn hand_over(mut self) -> Option<Config> {
+        self.config.take()
+    }
+}
+
+impl Drop for Found {
+    fn drop(&mut self) {
+        let Some(found) = self.config else { return };
+        // More than there was has been set by somebody.
+        if let Ok(now) = self.card.get()
+            && now != found
+            && found.covers(now)
+            && let Err(answer) = self.card.set(found)
+        {
+            eprintln!(
+                "xdprobe: cannot set the hardware stamps to {found} again, as they were before the start: {answer}"
+            );
+        }
+    }
+}
+
+impl fmt::Debug for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Found").field(&self.config).finish()
+    }
+}
+
 /// Stamping by a card, on for as long as this lives.
 ///
 /// Dropping it restores what was there, and says on stderr where that fails; [`Stamping::restore`] returns it instead.

@@ -149,6 +149,24 @@ fn what_a_driver_forgets_when_xdp_goes_is_restored_too() {
 }
 
 #[test]
+fn what_a_driver_forgot_before_a_start_that_failed_is_set_again() {
+    // Forgotten; untouched; widened by somebody; handed over.
+    for (now, handed_over, sets) in
+        [(OFF, false, vec![PTP]), (PTP, false, vec![]), (ALL, false, vec![]), (OFF, true, vec![])]
+    {
+        let bench = Bench::new(PTP, does_all);
+        let found = Found::of(Box::new(bench.card.clone())).unwrap();
+        bench.card.somebody_sets(now);
+        if handed_over {
+            assert_eq!(found.hand_over(), Some(PTP));
+        } else {
+            drop(found);
+        }
+        assert_eq!(bench.card.sets(), sets, "{now} {handed_over}");
+    }
+}
+
+#[test]
 fn restoring_says_what_it_did() {
     let bench = Bench::new(OFF, does_all);
     assert_eq!(bench.turn_on(&[RxFilter::All]).unwrap().restore(), Ok(Restored::To(OFF)));
