@@ -52,7 +52,7 @@ fn an_interface_that_is_down_or_has_no_address_is_told_apart() {
     lan.a.ip(&["link", "set", "dev", ETH, "down"]);
     let found = lan.a.run(eth0);
     assert_eq!(message(found.require_up()), "the interface eth0 is down: bring it up (ip link set dev eth0 up)");
-    let waited = lan.a.run(|| net::wait_for_carrier(&found, LONG, |_| ()));
+    let waited = lan.a.run(|| net::wait_for_carrier(&found, LONG, |_| (), || false));
     assert!(matches!(waited, Err(NetError::Down { .. })), "{waited:?}");
 }
 
@@ -195,8 +195,8 @@ fn a_neighbour_on_loopback_is_the_interface_itself() {
 #[test]
 fn a_carrier_that_is_there_is_not_waited_for() {
     let lan = Lan::new();
-    lan.a.run(|| net::wait_for_carrier(&eth0(), LONG, |_| ()).unwrap());
-    lan.a.run(|| net::wait_for_carrier(&net::interface("lo").unwrap(), LONG, |_| ()).unwrap());
+    lan.a.run(|| net::wait_for_carrier(&eth0(), LONG, |_| (), || false).unwrap());
+    lan.a.run(|| net::wait_for_carrier(&net::interface("lo").unwrap(), LONG, |_| (), || false).unwrap());
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn a_carrier_that_stays_away_is_an_error_after_the_patience() {
     lan.b.ip(&["link", "set", "dev", ETH, "down"]);
     let mut told = Vec::new();
     let patience = Duration::from_millis(900);
-    let said = lan.a.run(|| message(net::wait_for_carrier(&eth0(), patience, |waited| told.push(waited))));
+    let said = lan.a.run(|| message(net::wait_for_carrier(&eth0(), patience, |waited| told.push(waited), || false)));
     assert!(said.starts_with("the interface eth0 has no carrier after "), "{said}");
     assert_eq!(told.len(), 1);
     assert!(told[0] >= Duration::from_millis(500), "{told:?}");
@@ -216,7 +216,9 @@ fn a_carrier_that_comes_ends_the_wait() {
     let lan = Lan::new();
     lan.b.ip(&["link", "set", "dev", ETH, "down"]);
     // The first word comes from within the wait: only then is the other end brought up.
-    lan.a.run(|| net::wait_for_carrier(&eth0(), LONG, |_| drop(lan.b.ip(&["link", "set", "dev", ETH, "up"]))).unwrap());
+    lan.a.run(|| {
+        net::wait_for_carrier(&eth0(), LONG, |_| drop(lan.b.ip(&["link", "set", "dev", ETH, "up"])), || false).unwrap()
+    });
 }
 
 #[test]

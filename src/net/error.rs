@@ -60,6 +60,14 @@ pub enum NetError {
         /// How long it was waited for.
         waited: Duration,
     },
+    /// The user wanted an end before the interface had a link.
+    #[error("stopped while the carrier of {interface} was waited for ({:.1} s)", waited.as_secs_f64())]
+    Stopped {
+        /// The interface.
+        interface: String,
+        /// How long it was waited for.
+        waited: Duration,
+    },
     /// No route leads to the peer through the interface.
     #[error(
         "there is no route to {to} through {interface} ({answer}): choose another interface (ip route get {to} shows the \

@@ -100,15 +100,17 @@ impl Interface {
 /// Waits until the interface has a carrier and may send, for at most `patience`.
 ///
 /// Some drivers take the carrier down for seconds when an XDP program is attached. `tell` is called once, with the time
-/// waited so far, when that is half a second.
+/// waited so far, when that is half a second. Once `stop` says so there is no more waiting.
 ///
 /// # Errors
+/// [`NetError::Stopped`] where `stop` says so before there is a carrier;
 /// [`NetError::NoCarrier`] when the patience is over; [`NetError::Down`] where somebody took the interface down;
 /// [`NetError::Netlink`] where the kernel refuses to answer, as when the interface is gone.
 pub fn wait_for_carrier(
     interface: &Interface,
     patience: Duration,
     mut tell: impl FnMut(Duration),
+    stop: impl Fn() -> bool,
 ) -> Result<(), NetError> {
     let failed = |answer| NetError::Netlink { attempt: format!("wait for the carrier of {}", interface.name), answer };
     // Before the first look, so that no change can fall between look and wait.
@@ -126,6 +128,9 @@ pub fn wait_for_carrier(
             return Err(NetError::Down { interface: interface.name.clone() });
         }
         let waited = monotonic_now().duration_since(start);
+        if stop() {
+            return Err(NetError::Stopped { interface: interface.name.clone(), waited });
+        }
         if !told && waited >= WORTH_TELLING {
             told = true;
             tell(waited);

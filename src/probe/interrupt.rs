@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Debug)]
 pub struct Interrupt {
     flag: Arc<AtomicBool>,
+    /// A signal does what it did before it was caught.
+    deadly: Arc<AtomicBool>,
     signals: UnixStream,
     timer: TimerFd,
     /// What the timer is set to.
@@ -35,15 +37,21 @@ impl Interrupt {
         let both = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         both.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
         both.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
-        let flag = Arc::new(AtomicBool::new(false));
+        let [flag, deadly] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
         // A terminal that is closed must not leave a card's stamping changed.
         let hang_up = (!is_ignored(SIGHUP)).then_some(SIGHUP);
         for signal in [SIGINT, SIGTERM].into_iter().chain(hang_up) {
+            signal_hook::flag::register_conditional_default(signal, Arc::clone(&deadly))?;
             // The flag first: whoever is woken must find it set.
             signal_hook::flag::register(signal, Arc::clone(&flag))?;
             signal_hook::low_level::pipe::register(signal, waker.try_clone()?)?;
         }
-        Ok(Self { flag, signals, timer, armed: None, both })
+        Ok(Self { flag, deadly, signals, timer, armed: None, both })
+    }
+
+    /// Lets signals end the process at once, as if nobody caught them, or no longer.
+    pub fn set_deadly(&self, deadly: bool) {
+        self.deadly.store(deadly, Ordering::SeqCst);
     }
 
     /// Whether a signal came since the last call. No system call while none did.

@@ -39,7 +39,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
     let schedule = plan.schedule.as_deref().map(schedule::load).transpose()?;
     let probes: &[Probe] = schedule.as_deref().unwrap_or(&[]);
     let (interface, address) = setup::interface(plan)?;
-    let stamps = stamping::plan(plan, &interface)?;
+    let mut stamps = stamping::plan(plan, &interface)?;
     for remark in &stamps.remarks {
         eprintln!("xdprobe: {remark}");
     }
@@ -47,7 +47,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
         cli::Role::Client { host, .. } => (Role::Client, Some(setup::server(host, plan.port)?), false),
         cli::Role::Server { keep } => (Role::Server, None, *keep),
     };
-    let settings = setup::settings(plan, &stamps, probes)?;
+    let mut settings = setup::settings(plan, &stamps, probes)?;
     setup::check_sizes(plan, &interface, settings.as_ref(), probes)?;
     record::check_logs(plan.log.as_deref(), plan.log_stages.as_deref())?;
     let anywhere = sched_getaffinity(Pid::from_raw(0)).context("cannot read the CPU affinity")?;
@@ -56,12 +56,15 @@ pub fn run(plan: &Plan) -> Result<bool> {
     // not have the last word.
     let clocks;
     let mut found = stamping::present(plan, &stamps, &interface)?;
-    // A signal until here, or while a carrier or a neighbour is waited for, ends the process, and the kernel takes
-    // everything back: program, sockets and ports hang on its descriptors.
-    let mut path = setup::open(plan, &interface, address, server, &stamps)?;
+    // Until XDP is attached a signal ends the process, and the kernel takes everything back: program, sockets and ports hang
+    // on its descriptors.
+    let mut interrupt = Interrupt::catch().context("cannot catch SIGINT, SIGTERM and SIGHUP")?;
+    interrupt.set_deadly(true);
+    let mut path = setup::open(plan, &interface, address, server, &stamps, &interrupt)?;
     // The threads inherit where they may run: it must not be where the hot loop is pinned.
     sched_setaffinity(Pid::from_raw(0), &anywhere).context("cannot set the CPU affinity")?;
-    // Before signals are caught: a log that is a FIFO waits for its reader, and the user may not.
+    // A log that is a FIFO waits for its reader, and the user may not.
+    interrupt.set_deadly(true);
     let card = stamps.card.map(|(_, phc)| Arc::new(Card::new(phc)));
     let recorder = Recorder::start(RecorderConfig {
         log: plan.log.as_deref(),
@@ -71,8 +74,19 @@ pub fn run(plan: &Plan) -> Result<bool> {
         card: card.clone().map(|card| card as Arc<dyn CardClock>),
     })?;
     // From here on a signal ends the run in order: what the card stamps is nothing that the kernel would take back.
-    let mut interrupt = Interrupt::catch().context("cannot catch SIGINT, SIGTERM and SIGHUP")?;
-    clocks = Clocks::start(&stamps, &interface, &mut found, card.as_deref())?;
+    interrupt.set_deadly(false);
+    clocks = match Clocks::start(&stamps, &interface, &mut found, card.as_deref()) {
+        Err(error) if stamping::is_all_refused(&stamps, &error) => {
+            stamps = stamping::plan_without_all(plan, &interface)?;
+            for remark in &stamps.remarks {
+                eprintln!("xdprobe: {remark}");
+            }
+            settings = setup::settings(plan, &stamps, probes)?;
+            setup::check_sizes(plan, &interface, settings.as_ref(), probes)?;
+            Clocks::start(&stamps, &interface, &mut found, card.as_deref())?
+        }
+        started => started?,
+    };
     pin(plan)?;
     let [sent, received] = stamp_sources(plan, &stamps, card.as_deref());
     let facts = |description| Facts {

@@ -1,5 +1,6 @@
 //! From a checked command line to an open path: what the machine must have, checked before anything is changed.
 
+use super::interrupt::Interrupt;
 use super::stamping::StampPlan;
 use crate::cli::{PathKind, Plan, Role, XdpMode, ZeroCopy};
 use crate::net::{self, Interface, privilege};
@@ -132,6 +133,7 @@ pub fn open(
     address: Ipv4Addr,
     server: Option<SocketAddrV4>,
     stamps: &StampPlan,
+    interrupt: &Interrupt,
 ) -> Result<OpenPath> {
     let port = if server.is_some() { 0 } else { plan.port };
     match plan.path {
@@ -146,7 +148,7 @@ pub fn open(
             Ok(OpenPath::Kernel(Box::new(KernelPath::open(config)?)))
         }
         PathKind::Xdp => {
-            let (path, dummies) = open_xdp(plan, interface, address, port, server, stamps)?;
+            let (path, dummies) = open_xdp(plan, interface, address, port, server, stamps, interrupt)?;
             Ok(OpenPath::Xdp(Box::new(path), dummies))
         }
     }
@@ -159,6 +161,7 @@ fn open_xdp(
     port: u16,
     server: Option<SocketAddrV4>,
     stamps: &StampPlan,
+    interrupt: &Interrupt,
 ) -> Result<(XdpPath, UdpSocket)> {
     let queues = queues(plan, interface)?;
     let mut source = address;
@@ -200,10 +203,13 @@ fn open_xdp(
         companion: stamps.companion,
         card_stamps: stamps.card_stamps,
     };
+    // What a driver forgets over XDP the kernel would not give back.
+    interrupt.set_deadly(false);
     let path = XdpPath::open(config, reserved)?;
-    net::wait_for_carrier(interface, CARRIER_PATIENCE, |waited| {
+    let tell = |waited: Duration| {
         eprintln!("xdprobe: waiting for the carrier of {} ({:.1} s so far)", interface.name, waited.as_secs_f64());
-    })?;
+    };
+    net::wait_for_carrier(interface, CARRIER_PATIENCE, tell, || interrupt.is_pending())?;
     Ok((path, dummies))
 }
 

@@ -4,7 +4,7 @@
 
 use crate::cli::{PathKind, Plan, PtpWish, Role, Timestamps, TxWay, XdpMode};
 use crate::clock::{ClockBoard, ClockSampler, Phc, PhcClock, Realtime, Source, Time};
-use crate::net::hwtstamp::{Found, RxFilter, Stamping};
+use crate::net::hwtstamp::{Found, RxFilter, Stamping, StampingError};
 use crate::net::netdev::{self, RX_METADATA_TIMESTAMP};
 use crate::net::tsinfo::{TsInfo, tsinfo};
 use crate::net::{Interface, privilege};
@@ -46,8 +46,22 @@ pub fn plan(plan: &Plan, interface: &Interface) -> Result<StampPlan> {
     match plan.timestamps {
         Timestamps::Application => Ok(application()),
         Timestamps::Software => software(plan, interface),
-        Timestamps::Hardware => hardware(plan, interface),
+        Timestamps::Hardware => hardware(plan, interface, false),
     }
+}
+
+/// The same for a card whose driver has refused to have all packets stamped, although it lists that it can.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_without_all(plan: &Plan, interface: &Interface) -> Result<StampPlan> {
+    hardware(plan, interface, true)
+}
+
+/// Whether that is why a start failed.
+pub fn is_all_refused(stamps: &StampPlan, error: &anyhow::Error) -> bool {
+    let wants_all = stamps.card.is_some_and(|(filters, _)| filters == [RxFilter::All]);
+    wants_all && matches!(error.downcast_ref(), Some(StampingError::NoSuchFilter { .. }))
 }
 
 fn application() -> StampPlan {
@@ -96,8 +110,11 @@ fn software(plan: &Plan, interface: &Interface) -> Result<StampPlan> {
     })
 }
 
-fn hardware(plan: &Plan, interface: &Interface) -> Result<StampPlan> {
-    let (info, phc) = card(interface)?;
+fn hardware(plan: &Plan, interface: &Interface, all_refused: bool) -> Result<StampPlan> {
+    let (mut info, phc) = card(interface)?;
+    if all_refused {
+        info.rx_filters.retain(|filter| *filter != RxFilter::All);
+    }
     privilege::require(&[privilege::Capability::NetAdmin]).context(
         "hardware time stamps are switched on for the whole card (SIOCSHWTSTAMP); --timestamps software and application \
          need no such thing",
@@ -272,8 +289,10 @@ impl Clocks {
                 interface.name
             )
         })?;
-        let before = found.take().and_then(Found::hand_over);
+        let before = found.as_ref().and_then(Found::config);
         let stamping = Stamping::turn_on(&interface.name, interface.index, filters, before)?;
+        // From here on the guard sees to it.
+        let _ = found.take().map(Found::hand_over);
         for remark in stamping.remarks() {
             eprintln!("xdprobe: {remark}");
         }

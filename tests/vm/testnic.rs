@@ -340,6 +340,19 @@ fn stamping_switch() -> Vec<Scenario> {
         assert_eq!(outcome.hwtstamp(Side::Server, "before"), (0, 1));
         assert_perfect(outcome, Mode::Forward, &WIRE);
     }));
+    // Also where the user has enough while the carrier is waited for.
+    let script = format!(
+        "testnic {} reset_on_xdp=1 carrier_down_ms=8000\nset_hwtstamp client 1 1\nhwtstamp before\n\
+         client --timestamps hardware --path xdp --count 1\nwait_for_line client.err 'waiting for the carrier' 1\n\
+         send_signal INT client\nfinish client\nobserve\n",
+        WIRE.parameters()
+    );
+    all.push(Scenario::new("reset-on-xdp-stopped-early", script, |outcome| {
+        assert_eq!(outcome.code("client"), 1);
+        assert!(outcome.stderr(Side::Client).contains("stopped while the carrier of tn0 was waited for"));
+        assert_eq!(outcome.hwtstamp(Side::Client, "before"), ON);
+        outcome.assert_unchanged();
+    }));
     for path in PATHS {
         let session = Session::hardware(Mode::Forward, path, "").line();
         let script =
@@ -484,6 +497,17 @@ fn ptp_only() -> Vec<Scenario> {
                 assert_eq!(stamps.tx_missed, skipped, "missed and skipped at the {}", side.name());
             }
             assert_eq!(outcome.counter(Side::Client, "tx_hwtstamp_skipped"), 0, "who pings waits for its own stamp");
+        }));
+    }
+    // A driver may list what it refuses: then, too, PTP is chosen.
+    for path in PATHS {
+        let session = Session::hardware(Mode::Forward, path, "");
+        let parameters = "filters=ptp-only lists_all=1 kfunc=absent";
+        let parameters = if path == "xdp" { "filters=ptp-only lists_all=1" } else { parameters };
+        all.push(scenario(format!("ptp-all-listed-and-refused-{path}"), parameters, &session, |outcome| {
+            assert_ptp_exact(outcome, Mode::Forward);
+            let said = outcome.stderr(Side::Client);
+            assert!(said.contains("does not stamp all packets") && said.contains("--ptp udp"), "{said}");
         }));
     }
     // A driver with the kfunc may redirect PTP frames: the stamp is read in the hook.

@@ -58,6 +58,11 @@ impl Found {
         Ok(Self { card, config })
     }
 
+    /// What it was.
+    pub const fn config(&self) -> Option<Config> {
+        self.config
+    }
+
     /// Somebody else sees to it from now on: what it was.
     pub fn hand_over(mut self) -> Option<Config> {
         self.config.take()

@@ -83,9 +83,9 @@ static int tn_get_ts_info(struct net_device *netdev,
 	info->phc_index = ptp_clock_index(dev->clock.ptp);
 	info->tx_types = BIT(HWTSTAMP_TX_OFF) | BIT(HWTSTAMP_TX_ON);
 	info->rx_filters = BIT(HWTSTAMP_FILTER_NONE);
-	if (tn_options.filters == TN_FILTERS_ALL)
+	if (tn_options.filters == TN_FILTERS_ALL || tn_options.lists_all)
 		info->rx_filters |= BIT(HWTSTAMP_FILTER_ALL);
-	else
+	if (tn_options.filters == TN_FILTERS_PTP_ONLY)
 		info->rx_filters |= BIT(HWTSTAMP_FILTER_PTP_V1_L4_SYNC) |
 				    BIT(HWTSTAMP_FILTER_PTP_V1_L4_DELAY_REQ) |
 				    BIT(HWTSTAMP_FILTER_PTP_V2_EVENT);

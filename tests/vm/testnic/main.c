@@ -49,6 +49,8 @@ module_param_named(rx_lost, tn_options.rx_lost, uint, 0444);
 MODULE_PARM_DESC(rx_lost, "received frames without their stamp, per mille");
 module_param_named(rx_wild, tn_options.rx_wild, uint, 0444);
 MODULE_PARM_DESC(rx_wild, "RX stamps that are two hours off, per mille");
+module_param_named(lists_all, tn_options.lists_all, bool, 0444);
+MODULE_PARM_DESC(lists_all, "list the filter all, also where it is refused");
 module_param_named(reset_on_xdp, tn_options.reset_on_xdp, bool, 0444);
 MODULE_PARM_DESC(reset_on_xdp, "attaching XDP, and detaching it, switches stamping off");
 module_param_named(carrier_down_ms, tn_options.carrier_down_ms, uint, 0444);

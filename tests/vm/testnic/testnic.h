@@ -49,6 +49,7 @@ struct tn_options {
 	long offset_ns[2];
 	int drift_ppb[2];
 	enum tn_filters filters;
+	bool lists_all;
 	enum tn_kfunc kfunc;
 	enum tn_phc_read phc_read;
 	unsigned int tx_lost;
