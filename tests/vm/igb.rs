@@ -39,13 +39,26 @@ pub fn scenarios() -> Vec<Scenario> {
                 assert_eq!(json["xdp_mode"], "native");
             }
         }));
+        let both = format!("--timestamps hardware --stamp-timeout 1000000 --xdp-mode native --zero-copy {flag}");
+        let session = Session::of_two(Mode::Forward, &both, &format!("{both} --ptp l2 --stamp-every 1"));
+        all.push(scenario(format!("hardware-zero-copy-{flag}"), &session, move |outcome| {
+            assert_all_sent_are_stamped(outcome);
+            for side in SIDES {
+                let json = outcome.json(side);
+                assert_eq!((&json["zero_copy"], &json["xdp_mode"]), (&(!copying).into(), &"native".into()));
+            }
+        }));
     }
     // FILTER_ALL is refused; PTP is chosen, and the user is told.
     let session = Session::hardware(Mode::Forward, "xdp", "");
     all.push(scenario("all-refused", &session, |outcome| {
         for side in SIDES {
-            let said = outcome.stderr(side).to_lowercase();
-            assert!(said.contains("ptp"), "the {} tells of its choice: {said}", side.name());
+            let said = outcome.stderr(side);
+            let (nic, words) = match side {
+                Side::Client => ("eth0 (driver igb)", "travel behind PTP headers over UDP port 319"),
+                Side::Server => ("eth1 (driver igb)", "only clients with --ptp are served"),
+            };
+            assert!(said.contains(nic) && said.contains(words), "the {} tells of its choice: {said}", side.name());
         }
         assert_all_sent_are_stamped(outcome);
     }));
