@@ -12,7 +12,9 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
-use xdprobe::session::{Body, ClientConfig, Direction, End, Event, Offers, Probe, Sampling, Settings, Totals};
+use xdprobe::session::{
+    Body, ClientConfig, Direction, End, Event, Offers, Probe, Sampling, ServerConfig, Settings, Totals,
+};
 use xdprobe::wire::ptp::{Shape, Transport};
 use xdprobe::wire::{Extension, Kind, Message, Point, RawSettings};
 
@@ -183,14 +185,7 @@ fn one_client(seed: u64) -> ([Option<End>; 2], bool) {
             check_part(&label, node, &part, dummies);
         }
     }
-    check_pair(&label, &world, &config, &server.timeout);
-    let patient = config.timeout.is_none_or(|timeout| timeout.as_secs() == 5)
-        && server.timeout.is_none_or(|timeout| timeout.as_secs() == 5)
-        && config.connect_timeout.is_none_or(|timeout| timeout.as_secs() > 3);
-    let complete = weather.loses_nothing() && undisturbed && patient;
-    if complete {
-        check_complete(&label, &world, &config, &server.schedule, weather.is_fair());
-    }
+    let complete = check_both(&label, &world, &config, &server, &weather, undisturbed);
     ([world.nodes[SERVER].end(), world.nodes[CLIENT].end()], complete)
 }
 
@@ -214,6 +209,26 @@ fn inject_junk(world: &mut World, random: &mut Random) {
         let to = random.pick(&[server_address(), client_address(0)]);
         world.inject(at(random.between(0, 3_000_000)), from, to, message, Body::Empty);
     }
+}
+
+/// What the two sides say of each other, and that all is there where nothing was in the way; whether it was so.
+fn check_both(
+    label: &str,
+    world: &World,
+    config: &ClientConfig,
+    server: &ServerConfig,
+    weather: &Weather,
+    undisturbed: bool,
+) -> bool {
+    check_pair(label, world, config, &server.timeout);
+    let patient = config.timeout.is_none_or(|timeout| timeout.as_secs() == 5)
+        && server.timeout.is_none_or(|timeout| timeout.as_secs() == 5)
+        && config.connect_timeout.is_none_or(|timeout| timeout.as_secs() > 3);
+    let complete = weather.loses_nothing() && undisturbed && patient;
+    if complete {
+        check_complete(label, world, config, &server.schedule, weather.is_fair());
+    }
+    complete
 }
 
 /// What the two sides say of each other.
@@ -381,14 +396,7 @@ fn one_ptp_client(seed: u64) -> (bool, Vec<Totals>) {
             check_shapes(&label, node, &part, sampling);
         }
     }
-    check_pair(&label, &world, &config, &server.timeout);
-    let patient = config.timeout.is_none_or(|timeout| timeout.as_secs() == 5)
-        && server.timeout.is_none_or(|timeout| timeout.as_secs() == 5)
-        && config.connect_timeout.is_none_or(|timeout| timeout.as_secs() > 3);
-    let complete = weather.loses_nothing() && undisturbed && patient;
-    if complete {
-        check_complete(&label, &world, &config, &server.schedule, weather.is_fair());
-    }
+    let complete = check_both(&label, &world, &config, &server, &weather, undisturbed);
     (complete, world.nodes.iter().flat_map(|node| node.ends.iter().map(|(_, _, totals)| *totals)).collect())
 }
 

@@ -165,16 +165,8 @@ impl Path for KernelPath {
                 Some(LinkHeader::new(mac, nic.mac))
             }
         };
-        // The one that is open already has the port.
-        let open = self.ptp.take().filter(|way| way.port.transport() == transport);
-        let port = match open {
-            Some(way) => way.port,
-            None => {
-                let address = *self.local.ip();
-                let nic = Nic { interface: &nic.name, if_index: nic.index, mac: nic.mac, address };
-                PtpPort::open(transport, &nic, self.wishes)?
-            }
-        };
+        let nic = Nic { interface: &nic.name, if_index: nic.index, mac: nic.mac, address: *self.local.ip() };
+        let port = PtpPort::keep_or_open(self.ptp.take().map(|way| way.port), transport, &nic, self.wishes)?;
         self.ptp = Some(PtpWay { port, link, data: Box::new([0; MAX_FRAME_LEN]) });
         Ok(Extension { ptp: Some(transport) })
     }

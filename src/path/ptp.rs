@@ -49,7 +49,7 @@ impl PtpPort {
     ///
     /// # Errors
     /// Why it cannot be had: somebody who runs PTP has the port, most likely.
-    pub(super) fn open(transport: Transport, nic: &Nic<'_>, wishes: StampWishes) -> Result<Self, NetError> {
+    fn open(transport: Transport, nic: &Nic<'_>, wishes: StampWishes) -> Result<Self, NetError> {
         let &Nic { interface, if_index, mac, address } = nic;
         let socket = match transport {
             Transport::Udp => reserve_port(interface, address, UDP_PORT)
@@ -78,8 +78,20 @@ impl PtpPort {
         })
     }
 
-    pub(super) const fn transport(&self) -> Transport {
-        self.transport
+    /// The port that is open already, where it is of this kind: it cannot be had twice. Else another.
+    ///
+    /// # Errors
+    /// As [`PtpPort::open`].
+    pub(super) fn keep_or_open(
+        open: Option<Self>,
+        transport: Transport,
+        nic: &Nic<'_>,
+        wishes: StampWishes,
+    ) -> Result<Self, NetError> {
+        match open.filter(|port| port.transport == transport) {
+            Some(port) => Ok(port),
+            None => Self::open(transport, nic, wishes),
+        }
     }
 
     /// Sends once: a UDP payload to port 319 of `to`, or a whole frame. Asks for a stamp where `stamped`.

@@ -33,16 +33,12 @@ use std::sync::Arc;
 /// # Errors
 /// What could not be had or done, in a sentence that says what to do. The machine is as it was.
 pub fn run(plan: &Plan) -> Result<bool> {
-    for warning in &plan.warnings {
-        eprintln!("xdprobe: {warning}");
-    }
+    warn(&plan.warnings);
     let schedule = plan.schedule.as_deref().map(schedule::load).transpose()?;
     let probes: &[Probe] = schedule.as_deref().unwrap_or(&[]);
     let (interface, address) = setup::interface(plan)?;
     let mut stamps = stamping::plan(plan, &interface)?;
-    for remark in &stamps.remarks {
-        eprintln!("xdprobe: {remark}");
-    }
+    warn(&stamps.remarks);
     let (role, server, keep) = match &plan.role {
         cli::Role::Client { host, .. } => (Role::Client, Some(setup::server(host, plan.port)?), false),
         cli::Role::Server { keep } => (Role::Server, None, *keep),
@@ -78,9 +74,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
     clocks = match Clocks::start(&stamps, &interface, &mut found, card.as_deref()) {
         Err(error) if stamping::is_all_refused(&stamps, &error) => {
             stamps = stamping::plan_without_all(plan, &interface)?;
-            for remark in &stamps.remarks {
-                eprintln!("xdprobe: {remark}");
-            }
+            warn(&stamps.remarks);
             settings = setup::settings(plan, &stamps, probes)?;
             setup::check_sizes(plan, &interface, settings.as_ref(), probes)?;
             Clocks::start(&stamps, &interface, &mut found, card.as_deref())?
@@ -133,6 +127,13 @@ pub fn run(plan: &Plan) -> Result<bool> {
     }
     played?;
     Ok(reporter.succeeded() && log.is_whole() && restored.is_ok())
+}
+
+/// Says on stderr what the user should know, a line each.
+fn warn(lines: &[String]) {
+    for line in lines {
+        eprintln!("xdprobe: {line}");
+    }
 }
 
 /// What takes the stamps of what is sent and of what is received, for the meta file.

@@ -2,6 +2,7 @@
 //!
 //! A source that cannot be had is an error that names the nearest one that can.
 
+use super::warn;
 use crate::cli::{PathKind, Plan, PtpWish, Role, Timestamps, TxWay, XdpMode};
 use crate::clock::{ClockBoard, ClockSampler, Phc, PhcClock, Realtime, Source, Time};
 use crate::net::hwtstamp::{Found, RxFilter, Stamping, StampingError};
@@ -66,7 +67,7 @@ pub fn is_all_refused(stamps: &StampPlan, error: &anyhow::Error) -> bool {
 
 fn application() -> StampPlan {
     StampPlan {
-        sources: Sources { sent: Source::Application, received: Source::Application },
+        sources: Sources::application(),
         wishes: StampWishes::default(),
         companion: false,
         card_stamps: false,
@@ -292,10 +293,10 @@ impl Clocks {
         let before = found.as_ref().and_then(Found::config);
         let stamping = Stamping::turn_on(&interface.name, interface.index, filters, before)?;
         // From here on the guard sees to it.
-        let _ = found.take().map(Found::hand_over);
-        for remark in stamping.remarks() {
-            eprintln!("xdprobe: {remark}");
+        if let Some(found) = found.take() {
+            found.hand_over();
         }
+        warn(stamping.remarks());
         let sampler = Arc::new(ClockSampler::start(Some(clock))?);
         if let Some(card) = card {
             // Nobody else sets it.

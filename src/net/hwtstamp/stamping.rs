@@ -63,9 +63,9 @@ impl Found {
         self.config
     }
 
-    /// Somebody else sees to it from now on: what it was.
-    pub fn hand_over(mut self) -> Option<Config> {
-        self.config.take()
+    /// Somebody else sees to it from now on.
+    pub fn hand_over(mut self) {
+        self.config = None;
     }
 }
 

@@ -292,16 +292,9 @@ impl Path for XdpPath {
         if self.card_stamps {
             return Ok(Extension { ptp: Some(transport) });
         }
-        let open = self.ptp.take().filter(|port| port.transport() == transport);
-        self.ptp = Some(match open {
-            Some(port) => port,
-            None => {
-                let Place { interface, if_index, mac } = &self.place;
-                let address = *self.description.local.ip();
-                let nic = Nic { interface, if_index: *if_index, mac: *mac, address };
-                PtpPort::open(transport, &nic, self.wishes)?
-            }
-        });
+        let Place { interface, if_index, mac } = &self.place;
+        let nic = Nic { interface, if_index: *if_index, mac: *mac, address: *self.description.local.ip() };
+        self.ptp = Some(PtpPort::keep_or_open(self.ptp.take(), transport, &nic, self.wishes)?);
         Ok(Extension { ptp: Some(transport) })
     }
 

@@ -158,7 +158,8 @@ fn what_a_driver_forgot_before_a_start_that_failed_is_set_again() {
         let found = Found::of(Box::new(bench.card.clone())).unwrap();
         bench.card.somebody_sets(now);
         if handed_over {
-            assert_eq!(found.hand_over(), Some(PTP));
+            assert_eq!(found.config(), Some(PTP));
+            found.hand_over();
         } else {
             drop(found);
         }
