@@ -9,6 +9,7 @@
 //! * [`path`]: how a datagram gets out and in: AF_XDP behind a steering program, or the kernel's UDP
 //! * [`net`]: what the kernel knows: interface, route, neighbour, capabilities
 //! * [`record`]: the CSV log, its meta file, statistics
+//! * [`stats`]: many durations as few numbers
 //! * [`clock`]: points in time with their clock in the type
 //! * [`wire`]: bytes ↔ types
 #![deny(unsafe_code)]
@@ -21,4 +22,5 @@ pub mod path;
 pub mod probe;
 pub mod record;
 pub mod session;
+pub mod stats;
 pub mod wire;

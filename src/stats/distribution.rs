@@ -1,0 +1,341 @@
+//! Samples in bounded memory.
+
+use super::Summary;
+use hdrhistogram::Histogram;
+
+/// Up to so many samples are kept as they are: 2 MiB of them.
+pub const EXACT: usize = 1 << 18;
+/// Significant decimal digits of a percentile where there are more.
+pub const DIGITS: u8 = 4;
+/// The largest magnitude that further samples are told apart in: 2^62 ns is 146 years.
+const HIGHEST: u64 = 1 << 62;
+
+/// A distribution of samples, in any unit, mostly ns.
+#[derive(Debug, Clone, Default)]
+pub struct Distribution {
+    /// All samples, until they become too many.
+    exact: Vec<i64>,
+    /// `exact` is in ascending order.
+    sorted: bool,
+    /// Where there are too many: of each sign a histogram of magnitudes. They grow with what they are given.
+    coarse: Option<Box<Coarse>>,
+    count: u64,
+    /// Of the samples less the first one: their squares do not lose what distinguishes large numbers of nearly one size.
+    sum: i128,
+    squares: f64,
+    mean_so_far: f64,
+    first: i64,
+    min: i64,
+    max: i64,
+}
+
+#[derive(Debug, Clone)]
+struct Coarse {
+    /// −1 − x of the samples below 0.
+    negative: Histogram<u64>,
+    /// The others.
+    positive: Histogram<u64>,
+}
+
+/// A range of values, and how many samples lie in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bin {
+    /// The smallest value of the range.
+    pub low: i64,
+    /// The largest.
+    pub high: i64,
+    /// Samples in it.
+    pub count: u64,
+}
+
+impl Distribution {
+    /// An empty one. Allocates with its first samples.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes one sample.
+    #[inline]
+    pub fn record(&mut self, sample: i64) {
+        if self.count == 0 {
+            (self.first, self.min, self.max) = (sample, sample, sample);
+        }
+        self.count += 1;
+        self.min = self.min.min(sample);
+        self.max = self.max.max(sample);
+        self.sum += i128::from(sample) - i128::from(self.first);
+        // Welford: no difference of large sums of squares.
+        let shifted = sample.wrapping_sub(self.first) as f64;
+        let before = shifted - self.mean_so_far;
+        self.mean_so_far += before / self.count as f64;
+        self.squares += before * (shifted - self.mean_so_far);
+        match &mut self.coarse {
+            Some(coarse) => coarse.record(sample, 1),
+            None if self.exact.len() < EXACT => {
+                self.exact.push(sample);
+                self.sorted = false;
+            }
+            None => self.coarsen().record(sample, 1),
+        }
+    }
+
+    /// Takes the samples of another.
+    pub fn merge(&mut self, other: &Self) {
+        if other.count == 0 {
+            return;
+        }
+        if self.count == 0 {
+            *self = other.clone();
+            return;
+        }
+        let (own, others) = (self.count as f64, other.count as f64);
+        let shift = other.first.wrapping_sub(self.first);
+        let apart = other.mean_so_far + shift as f64 - self.mean_so_far;
+        self.squares += other.squares + apart * apart * own * others / (own + others);
+        self.mean_so_far += apart * others / (own + others);
+        self.sum += other.sum + i128::from(shift) * i128::from(other.count);
+        self.count += other.count;
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+        match (&mut self.coarse, &other.coarse) {
+            (None, None) if self.exact.len() + other.exact.len() <= EXACT => {
+                self.exact.extend_from_slice(&other.exact);
+                self.sorted = false;
+            }
+            (_, theirs) => {
+                let coarse = match &mut self.coarse {
+                    Some(coarse) => coarse,
+                    None => self.coarsen(),
+                };
+                match theirs {
+                    Some(theirs) => {
+                        coarse.negative.add(&theirs.negative).expect("it grows with what is added");
+                        coarse.positive.add(&theirs.positive).expect("it grows with what is added");
+                    }
+                    None => other.exact.iter().for_each(|sample| coarse.record(*sample, 1)),
+                }
+            }
+        }
+    }
+
+    /// From now on in histograms.
+    #[cold]
+    fn coarsen(&mut self) -> &mut Coarse {
+        let mut coarse = Box::new(Coarse { negative: growing(), positive: growing() });
+        for sample in std::mem::take(&mut self.exact) {
+            coarse.record(sample, 1);
+        }
+        self.coarse.insert(coarse)
+    }
+
+    /// Number of samples.
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Whether percentiles are samples, not ends of ranges that samples lie in.
+    pub const fn is_exact(&self) -> bool {
+        self.coarse.is_none()
+    }
+
+    /// The arithmetic mean; `None` of nothing.
+    pub fn mean(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.first as f64 + self.sum as f64 / self.count as f64)
+    }
+
+    /// What there is to say; `None` of nothing.
+    pub fn summary(&mut self) -> Option<Summary> {
+        let mean = self.mean()?;
+        Some(Summary {
+            count: self.count,
+            min: self.min,
+            mean,
+            stddev: (self.squares / self.count as f64).max(0.0).sqrt(),
+            p50: self.quantile(0.5)?,
+            p90: self.quantile(0.9)?,
+            p99: self.quantile(0.99)?,
+            p999: self.quantile(0.999)?,
+            p9999: self.quantile(0.9999)?,
+            max: self.max,
+        })
+    }
+
+    /// The sample of nearest rank: the smallest one that at least the share `q` of all are not above. `q` from 0 to 1;
+    /// `None` of nothing.
+    pub fn quantile(&mut self, q: f64) -> Option<i64> {
+        if self.count == 0 {
+            return None;
+        }
+        let rank = rank(q, self.count);
+        let Some(coarse) = &self.coarse else {
+            self.sort();
+            return Some(self.exact[rank as usize - 1]);
+        };
+        let below = coarse.negative.len();
+        let value = match rank <= below {
+            // The largest magnitude is the smallest sample.
+            true => -1 - value_at_rank(&coarse.negative, below - rank + 1),
+            false => value_at_rank(&coarse.positive, rank - below),
+        };
+        Some(value.clamp(self.min, self.max))
+    }
+
+    /// Ranges in ascending order that together hold every sample: a sample each, or as wide as they are told apart.
+    pub fn bins(&mut self) -> Vec<Bin> {
+        let Some(coarse) = &self.coarse else {
+            self.sort();
+            let runs = self.exact.chunk_by(|a, b| a == b);
+            return runs.map(|run| Bin { low: run[0], high: run[0], count: run.len() as u64 }).collect();
+        };
+        let ranges = |histogram: &Histogram<u64>| -> Vec<(i64, i64, u64)> {
+            let recorded = histogram.iter_recorded();
+            let ends = recorded.map(|step| (step.value_iterated_to(), step.count_at_value()));
+            ends.map(|(value, count)| {
+                (histogram.lowest_equivalent(value) as i64, histogram.highest_equivalent(value) as i64, count)
+            })
+            .collect()
+        };
+        let negative = ranges(&coarse.negative).into_iter().rev();
+        let negative = negative.map(|(low, high, count)| Bin { low: -1 - high, high: -1 - low, count });
+        let positive = ranges(&coarse.positive).into_iter().map(|(low, high, count)| Bin { low, high, count });
+        negative
+            .chain(positive)
+            .map(|bin| Bin { low: bin.low.max(self.min), high: bin.high.min(self.max), ..bin })
+            .collect()
+    }
+
+    fn sort(&mut self) {
+        if !self.sorted {
+            self.exact.sort_unstable();
+            self.sorted = true;
+        }
+    }
+}
+
+impl Coarse {
+    #[inline]
+    fn record(&mut self, sample: i64, count: u64) {
+        let (histogram, magnitude) = match u64::try_from(sample) {
+            Ok(magnitude) => (&mut self.positive, magnitude),
+            Err(_) => (&mut self.negative, !sample as u64),
+        };
+        histogram.record_n(magnitude.min(HIGHEST), count).expect("it grows with what it is given");
+    }
+}
+
+/// From 1, as ranks are counted.
+fn rank(q: f64, count: u64) -> u64 {
+    // 0.999 × 1000 is 999.0000000000001 or 998.9999999999999 as the case may be: neither is another rank.
+    let exact = q * count as f64;
+    let nearest = exact.round();
+    let rank = if (exact - nearest).abs() < 1e-9 * count as f64 { nearest } else { exact.ceil() };
+    (rank as u64).clamp(1, count)
+}
+
+fn growing() -> Histogram<u64> {
+    let mut histogram = Histogram::new(DIGITS).expect("the digits are a constant in hdrhistogram's range");
+    histogram.auto(true);
+    histogram
+}
+
+/// The upper end of the range that the sample with this rank, from 1, lies in.
+fn value_at_rank(histogram: &Histogram<u64>, rank: u64) -> i64 {
+    // value_at_quantile rounds up to the next rank: from half a rank below it finds this one.
+    histogram.value_at_quantile((rank as f64 - 0.5) / histogram.len() as f64) as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn of(samples: &[i64]) -> Distribution {
+        let mut distribution = Distribution::new();
+        samples.iter().for_each(|sample| distribution.record(*sample));
+        distribution
+    }
+
+    /// By the definition, of samples in ascending order.
+    fn nearest_rank(sorted: &[i64], per_10_000: usize) -> i64 {
+        sorted[(sorted.len() * per_10_000).div_ceil(10_000).max(1) - 1]
+    }
+
+    #[test]
+    fn nothing_has_no_numbers() {
+        let mut empty = Distribution::new();
+        assert_eq!((empty.count(), empty.summary(), empty.quantile(0.5), empty.mean()), (0, None, None, None));
+        assert_eq!(empty.bins(), []);
+    }
+
+    #[test]
+    fn ranks_are_not_rounded_away() {
+        let mut thousand = of(&(1..=1000).collect::<Vec<_>>());
+        let summary = thousand.summary().unwrap();
+        assert_eq!((summary.p50, summary.p90, summary.p99, summary.p999, summary.p9999), (500, 900, 990, 999, 1000));
+        assert_eq!((summary.min, summary.max, summary.mean), (1, 1000, 500.5));
+        assert!((summary.stddev - 288.674_990_257).abs() < 1e-6, "{}", summary.stddev);
+        assert_eq!((thousand.quantile(0.0), thousand.quantile(1.0)), (Some(1), Some(1000)));
+    }
+
+    #[test]
+    fn the_spread_of_large_numbers_is_not_lost() {
+        let hour = 3_600_000_000_000;
+        let summary = of(&[hour + 1, hour + 3]).summary().unwrap();
+        assert_eq!((summary.stddev, summary.mean), (1.0, (hour + 2) as f64));
+    }
+
+    #[test]
+    fn beyond_the_bound_percentiles_have_their_digits_and_the_rest_is_exact() {
+        let many: Vec<i64> = (0..EXACT as i64 + 100_000).map(|n| (n * 7919) % 1_000_003 - 400_000).collect();
+        let mut distribution = of(&many);
+        let mut sorted = many.clone();
+        sorted.sort_unstable();
+        assert!(!distribution.is_exact());
+        let summary = distribution.summary().unwrap();
+        assert_eq!((summary.count, summary.min, summary.max), (many.len() as u64, sorted[0], sorted[many.len() - 1]));
+        let mean = many.iter().sum::<i64>() as f64 / many.len() as f64;
+        assert!((summary.mean - mean).abs() < 1e-6, "{} {mean}", summary.mean);
+        for per_10_000 in [1, 100, 1000, 3999, 4000, 5000, 9000, 9900, 9990, 9999, 10_000] {
+            let exact = nearest_rank(&sorted, per_10_000);
+            let found = distribution.quantile(per_10_000 as f64 / 10_000.0).unwrap();
+            assert!((found - exact).abs() as f64 <= 1.0 + exact.abs() as f64 * 1e-4, "{per_10_000}: {found} {exact}");
+        }
+        let bins = distribution.bins();
+        assert_eq!(bins.iter().map(|bin| bin.count).sum::<u64>(), summary.count);
+        assert!(bins.windows(2).all(|pair| pair[0].high < pair[1].low), "ascending and apart");
+        assert_eq!((bins[0].low, bins[bins.len() - 1].high), (summary.min, summary.max));
+    }
+
+    proptest! {
+        #[test]
+        fn percentiles_are_samples_by_the_definition(samples in prop::collection::vec(-1_000_000i64..1_000_000, 1..3000)) {
+            let mut distribution = of(&samples);
+            let mut sorted = samples.clone();
+            sorted.sort_unstable();
+            for per_10_000 in [1, 5000, 9000, 9900, 9990, 9999, 10_000] {
+                prop_assert_eq!(distribution.quantile(per_10_000 as f64 / 10_000.0), Some(nearest_rank(&sorted, per_10_000)));
+            }
+        }
+
+        #[test]
+        fn merged_is_as_if_recorded_in_one(
+            left in prop::collection::vec(any::<i32>(), 0..200),
+            right in prop::collection::vec(any::<i32>(), 0..200),
+        ) {
+            let (left, right): (Vec<i64>, Vec<i64>) =
+                (left.into_iter().map(i64::from).collect(), right.into_iter().map(i64::from).collect());
+            let mut merged = of(&left);
+            merged.merge(&of(&right));
+            let mut whole = of(&[left, right].concat());
+            prop_assert_eq!(merged.bins(), whole.bins());
+            match (merged.summary(), whole.summary()) {
+                (Some(merged), Some(whole)) => {
+                    prop_assert!((merged.mean - whole.mean).abs() < 1e-3 && (merged.stddev - whole.stddev).abs() < 1.0);
+                    let rest = |summary: Summary| (summary.count, summary.min, summary.p50, summary.p999, summary.max);
+                    prop_assert_eq!(rest(merged), rest(whole));
+                }
+                (merged, whole) => prop_assert_eq!(merged, whole),
+            }
+        }
+    }
+}
