@@ -604,7 +604,7 @@ fn junk_in_the_name_of_the_peer_neither_panics_nor_keeps_a_session_alive_for_eve
                 direction: any(),
             };
             let transport = random.pick(&[None, Some(Transport::Udp), Some(Transport::L2)]);
-            let extension = random.chance(50).then_some(Extension { ptp: transport });
+            let extension = random.chance(50).then_some(Extension { ptp: transport, ..Extension::default() });
             let body = match (kind, extension) {
                 (Kind::Syn, _) if random.chance(80) => Body::Settings(raw, extension),
                 (Kind::SynAck, Some(extension)) => Body::Extension(extension),

@@ -71,7 +71,7 @@ fn both_sides_agree_and_every_ping_and_pong_is_shaped() {
             let settings = short(direction, transport);
             let mut world = pair(steady(100), settings);
             world.drive(10);
-            let extension = Extension { ptp: Some(transport) };
+            let extension = Extension { ptp: Some(transport), ..Extension::default() };
             assert_eq!(bodies(&world, CLIENT, Kind::Syn), [Body::Settings(settings.to_raw(), Some(extension))]);
             assert_eq!(bodies(&world, SERVER, Kind::SynAck), [Body::Extension(extension)]);
             assert_eq!(world.nodes[SERVER].wanted, [extension]);
@@ -137,7 +137,7 @@ fn lost_control_messages_of_every_kind_are_survived_in_every_direction() {
 fn a_repeated_syn_gets_the_same_syn_ack_and_the_path_is_asked_once() {
     let mut world = pair(losing_first(100, &[(Kind::SynAck, 2)]), short(Direction::Forward, Transport::Udp));
     world.drive(10);
-    let granted = Body::Extension(Extension { ptp: Some(Transport::Udp) });
+    let granted = Body::Extension(Extension { ptp: Some(Transport::Udp), ..Extension::default() });
     assert_eq!(bodies(&world, SERVER, Kind::SynAck), [granted; 3]);
     assert_eq!(world.nodes[SERVER].wanted.len(), 1);
 }
@@ -244,7 +244,7 @@ fn a_syn_ack_that_grants_something_else_is_no_agreement() {
         [(None, false), (Some(None), false), (Some(Some(Transport::L2)), false), (Some(Some(Transport::Udp)), true)]
     {
         let mut client = Client::new(at(0), client_config(short(Direction::Forward, Transport::Udp)));
-        let extension = granted.map(|ptp| Extension { ptp });
+        let extension = granted.map(|ptp| Extension { ptp, ..Extension::default() });
         client.handle_datagram(at(1), &Incoming { extension, ..from_server(Kind::SynAck, 0) });
         let actions = drain(&mut client);
         assert_eq!(end_of(&actions).is_none(), agreed, "{granted:?}");
@@ -252,7 +252,7 @@ fn a_syn_ack_that_grants_something_else_is_no_agreement() {
     }
     // Who asked for nothing is granted nothing by mistake.
     let mut client = Client::new(at(0), client_config(Settings::default()));
-    let extension = Some(Extension { ptp: Some(Transport::Udp) });
+    let extension = Some(Extension { ptp: Some(Transport::Udp), ..Extension::default() });
     client.handle_datagram(at(1), &Incoming { extension, ..from_server(Kind::SynAck, 0) });
     client.handle_deadline(at(1));
     let plain = |action: &Action| matches!(action, Action::Send(sent) if sent.shape == Shape::Plain);
@@ -264,7 +264,7 @@ fn answer(config: ServerConfig, grants: Offers, settings: Settings) -> (Vec<Acti
     let mut server = Server::new(config);
     let incoming = syn(settings);
     let wanted = server.wants(at(0), &incoming);
-    let ready = wanted.map(|wanted| Extension { ptp: wanted.ptp.filter(|transport| grants.has(*transport)) });
+    let ready = wanted.map(|wanted| Extension { ptp: wanted.ptp.filter(|transport| grants.has(*transport)), ..wanted });
     server.handle_datagram(at(0), &Incoming { granted: ready, ..incoming });
     let actions = drain(&mut server);
     assert_eq!(server.peer().is_none(), sent(&actions)[0].kind == Kind::SynRst);
@@ -366,7 +366,8 @@ fn a_keeping_server_agrees_with_each_client_for_itself() {
     let agreed = |n: usize| world.nodes[n].shapes.iter().all(|shaped| shaped.shape == Shape::Stamped);
     assert_eq!([agreed(1), agreed(2), agreed(3)], [true, false, true]);
     assert!(world.nodes[1..].iter().all(|node| node.end() == Some(End::Complete)));
-    let wanted = [Transport::Udp, Transport::L2].map(|transport| Extension { ptp: Some(transport) });
+    let wanted =
+        [Transport::Udp, Transport::L2].map(|transport| Extension { ptp: Some(transport), ..Extension::default() });
     assert_eq!(world.nodes[SERVER].wanted, wanted);
 }
 

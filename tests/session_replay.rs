@@ -20,7 +20,7 @@ use xdprobe::session::{
     Sampling, Server, ServerConfig, Settings,
 };
 use xdprobe::wire::ptp::Shape;
-use xdprobe::wire::{DUMMY_SEQUENCE, Kind, MIN_IP_LEN, Message, Parsed, Point};
+use xdprobe::wire::{DUMMY_SEQUENCE, Extension, Kind, MIN_IP_LEN, Message, Parsed, Point};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
@@ -201,8 +201,8 @@ impl Replay<'_> {
     }
 
     fn deliver(&mut self, datagram: &Datagram) {
-        let Parsed { message, settings, extension } = Message::parse(&datagram.payload).unwrap();
-        let incoming = Incoming { settings, extension, ..Incoming::plain(datagram.source, message) };
+        let Parsed { message, settings, extension, account } = Message::parse(&datagram.payload).unwrap();
+        let incoming = Incoming { settings, extension, account, ..Incoming::plain(datagram.source, message) };
         let point = self.machine.handle_datagram(self.now, &incoming);
         self.row(point, message.sequence, datagram.payload.len() as u16 + 28);
         self.obey();
@@ -278,7 +278,8 @@ fn replay(folder: &str, nth: usize, session: &[Datagram], role: Role) -> Option<
     let Some(syn) = syns.get(usize::from(role == Role::SecondClient)) else { panic!("{folder} has no second client") };
     let client = syn.source;
     let raw = Message::parse(&syn.payload).unwrap().settings.unwrap();
-    let settings = Settings::from_client(raw, None, false, |correction| panic!("{folder}: {correction:?}"));
+    let settings =
+        Settings::from_client(raw, Extension::default(), false, |correction| panic!("{folder}: {correction:?}"));
     let own = if role == Role::Server { server } else { client };
     // Dummies leave from another port.
     let is_own = |datagram: &Datagram| match parsed(datagram).kind {

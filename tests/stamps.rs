@@ -194,7 +194,7 @@ fn exchange(
     server: &mut (dyn Path + Send),
     to: SocketAddrV4,
 ) -> Vec<Option<u32>> {
-    let wanted = Extension { ptp: Some(transport) };
+    let wanted = Extension { ptp: Some(transport), ..Extension::default() };
     let from = SocketAddrV4::new(veth.left.address, CLIENT_PORT);
     // The server knows a client of which a SYN came.
     client.send(&Outgoing { point: None, ..ping(to, 1) }).unwrap();
@@ -304,7 +304,7 @@ fn a_ptp_port_that_somebody_has_is_named_and_let_go_when_it_is_ours() {
     let veth = Veth::new();
     let mut path = kernel(&veth.right, PORT);
     let peer = SocketAddrV4::new(veth.left.address, 9);
-    let wanted = Extension { ptp: Some(Transport::Udp) };
+    let wanted = Extension { ptp: Some(Transport::Udp), ..Extension::default() };
     let ptp4l = veth.right.run(|| UdpSocket::bind((veth.right.address, 319)).unwrap());
     let error = veth.right.run(|| path.prepare(peer, wanted).unwrap_err().to_string());
     assert!(error.contains("port 319"), "{error}");

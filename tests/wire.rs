@@ -20,7 +20,8 @@ use xdprobe::wire::frame::{
 };
 use xdprobe::wire::ptp::{self, Shape, Transport};
 use xdprobe::wire::{
-    Extension, HEADER_LEN, Kind, MAX_PADDING, Message, Parsed, RawSettings, SETTINGS_LEN, UDP_IP_HEADERS, extension,
+    Extension, HEADER_LEN, Kind, Load, MAX_PADDING, Message, Parsed, RawSettings, SETTINGS_LEN, ServePath,
+    UDP_IP_HEADERS, extension,
 };
 
 /// Bytes of an IPv4 header without options.
@@ -128,8 +129,8 @@ fn every_recorded_datagram_is_read_and_written_back() {
         let datagrams = pcap::datagrams(&capture(folder));
         let mut counts = [[0; 2]; KINDS.len()];
         for datagram in &datagrams {
-            let Parsed { message, settings, extension } = Message::parse(&datagram.payload).unwrap();
-            assert_eq!(extension, None, "{folder}: {datagram:?}");
+            let Parsed { message, settings, extension, account } = Message::parse(&datagram.payload).unwrap();
+            assert_eq!((extension, account), (None, None), "{folder}: {datagram:?}");
             let to_server = *datagram.destination.ip() == SERVER;
             let kind = KINDS.iter().position(|kind| *kind == message.kind).unwrap();
             counts[kind][usize::from(!to_server)] += 1;
@@ -304,7 +305,12 @@ fn any_settings() -> impl Strategy<Value = RawSettings> {
 }
 
 fn any_extension() -> impl Strategy<Value = Extension> {
-    sample::select(vec![None, Some(Transport::Udp), Some(Transport::L2)]).prop_map(|ptp| Extension { ptp })
+    let ptp = sample::select(vec![None, Some(Transport::Udp), Some(Transport::L2)]);
+    let serve_on = sample::select(vec![None, Some(ServePath::Xdp), Some(ServePath::Kernel)]);
+    let load =
+        (any::<u64>(), any::<u16>()).prop_map(|(packets_per_second, ip_len)| Load { packets_per_second, ip_len });
+    (ptp, any::<bool>(), serve_on, any::<bool>(), proptest::option::of(load))
+        .prop_map(|(ptp, in_band, serve_on, account, load)| Extension { ptp, in_band, serve_on, account, load })
 }
 
 /// The headers of a ping or pong behind a PTP header, a sequence, and a padding that has room for it.
@@ -401,7 +407,7 @@ proptest! {
     fn a_message_reads_back(message in any_message(), settings in any_settings(), behind in any::<[u8; 9]>()) {
         let bytes = [&message.to_bytes()[..], &settings.to_bytes(), &behind].concat();
         let expected = (message.kind == Kind::Syn).then_some(settings);
-        prop_assert_eq!(Message::parse(&bytes), Ok(Parsed { message, settings: expected, extension: None }));
+        prop_assert_eq!(Message::parse(&bytes), Ok(Parsed { message, settings: expected, extension: None, account: None }));
     }
 
     #[test]
@@ -429,7 +435,7 @@ proptest! {
         let parsed = parse(&frame).unwrap();
         prop_assert_eq!((parsed.flow(), parsed.ip_len), (flow, 68));
         let message = Message { kind: Kind::Syn, sequence };
-        let expected = Parsed { message, settings: Some(settings), extension: None };
+        let expected = Parsed { message, settings: Some(settings), extension: None, account: None };
         prop_assert_eq!(Message::parse(parsed.payload), Ok(expected));
     }
 
@@ -453,7 +459,7 @@ proptest! {
             let parsed = parse(&buf[..len]).unwrap();
             prop_assert_eq!(parsed.flow(), flow);
             prop_assert_eq!(&parsed.payload[HEADER_LEN..], &body);
-            let expected = Parsed { message, settings, extension: Some(extension) };
+            let expected = Parsed { message, settings, extension: Some(extension), account: None };
             prop_assert_eq!(Message::parse(parsed.payload), Ok(expected));
         }
     }
@@ -461,7 +467,7 @@ proptest! {
     #[test]
     fn an_extension_of_a_later_version_is_read_as_far_as_it_is_known(
         extension in any_extension(), version in any::<u8>(), at_front in any::<bool>(),
-        unknown in (2..=255_u8, collection::vec(any::<u8>(), 0..=255)), behind in any::<[u8; 5]>(),
+        unknown in (6..=255_u8, collection::vec(any::<u8>(), 0..=255)), behind in any::<[u8; 5]>(),
     ) {
         let mut bytes = vec![0; extension.len()];
         extension.write(&mut bytes);

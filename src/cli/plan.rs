@@ -130,7 +130,7 @@ fn client(args: &Args, typed: Typed, timestamps: Timestamps, warnings: &mut Vec<
         pong_every: args.pong_every,
         timer: args.timer.unwrap_or(default_timer(args.delay)),
         direction,
-        ptp: None,
+        ..Settings::default()
     };
     let ptp = match (args.ptp, timestamps) {
         (None, Timestamps::Hardware) => Some(PtpWish::Auto),

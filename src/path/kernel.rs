@@ -14,7 +14,7 @@ use crate::net::{self, NetError, local_address, reserve_port};
 use crate::session::{MAX_BODY, Outgoing};
 use crate::wire::frame::{Envelope, Flow, LinkHeader, MAX_FRAME_LEN, Template};
 use crate::wire::ptp::{self, HEAD_LEN, Shape, Transport};
-use crate::wire::{DUMMY_SEQUENCE, Extension, HEADER_LEN, Kind, MAX_PADDING, Message, UDP_IP_HEADERS};
+use crate::wire::{DUMMY_SEQUENCE, Extension, HEADER_LEN, Kind, MAX_PADDING, Message, Parsed, UDP_IP_HEADERS};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::socket::setsockopt;
@@ -168,7 +168,7 @@ impl Path for KernelPath {
         let nic = Nic { interface: &nic.name, if_index: nic.index, mac: nic.mac, address: *self.local.ip() };
         let port = PtpPort::keep_or_open(self.ptp.take().map(|way| way.port), transport, &nic, self.wishes)?;
         self.ptp = Some(PtpWay { port, link, data: Box::new([0; MAX_FRAME_LEN]) });
-        Ok(Extension { ptp: Some(transport) })
+        Ok(Extension { ptp: Some(transport), ..Extension::default() })
     }
 
     fn release(&mut self) {
@@ -238,9 +238,19 @@ impl Path for KernelPath {
             let ip_len = u16::try_from(payload_len).unwrap_or(u16::MAX).saturating_add(UDP_IP_HEADERS);
             let control::Stamps { software, hardware } = control::stamps(&self.control.0[..arrival.control_len]);
             let stamps = RxStamps { application, hook: None, software, hardware };
-            let (message, settings, extension) = (parsed.message, parsed.settings, parsed.extension);
+            let Parsed { message, settings, extension, account } = parsed;
             let shape = Shape::Plain;
-            batch.datagrams.push(Received { from, message, settings, extension, shape, ip_len, queue: None, stamps });
+            batch.datagrams.push(Received {
+                from,
+                message,
+                settings,
+                extension,
+                account,
+                shape,
+                ip_len,
+                queue: None,
+                stamps,
+            });
             return Ok(());
         }
         match &mut self.ptp {

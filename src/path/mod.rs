@@ -16,7 +16,7 @@ use crate::clock::{Monotonic, Phc, Realtime, Stamp, Tai, Time};
 use crate::net::NetError;
 use crate::session::{Incoming, Outgoing};
 use crate::wire::ptp::Shape;
-use crate::wire::{Extension, Message, RawSettings};
+use crate::wire::{Account, Extension, Message, RawSettings};
 use std::io;
 use std::net::SocketAddrV4;
 use std::os::fd::BorrowedFd;
@@ -51,6 +51,8 @@ pub struct Received {
     pub settings: Option<RawSettings>,
     /// The extension, where it is a SYN or a SYN-ACK that has one.
     pub extension: Option<Extension>,
+    /// The account, where it is a FIN-ACK that has one.
+    pub account: Option<Account>,
     /// What it looked like.
     pub shape: Shape,
     /// Bytes of the IP packet; of PTP over Ethernet those of the Ethernet payload.
@@ -65,8 +67,8 @@ impl Received {
     /// What a session has to know of it.
     #[inline]
     pub const fn incoming(&self) -> Incoming {
-        let &Self { from, message, settings, extension, shape, .. } = self;
-        Incoming { from, message, settings, extension, shape, granted: None }
+        let &Self { from, message, settings, extension, account, shape, .. } = self;
+        Incoming { from, message, settings, extension, account, shape, granted: None }
     }
 }
 

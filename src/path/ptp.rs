@@ -135,6 +135,7 @@ impl PtpPort {
                 message,
                 settings: None,
                 extension: None,
+                account: None,
                 shape,
                 ip_len,
                 queue: None,

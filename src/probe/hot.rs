@@ -8,9 +8,11 @@ use super::outstanding::{Joined, Outstanding};
 use crate::clock::{ClockBoard, Monotonic, Source, Stamp, Time, monotonic_now, realtime_now};
 use crate::path::{BATCH, Batch, Path, Received, Sent, TxStamp};
 use crate::record::{Recorder, RoundTrips, Sighting, Sources, StampCounts};
-use crate::session::{Action, End, Event, Incoming, Machine, Outgoing, TimerKind};
+use crate::session::{Action, Body, End, Event, Incoming, Machine, Outgoing, TimerKind};
 use crate::wire::ptp::Shape;
-use crate::wire::{Extension, Point};
+use crate::wire::{Account, Extension, Point};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
 use std::io;
 use std::net::SocketAddrV4;
 use std::sync::Arc;
@@ -96,6 +98,37 @@ pub struct HotLoop<'a, M, P, A> {
     arrival_stamped: bool,
     /// Something was handed over since the last flush.
     unflushed: bool,
+    /// What had been used when the session began.
+    usage_before: Usage,
+    /// What the peer of the last session was told.
+    usage_told: Option<(SocketAddrV4, Usage)>,
+}
+
+/// What a session costs and no machine knows.
+#[derive(Debug, Clone, Copy, Default)]
+struct Usage {
+    /// CPU time of all threads, in ns.
+    cpu_ns: Option<u64>,
+    /// Datagrams that reached the machine and not the process.
+    dropped: Option<u64>,
+}
+
+impl Usage {
+    /// Since the process began. Makes system calls.
+    fn now<P: Path>(path: &P) -> Self {
+        let nanos = |time: TimeVal| time.num_nanoseconds().max(0) as u64;
+        let cpu = getrusage(UsageWho::RUSAGE_SELF).ok();
+        Self {
+            cpu_ns: cpu.map(|usage| nanos(usage.user_time()) + nanos(usage.system_time())),
+            // A frame without a place in the fill ring is counted among those dropped for other reasons too.
+            dropped: path.counters().xdp.map(|xdp| xdp.rx_dropped + xdp.rx_ring_full),
+        }
+    }
+
+    fn since(self, before: &Self) -> Self {
+        let difference = |now: Option<u64>, before: Option<u64>| Some(now?.saturating_sub(before?));
+        Self { cpu_ns: difference(self.cpu_ns, before.cpu_ns), dropped: difference(self.dropped, before.dropped) }
+    }
 }
 
 impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
@@ -127,6 +160,8 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             now: monotonic_now(),
             arrival_stamped: false,
             unflushed: false,
+            usage_before: Usage::default(),
+            usage_told: None,
         }
     }
 
@@ -354,7 +389,10 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
     fn act(&mut self) -> anyhow::Result<()> {
         while let Some(action) = self.machine.poll_action() {
             match action {
-                Action::Send(outgoing) => {
+                Action::Send(mut outgoing) => {
+                    if let Body::Account(account) = &mut outgoing.body {
+                        self.complete(outgoing.to, account);
+                    }
                     let sent = match self.path.send(&outgoing) {
                         Ok(sent) => sent,
                         Err(error) if self.machine.peer() == Some(outgoing.to) => return Err(error.into()),
@@ -372,6 +410,20 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             }
         }
         Ok(())
+    }
+
+    /// Adds to an account what the session cannot know. Repeated, it says the same again.
+    #[cold]
+    fn complete(&mut self, to: SocketAddrV4, account: &mut Account) {
+        let usage = match self.usage_told {
+            Some((peer, usage)) if peer == to => usage,
+            _ => {
+                let usage = Usage::now(self.path).since(&self.usage_before);
+                self.usage_told = Some((to, usage));
+                usage
+            }
+        };
+        (account.cpu_ns, account.dropped) = (usage.cpu_ns, usage.dropped);
     }
 
     /// Notes what was sent, and waits for its stamps where some are to come.
@@ -414,6 +466,8 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         if matches!(event, Event::Connected { .. }) {
             // What still comes of the session before must not count as this one's.
             self.collect()?;
+            self.usage_before = Usage::now(self.path);
+            self.usage_told = None;
         }
         if matches!(event, Event::Finished(_)) {
             self.drain()?;

@@ -19,6 +19,7 @@ use crate::clock::{Source, monotonic_now};
 use crate::path::{Description, Path};
 use crate::record::{self, CardClock, Facts, Recorder, RecorderConfig, Role, ScheduleFacts, StampSource, Voice, text};
 use crate::session::{Client, ClientConfig, Machine, Offers, Probe, Sampling, Server, ServerConfig, Settings};
+use crate::wire::Extension;
 use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
@@ -183,8 +184,8 @@ impl Play<'_> {
         let schedule = self.schedule.clone();
         match (&plan.role, self.server) {
             (cli::Role::Client { host, connect_timeout, .. }, Some((server, settings))) => {
-                if let Some(wanted) = settings.extension() {
-                    path.prepare(server, wanted)?;
+                if settings.ptp.is_some() {
+                    path.prepare(server, Extension { ptp: settings.ptp, ..Extension::default() })?;
                 }
                 say_first(plan, &text::client_start(host, plan.port));
                 let config = ClientConfig {

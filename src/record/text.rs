@@ -167,6 +167,13 @@ impl Narrator {
                      with --ptp; or start this server with --timestamps software."
                 ),
             ),
+            Event::RefusedPath { from, path } => (
+                Stream::Err,
+                format!(
+                    "Refused {from}: it asks to be served on the {} path, which is not to be had here: see the line before.",
+                    path.as_str()
+                ),
+            ),
             Event::Ignored { from, .. } if self.in_session => {
                 (Stream::Err, format!("Connection already established, drop packet from {from}."))
             }
@@ -212,6 +219,7 @@ pub(super) const fn is_strangers(event: &Event) -> bool {
             | Event::RefusedSize { .. }
             | Event::RefusedPtp { .. }
             | Event::RefusedPlain { .. }
+            | Event::RefusedPath { .. }
             | Event::Ignored { .. }
     )
 }

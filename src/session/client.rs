@@ -79,19 +79,19 @@ impl Client {
         self.outbox.say(self.config.server, Kind::Syn, 0, body);
     }
 
-    fn connected(&mut self, now: Time<Monotonic>) {
+    fn connected(&mut self, now: Time<Monotonic>, settings: Settings) {
         let config = &self.config;
         let terms = Terms {
             side: Side::Client,
             peer: config.server,
-            settings: config.settings,
+            settings,
             schedule: config.schedule.clone(),
             dummies: config.dummies,
             timeout: config.timeout,
             granted: None,
             sampling: config.sampling,
         };
-        self.outbox.tell(Event::Connected { peer: config.server, settings: config.settings });
+        self.outbox.tell(Event::Connected { peer: config.server, settings });
         self.state = State::Talking(Conversation::begin(now, terms, &mut self.outbox));
     }
 
@@ -102,11 +102,9 @@ impl Client {
 
     /// The server accepted. Whether it is the session that was asked for is its SYN-ACK's word.
     fn handle_syn_ack(&mut self, now: Time<Monotonic>, granted: Option<Extension>) {
-        let asked = self.config.settings.ptp;
-        if asked.is_none() || granted.and_then(|extension| extension.ptp) == asked {
-            self.connected(now);
-        } else {
-            self.decline(now);
+        match self.config.settings.granted(granted) {
+            Some(settings) => self.connected(now, settings),
+            None => self.decline(now),
         }
     }
 
@@ -122,7 +120,7 @@ impl Client {
         match (incoming.message.kind, asked, incoming.shape) {
             // A server that pings, or is even done with it.
             (Kind::Ping | Kind::Fin, false, Shape::Plain) | (Kind::Ping, true, Shape::Stamped | Shape::Unstamped) => {
-                self.connected(now);
+                self.connected(now, self.config.settings);
                 if let State::Talking(conversation) = &mut self.state {
                     return conversation.handle(now, incoming, &mut self.outbox);
                 }
@@ -169,7 +167,7 @@ impl Machine for Client {
             // Dummies leave from another port of the server's.
             let dummy = message.kind == Kind::Dummy && from.ip() == self.config.server.ip();
             match &mut self.state {
-                State::Talking(conversation) if dummy => conversation.heard(now),
+                State::Talking(conversation) if dummy => conversation.handle_dummy(now, &mut self.outbox),
                 _ => self.outbox.totals.foreign += 1,
             }
             return None;

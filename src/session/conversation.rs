@@ -8,7 +8,7 @@ use super::{
 };
 use crate::clock::{Monotonic, Time};
 use crate::wire::ptp::Shape;
-use crate::wire::{Extension, Kind, Message, Point};
+use crate::wire::{Account, Extension, Kind, Message, Point};
 use std::collections::VecDeque;
 use std::net::SocketAddrV4;
 use std::sync::Arc;
@@ -79,6 +79,11 @@ impl Outbox {
     /// The answer to a SYN, with what is granted.
     pub(super) fn syn_ack(&mut self, to: SocketAddrV4, sequence: u64, granted: Option<Extension>) {
         self.say(to, Kind::SynAck, sequence, granted.map_or(Body::Empty, Body::Extension));
+    }
+
+    /// The answer to a FIN, with an account where one was asked for.
+    pub(super) fn fin_ack(&mut self, to: SocketAddrV4, sequence: u64, account: Option<Account>) {
+        self.say(to, Kind::FinAck, sequence, account.map_or(Body::Empty, Body::Account));
     }
 
     fn dummies(&mut self, to: SocketAddrV4, count: u32) {
@@ -158,7 +163,10 @@ pub(super) struct Conversation {
     last_heard: Time<Monotonic>,
     /// The highest sequence of a ping received.
     last_ping: u64,
-    answered_fin: bool,
+    /// The handshake was done then.
+    begun: Time<Monotonic>,
+    /// The peer's FIN was answered, with this account where the client had asked for one.
+    answered_fin: Option<Option<Account>>,
 }
 
 impl Conversation {
@@ -177,7 +185,7 @@ impl Conversation {
             }
         };
         let sampler = terms.settings.ptp.map(|_| Sampler::new(terms.sampling));
-        let begun = Self { terms, phase, pinger, sampler, last_heard, last_ping: 0, answered_fin: false };
+        let begun = Self { terms, phase, pinger, sampler, last_heard, last_ping: 0, begun: now, answered_fin: None };
         outbox.totals.measures_loss = begun.pings() && !begun.is_duplex();
         if matches!(begun.phase, Phase::Pinging) {
             outbox.totals.started = Some(now);
@@ -189,8 +197,8 @@ impl Conversation {
         matches!(self.phase, Phase::Over)
     }
 
-    /// Answered by the peer's FIN: a repeated one deserves the same answer.
-    pub(super) fn has_answered_fin(&self) -> bool {
+    /// What the peer's FIN was answered with: a repeated one deserves the same answer. `None` where there was none.
+    pub(super) fn answered_fin(&self) -> Option<Option<Account>> {
         self.answered_fin
     }
 
@@ -245,14 +253,21 @@ impl Conversation {
             }
             Kind::FinAck => {
                 match self.phase {
-                    Phase::Closing { sequence: sent, end, .. } if sent == sequence => self.close(now, end, outbox),
+                    Phase::Closing { sequence: sent, end, .. } if sent == sequence => {
+                        outbox.totals.account = incoming.account;
+                        self.close(now, end, outbox);
+                    }
                     Phase::Goodbye { .. } => self.phase = Phase::Over,
                     _ => outbox.totals.unexpected += 1,
                 }
                 None
             }
+            Kind::Dummy => {
+                self.handle_dummy(now, outbox);
+                None
+            }
             // A repeated SYN-ACK answers a repeated SYN: nothing is wrong.
-            Kind::SynAck | Kind::Dummy => None,
+            Kind::SynAck => None,
             Kind::Syn | Kind::SynRst => {
                 outbox.totals.unexpected += 1;
                 None
@@ -281,7 +296,31 @@ impl Conversation {
         outbox.syn_ack(self.terms.peer, sequence, self.terms.granted);
     }
 
-    /// A dummy from another port of the peer's, or anything else that shows that it lives.
+    /// A dummy, mostly from another port of the peer's.
+    pub(super) fn handle_dummy(&mut self, now: Time<Monotonic>, outbox: &mut Outbox) {
+        self.heard(now);
+        outbox.totals.dummies_received += 1;
+        outbox.totals.first_dummy.get_or_insert(now);
+        outbox.totals.last_dummy = Some(now);
+    }
+
+    /// What this side has counted, where the client has asked for it. CPU time and what was dropped are not known here.
+    fn account(&self, now: Time<Monotonic>, totals: &Totals) -> Option<Account> {
+        let asked = self.terms.side == Side::Server && self.terms.settings.account;
+        let span = totals.first_dummy.zip(totals.last_dummy).filter(|_| totals.dummies_received > 1);
+        let nanos = |from: Time<Monotonic>, to: Time<Monotonic>| to.duration_since(from).as_nanos() as u64;
+        asked.then(|| Account {
+            pings_received: totals.pings_received,
+            pongs_sent: totals.pongs_sent,
+            dummies_received: totals.dummies_received,
+            dropped: None,
+            dummies_span_ns: span.map(|(first, last)| nanos(first, last)),
+            cpu_ns: None,
+            wall_ns: nanos(self.begun, now),
+        })
+    }
+
+    /// Something that shows that the peer lives.
     pub(super) fn heard(&mut self, now: Time<Monotonic>) {
         self.last_heard = self.last_heard.max(now);
     }
@@ -356,8 +395,10 @@ impl Conversation {
             outbox.totals.unexpected += 1;
             return;
         }
-        self.answered_fin = true;
-        outbox.control(self.terms.peer, Kind::FinAck, sequence);
+        // Repeated as it was: what came since is not of the session.
+        let account = self.answered_fin.unwrap_or_else(|| self.account(now, &outbox.totals));
+        self.answered_fin = Some(account);
+        outbox.fin_ack(self.terms.peer, sequence, account);
         match self.phase {
             Phase::Echoing => {
                 outbox.tell(Event::Disconnected);

@@ -29,9 +29,12 @@ pub use settings::{
 pub use totals::{LATE_NANOS, Totals};
 
 use crate::clock::{Monotonic, Time};
+use crate::wire::account::{self, Account};
 use crate::wire::extension;
 use crate::wire::ptp::{Shape, Transport};
-use crate::wire::{Extension, HEADER_LEN, Kind, MIN_IP_LEN, Message, Point, RawSettings, SETTINGS_LEN, UDP_IP_HEADERS};
+use crate::wire::{
+    Extension, HEADER_LEN, Kind, MIN_IP_LEN, Message, Point, RawSettings, SETTINGS_LEN, ServePath, UDP_IP_HEADERS,
+};
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
@@ -106,6 +109,8 @@ pub struct Incoming {
     pub settings: Option<RawSettings>,
     /// The extension of a SYN or a SYN-ACK that has one.
     pub extension: Option<Extension>,
+    /// What a FIN-ACK says of what its sender has counted.
+    pub account: Option<Account>,
     /// What it looked like on the wire.
     pub shape: Shape,
     /// Of what [`Machine::wants`], all that the path has got ready.
@@ -115,7 +120,7 @@ pub struct Incoming {
 impl Incoming {
     /// nanoprobe's datagram without anything behind its header.
     pub const fn plain(from: SocketAddrV4, message: Message) -> Self {
-        Self { from, message, settings: None, extension: None, shape: Shape::Plain, granted: None }
+        Self { from, message, settings: None, extension: None, account: None, shape: Shape::Plain, granted: None }
     }
 }
 
@@ -161,10 +166,15 @@ pub enum Body {
     Settings(RawSettings, Option<Extension>),
     /// What a SYN-ACK grants.
     Extension(Extension),
+    /// What a FIN-ACK says of its session. The machine leaves open what it cannot know: CPU time, and what was dropped.
+    Account(Account),
 }
 
 /// Bytes of the longest body that is not zeros.
-pub const MAX_BODY: usize = SETTINGS_LEN + extension::MAX_LEN;
+pub const MAX_BODY: usize = {
+    let settings = SETTINGS_LEN + extension::MAX_LEN;
+    if settings > account::LEN { settings } else { account::LEN }
+};
 
 impl Body {
     /// Bytes that follow the header.
@@ -175,6 +185,7 @@ impl Body {
             Self::Settings(_, None) => SETTINGS_LEN,
             Self::Settings(_, Some(extension)) => SETTINGS_LEN + extension.len(),
             Self::Extension(extension) => extension.len(),
+            Self::Account(_) => account::LEN,
         }
     }
 
@@ -183,7 +194,7 @@ impl Body {
         self.len() == 0
     }
 
-    /// Writes what a SYN or a SYN-ACK says behind its header; returns its bytes. `None` where there is nothing to say:
+    /// Writes what a SYN, a SYN-ACK or a FIN-ACK says behind its header; returns its bytes. `None` where there is nothing to say:
     /// zeros are the path's.
     pub fn write<'a>(&self, buf: &'a mut [u8; MAX_BODY]) -> Option<&'a [u8]> {
         match self {
@@ -198,6 +209,7 @@ impl Body {
             Self::Extension(extension) => {
                 extension.write(buf);
             }
+            Self::Account(account) => buf[..account::LEN].copy_from_slice(&account.to_bytes()),
         }
         Some(&buf[..self.len()])
     }
@@ -266,6 +278,13 @@ pub enum Event {
     RefusedPlain {
         /// Who asked.
         from: SocketAddrV4,
+    },
+    /// A server cannot serve this client on the path that it asks for; the path has said why.
+    RefusedPath {
+        /// Who asked.
+        from: SocketAddrV4,
+        /// What for.
+        path: ServePath,
     },
     /// A datagram that is no SYN came from somebody who has no session here, or a SYN was too short.
     Ignored {

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::clock::{Monotonic, Time};
 use crate::wire::ptp::Transport;
-use crate::wire::{Extension, Kind, Message, Point, RawSettings};
+use crate::wire::{Account, Extension, Kind, Message, Point, RawSettings};
 use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,8 +75,8 @@ struct Former {
     peer: SocketAddrV4,
     /// It is remembered until then.
     until: Time<Monotonic>,
-    /// Its FIN was answered: a repeated one is answered again.
-    answered_fin: bool,
+    /// Its FIN was answered, with this account where it had asked for one: a repeated one is answered again.
+    answered_fin: Option<Option<Account>>,
 }
 
 #[derive(Debug)]
@@ -109,7 +109,12 @@ impl Server {
             Some(transport) if granted.and_then(|granted| granted.ptp) != Some(transport) => {
                 Err(Event::RefusedPtp { from, transport, why: PtpRefusal::NotReady })
             }
-            _ => Ok(settings),
+            _ => match settings.serve_on {
+                Some(path) if granted.and_then(|granted| granted.serve_on) != Some(path) => {
+                    Err(Event::RefusedPath { from, path })
+                }
+                _ => Ok(settings),
+            },
         });
         let settings = match accepted {
             Ok(settings) => settings,
@@ -120,15 +125,20 @@ impl Server {
             }
         };
         // Whoever asks with an extension is answered with one, be it that nothing of it is known here.
-        let granted = incoming.extension.map(|_| Extension { ptp: settings.ptp });
+        let granted = incoming.extension.map(|_| settings.extension().unwrap_or_default());
         // A new session counts from its SYN.
         self.outbox.totals = Totals { received: 1, ..Totals::default() };
         // Told first: whoever hears it may take the time to look at counters before the client begins.
         self.outbox.tell(Event::Connected { peer: from, settings });
         self.outbox.syn_ack(from, message.sequence, granted);
-        Settings::from_client(raw, settings.ptp, self.config.schedule.is_some(), |correction| {
-            self.outbox.tell(Event::Corrected(correction));
-        });
+        Settings::from_client(
+            raw,
+            incoming.extension.unwrap_or_default(),
+            self.config.schedule.is_some(),
+            |correction| {
+                self.outbox.tell(Event::Corrected(correction));
+            },
+        );
         let terms = Terms {
             side: Side::Server,
             peer: from,
@@ -148,9 +158,9 @@ impl Server {
     /// Why there will be none.
     fn judge(&self, incoming: &Incoming, raw: RawSettings) -> Result<Settings, Event> {
         let from = incoming.from;
-        let asked = incoming.extension.and_then(|extension| extension.ptp);
+        let asked = incoming.extension.unwrap_or_default();
         let settings = Settings::from_client(raw, asked, self.config.schedule.is_some(), |_| ());
-        match asked {
+        match asked.ptp {
             None if self.config.requires_ptp => return Err(Event::RefusedPlain { from }),
             Some(transport) => {
                 if let Some(why) = self.cannot(transport, &settings) {
@@ -203,8 +213,10 @@ impl Server {
     fn handle_former(&mut self, now: Time<Monotonic>, from: SocketAddrV4, message: Message) -> bool {
         self.former.retain(|former| now < former.until);
         if let Some(former) = self.former.iter().find(|former| former.peer == from) {
-            if message.kind == Kind::Fin && former.answered_fin {
-                self.outbox.control(from, Kind::FinAck, message.sequence);
+            if message.kind == Kind::Fin
+                && let Some(account) = former.answered_fin
+            {
+                self.outbox.fin_ack(from, message.sequence, account);
             }
             return true;
         }
@@ -227,7 +239,7 @@ impl Server {
             if self.former.len() == REMEMBERED {
                 self.former.remove(0);
             }
-            let (peer, answered_fin) = (conversation.terms.peer, conversation.has_answered_fin());
+            let (peer, answered_fin) = (conversation.terms.peer, conversation.answered_fin());
             self.former.push(Former { peer, until: now.plus(REMEMBER), answered_fin });
             self.state = State::Listening;
         } else if conversation.is_over() {
@@ -254,7 +266,7 @@ impl Machine for Server {
             point = conversation.handle(now, incoming, &mut self.outbox);
         } else if message.kind == Kind::Dummy && from.ip() == peer.ip() {
             // Dummies leave from another port of the client's.
-            conversation.heard(now);
+            conversation.handle_dummy(now, &mut self.outbox);
         } else {
             self.outbox.totals.foreign += 1;
             // A server that is about to leave neither accepts nor refuses: the next one may.
@@ -273,7 +285,7 @@ impl Machine for Server {
             return None;
         }
         let settings = self.judge(incoming, incoming.settings?).ok()?;
-        settings.extension()
+        settings.path_extension()
     }
 
     fn handle_transmit_stamp(&mut self, sequence: u64) {

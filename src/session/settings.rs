@@ -1,7 +1,7 @@
 //! What a session does, with every value in its range.
 
 use crate::wire::ptp::Transport;
-use crate::wire::{Extension, MAX_PADDING, RawSettings};
+use crate::wire::{Extension, Load, MAX_PADDING, RawSettings, ServePath};
 
 /// The most seconds a server pings for: an hour.
 pub const MAX_COUNT_S: u32 = 3600;
@@ -86,6 +86,14 @@ pub struct Settings {
     pub direction: Direction,
     /// Pings and pongs travel behind a PTP header, carried by this. Their padding is [`Transport::min_padding`] at least.
     pub ptp: Option<Transport>,
+    /// Pongs carry the stamps of the side that sends them.
+    pub in_band: bool,
+    /// The path on which the server serves; `None` where it is the server's choice.
+    pub serve_on: Option<ServePath>,
+    /// The server says in its FIN-ACK what it has counted.
+    pub account: bool,
+    /// The flood of dummies that the client sends, and the server has agreed to.
+    pub load: Option<Load>,
 }
 
 impl Default for Settings {
@@ -100,6 +108,10 @@ impl Default for Settings {
             timer: TimerKind::Busy,
             direction: Direction::Forward,
             ptp: None,
+            in_band: false,
+            serve_on: None,
+            account: false,
+            load: None,
         }
     }
 }
@@ -144,7 +156,31 @@ impl Settings {
 
     /// What a SYN asks for besides; `None` where [`RawSettings`] say all.
     pub fn extension(&self) -> Option<Extension> {
-        self.ptp.is_some().then_some(Extension { ptp: self.ptp })
+        let &Self { ptp, in_band, serve_on, account, load, .. } = self;
+        let extension = Extension { ptp, in_band, serve_on, account, load };
+        (extension != Extension::default()).then_some(extension)
+    }
+
+    /// Of that what the server's path has to get ready.
+    pub fn path_extension(&self) -> Option<Extension> {
+        let &Self { ptp, serve_on, .. } = self;
+        let extension = Extension { ptp, serve_on, ..Extension::default() };
+        (extension != Extension::default()).then_some(extension)
+    }
+
+    /// These with what the server has granted of them; `None` where something is missing that the session is not to be
+    /// had without, which is all but the rate of a load: that may be lower.
+    pub fn granted(self, granted: Option<Extension>) -> Option<Self> {
+        let Some(asked) = self.extension() else { return Some(self) };
+        let granted = granted?;
+        let load = match (asked.load, granted.load) {
+            (None, None) => None,
+            (Some(asked), Some(granted)) if granted.ip_len == asked.ip_len => {
+                Some(Load { packets_per_second: granted.packets_per_second.min(asked.packets_per_second), ..asked })
+            }
+            _ => return None,
+        };
+        (Extension { load: None, ..asked } == Extension { load: None, ..granted }).then_some(Self { load, ..self })
     }
 
     /// The least padding of a ping or pong, in bytes.
@@ -152,15 +188,15 @@ impl Settings {
         self.ptp.map_or(0, Transport::min_padding)
     }
 
-    /// What a server makes of a client's wishes: values out of range are replaced, each replacement told. `ptp` is what
-    /// both agree to.
+    /// What a server makes of a client's wishes: values out of range are replaced, each replacement told. `extension` is
+    /// what both agree to.
     ///
     /// As in nanoprobe only the fields that matter to the server in that direction are checked: in forward what it
     /// pongs, otherwise what it pings, unless it has a schedule of its own. So what this side sends behind a PTP header
     /// holds that header; that the client's pings do is the client's care.
     pub fn from_client(
         raw: RawSettings,
-        ptp: Option<Transport>,
+        extension: Extension,
         has_schedule: bool,
         mut tell: impl FnMut(Correction),
     ) -> Self {
@@ -179,6 +215,7 @@ impl Settings {
         };
         let pings = direction != Direction::Forward && !has_schedule;
         let pongs = direction == Direction::Forward;
+        let Extension { ptp, in_band, serve_on, account, load } = extension;
         let min_padding = ptp.map_or(0, Transport::min_padding).into();
         let max_padding = u32::from(MAX_PADDING);
         let count_s = if pings { limit("count", raw.count_s, 1, MAX_COUNT_S) } else { raw.count_s };
@@ -205,7 +242,20 @@ impl Settings {
             let (used, used_name) = (timer as u32, Some(timer.as_str()));
             tell(Correction { setting: "timer type", asked: raw.timer, min: 0, max: 1, used, used_name });
         }
-        Self { count_s, delay_us, ping_padding, pong_padding, pong_every, timer, direction, ptp }
+        Self {
+            count_s,
+            delay_us,
+            ping_padding,
+            pong_padding,
+            pong_every,
+            timer,
+            direction,
+            ptp,
+            in_band,
+            serve_on,
+            account,
+            load,
+        }
     }
 }
 
@@ -215,7 +265,8 @@ mod tests {
 
     fn corrected(raw: RawSettings, has_schedule: bool) -> (Settings, Vec<Correction>) {
         let mut told = Vec::new();
-        let settings = Settings::from_client(raw, None, has_schedule, |correction| told.push(correction));
+        let settings =
+            Settings::from_client(raw, Extension::default(), has_schedule, |correction| told.push(correction));
         (settings, told)
     }
 
@@ -261,7 +312,8 @@ mod tests {
                     ..Settings::default().to_raw()
                 };
                 let mut told = Vec::new();
-                let settings = Settings::from_client(raw, Some(transport), false, |correction| told.push(correction));
+                let behind = Extension { ptp: Some(transport), ..Extension::default() };
+                let settings = Settings::from_client(raw, behind, false, |correction| told.push(correction));
                 let sent = if direction == 0 { settings.pong_padding } else { settings.ping_padding };
                 assert_eq!((sent, settings.ptp, settings.min_padding()), (least, Some(transport), least));
                 let [Correction { setting: name, min, used, .. }] = told[..] else { panic!("{told:?}") };
@@ -274,7 +326,48 @@ mod tests {
     fn only_what_needs_an_extension_asks_for_one() {
         assert_eq!(Settings::default().extension(), None);
         let ptp = Some(Transport::L2);
-        assert_eq!(Settings { ptp, ..Settings::default() }.extension(), Some(Extension { ptp }));
+        assert_eq!(
+            Settings { ptp, ..Settings::default() }.extension(),
+            Some(Extension { ptp, ..Extension::default() })
+        );
+        let account = Settings { account: true, ..Settings::default() };
+        assert_eq!(account.extension(), Some(Extension { account: true, ..Extension::default() }));
+        assert_eq!(account.path_extension(), None, "the path has nothing to do with it");
+    }
+
+    #[test]
+    fn all_that_is_asked_for_is_granted_or_there_is_no_session() {
+        let plain = Settings::default();
+        assert_eq!(plain.granted(None), Some(plain));
+        assert_eq!(plain.granted(Some(Extension::default())), Some(plain));
+        let load = Load { packets_per_second: 1000, ip_len: 1500 };
+        let asked = Settings {
+            ptp: Some(Transport::Udp),
+            in_band: true,
+            serve_on: Some(ServePath::Kernel),
+            account: true,
+            load: Some(load),
+            ..plain
+        };
+        let all = asked.extension().unwrap();
+        assert_eq!(asked.granted(Some(all)), Some(asked));
+        for less in [
+            Extension { ptp: None, ..all },
+            Extension { ptp: Some(Transport::L2), ..all },
+            Extension { in_band: false, ..all },
+            Extension { serve_on: None, ..all },
+            Extension { serve_on: Some(ServePath::Xdp), ..all },
+            Extension { account: false, ..all },
+            Extension { load: None, ..all },
+            Extension { load: Some(Load { ip_len: 1400, ..load }), ..all },
+        ] {
+            assert_eq!(asked.granted(Some(less)), None, "{less:?}");
+        }
+        assert_eq!(asked.granted(None), None);
+        // A server may lower the rate, and cannot raise it.
+        let at = |packets_per_second| Some(Load { packets_per_second, ..load });
+        assert_eq!(asked.granted(Some(Extension { load: at(10), ..all })).unwrap().load, at(10));
+        assert_eq!(asked.granted(Some(Extension { load: at(2000), ..all })).unwrap().load, at(1000));
     }
 
     #[test]

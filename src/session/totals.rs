@@ -1,6 +1,7 @@
 //! What one session counts.
 
 use crate::clock::{Monotonic, Time};
+use crate::wire::Account;
 
 /// A ping that leaves more than this many nanoseconds after its planned moment is late.
 pub const LATE_NANOS: u64 = 10_000;
@@ -31,6 +32,14 @@ pub struct Totals {
     pub stamps_withheld: u64,
     /// Dummies sent.
     pub dummies_sent: u64,
+    /// Dummies received from the session's peer.
+    pub dummies_received: u64,
+    /// When the first of them came.
+    pub first_dummy: Option<Time<Monotonic>>,
+    /// When the last of them came.
+    pub last_dummy: Option<Time<Monotonic>>,
+    /// What the other side has counted, where it was asked for and the session is over.
+    pub account: Option<Account>,
     /// Datagrams from somebody else than the session's peer.
     pub foreign: u64,
     /// Datagrams from the peer that make no sense where the session stands, such as a pong to a ping never sent.

@@ -1,6 +1,7 @@
 //! nanoprobe's datagram: a 16-byte header, in a SYN 24 bytes of settings, in a ping or pong zeros as padding.
 //!
-//! Ours alone is what may follow the settings, and the header of a SYN-ACK: see [`super::extension`].
+//! Ours alone is what may follow the settings, the header of a SYN-ACK ([`super::extension`]) and that of a FIN-ACK
+//! ([`super::account`]).
 //!
 //! ```text
 //!  0       8      9              16                                        40
@@ -11,6 +12,7 @@
 //!
 //! All integers are little endian: nanoprobe writes the host's byte order, and it is x86-64 that it is used on.
 
+use super::account::Account;
 use super::extension::Extension;
 
 /// Bytes of the header at the start of every datagram.
@@ -104,6 +106,8 @@ pub struct Parsed {
     pub settings: Option<RawSettings>,
     /// The extension, where it is such a SYN, or a SYN-ACK, that has one.
     pub extension: Option<Extension>,
+    /// What the sender counted, where it is a FIN-ACK that says so.
+    pub account: Option<Account>,
 }
 
 /// Why bytes are not a datagram of this protocol.
@@ -118,7 +122,7 @@ pub enum ParseError {
 }
 
 impl Message {
-    /// Reads the header of a datagram (UDP payload), and what a SYN or a SYN-ACK carries behind it.
+    /// Reads the header of a datagram (UDP payload), and what a SYN, a SYN-ACK or a FIN-ACK carries behind it.
     ///
     /// The reserved bytes are ignored, and so is whatever follows the settings and is no extension.
     ///
@@ -131,15 +135,19 @@ impl Message {
         let kind = Kind::from_wire(header[8]).ok_or(ParseError::UnknownKind(header[8]))?;
         let sequence = u64::from_le_bytes(*header.first_chunk().expect("8 of 16 bytes"));
         let message = Self { kind, sequence };
-        let (settings, extension) = match kind {
-            Kind::Syn => match rest.split_first_chunk::<SETTINGS_LEN>() {
-                Some((settings, rest)) => (Some(RawSettings::from_bytes(settings)), Extension::parse(rest)),
-                None => (None, None),
-            },
-            Kind::SynAck => (None, Extension::parse(rest)),
-            _ => (None, None),
-        };
-        Ok(Parsed { message, settings, extension })
+        let mut parsed = Parsed { message, settings: None, extension: None, account: None };
+        match kind {
+            Kind::Syn => {
+                if let Some((settings, rest)) = rest.split_first_chunk::<SETTINGS_LEN>() {
+                    parsed.settings = Some(RawSettings::from_bytes(settings));
+                    parsed.extension = Extension::parse(rest);
+                }
+            }
+            Kind::SynAck => parsed.extension = Extension::parse(rest),
+            Kind::FinAck => parsed.account = Account::parse(rest),
+            _ => {}
+        }
+        Ok(parsed)
     }
 
     /// The 16 bytes of the header.
@@ -195,9 +203,9 @@ mod tests {
 
     #[test]
     fn a_syn_reads_as_nanoprobe_wrote_it_and_writes_back() {
-        let Parsed { message, settings, extension } = Message::parse(&SYN).unwrap();
+        let Parsed { message, settings, extension, account } = Message::parse(&SYN).unwrap();
         let settings = settings.unwrap();
-        assert_eq!(extension, None);
+        assert_eq!((extension, account), (None, None));
         assert_eq!(message, Message { kind: Kind::Syn, sequence: 0 });
         assert_eq!(
             settings,
@@ -233,7 +241,7 @@ mod tests {
 
     #[test]
     fn an_extension_is_read_behind_a_syn_and_in_a_syn_ack_and_nowhere_else() {
-        let extension = Extension { ptp: Some(Transport::Udp) };
+        let extension = Extension { ptp: Some(Transport::Udp), ..Extension::default() };
         let mut bytes = [0; MAX_LEN];
         extension.write(&mut bytes);
         for kind in (0..=9).filter_map(Kind::from_wire) {

@@ -4,13 +4,15 @@
 //! Nothing here does I/O or knows a clock. Parsers take any bytes and never panic.
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod extension;
 pub mod frame;
 pub mod message;
 mod point;
 pub mod ptp;
 
-pub use extension::Extension;
+pub use account::Account;
+pub use extension::{Extension, Load, ServePath};
 pub use message::{
     DUMMY_SEQUENCE, HEADER_LEN, Kind, MAX_IP_LEN, MAX_PADDING, MIN_IP_LEN, Message, ParseError, Parsed, RawSettings,
     SETTINGS_LEN, UDP_IP_HEADERS,

@@ -74,12 +74,16 @@ pub struct Datagram {
 impl Datagram {
     /// What a path makes of it.
     fn incoming(&self) -> Incoming {
-        let (settings, extension) = match (self.message.kind, self.body) {
-            (Kind::Syn, Body::Settings(settings, extension)) => (Some(settings), extension),
-            (Kind::SynAck, Body::Extension(extension)) => (None, Some(extension)),
-            _ => (None, None),
-        };
-        Incoming { settings, extension, shape: self.shape, ..Incoming::plain(self.from, self.message) }
+        let mut incoming = Incoming { shape: self.shape, ..Incoming::plain(self.from, self.message) };
+        match (self.message.kind, self.body) {
+            (Kind::Syn, Body::Settings(settings, extension)) => {
+                (incoming.settings, incoming.extension) = (Some(settings), extension);
+            }
+            (Kind::SynAck, Body::Extension(extension)) => incoming.extension = Some(extension),
+            (Kind::FinAck, Body::Account(account)) => incoming.account = Some(account),
+            _ => {}
+        }
+        incoming
     }
 }
 
@@ -146,6 +150,8 @@ pub struct Node {
     pub is_nanoprobe: bool,
     /// What its path gets ready of what is wanted.
     pub grants: Offers,
+    /// Whether its path could serve a client on any path that it asks for.
+    pub grants_path: bool,
     /// What its path was asked to get ready.
     pub wanted: Vec<Extension>,
     pub trace: Vec<(Now, Trace)>,
@@ -175,6 +181,7 @@ impl Node {
             make: Some(Box::new(make)),
             is_nanoprobe: false,
             grants: Offers { udp: true, l2: true },
+            grants_path: true,
             wanted: vec![],
             trace: vec![],
             shapes: vec![],
@@ -450,8 +457,10 @@ impl World {
                 }
                 if let Some(wanted) = machine.wants(now, &incoming) {
                     node.wanted.push(wanted);
-                    incoming.granted = wanted.ptp.map(|transport| Extension {
-                        ptp: Some(transport).filter(|transport| node.grants.has(*transport)),
+                    incoming.granted = Some(Extension {
+                        ptp: wanted.ptp.filter(|transport| node.grants.has(*transport)),
+                        serve_on: wanted.serve_on.filter(|_| node.grants_path),
+                        ..wanted
                     });
                 }
                 let message = datagram.message;

@@ -290,12 +290,12 @@ impl Path for XdpPath {
         self.peers.carry_ptp_over(transport);
         // Where the driver can be asked for the card's stamps, the program takes all frames.
         if self.card_stamps {
-            return Ok(Extension { ptp: Some(transport) });
+            return Ok(Extension { ptp: Some(transport), ..Extension::default() });
         }
         let Place { interface, if_index, mac } = &self.place;
         let nic = Nic { interface, if_index: *if_index, mac: *mac, address: *self.description.local.ip() };
         self.ptp = Some(PtpPort::keep_or_open(self.ptp.take(), transport, &nic, self.wishes)?);
-        Ok(Extension { ptp: Some(transport) })
+        Ok(Extension { ptp: Some(transport), ..Extension::default() })
     }
 
     fn release(&mut self) {
@@ -321,7 +321,7 @@ impl Path for XdpPath {
         }
         let padding = match outgoing.body {
             Body::Padding(padding) => padding,
-            Body::Empty | Body::Settings(..) | Body::Extension(_) => 0,
+            Body::Empty | Body::Settings(..) | Body::Extension(_) | Body::Account(_) => 0,
         };
         let way = self.peers.route(outgoing.to, kind, outgoing.shape);
         let (at, template) = way.ok_or_else(|| Self::unknown_way(outgoing.to))?;
@@ -528,21 +528,24 @@ fn read(frame: &[u8], queue: u32, application: Time<Realtime>, meta: Option<&Met
         Ok(frame) if frame.destination.port() != ptp::UDP_PORT => frame,
         _ => return read_ptp(frame, queue, stamps),
     };
-    let Parsed { message, settings, extension } = Message::parse(frame.payload).ok()?;
+    let Parsed { message, settings, extension, account } = Message::parse(frame.payload).ok()?;
     // Nobody can be answered there (RFC 768: a source port of 0 wants no reply).
     if frame.source.port() == 0 {
         return None;
     }
     let (from, ip_len, shape) = (frame.source, frame.ip_len, Shape::Plain);
-    Some((Received { from, message, settings, extension, shape, ip_len, queue: Some(queue), stamps }, frame.link))
+    Some((
+        Received { from, message, settings, extension, account, shape, ip_len, queue: Some(queue), stamps },
+        frame.link,
+    ))
 }
 
 /// A ping or pong behind a PTP header.
 fn read_ptp(frame: &[u8], queue: u32, stamps: RxStamps) -> Option<(Received, LinkHeader)> {
     let PtpFrame { link, ip_len, probe, .. } = parse_ptp(frame).ok()?;
     let Probe { sender: from, shape, message } = probe;
-    let (settings, extension) = (None, None);
-    Some((Received { from, message, settings, extension, shape, ip_len, queue: Some(queue), stamps }, link))
+    let (settings, extension, account) = (None, None, None);
+    Some((Received { from, message, settings, extension, account, shape, ip_len, queue: Some(queue), stamps }, link))
 }
 
 /// How many datagrams a socket had no room for (`sock_diag(7)`, `SK_MEMINFO_DROPS`).

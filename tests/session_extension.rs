@@ -1,0 +1,100 @@
+//! What a client may ask for besides PTP headers: an account, a path to be served on, a flood of dummies.
+
+#[path = "support/sim.rs"]
+mod sim;
+
+use sim::{Now, Trace, World, at, client_address, client_config, losing_first, server_address, server_config, steady};
+use xdprobe::session::{Body, End, Event, ServerConfig, Settings};
+use xdprobe::wire::{Account, Extension, Kind, Load, ServePath};
+
+const SERVER: usize = 0;
+const CLIENT: usize = 1;
+
+fn short() -> Settings {
+    Settings { count_s: 1, delay_us: 100_000, ..Settings::default() }
+}
+
+fn bodies(world: &World, node: usize, kind: Kind) -> Vec<Body> {
+    let body = |(_, entry): &(Now, Trace)| match entry {
+        Trace::Sent(_, message, body, _) if message.kind == kind => Some(*body),
+        _ => None,
+    };
+    world.nodes[node].trace.iter().filter_map(body).collect()
+}
+
+#[test]
+fn an_account_comes_with_the_fin_ack_and_says_the_same_again() {
+    for keep in [false, true] {
+        let settings = Settings { account: true, ..short() };
+        // The client hears the third answer only.
+        let mut world = World::new("account", losing_first(100, &[(Kind::FinAck, 2)]));
+        world.add_server(at(0), ServerConfig { keep, ..server_config() });
+        let mut config = client_config(settings);
+        config.dummies = 3;
+        world.add_client(0, at(0), config);
+        world.run_until(at(10_000_000));
+        let client = &world.nodes[CLIENT];
+        assert_eq!(client.end(), Some(End::Complete));
+        let expected = Account {
+            pings_received: 10,
+            pongs_sent: 10,
+            dummies_received: 30,
+            dropped: None,
+            dummies_span_ns: Some(900_000_000),
+            cpu_ns: None,
+            wall_ns: 1_000_000_000 + 200_000,
+        };
+        assert_eq!(client.totals().account, Some(expected));
+        assert_eq!(bodies(&world, SERVER, Kind::FinAck), [Body::Account(expected); 3]);
+    }
+}
+
+#[test]
+fn who_asks_for_no_account_gets_none() {
+    let mut world = World::new("no account", steady(100));
+    world.add_server(at(0), server_config());
+    world.add_client(0, at(0), client_config(short()));
+    world.drive(10);
+    assert_eq!(bodies(&world, SERVER, Kind::FinAck), [Body::Empty]);
+    assert_eq!(world.nodes[CLIENT].totals().account, None);
+}
+
+#[test]
+fn what_the_path_has_to_do_with_is_asked_of_the_path() {
+    let load = Some(Load { packets_per_second: 1000, ip_len: 1400 });
+    let settings = Settings { serve_on: Some(ServePath::Kernel), account: true, load, ..short() };
+    let mut world = World::new("serve on", steady(100));
+    world.add_server(at(0), server_config());
+    world.add_client(0, at(0), client_config(settings));
+    world.drive(10);
+    let asked = settings.extension().unwrap();
+    assert_eq!(bodies(&world, CLIENT, Kind::Syn), [Body::Settings(settings.to_raw(), Some(asked))]);
+    assert_eq!(bodies(&world, SERVER, Kind::SynAck), [Body::Extension(asked)]);
+    let of_path = Extension { serve_on: Some(ServePath::Kernel), ..Extension::default() };
+    assert_eq!(world.nodes[SERVER].wanted, [of_path]);
+    let told = world.nodes[CLIENT].events()[0].1;
+    assert_eq!(told, Event::Connected { peer: server_address(), settings });
+}
+
+#[test]
+fn a_server_that_cannot_serve_so_refuses_and_a_nanoprobe_is_declined() {
+    let settings = Settings { serve_on: Some(ServePath::Kernel), ..short() };
+    let mut world = World::new("refused", steady(100));
+    world.add_server(at(0), server_config());
+    world.nodes[SERVER].grants_path = false;
+    world.add_client(0, at(0), client_config(settings));
+    world.run_until(at(5_000_000));
+    assert_eq!(world.nodes[CLIENT].end(), Some(End::Rejected));
+    let refused = Event::RefusedPath { from: client_address(0), path: ServePath::Kernel };
+    assert_eq!(world.nodes[SERVER].events()[0].1, refused);
+
+    for settings in [settings, Settings { account: true, ..short() }, Settings { in_band: true, ..short() }] {
+        let mut world = World::new("nanoprobe", steady(100));
+        world.add_server(at(0), server_config());
+        world.nodes[SERVER].is_nanoprobe = true;
+        world.add_client(0, at(0), client_config(settings));
+        world.run_until(at(5_000_000));
+        assert_eq!(world.nodes[CLIENT].end(), Some(End::NotAgreed { server: server_address() }), "{settings:?}");
+        assert_eq!(world.nodes[CLIENT].totals().pings_sent, 0);
+    }
+}
