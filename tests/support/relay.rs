@@ -11,7 +11,7 @@
 use super::Namespace;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
@@ -120,24 +120,14 @@ fn packet_socket(interface: &str) -> Socket {
     let index = nix::net::if_::if_nametoindex(interface).expect("the interface exists");
     // Protocol 0 first, so that nothing comes from other interfaces.
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0))).expect("takes root");
-    // SAFETY: `sockaddr_ll` fits into the storage, is what the length says, and zeros are valid in its other fields.
-    let ((), address) = unsafe {
-        SockAddr::try_init(|storage, len| {
-            let address = libc::sockaddr_ll {
-                sll_family: libc::AF_PACKET as u16,
-                sll_protocol: every,
-                sll_ifindex: index as i32,
-                sll_hatype: 0,
-                sll_pkttype: 0,
-                sll_halen: 0,
-                sll_addr: [0; 8],
-            };
-            storage.cast::<libc::sockaddr_ll>().write(address);
-            *len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-            Ok(())
-        })
-    }
-    .expect("an address");
+    let mut storage = SockAddrStorage::zeroed();
+    // SAFETY: `sockaddr_ll` fits into the storage, and zeros are valid in all of its fields.
+    let link: &mut libc::sockaddr_ll = unsafe { storage.view_as() };
+    link.sll_family = libc::AF_PACKET as u16;
+    link.sll_protocol = every;
+    link.sll_ifindex = index as i32;
+    // SAFETY: the storage holds an address of this family and length.
+    let address = unsafe { SockAddr::new(storage, size_of::<libc::sockaddr_ll>() as libc::socklen_t) };
     // What the other direction sends must not come back.
     let one: libc::c_int = 1;
     let len = size_of::<libc::c_int>() as libc::socklen_t;
