@@ -6,8 +6,9 @@
 use super::interrupt::Interrupt;
 use super::outstanding::{Joined, Outstanding};
 use crate::clock::{ClockBoard, Monotonic, Source, Stamp, Time, monotonic_now, realtime_now};
+use crate::live::Sample;
 use crate::path::{BATCH, Batch, Path, Received, Sent, TxStamp};
-use crate::record::{Recorder, RoundTrips, Sighting, Sources, StampCounts};
+use crate::record::{Answer, Recorder, RoundTrips, Sighting, Sources, StampCounts};
 use crate::session::{Action, End, Event, Incoming, Machine, Outgoing, TimerKind};
 use crate::wire::ptp::Shape;
 use crate::wire::{Extension, Point};
@@ -27,6 +28,11 @@ const LOOK_PAUSE_NANOS: u64 = 10_000;
 const CROWD: usize = 1024;
 /// Between two looks for the last stamps of a session.
 const DRAIN_PAUSE: Duration = Duration::from_micros(50);
+
+/// Statistics so far are put together where no ping is due this soon: it takes some µs.
+const REPORT_NANOS: u64 = 50_000;
+/// Unless there was no such moment for so long.
+const REPORT_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Whose stamps count, and how they are judged.
 #[derive(Debug, Clone)]
@@ -55,7 +61,8 @@ pub struct Scene<'a, M, P> {
     pub arrival_stamped: bool,
 }
 
-/// What the loop hands to its owner: the events at which it may take its time.
+/// What the loop hands to its owner: the events at which it may take its time, and what somebody who watches wants to know,
+/// where it may not.
 pub trait Attendant<M, P> {
     /// A session stands.
     ///
@@ -71,6 +78,23 @@ pub trait Attendant<M, P> {
 
     /// The loop ends with an error: what was measured until now is all there will be.
     fn broken(&mut self, scene: Scene<'_, M, P>);
+
+    /// A ping has its pong, and both their stamps. In the hot loop.
+    #[inline]
+    fn round_trip(&mut self, _sample: Sample) {}
+
+    /// Whether somebody wants [`Attendant::counts`]; `sleeps`: the loop is about to sleep. In the hot loop.
+    #[inline]
+    fn wants_counts(&self, _sleeps: bool) -> bool {
+        false
+    }
+
+    /// How things stand. In the hot loop.
+    fn counts(&mut self, _scene: Scene<'_, M, P>) {}
+
+    /// The user wants the statistics so far. In the hot loop, in a moment in which nothing else is to be done: some µs, and no
+    /// system call.
+    fn so_far(&mut self, _scene: Scene<'_, M, P>) {}
 }
 
 /// All that the loop works with.
@@ -96,6 +120,8 @@ pub struct HotLoop<'a, M, P, A> {
     arrival_stamped: bool,
     /// Something was handed over since the last flush.
     unflushed: bool,
+    /// When it was first seen that the user wants the statistics so far.
+    asked_since: Option<Time<Monotonic>>,
 }
 
 impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
@@ -127,6 +153,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             now: monotonic_now(),
             arrival_stamped: false,
             unflushed: false,
+            asked_since: None,
         }
     }
 
@@ -162,9 +189,17 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
                 self.act()?;
             }
             let idle = !received && !pinged;
+            if self.interrupt.is_asked() {
+                self.report_so_far(idle);
+            }
+            let sleeps = idle && !self.unflushed && self.machine.timer() == TimerKind::Sleep && !self.machine.is_over();
+            if self.attendant.wants_counts(sleeps) {
+                let (scene, attendant) = self.scene();
+                attendant.counts(scene);
+            }
             if self.unflushed {
                 self.flush_now()?;
-            } else if idle && self.machine.timer() == TimerKind::Sleep && !self.machine.is_over() {
+            } else if sleeps {
                 if self.collects {
                     // Also what nobody waits for any more: it would make the descriptor readable for ever.
                     self.collect()?;
@@ -204,8 +239,10 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             self.stamps.implausible += u64::from(received.stamps.hardware.is_some() && sighting.hardware.is_none());
             if let Some(point) = point {
                 self.recorder.seen(&sighting);
-                if point == Point::T3 {
-                    self.round_trips.answered(message.sequence, stamp);
+                if point == Point::T3
+                    && let Answer::First(Some(nanos)) = self.round_trips.answered(message.sequence, stamp)
+                {
+                    self.attendant.round_trip(Sample { t3_t0_ns: Some(nanos), rtt_ns: None });
                 }
             }
             self.act()?;
@@ -301,14 +338,30 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         match sighting.stamp(self.rules.sources.sent) {
             Some(stamp) => {
                 self.stamps.tx += 1;
-                if sighting.point == Point::T0 {
-                    self.round_trips.left(sighting.sequence, stamp);
+                if sighting.point == Point::T0
+                    && let Some(nanos) = self.round_trips.left(sighting.sequence, stamp)
+                {
+                    self.attendant.round_trip(Sample { t3_t0_ns: Some(nanos), rtt_ns: None });
                 }
             }
             None => self.stamps.tx_missed += 1,
         }
         self.recorder.seen(sighting);
         self.machine.handle_transmit_stamp(sighting.sequence);
+    }
+
+    /// Has the statistics so far put together as soon as nobody waits for the loop.
+    #[cold]
+    fn report_so_far(&mut self, idle: bool) {
+        let since = *self.asked_since.get_or_insert(self.now);
+        let due = self.machine.deadline().is_some_and(|due| due < self.now.plus_nanos(REPORT_NANOS));
+        if (!idle || due) && self.now.duration_since(since) < REPORT_PATIENCE {
+            return;
+        }
+        self.asked_since = None;
+        self.interrupt.take_question();
+        let (scene, attendant) = self.scene();
+        attendant.so_far(scene);
     }
 
     /// Waits for the last stamps: once the statistics are out nobody asks for them, and a driver may not take kindly to a
