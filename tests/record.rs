@@ -130,7 +130,7 @@ fn summary_of(lines: &[&str], loss: bool) -> Summary {
         settings: Some(&Settings::default()),
         totals: &totals,
         end: End::Complete,
-        round_trips: Some(&trips),
+        round_trips: Some(trips.totals()),
         stamps: StampCounts { tx_requested: tx, tx, rx: rx.parse().unwrap(), ..StampCounts::default() },
         sources: Sources::application(),
         stamp_timeout: None,
