@@ -545,6 +545,40 @@ fn without_privilege_the_missing_capability_is_named() {
 }
 
 #[test]
+fn memory_that_may_not_be_locked_is_named_before_anything_is_touched() {
+    let lan = Lan::new(1);
+    let program = env!("CARGO_BIN_EXE_xdprobe");
+    let line =
+        format!("ulimit -l 4096; exec setpriv --bounding-set=-ipc_lock {program} --server -e -i {SERVER_LINK} \"$@\"");
+    let run = |more: &[&str]| lan.start_other(Side::Server, "bash", &[&["-c", &line, "bash"], more].concat());
+    let mut refused = run(&[]);
+    refused.finish();
+    assert_eq!(refused.code(), Some(1), "{}", refused.all_output());
+    for part in ["12288 KiB", "4096 KiB", "CAP_IPC_LOCK", "ulimit -l", "--queue", "--path kernel"] {
+        assert!(refused.stderr().contains(part), "{part}: {}", refused.stderr());
+    }
+    lan.assert_unchanged();
+    let mut kernel = run(&["--path", "kernel"]);
+    kernel.wait_for_line("nanoprobe server started");
+}
+
+#[test]
+fn a_privileged_port_is_named_with_the_ways_out() {
+    let lan = Lan::new(1);
+    let arguments = ["--server", "-e", "--path", "kernel", "--port", "319", "-i", SERVER_LINK];
+    let mut denied = with_capabilities(&lan, Side::Server, "-net_bind_service", &arguments);
+    denied.finish();
+    assert_eq!(denied.code(), Some(1), "{}", denied.all_output());
+    for part in ["port 319", "CAP_NET_BIND_SERVICE", "from 1024 up", "net.ipv4.ip_unprivileged_port_start=319"] {
+        assert!(denied.stderr().contains(part), "{part}: {}", denied.stderr());
+    }
+    let start = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+    lan.namespace(Side::Server).run(|| std::fs::write(start, "319").expect("it is the namespace's own"));
+    let mut granted = with_capabilities(&lan, Side::Server, "-net_bind_service", &arguments);
+    granted.wait_for_line("nanoprobe server started on port 319");
+}
+
+#[test]
 fn the_capabilities_that_the_program_names_are_enough() {
     let lan = Lan::new(1);
     let advised = "-all,+net_admin,+net_raw,+bpf,+perfmon,+ipc_lock";

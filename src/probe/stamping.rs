@@ -8,10 +8,10 @@ use crate::clock::{ClockBoard, ClockSampler, Phc, PhcClock, Realtime, Source, Ti
 use crate::net::hwtstamp::{Found, RxFilter, Stamping, StampingError};
 use crate::net::netdev::{self, RX_METADATA_TIMESTAMP};
 use crate::net::tsinfo::{TsInfo, tsinfo};
-use crate::net::{Interface, privilege};
+use crate::net::{Interface, NetError, privilege};
 use crate::path::StampWishes;
 use crate::record::{CardClock, Sources};
-use crate::wire::ptp::Transport;
+use crate::wire::ptp::{Transport, UDP_PORT};
 use anyhow::{Context, Result, bail, ensure};
 use std::sync::{Arc, OnceLock};
 
@@ -149,6 +149,16 @@ fn hardware(plan: &Plan, interface: &Interface, all_refused: bool) -> Result<Sta
          software, or application",
         named(interface)
     );
+    let card_stamps = plan.path == PathKind::Xdp && bypass_stamps;
+    // Where the XDP program may take what is stamped, nobody binds the port.
+    if !card_stamps && !privilege::may_bind(UDP_PORT) {
+        if ptp == Some(Transport::Udp) {
+            return Err(NetError::PtpPortDenied.into());
+        }
+        if requires_ptp {
+            remarks.push(format!("clients with --ptp udp cannot be served: {}", NetError::PtpPortDenied));
+        }
+    }
     let xsk = plan.path == PathKind::Xdp && plan.tx == TxWay::Xsk;
     ensure!(
         !(xsk && (ptp.is_some() || requires_ptp)),
@@ -164,7 +174,7 @@ fn hardware(plan: &Plan, interface: &Interface, all_refused: bool) -> Result<Sta
         sources: Sources { sent, received: Source::Hardware },
         wishes: StampWishes { software: info.software_tx(), hardware: true },
         companion: plan.path == PathKind::Xdp && !xsk,
-        card_stamps: plan.path == PathKind::Xdp && bypass_stamps,
+        card_stamps,
         ptp,
         requires_ptp,
         card: Some((filters, phc)),

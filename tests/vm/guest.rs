@@ -188,6 +188,7 @@ impl Boot {
         }
         archive.program(&tool("dash"), "/bin/dash");
         archive.program(&tool("ip"), "/sbin/ip");
+        archive.program(&tool("setpriv"), "/bin/setpriv");
         for name in ["ethtool", "hwstamp_ctl", "phc_ctl", "ptp4l"] {
             archive.program(&cache.tool(name), &format!("/sbin/{name}"));
         }

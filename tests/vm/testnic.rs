@@ -27,6 +27,7 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend(clocks());
     all.extend(ptp_only());
     all.extend(capabilities());
+    all.extend(privileges());
     if original().is_some() {
         all.extend(with_the_original());
     }
@@ -548,6 +549,48 @@ fn capabilities() -> Vec<Scenario> {
         })
     };
     kinds.map(scenario).into()
+}
+
+/// What a process may do without privileges that some options need.
+fn privileges() -> Vec<Scenario> {
+    // The kernel counts the bytes of AF_XDP's memory against the limit, to the last one; that may be raised only here.
+    let begin = |name: &str, kibibytes: u32| {
+        format!(
+            "begin {name} server dash -c 'ulimit -l {kibibytes}; exec setpriv --bounding-set=-ipc_lock xdprobe --server -e -i tn1'\n"
+        )
+    };
+    let locked = format!(
+        "testnic {}\n{}finish tight\n{}wait_for_line roomy.out started 1\nsend_signal INT roomy\nfinish roomy\n",
+        WIRE.parameters(),
+        begin("tight", 12_287),
+        begin("roomy", 12_288)
+    );
+    let locked = Scenario::new("privileges-locked-memory", locked, |outcome| {
+        assert_eq!((outcome.code("tight"), outcome.code("roomy")), (1, 0));
+        let said = outcome.file("tight.err");
+        for part in ["12288 KiB", "12287 KiB", "CAP_IPC_LOCK"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    });
+    let denied = "setpriv --bounding-set=-net_bind_service xdprobe --timestamps hardware --path kernel --json";
+    let mut ports = format!("testnic {} filters=ptp-only kfunc=absent\nhwtstamp before\n", WIRE.parameters());
+    ports += &format!("begin denied client {denied} --client -i tn0 $server_address\nfinish denied\n");
+    ports += "rm $out/denied.code\nfor side in client server; do\n\
+              on $side dash -c 'echo 319 >/proc/sys/net/ipv4/ip_unprivileged_port_start'\ndone\n";
+    ports += &format!("begin server server {denied} --server -i tn1 --log $out/server.csv\nwait_for_server\n");
+    ports += &format!(
+        "begin client client {denied} --client -i tn0 -n 1 -d 5000 {PATIENCE} --log $out/client.csv $server_address\n"
+    );
+    ports += "finish client server\nobserve\nfor side in client server; do\n\
+              on $side dash -c 'echo 1024 >/proc/sys/net/ipv4/ip_unprivileged_port_start'\ndone\n";
+    let ports = Scenario::new("privileges-ptp-port", ports, |outcome| {
+        let said = outcome.file("denied.err");
+        for part in ["CAP_NET_BIND_SERVICE", "net.ipv4.ip_unprivileged_port_start=319", "--ptp l2"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        assert_ptp(outcome, Mode::Forward);
+    });
+    vec![locked, ports]
 }
 
 /// No PTP frame went where its stamp would stay in the register, and so none blocked it.

@@ -13,7 +13,7 @@ mod queue;
 mod trial;
 
 pub use program::{AttachedMode, AttachedProgram, DryRun, Link, Program, attached_program};
-pub use queue::Frames;
+pub use queue::{Frames, locked_memory};
 pub use trial::trial_load;
 
 use super::companion::Companion;
