@@ -5,7 +5,7 @@ use crate::Scenario;
 use crate::guest::original;
 use crate::outcome::{Outcome, SIDES, Side, Stage};
 use crate::session::{
-    ClockSample, Logs, MODES, Mode, PATHS, PATIENCE, Session, Stamps, Wire, assert_stages, clock_samples,
+    ClockSample, Logs, MODES, Mode, PATHS, PATIENCE, Session, Stamps, Wire, assert_stages, clock_samples, number,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -234,6 +234,33 @@ fn transmit_stamps_in_trouble() -> Vec<Scenario> {
                 assert!(stamps.tx_duplicates + stamps.tx_late > 20, "and is counted: {stamps:?}");
             }
         }));
+        all.push(scenario(name("refused"), "tx_refused=300", &session, move |outcome| {
+            assert_perfect(outcome, Mode::Forward, &WIRE);
+            for side in SIDES {
+                assert_retries(outcome, side, path);
+            }
+        }));
+        // While stamps are under way, and the kernel of this guest counts the keys, some are given up, and none is mistaken.
+        let name_late = name("refused-late");
+        all.push(scenario(name_late, "tx_refused=20 tx_late_ns=30000000", &session, move |outcome| {
+            outcome.assert_success();
+            let logs = Logs::of(outcome);
+            let counts = logs.assert_exact(Mode::Forward, &WIRE);
+            assert!(counts.iter().all(|count| *count > 20), "packets with both stamps: {counts:?}");
+            let [client, server] = SIDES.map(|side| outcome.json(side));
+            let pings = [(&client, "pings_sent"), (&server, "pings_received"), (&client, "pongs_received")];
+            assert_eq!(
+                pings.map(|(json, name)| number(json, name)),
+                [number(&server, "pongs_sent"); 3],
+                "none is lost"
+            );
+            for side in SIDES {
+                let json = outcome.json(side);
+                Stamps::of(&json).assert_accounted();
+                assert_retries(outcome, side, path);
+            }
+            outcome.assert_unchanged();
+        }));
         let hasty = Session::hardware(Mode::Forward, path, "--stamp-timeout 50000");
         all.push(scenario(name("too-late"), "tx_late_ns=300000000", &hasty, |outcome| {
             outcome.assert_success();
@@ -260,6 +287,17 @@ fn transmit_stamps_in_trouble() -> Vec<Scenario> {
         }));
     }
     all
+}
+
+/// Each refusal that the program was told of is counted; of those on the kernel path the queueing discipline keeps the frame.
+fn assert_retries(outcome: &Outcome, side: Side, path: &str) {
+    let (refused, retries) = (outcome.counter(side, "tx_refused"), number(&outcome.json(side), "tx_retries"));
+    assert!(refused > 0, "the driver refused some at the {}", side.name());
+    match path {
+        // The kernel's own frames (ARP) are refused too, and asked for again by itself.
+        "xdp" => assert!(retries > 0 && retries <= refused && refused <= retries + 3, "{retries} of {refused}"),
+        _ => assert_eq!(retries, 0, "{refused} were refused"),
+    }
 }
 
 /// Receive stamps that are lost or nonsense, and drivers that do not give them to an XDP program.
