@@ -593,6 +593,39 @@ fn the_capabilities_that_the_program_names_are_enough() {
 }
 
 #[test]
+fn a_log_that_nobody_reads_waits_until_it_is_read_or_the_user_wants_an_end() {
+    let lan = Lan::new(1);
+    let fifo = lan.file("fifo");
+    nix::unistd::mkfifo(fifo.as_str(), nix::sys::stat::Mode::S_IRWXU).expect("the folder can be written to");
+    for path in PATHS {
+        for flag in ["--log", "--log-stages"] {
+            for signal in [Signal::SIGINT, Signal::SIGTERM] {
+                let flags = ["--server", "-e", "-i", SERVER_LINK, "--path", path, flag, &fifo];
+                let mut server = lan.start(Side::Server, &flags);
+                // It holds its port while it waits.
+                server.wait_until("the port", |_| {
+                    lan.namespace(Side::Server).run(|| UdpSocket::bind((SERVER_ADDRESS, 10666)).is_err())
+                });
+                server.signal(signal);
+                server.finish();
+                assert_eq!(server.code(), Some(1), "{}", server.all_output());
+                assert!(server.stderr().contains("fifo waited for its reader"), "{}", server.stderr());
+                lan.assert_unchanged();
+            }
+        }
+    }
+    let mut server = lan.start(Side::Server, &["--server", "-e", "-i", SERVER_LINK, "--log", &fifo]);
+    let read = std::thread::spawn(move || std::fs::read_to_string(fifo).expect("a log is text"));
+    server.wait_for_line("nanoprobe server started");
+    let flags = ["--client", "-e", "-i", CLIENT_LINK, "-n", "1", "-d", "10000", SERVER_ADDRESS];
+    let client = lan.run(Side::Client, &flags);
+    server.finish();
+    assert_eq!((client.code(), server.code()), (Some(0), Some(0)), "{}", server.all_output());
+    let log = read.join().expect("the reader does not panic");
+    assert!(log.starts_with("seq,timestamp-idx,timestamp,size\n1,t1,") && log.lines().count() > 100, "{log}");
+}
+
+#[test]
 fn a_closed_stdout_does_not_end_a_session() {
     let lan = Lan::new(1);
     let log = lan.file("client.csv");

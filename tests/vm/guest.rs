@@ -14,7 +14,7 @@ const BOOTS: u32 = 3;
 
 /// The applets of busybox that the guest's scripts use. Its shell and its `ip` are not among them.
 const APPLETS: &[&str] = &[
-    "cat", "chmod", "cp", "date", "dmesg", "grep", "head", "insmod", "kill", "ls", "mkdir", "mount", "pidof",
+    "cat", "chmod", "cp", "date", "dmesg", "grep", "head", "insmod", "kill", "ls", "mkdir", "mkfifo", "mount", "pidof",
     "poweroff", "rm", "rmmod", "sed", "sleep", "sync", "tail", "tar", "timeout", "tr", "true", "uname", "wc",
 ];
 

@@ -392,6 +392,24 @@ fn stamping_switch() -> Vec<Scenario> {
         assert_eq!(outcome.hwtstamp(Side::Client, "before"), ON);
         outcome.assert_unchanged();
     }));
+    // And while a log that is a FIFO waits for its reader.
+    for flag in ["--log", "--log-stages"] {
+        let script = format!(
+            "testnic {} reset_on_xdp=1\nset_hwtstamp client 1 1\nhwtstamp before\nmkfifo $out/fifo\n\
+             begin client client xdprobe --client -i tn0 --timestamps hardware {flag} $out/fifo $server_address\n\
+             while ! ip -n client -d link show dev tn0 | grep -q prog/xdp; do sleep 0.05; done\nhwtstamp during\n\
+             send_signal INT client\nfinish client\nrm $out/fifo\nobserve\n",
+            WIRE.parameters()
+        );
+        all.push(Scenario::new(format!("reset-on-xdp-fifo{}", &flag[1..]), script, |outcome| {
+            assert_eq!(outcome.hwtstamp(Side::Client, "before"), ON);
+            assert_eq!(outcome.hwtstamp(Side::Client, "during"), OFF, "the driver has forgotten it");
+            assert_eq!(outcome.code("client"), 1);
+            let said = outcome.stderr(Side::Client);
+            assert!(said.contains("fifo waited for its reader"), "{said}");
+            outcome.assert_unchanged();
+        }));
+    }
     for path in PATHS {
         let session = Session::hardware(Mode::Forward, path, "").line();
         let script =
