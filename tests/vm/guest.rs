@@ -159,7 +159,9 @@ impl Boot {
         let start = Instant::now();
         let console = folder.join("console");
         let tar = folder.join("results.tar");
-        let mut qemu = self.qemu(&cache, &archive, &tar, &console);
+        // A socket's path must be short.
+        let sockets = tempfile::tempdir().expect("a temporary folder");
+        let mut qemu = self.qemu(&cache, &archive, &tar, &console, &sockets.path().join("monitor"));
         let ended = wait(&mut qemu, start + self.bound);
         let took = start.elapsed();
 
@@ -221,7 +223,7 @@ impl Boot {
         archive
     }
 
-    fn qemu(&self, cache: &Cache, archive: &Path, tar: &Path, console: &Path) -> Child {
+    fn qemu(&self, cache: &Cache, archive: &Path, tar: &Path, console: &Path, monitor: &Path) -> Child {
         let mut command = Command::new(tool("qemu-system-x86_64"));
         command.args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1024"]);
         command.args(["-nodefaults", "-display", "none", "-no-reboot", "-monitor", "none"]);
@@ -237,6 +239,12 @@ impl Boot {
                 let mac = format!("02:00:00:00:76:0{}", nic + 1);
                 command.arg("-device").arg(format!("igb,bus=root{nic},netdev=port{nic},mac={mac}"));
             }
+            // QEMU's monitor, which the guest itself talks to, through a second port: it may pull the cable (set_link).
+            let mut server = prefixed("socket,id=monitor,path=", monitor);
+            server.push(",server=on,wait=off");
+            command.arg("-chardev").arg(server).args(["-mon", "chardev=monitor"]);
+            command.arg("-chardev").arg(prefixed("socket,id=operator,path=", monitor));
+            command.args(["-device", "virtserialport,chardev=operator,name=operator"]);
         }
         command.stdin(Stdio::null()).spawn().expect("QEMU runs: make test-vm installs it")
     }
