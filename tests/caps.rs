@@ -85,6 +85,12 @@ fn loopback_has_the_kernel_path_only() {
     let found = caps_json(&lan, "lo");
     assert_eq!(found["driver"]["value"], Value::Null);
     assert_eq!(found["xdp"]["value"], json!([]));
+    let bound = &found["device_bound_load"];
+    assert_eq!(bound["value"]["is_accepted"], false);
+    assert!(
+        bound["meaning"].as_str().is_some_and(|words| words.starts_with("The driver runs no XDP programs")),
+        "{bound}"
+    );
     assert_eq!(found["best_stamps"]["path"], "kernel");
 }
 

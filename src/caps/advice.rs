@@ -4,7 +4,8 @@
 use super::Findings;
 use super::collect::PRIVILEGES;
 use crate::net::hwtstamp::{RxFilter, StampingError, TxType};
-use crate::net::netdev::{RX_METADATA_TIMESTAMP, XDP_ACT_BASIC};
+use crate::net::kernel_version::KernelVersion;
+use crate::net::netdev::XDP_ACT_BASIC;
 use crate::net::privilege::{Capability, XDP_PATH};
 use crate::net::tsinfo::TsInfo;
 use crate::path::xdp;
@@ -62,9 +63,10 @@ pub(super) fn native_xdp(found: &Findings) -> Option<bool> {
     found.xdp.as_ref().ok()?.xdp.map(|bits| bits & XDP_ACT_BASIC != 0)
 }
 
-/// The driver has the kfunc for receive stamps; `None` where the kernel does not say.
+/// The driver has the kfunc for receive stamps; `None` where nobody can tell.
 pub(super) fn receive_stamp_kfunc(found: &Findings) -> Option<bool> {
-    found.xdp.as_ref().ok()?.rx_metadata.map(|bits| bits & RX_METADATA_TIMESTAMP != 0)
+    let driver = found.driver.as_ref().map(|driver| driver.name.as_str());
+    found.xdp.as_ref().ok()?.gives_receive_stamps(driver, KernelVersion::parse(&found.kernel))
 }
 
 /// Why the xdp path cannot be had on this interface, where that is so for another reason than a lack of privilege.

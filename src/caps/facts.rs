@@ -8,6 +8,7 @@ use crate::net::netdev::{XDP_ACT_XSK_ZEROCOPY, XSK_TX_TIMESTAMP, XdpFeatures};
 use crate::net::privilege::{Capability, XDP_PATH, names, setcap};
 use crate::net::tsinfo::TsInfo;
 use crate::net::tuning::Coalescing;
+use crate::path::xdp::{Reason, Refusal};
 use crate::wire::MAX_IP_LEN;
 use crate::wire::ptp::UDP_PORT;
 use serde_json::{Map, Value, json};
@@ -247,8 +248,10 @@ fn stamping(found: &Findings) -> Fact {
 const NETDEV: &str = "netdev netlink, DEV_GET";
 
 fn rx_metadata(found: &Findings) -> Fact {
-    let names = features(found, XdpFeatures::rx_metadata_names, "6.7", "");
     let has_stamp = advice::receive_stamp_kfunc(found);
+    let else_know =
+        if has_stamp == Some(true) { " Of this driver it is known that it gives receive stamps." } else { "" };
+    let names = features(found, XdpFeatures::rx_metadata_names, "6.7", else_know);
     let meaning = match (has_stamp, advice::hardware(found)) {
         (Some(true), Hardware::None(_)) => {
             "The driver would hand the card's receive stamp to an XDP program, but there is none to hand: it says 0, \
@@ -356,9 +359,8 @@ fn bound_load(found: &Findings) -> Fact {
         _ => "The program can be bound to the device and ask its driver for the card's stamps.",
     };
     let told = match &found.bound_load {
-        Err(answer) if found.trial_load.is_ok() => {
-            let meaning =
-                "The driver takes no program that asks it for the card's stamps: over AF_XDP the XDP hook's are left.";
+        Err(Refusal { answer, reason }) if found.trial_load.is_ok() && *reason != Reason::Privilege => {
+            let meaning = format!("{} Over AF_XDP the XDP hook's stamps are left.", reason.sentence());
             Told::known("refused", json!({ "is_accepted": false, "answer": answer }), meaning)
         }
         answer => loaded(found, answer, meaning),
@@ -366,10 +368,10 @@ fn bound_load(found: &Findings) -> Fact {
     told.named("device_bound_load", "device-bound load", "loaded for this device, not attached, unloaded")
 }
 
-fn loaded(found: &Findings, answer: &Result<(), String>, meaning: &'static str) -> Told {
+fn loaded(found: &Findings, answer: &Result<(), Refusal>, meaning: &'static str) -> Told {
     match answer {
         Ok(()) => Told::known("accepted", json!({ "is_accepted": true }), meaning),
-        Err(answer) => {
+        Err(Refusal { answer, .. }) => {
             let why = match names(&advice::lacking(found, &XDP_PATH)) {
                 names if names.is_empty() => names,
                 names => format!("This process lacks {names}. "),

@@ -16,7 +16,7 @@ use crate::net::privilege::Capability;
 use crate::net::tsinfo::TsInfo;
 use crate::net::tuning::Coalescing;
 use crate::net::{DriverFacts, Interface, NetError};
-use crate::path::xdp::AttachedProgram;
+use crate::path::xdp::{AttachedProgram, Refusal};
 use advice::Advice;
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
@@ -37,9 +37,9 @@ struct Findings {
     stamping: Result<Config, StampingError>,
     xdp: Answer<XdpFeatures>,
     attached: Answer<Option<AttachedProgram>>,
-    trial_load: Answer<()>,
+    trial_load: Result<(), Refusal>,
     /// The same of the program that is bound to the device and asks its driver for the card's stamps.
-    bound_load: Answer<()>,
+    bound_load: Result<(), Refusal>,
     queues: Answer<Option<Vec<RxQueue>>>,
     idle_states: Vec<IdleState>,
     /// What `/dev/cpu_dma_latency` says, in microseconds.

@@ -4,8 +4,10 @@ use super::collect::PRIVILEGES;
 use super::*;
 use crate::cli::{Parsed, parse};
 use crate::net::hwtstamp::{RxFilter, TxType};
+use crate::net::kernel_version::KernelVersion;
 use crate::net::netdev::{RX_METADATA_TIMESTAMP, XDP_ACT_BASIC};
 use crate::net::privilege::Capability;
+use crate::path::xdp::Reason;
 use crate::wire::frame::MacAddr;
 use std::net::Ipv4Addr;
 
@@ -81,6 +83,16 @@ fn card(rx_filters: &[RxFilter], has_kfunc: bool) -> Findings {
     }
 }
 
+fn refusal(reason: Reason) -> Refusal {
+    Refusal { answer: "no".to_owned(), reason }
+}
+
+/// What the report says of one thing.
+fn meaning(found: &Findings, key: &str) -> String {
+    let groups = facts::groups(found);
+    groups.into_iter().flat_map(|group| group.facts).find(|fact| fact.key == key).unwrap().meaning
+}
+
 fn text(found: &Findings) -> String {
     as_text(found, &facts::groups(found), &advice::best(found))
 }
@@ -108,13 +120,45 @@ fn the_best_command_line_is_what_the_card_can_do() {
 }
 
 #[test]
+fn a_kernel_that_does_not_tell_of_receive_stamps_is_known_by_its_drivers() {
+    let of = |kernel: &str, name: &str| {
+        let found = card(&ALL, true);
+        let driver = DriverFacts { name: name.to_owned(), ..found.driver.clone().unwrap() };
+        let xdp = Ok(XdpFeatures { rx_metadata: None, ..found.xdp.clone().unwrap() });
+        Findings { kernel: kernel.to_owned(), driver: Some(driver), xdp, ..found }
+    };
+    let path = |found: &Findings| advice::best(found).path;
+    assert_eq!((path(&of("6.6.1", "mlx5_core")), path(&of("6.6.1", "ice"))), ("xdp", "kernel"));
+    // igc has them since 6.5.
+    assert_eq!((path(&of("6.5.0-14", "igc")), path(&of("6.4.9", "igc"))), ("xdp", "kernel"));
+    assert!(meaning(&of("6.6.1", "mlx5_core"), "rx_metadata").ends_with("known that it gives receive stamps."));
+}
+
+#[test]
+fn a_program_that_is_not_bound_is_told_with_whose_affair_that_is() {
+    let said =
+        |reason| meaning(&Findings { bound_load: Err(refusal(reason)), ..card(&ALL, true) }, "device_bound_load");
+    let old = KernelVersion { major: 6, minor: 1 };
+    let left = "Over AF_XDP the XDP hook's stamps are left.";
+    for (reason, words) in [
+        (Reason::OldKernel(old), "Linux 6.1 binds no program"),
+        (Reason::NoDriverXdp, "The driver runs no XDP programs"),
+        (Reason::Untold, "The kernel does not bind"),
+    ] {
+        let said = said(reason);
+        assert!(said.starts_with(words) && said.ends_with(left), "{said}");
+    }
+    assert!(said(Reason::Privilege).contains("The kernel's answer: no."));
+}
+
+#[test]
 fn what_stands_in_the_way_of_xdp_leads_to_the_kernel_path() {
     let attached = AttachedProgram { id: 51, name: Some("cil_xdp_entry".to_owned()), keyword: "xdpdrv" };
     let found = Findings { attached: Ok(Some(attached)), ..card(&ALL, true) };
     assert_eq!(client(&found), "xdprobe --client --interface eth0 --timestamps hardware --path kernel HOST");
     let said = text(&found);
     assert!(said.contains("51 (cil_xdp_entry), xdpdrv") && said.contains("ip link set dev eth0 xdpdrv off"), "{said}");
-    let refused = Findings { trial_load: Err("too old".to_owned()), ..without_card() };
+    let refused = Findings { trial_load: Err(refusal(Reason::Untold)), ..without_card() };
     let best = advice::best(&refused);
     assert_eq!((best.timestamps, best.path), ("software", "kernel"));
     assert!(
@@ -131,8 +175,8 @@ fn what_stands_in_the_way_of_xdp_leads_to_the_kernel_path() {
 fn who_lacks_privileges_is_told_which_and_to_use_sudo() {
     let found = Findings {
         privileges: PRIVILEGES.map(|capability| (capability, capability == Capability::NetRaw)).to_vec(),
-        trial_load: Err("EPERM".to_owned()),
-        bound_load: Err("EPERM".to_owned()),
+        trial_load: Err(refusal(Reason::Privilege)),
+        bound_load: Err(refusal(Reason::Privilege)),
         ..without_card()
     };
     assert_eq!(client(&found), "sudo xdprobe --client --interface eth0 --timestamps software HOST");
