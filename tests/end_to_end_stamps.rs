@@ -125,6 +125,8 @@ fn assert_software(outcome: &Outcome, xdp: bool, hand_over: bool) {
         assert_eq!(["count", "min", "max"].map(|key| told[key].as_i64().unwrap()), expected, "{name}");
     }
     for (point, told) in outcome.meta["timestamps"].as_object().unwrap() {
+        let id = told["clock_id"].as_str().unwrap_or_default();
+        assert!(id.starts_with("CLOCK_REALTIME@") && id.len() > 30, "{told}");
         let place = match (is_sending(point), xdp, hand_over) {
             (true, _, true) => "hand-over",
             (true, ..) => "driver",

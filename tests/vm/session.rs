@@ -269,6 +269,15 @@ pub fn assert_stages(outcome: &Outcome, mode: Mode, wire: &Wire) {
     }
 }
 
+/// Each side's stamps are of its own card's clock, which nobody takes for the other's.
+pub fn assert_two_clocks(outcome: &Outcome, mode: Mode) {
+    for way in mode.ways() {
+        let [sent, received] = [(way.sender, way.sent), (way.receiver(), way.received)]
+            .map(|(side, point)| outcome.meta(side)["timestamps"][point]["clock_id"].as_str().map(str::to_owned));
+        assert!(sent.is_some() && received.is_some() && sent != received, "{sent:?} {received:?}");
+    }
+}
+
 /// One comparison of a card's clock with the system's, from the meta file; nanoseconds.
 #[derive(Debug, Clone)]
 pub struct ClockSample {

@@ -5,7 +5,8 @@ use crate::Scenario;
 use crate::guest::original;
 use crate::outcome::{Outcome, SIDES, Side, Stage};
 use crate::session::{
-    ClockSample, Logs, MODES, Mode, PATHS, PATIENCE, Session, Stamps, Wire, assert_stages, clock_samples, number,
+    ClockSample, Logs, MODES, Mode, PATHS, PATIENCE, Session, Stamps, Wire, assert_stages, assert_two_clocks,
+    clock_samples, number,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -147,6 +148,7 @@ fn hardware() -> Vec<Scenario> {
             all.push(scenario(format!("hardware-{path}-{}", mode.name()), "", &session, move |outcome| {
                 assert_perfect(outcome, mode, &WIRE);
                 assert_stages(outcome, mode, &WIRE);
+                assert_two_clocks(outcome, mode);
             }));
         }
         let session = Session::hardware(Mode::Forward, path, "--dummy-pkt 3 --ping-size 700 --pong-size 1400");
