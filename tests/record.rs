@@ -271,6 +271,7 @@ fn the_json_object_has_the_promised_names_and_types() {
         ("tx_stamps_requested", "integer"),
         ("tx_stamps_missed", "integer"),
         ("rx_stamps_missed", "integer"),
+        ("rx_stamps_requested", "integer"),
         ("tx_source", "string"),
         ("rx_source", "string"),
         ("peer", "string"),

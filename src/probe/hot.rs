@@ -238,11 +238,13 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             let point = self.machine.handle_datagram(now, &incoming);
             let sighting = self.sighting(&received, point.unwrap_or(Point::T1));
             let stamp = sighting.stamp(self.rules.sources.received);
-            // A control message's makes no row, and one that the card is to leave alone is not missed.
-            let wanted = point.is_some() && received.shape != Shape::Unstamped;
-            self.arrival_stamped = stamp.is_some();
+            // As of datagrams sent: a control message is asked for the process's stamp only, as it makes no row; one that the
+            // card is to leave alone for none.
+            let wanted = (point.is_some() && received.shape != Shape::Unstamped)
+                || self.rules.sources.received == Source::Application;
+            self.arrival_stamped = wanted && stamp.is_some();
             self.stamps.rx += u64::from(self.arrival_stamped);
-            self.stamps.rx_missed += u64::from(stamp.is_none() && wanted);
+            self.stamps.rx_missed += u64::from(wanted && stamp.is_none());
             self.stamps.implausible += u64::from(received.stamps.hardware.is_some() && sighting.hardware.is_none());
             if let Some(point) = point {
                 self.recorder.seen(&sighting);

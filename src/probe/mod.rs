@@ -66,8 +66,9 @@ pub fn run(plan: &Plan) -> Result<bool> {
     let mut path = setup::open(plan, &interface, address, server, &stamps, &interrupt)?;
     // The threads inherit where they may run: it must not be where the hot loop is pinned.
     sched_setaffinity(Pid::from_raw(0), &anywhere).context("cannot set the CPU affinity")?;
-    // A log that is a FIFO waits for its reader, and the user may not.
-    interrupt.set_deadly(true);
+    // From here on a signal ends the run in order: what a driver has forgotten over XDP, and what the card is to stamp, is
+    // nothing that the kernel would take back.
+    interrupt.set_deadly(false);
     let card = stamps.card.map(|(_, phc)| Arc::new(Card::new(phc)));
     let (display, feed) = display(plan, role, port, &stamps)?.unzip();
     let recorder = Recorder::start(RecorderConfig {
@@ -76,6 +77,8 @@ pub fn run(plan: &Plan) -> Result<bool> {
         voice: Voice { role, json: plan.json },
         sources: stamps.sources,
         card: card.clone().map(|card| card as Arc<dyn CardClock>),
+        // A log that is a FIFO waits for its reader, and the user may not.
+        is_stopped: &|| interrupt.is_pending(),
         watchers: Watchers {
             stages: display.as_ref().and_then(Display::stages),
             screen: display.as_ref().and_then(Display::screen),
@@ -83,8 +86,6 @@ pub fn run(plan: &Plan) -> Result<bool> {
     })?;
     // The hot loop is not to be interrupted for it: from here on another thread takes the signal, and leaves word.
     SigSet::from(Signal::SIGUSR1).thread_block().context("cannot block SIGUSR1 in the hot loop's thread")?;
-    // From here on a signal ends the run in order: what the card stamps is nothing that the kernel would take back.
-    interrupt.set_deadly(false);
     clocks = match Clocks::start(&stamps, &interface, &mut found, card.as_deref()) {
         Err(error) if stamping::is_all_refused(&stamps, &error) => {
             stamps = stamping::plan_without_all(plan, &interface)?;

@@ -105,6 +105,8 @@ pub struct RecorderConfig<'a> {
     pub sources: Sources,
     /// The card's clock; `None` where no stamp is the card's.
     pub card: Option<Arc<dyn CardClock>>,
+    /// Asked while a FIFO waits for its reader: whether the user wants an end.
+    pub is_stopped: &'a dyn Fn() -> bool,
     /// Who watches.
     pub watchers: Watchers,
 }
@@ -122,7 +124,8 @@ impl<'a> RecorderConfig<'a> {
     /// Only the process's stamps, and no log of stages.
     pub const fn application(log: Option<&'a Path>, voice: Voice) -> Self {
         let watchers = Watchers { stages: None, screen: None };
-        Self { log, log_stages: None, voice, sources: Sources::application(), card: None, watchers }
+        let is_stopped = &|| false;
+        Self { log, log_stages: None, voice, sources: Sources::application(), card: None, is_stopped, watchers }
     }
 }
 
@@ -200,13 +203,13 @@ impl Recorder {
     /// Opens the logs for appending, writes the header lines as every start of nanoprobe does, and starts the thread that
     /// writes. Without a log the thread is there for what is said and for the statistics of stages.
     ///
-    /// A FIFO waits for its reader here. The thread inherits this thread's CPU affinity and scheduling: start it before
+    /// A FIFO waits for its reader here, until `is_stopped`. The thread inherits this thread's CPU affinity and scheduling: start it before
     /// the hot loop is pinned or given a real-time priority.
     ///
     /// # Errors
     /// [`RecordError`] where a log cannot be opened or written to, or the thread cannot be had.
     pub fn start(config: RecorderConfig<'_>) -> Result<Self, RecordError> {
-        let RecorderConfig { log, log_stages, voice, sources, card, watchers } = config;
+        let RecorderConfig { log, log_stages, voice, sources, card, is_stopped, watchers } = config;
         let mut speaker = Speaker::standard(voice, watchers.screen.as_ref());
         let mut meta = None;
         if let Some(path) = log {
@@ -219,7 +222,7 @@ impl Recorder {
         }
         let open = |kind, path: Option<&Path>| -> Result<Option<LogFile>, RecordError> {
             let Some(path) = path else { return Ok(None) };
-            let (file, end) = open(kind, path)?;
+            let (file, end) = open(kind, path, is_stopped)?;
             Ok(Some(LogFile::new(kind, Box::new(file) as Box<dyn Sink>, end)))
         };
         let log = open(LogKind::Main, log)?;

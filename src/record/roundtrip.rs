@@ -465,7 +465,9 @@ mod tests {
     #[test]
     fn a_stamp_of_no_ping_is_nothing() {
         let mut trips = RoundTrips::new();
-        [1, 1 + WINDOW as u64, u64::MAX].into_iter().for_each(|sequence| trips.left(sequence, at(1)));
+        [1, 1 + WINDOW as u64, u64::MAX].into_iter().for_each(|sequence| {
+            trips.left(sequence, at(1));
+        });
         trips.sent(1);
         trips.left(1 + WINDOW as u64, at(1));
         assert_eq!(trips.answered_at(1, 5), Answer::First(None));

@@ -82,9 +82,12 @@ pub struct Summary {
     pub tx_stamps_late: u64,
     /// Transmit stamps of datagrams that had theirs already.
     pub tx_stamps_duplicates: u64,
-    /// Datagrams received of which there is a stamp.
+    /// Datagrams received that were to have a stamp: with the application's stamps all, else pings and pongs, without those
+    /// that the card was to leave alone.
+    pub rx_stamps_requested: u64,
+    /// Of those, the ones that had it.
     pub rx_stamps: u64,
-    /// Datagrams received that should have had one and had none.
+    /// Of those, the ones that had not: together with `rx_stamps` all of them.
     pub rx_stamps_missed: u64,
     /// Whose stamps those of datagrams sent are: `hardware`, `software` or `application`.
     pub tx_source: &'static str,
@@ -198,6 +201,7 @@ impl Summary {
             tx_stamps_missed: stamps.tx_missed,
             tx_stamps_late: stamps.tx_late,
             tx_stamps_duplicates: stamps.tx_duplicates,
+            rx_stamps_requested: stamps.rx + stamps.rx_missed,
             rx_stamps: stamps.rx,
             rx_stamps_missed: stamps.rx_missed,
             tx_source: sources.sent.as_str(),
