@@ -1,0 +1,231 @@
+//! One interval of a session: what was counted in it and how long its pongs took, in words and as JSON.
+//!
+//! The numbers of all intervals of a session add up to those of its statistics.
+
+use super::Begun;
+use super::feed::{Sample, Snapshot};
+use crate::clock::{Monotonic, Time};
+use crate::record::{Latency, Role, micros};
+use crate::session::Direction;
+use crate::stats::Distribution;
+use serde::Serialize;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How old a ping is, at least, that counts as lost although none after it was answered either.
+pub const GRACE: Duration = Duration::from_secs(1);
+
+/// What happened in one interval. Durations in ns, the rest datagrams.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Interval {
+    /// `interval`: what tells the line from the statistics.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// `client` or `server`.
+    pub role: Role,
+    /// Which session of this process, from 1.
+    pub session: u64,
+    /// Which interval of the session, from 1.
+    pub interval: u64,
+    /// From the session's beginning to the interval's end.
+    pub elapsed_ns: u64,
+    /// How long the interval was; the last one is cut off by the session's end.
+    pub duration_ns: u64,
+    /// Everything sent, control messages and dummies too.
+    pub transmitted: u64,
+    /// Everything received.
+    pub received: u64,
+    /// Pings sent.
+    pub pings_sent: u64,
+    /// Pings sent that asked for a pong.
+    pub pongs_expected: u64,
+    /// Pongs received, repeated ones too.
+    pub pongs_received: u64,
+    /// Pings received, repeated ones too.
+    pub pings_received: u64,
+    /// Pongs sent.
+    pub pongs_sent: u64,
+    /// Pings that are known to be lost since this interval. Negative where more of those that counted as lost were answered
+    /// after all. `None` on a side that cannot tell.
+    pub lost: Option<i64>,
+    /// Pongs to pings that were answered already; `None` on a side that is not ponged.
+    pub duplicates: Option<u64>,
+    /// Pings that left too late.
+    pub late_sends: u64,
+    /// t3 − t0; `None` where there is none.
+    pub t3_t0_ns: Option<Latency>,
+    /// Round trips that are not in it, as the clock was stepped back.
+    pub t3_t0_negative: Option<u64>,
+    /// (t3 − t0) − (t2 − t1); `None` where the pongs do not bring t1 and t2.
+    pub rtt_ns: Option<Latency>,
+    /// Samples that are in neither: they came too fast for the display. The statistics at the end have them.
+    pub samples_left_out: u64,
+}
+
+impl Interval {
+    /// The object of `--json`, on one line, without a line feed.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("numbers, strings and fixed names always become JSON")
+    }
+
+    /// A line for a person, without a line feed.
+    pub fn to_text(&self, direction: Direction) -> String {
+        let Self { pings_sent, pongs_received, pings_received, pongs_sent, .. } = self;
+        let mut text = format!("[{:>9.3} s] ", self.elapsed_ns as f64 / 1e9);
+        match (self.lost, direction) {
+            (Some(lost), _) => {
+                text += &format!("sent {pings_sent}, received {pongs_received}, lost {lost}");
+            }
+            (None, Direction::Duplex) => text += &format!("sent {pings_sent}, received {pings_received}"),
+            (None, _) => text += &format!("received {pings_received}, answered {pongs_sent}"),
+        }
+        for (name, latency) in [("RTT t3-t0", &self.t3_t0_ns), ("RTT", &self.rtt_ns)] {
+            if let Some(Latency { p50, p99, max, .. }) = latency {
+                let [p50, p99, max] = [*p50, *p99, *max].map(micros);
+                text += &format!(", {name} p50 {p50}  p99 {p99}  max {max} us");
+            }
+        }
+        if self.samples_left_out > 0 {
+            text += &format!(" ({} samples left out: too fast for this line)", self.samples_left_out);
+        }
+        text
+    }
+}
+
+/// Pings that are lost, as far as it can be told while others are on their way.
+///
+/// Lost is a ping without an answer when a later one has its answer, or when it is [`GRACE`] old. A pong that comes after
+/// all takes it back.
+#[derive(Debug, Default)]
+pub struct Losses {
+    /// How many pings had asked for a pong at earlier moments.
+    expected: VecDeque<(Time<Monotonic>, u64)>,
+}
+
+impl Losses {
+    /// Forgets everything, for the next session.
+    pub fn clear(&mut self) {
+        self.expected.clear();
+    }
+
+    /// How many pings of the session are lost at `now`, of which every `pong_every`-th asks for a pong.
+    pub fn at(&mut self, now: Time<Monotonic>, snapshot: &Snapshot, pong_every: u32) -> u64 {
+        let expected = snapshot.totals.pongs_expected;
+        // Only the newest of those that are old enough is of use.
+        while self.expected.get(1).is_some_and(|(then, _)| now.duration_since(*then) >= GRACE) {
+            self.expected.pop_front();
+        }
+        let old = self.expected.front().filter(|(then, _)| now.duration_since(*then) >= GRACE);
+        let old = old.map_or(0, |(_, expected)| *expected);
+        self.expected.push_back((now, expected));
+        let overtaken = snapshot.trips.newest_answered.checked_div(u64::from(pong_every)).unwrap_or(0);
+        old.max(overtaken).min(expected).saturating_sub(snapshot.trips.unique)
+    }
+
+    /// How many are lost once the session is over.
+    pub fn in_the_end(snapshot: &Snapshot) -> u64 {
+        snapshot.totals.pongs_expected.saturating_sub(snapshot.trips.unique)
+    }
+}
+
+/// Cuts a session into intervals.
+#[derive(Debug)]
+pub struct Cutter {
+    role: Role,
+    begun: Begun,
+    began: Time<Monotonic>,
+    session: u64,
+    intervals: u64,
+    t3_t0: Distribution,
+    rtt: Distribution,
+    /// What the session had counted at the end of the last interval.
+    last: Snapshot,
+    last_lost: u64,
+    last_cut: Time<Monotonic>,
+}
+
+impl Cutter {
+    /// A session stands since `now`.
+    pub fn new(role: Role, session: u64, begun: Begun, now: Time<Monotonic>, left_out: u64) -> Self {
+        Self {
+            role,
+            begun,
+            began: now,
+            session,
+            intervals: 0,
+            t3_t0: Distribution::new(),
+            rtt: Distribution::new(),
+            last: Snapshot { left_out, ..Snapshot::default() },
+            last_lost: 0,
+            last_cut: now,
+        }
+    }
+
+    /// A sample of the interval that lasts. A negative t3 − t0 is counted with the pings, as in the statistics.
+    pub fn add(&mut self, sample: Sample) {
+        if let Some(nanos) = sample.t3_t0_ns.filter(|nanos| *nanos >= 0) {
+            self.t3_t0.record(nanos);
+        }
+        if let Some(nanos) = sample.rtt_ns.filter(|nanos| *nanos >= 0) {
+            self.rtt.record(nanos);
+        }
+    }
+
+    /// Ends the interval, at whose end this was counted and so many pings of the session were lost.
+    pub fn cut(&mut self, now: Time<Monotonic>, snapshot: &Snapshot, lost: u64) -> Interval {
+        let last = std::mem::replace(&mut self.last, *snapshot);
+        let since = |count: fn(&Snapshot) -> u64| count(snapshot).saturating_sub(count(&last));
+        let is_ponged = snapshot.totals.measures_loss;
+        self.intervals += 1;
+        let last_lost = std::mem::replace(&mut self.last_lost, lost);
+        let last_cut = std::mem::replace(&mut self.last_cut, now);
+        let change = i64::try_from(lost).unwrap_or(i64::MAX) - i64::try_from(last_lost).unwrap_or(i64::MAX);
+        Interval {
+            kind: "interval",
+            role: self.role,
+            session: self.session,
+            interval: self.intervals,
+            elapsed_ns: nanos(now.duration_since(self.began)),
+            duration_ns: nanos(now.duration_since(last_cut)),
+            transmitted: since(|snapshot| snapshot.totals.transmitted),
+            received: since(|snapshot| snapshot.totals.received),
+            pings_sent: since(|snapshot| snapshot.totals.pings_sent),
+            pongs_expected: since(|snapshot| snapshot.totals.pongs_expected),
+            pongs_received: since(|snapshot| snapshot.totals.pongs_received),
+            pings_received: since(|snapshot| snapshot.totals.pings_received),
+            pongs_sent: since(|snapshot| snapshot.totals.pongs_sent),
+            lost: is_ponged.then_some(change),
+            duplicates: is_ponged.then(|| since(|snapshot| snapshot.trips.duplicates)),
+            late_sends: since(|snapshot| snapshot.totals.late_sends),
+            t3_t0_ns: latency(&mut self.t3_t0),
+            t3_t0_negative: is_ponged.then(|| since(|snapshot| snapshot.trips.negative)),
+            rtt_ns: latency(&mut self.rtt),
+            samples_left_out: since(|snapshot| snapshot.left_out),
+        }
+    }
+
+    /// What the session does.
+    pub fn begun(&self) -> &Begun {
+        &self.begun
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What a distribution of durations came to, and empties it.
+fn latency(distribution: &mut Distribution) -> Option<Latency> {
+    let summary = std::mem::take(distribution).summary()?;
+    let whole = |nanos: i64| u64::try_from(nanos).unwrap_or(0);
+    Some(Latency {
+        count: summary.count,
+        min: whole(summary.min),
+        mean: summary.mean.round() as u64,
+        p50: whole(summary.p50),
+        p90: whole(summary.p90),
+        p99: whole(summary.p99),
+        p999: whole(summary.p999),
+        max: whole(summary.max),
+    })
+}
