@@ -310,3 +310,70 @@ pub(super) fn to_protobuf(families: &[model::MetricFamily]) -> Vec<u8> {
 fn seconds(nanos: i64) -> f64 {
     nanos as f64 / 1e9
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metrics() -> Metrics {
+        Metrics::new(BuildInfo { role: Role::Server, path: "xdp", sources: ["hardware", "software"] })
+    }
+
+    fn histogram(metrics: &Metrics, name: &str) -> Option<model::Histogram> {
+        let families = metrics.families().unwrap();
+        families.into_iter().find(|family| family.name == name)?.metric[0].histogram.clone()
+    }
+
+    #[test]
+    fn a_round_trip_is_in_seconds_in_both_kinds_of_buckets() {
+        let metrics = metrics();
+        assert!(histogram(&metrics, "xdprobe_t3_t0_seconds").is_none(), "what is not known is not 0");
+        for nanos in [1000, 1001, 2_500_000, 60_000_000_000, -5] {
+            metrics.observe(Sample { t3_t0_ns: Some(nanos), rtt_ns: None });
+        }
+        let found = histogram(&metrics, "xdprobe_t3_t0_seconds").unwrap();
+        assert_eq!(found.sample_count, 4);
+        assert!((found.sample_sum - 60.002_502_001).abs() < 1e-9, "{}", found.sample_sum);
+        let below =
+            |bound: f64| found.bucket.iter().find(|bucket| bucket.upper_bound == bound).unwrap().cumulative_count;
+        assert_eq!([1e-6, 2e-6, 2e-3, 5e-3, 10.0, f64::INFINITY].map(below), [1, 2, 2, 3, 3, 4]);
+        assert!(found.schema >= 3 && !found.positive_delta.is_empty());
+        assert!(histogram(&metrics, "xdprobe_rtt_seconds").is_none());
+    }
+
+    #[test]
+    fn a_stage_keeps_its_sign_and_the_largest_uncertainty() {
+        let metrics = metrics();
+        metrics.took(Stage::SwToHw, -2000, Some(300));
+        metrics.took(Stage::SwToHw, 1000, Some(500));
+        metrics.took(Stage::SwToHw, 1000, Some(400));
+        metrics.took(Stage::HookToApp, 900, None);
+        let families = metrics.families().unwrap();
+        let family = |name: &str| families.iter().find(|family| family.name == name).unwrap().metric.clone();
+        let stages = family("xdprobe_stage_seconds");
+        let stage =
+            |name: &str| stages.iter().find(|metric| metric.label[0].value == name).unwrap().histogram.clone().unwrap();
+        let found = stage("sw_to_hw");
+        assert_eq!((found.sample_count, found.bucket[0].cumulative_count), (3, 3));
+        assert_eq!((&found.negative_delta[..], &found.positive_delta[..]), (&[1][..], &[2][..]));
+        assert_eq!((stages.len(), stage("hook_to_app").sample_count), (2, 1));
+        let uncertainty = family("xdprobe_stage_uncertainty_seconds");
+        assert_eq!((uncertainty.len(), uncertainty[0].gauge.unwrap().value), (1, 500e-9));
+    }
+
+    #[test]
+    fn names_are_as_prometheus_wants_them() {
+        let metrics = metrics();
+        metrics.session_ends(&Snapshot::default(), 0, End::Complete, &Counters::default());
+        for family in metrics.families().unwrap() {
+            let model::MetricFamily { name, help, .. } = &family;
+            assert!(name.starts_with("xdprobe_") && !help.is_empty(), "{name}");
+            let is_counter = family.r#type() == model::MetricType::Counter;
+            assert_eq!(name.ends_with("_total"), is_counter, "{name}");
+            assert!(
+                name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'),
+                "{name}"
+            );
+        }
+    }
+}

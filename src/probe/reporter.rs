@@ -171,8 +171,11 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
         }
     }
 
-    fn so_far(&mut self, scene: Scene<'_, M, P>) {
+    fn so_far(&mut self, scene: Scene<'_, M, P>) -> bool {
         let Scene { machine, path, recorder, round_trips, stamps, .. } = scene;
+        if !recorder.can_report() {
+            return false;
+        }
         let so_far = self.session.map(|(peer, settings)| {
             let mut totals = *machine.totals();
             totals.ended.get_or_insert_with(monotonic_now);
@@ -191,6 +194,7 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
             }
         });
         recorder.report(so_far);
+        true
     }
 }
 

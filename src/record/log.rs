@@ -310,11 +310,23 @@ impl Recorder {
         }
     }
 
-    /// Statistics so far, to be said by the writer with the stages and rows that it knows of. Where four others wait to be
-    /// said this one is not: whoever asks that often gets those.
+    /// Whether [`Recorder::report`] has room. The writer makes some.
+    pub fn can_report(&mut self) -> bool {
+        if self.session_due {
+            self.session_due = self.sightings.push(Entry::Session).is_err();
+        }
+        !self.session_due && self.sightings.slots() > 0 && self.reports.slots() > 0
+    }
+
+    /// Statistics so far, to be said by the writer with the stages and rows of everything handed over before. Only where
+    /// [`Recorder::can_report`].
     pub fn report(&mut self, so_far: SoFar) {
-        let lost = [&self.log, &self.stage_log].map(|file| file.as_ref().map_or(0, |file| file.lost));
-        let _ = self.reports.push(Report { so_far, lost, left_out: self.stages_left_out });
+        let of_files =
+            |count: fn(&Handed) -> u64| [&self.log, &self.stage_log].map(|file| file.as_ref().map_or(0, count));
+        let (pushed, lost) = (of_files(|file| file.pushed), of_files(|file| file.lost));
+        if self.reports.push(Report { so_far, pushed, lost, left_out: self.stages_left_out }).is_ok() {
+            let _ = self.sightings.push(Entry::Report);
+        }
     }
 
     /// Says for the meta file and for statistics so far what does not change from session to session. Not for the hot loop.
