@@ -2,7 +2,6 @@
 //! say the same. Needs root and iproute2. The card's stamps are tested in guests (tests/vm).
 
 #[path = "support/programs.rs"]
-#[allow(dead_code, reason = "shared with another test")]
 mod programs;
 
 use programs::{CLIENT_LINK, Lan, Program, SERVER_ADDRESS, SERVER_LINK, Side};

@@ -501,12 +501,16 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         }
         if matches!(event, Event::Finished(_)) {
             self.drain()?;
-            self.path.release();
         }
         let (scene, attendant) = self.scene();
         match event {
             Event::Connected { .. } => attendant.connected(scene, event),
-            Event::Finished(end) => attendant.finished(scene, end),
+            Event::Finished(end) => {
+                let said = attendant.finished(scene, end);
+                // Only now: what the path is depends on what serves the session.
+                self.path.release();
+                said
+            }
             other => {
                 scene.recorder.notice(other);
                 Ok(())

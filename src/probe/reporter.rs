@@ -6,7 +6,8 @@ use crate::clock::{ClockSampler, OffsetMethod, OffsetSample, Realtime, TaiSample
 use crate::live::{Begun, Counts, Feed, Sample};
 use crate::path::{Counters, Path};
 use crate::record::{
-    ClockRecord, ClockSample, Finished, Role, SessionSoFar, StampCounts, Summary, SummaryInput, Written, counters_since,
+    ClockRecord, ClockSample, Finished, Role, SessionSoFar, StampCounts, StampSource, Summary, SummaryInput, Written,
+    counters_since,
 };
 use crate::session::{End, Event, Machine, Settings};
 use anyhow::Result;
@@ -28,6 +29,8 @@ pub struct Reporter {
     succeeded: bool,
     stamp_timeout: Duration,
     sampler: Arc<ClockSampler>,
+    /// What takes the stamps of what is sent and received on the xdp path, and on the kernel's.
+    stamp_sources: [[StampSource; 2]; 2],
     /// When the session began: older comparisons of clocks are not its affair.
     began: Time<Realtime>,
     /// What shows how the session goes; `None` where nobody watches.
@@ -36,7 +39,14 @@ pub struct Reporter {
 
 impl Reporter {
     /// A reporter before the first session.
-    pub fn new(role: Role, keep: bool, plan: &Plan, sampler: Arc<ClockSampler>, feed: Option<Feed>) -> Self {
+    pub fn new(
+        role: Role,
+        keep: bool,
+        plan: &Plan,
+        sampler: Arc<ClockSampler>,
+        stamp_sources: [[StampSource; 2]; 2],
+        feed: Option<Feed>,
+    ) -> Self {
         Self {
             role,
             json: plan.json,
@@ -46,6 +56,7 @@ impl Reporter {
             succeeded: true,
             stamp_timeout: plan.stamp_timeout,
             sampler,
+            stamp_sources,
             began: realtime_now(),
             feed,
         }
@@ -137,6 +148,9 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
         if let (Some(feed), Some((_, settings))) = (&mut self.feed, &self.session) {
             feed.begin(Begun::from(settings), &counts(&scene));
         }
+        let description = scene.path.description();
+        let [xdp, kernel] = &self.stamp_sources;
+        scene.recorder.describe_path(&description, if description.path == "kernel" { kernel } else { xdp });
         scene.recorder.begin_session();
         scene.recorder.notice(event);
         Ok(())

@@ -17,11 +17,13 @@ impl Usage {
     /// Since the process began. Makes system calls.
     pub(super) fn now<P: Path>(path: &P) -> Self {
         let nanos = |time: TimeVal| time.num_nanoseconds().max(0) as u64;
+        let counters = path.counters();
+        let of_rings = counters.xdp.map_or(0, |xdp| xdp.rx_dropped + xdp.rx_ring_full);
         let cpu = getrusage(UsageWho::RUSAGE_SELF).ok();
         Self {
             cpu_ns: cpu.map(|usage| nanos(usage.user_time()) + nanos(usage.system_time())),
             // A frame without a place in the fill ring is counted among those dropped for other reasons too.
-            dropped: path.counters().xdp.map(|xdp| xdp.rx_dropped + xdp.rx_ring_full),
+            dropped: Some(of_rings + counters.socket_dropped),
         }
     }
 
