@@ -196,6 +196,18 @@ fn sigusr1_tells_how_a_session_stands_and_the_session_goes_on() {
 }
 
 #[test]
+fn sigusr1_without_a_session_is_answered_too() {
+    let lan = Lan::new(1);
+    let mut server = start_server(&lan, "kernel", &["--json"]);
+    server.signal(Signal::SIGUSR1);
+    server.wait_until("an answer", |server| !server.stdout().is_empty());
+    assert_eq!(server.stdout(), "{\"type\":\"so_far\",\"end\":\"no_session\"}\n");
+    server.signal(Signal::SIGTERM);
+    server.finish();
+    assert_eq!(server.code(), Some(0), "{}", server.all_output());
+}
+
+#[test]
 fn sigusr1_wakes_a_client_that_sleeps_for_longer_than_anybody_waits() {
     let lan = Lan::new(1);
     let mut server = start_server(&lan, "kernel", &[]);
