@@ -176,10 +176,12 @@ fn sigusr1_tells_how_a_session_stands_and_the_session_goes_on() {
                 (&line["type"], &line["end"], &line["role"]),
                 (&"so_far".into(), &"running".into(), &"client".into())
             );
+            let number = |name: &str| line[name].as_u64().expect(name);
+            assert_eq!((number("lost"), &line["loss_percent"]), (0, &0.0.into()), "what is on its way is not lost");
+            assert_eq!(number("pongs_outstanding"), number("pongs_expected") - number("pongs_received"));
+            assert_eq!(number("rows_written"), number("pings_sent") + number("pongs_received"), "{line}");
             assert!(line["t3_t0_ns"]["count"].as_u64() <= line["pongs_received"].as_u64());
             assert!(line["xdp"].is_null() && line["tx_ring_full"].is_null(), "no system call was made for it: {line}");
-            let rows = |name: &str| line[name].as_u64().expect(name);
-            assert_eq!(rows("rows_written"), rows("pings_sent") + rows("pongs_received"), "{line}");
         }
         for name in ["pings_sent", "pongs_received", "transmitted", "duration_ns"] {
             let [first, second, last] = [first, second, last].map(|line| line[name].as_u64().expect(name));
@@ -191,6 +193,18 @@ fn sigusr1_tells_how_a_session_stands_and_the_session_goes_on() {
         server.finish();
         assert_eq!(server.stdout().matches("--- nanoprobe statistics ---").count(), 1);
     }
+}
+
+#[test]
+fn sigusr1_without_a_session_is_answered_too() {
+    let lan = Lan::new(1);
+    let mut server = start_server(&lan, "kernel", &["--json"]);
+    server.signal(Signal::SIGUSR1);
+    server.wait_until("an answer", |server| !server.stdout().is_empty());
+    assert_eq!(server.stdout(), "{\"type\":\"so_far\",\"end\":\"no_session\"}\n");
+    server.signal(Signal::SIGTERM);
+    server.finish();
+    assert_eq!(server.code(), Some(0), "{}", server.all_output());
 }
 
 #[test]

@@ -103,11 +103,6 @@ pub struct Losses {
 }
 
 impl Losses {
-    /// Forgets everything, for the next session.
-    pub fn clear(&mut self) {
-        self.expected.clear();
-    }
-
     /// How many pings of the session are lost at `now`, of which every `pong_every`-th asks for a pong.
     pub fn at(&mut self, now: Time<Monotonic>, snapshot: &Snapshot, pong_every: u32) -> u64 {
         let expected = snapshot.totals.pongs_expected;
@@ -118,8 +113,7 @@ impl Losses {
         let old = self.expected.front().filter(|(then, _)| now.duration_since(*then) >= GRACE);
         let old = old.map_or(0, |(_, expected)| *expected);
         self.expected.push_back((now, expected));
-        let overtaken = snapshot.trips.newest_answered.checked_div(u64::from(pong_every)).unwrap_or(0);
-        old.max(overtaken).min(expected).saturating_sub(snapshot.trips.unique)
+        old.saturating_sub(snapshot.trips.unique).max(snapshot.trips.overtaken(pong_every))
     }
 
     /// How many are lost once the session is over.
@@ -228,4 +222,113 @@ fn latency(distribution: &mut Distribution) -> Option<Latency> {
         p999: whole(summary.p999),
         max: whole(summary.max),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::TripCounts;
+    use crate::session::Totals;
+
+    const BEGUN: Begun = Begun { direction: Direction::Forward, pong_every: 1 };
+
+    fn at(millis: u64) -> Time<Monotonic> {
+        Time::from_nanos(1_000_000_000 + millis * 1_000_000)
+    }
+
+    /// So many pings asked for a pong, so many have theirs, of which the newest is this one.
+    fn snapshot(expected: u64, unique: u64, newest_answered: u64) -> Snapshot {
+        Snapshot {
+            totals: Totals { pings_sent: expected, pongs_expected: expected, measures_loss: true, ..Totals::default() },
+            trips: TripCounts { unique, newest_answered, ..TripCounts::default() },
+            ..Snapshot::default()
+        }
+    }
+
+    fn cutter() -> Cutter {
+        Cutter::new(Role::Client, 1, BEGUN, at(0), 0)
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_not_lost_and_what_was_overtaken_is() {
+        let mut losses = Losses::default();
+        assert_eq!(losses.at(at(100), &snapshot(100, 90, 90), 1), 0);
+        assert_eq!(losses.at(at(200), &snapshot(200, 195, 199), 1), 4);
+        // Two of them come after all.
+        assert_eq!(losses.at(at(300), &snapshot(300, 297, 299), 1), 2);
+        assert_eq!(Losses::in_the_end(&snapshot(300, 297, 299)), 3);
+    }
+
+    #[test]
+    fn pings_that_nobody_answers_are_lost_once_they_are_old_enough() {
+        let mut losses = Losses::default();
+        assert_eq!(losses.at(at(0), &snapshot(100, 99, 99), 1), 0);
+        assert_eq!(losses.at(at(500), &snapshot(150, 99, 99), 1), 0);
+        assert_eq!(losses.at(at(999), &snapshot(200, 99, 99), 1), 0);
+        assert_eq!(losses.at(at(1000), &snapshot(200, 99, 99), 1), 1, "those of 1 s before");
+        assert_eq!(losses.at(at(1499), &snapshot(250, 99, 99), 1), 1);
+        assert_eq!(losses.at(at(1500), &snapshot(250, 99, 99), 1), 51, "those of 0.5 s");
+    }
+
+    #[test]
+    fn only_pings_that_ask_for_a_pong_can_lose_it() {
+        let mut losses = Losses::default();
+        // Of 1 to 30 every third asks: 3, 6 … 30, of which 27 is the newest that was answered.
+        assert_eq!(losses.at(at(0), &snapshot(10, 8, 27), 3), 1);
+        assert_eq!(Losses::default().at(at(5000), &snapshot(0, 0, 0), 0), 0, "where none asks, none is lost");
+    }
+
+    #[test]
+    fn an_interval_is_what_was_counted_since_the_last() {
+        let mut cutter = cutter();
+        for nanos in [5000, -3, 1000, 9000] {
+            cutter.add(Sample { t3_t0_ns: Some(nanos), rtt_ns: None });
+        }
+        let mut first = snapshot(10, 4, 5);
+        (first.trips.negative, first.left_out) = (1, 2);
+        let interval = cutter.cut(at(250), &first, 1);
+        assert_eq!((interval.interval, interval.elapsed_ns, interval.duration_ns), (1, 250_000_000, 250_000_000));
+        assert_eq!((interval.pings_sent, interval.lost, interval.samples_left_out), (10, Some(1), 2));
+        assert_eq!((interval.t3_t0_negative, interval.rtt_ns), (Some(1), None));
+        let expected =
+            Latency { count: 3, min: 1000, mean: 5000, p50: 5000, p90: 9000, p99: 9000, p999: 9000, max: 9000 };
+        assert_eq!(interval.t3_t0_ns, Some(expected));
+        // A pong that counted as lost has come.
+        cutter.add(Sample { t3_t0_ns: Some(7), rtt_ns: Some(4) });
+        let interval = cutter.cut(at(400), &Snapshot { left_out: 2, ..snapshot(12, 5, 5) }, 0);
+        assert_eq!((interval.interval, interval.elapsed_ns, interval.duration_ns), (2, 400_000_000, 150_000_000));
+        assert_eq!((interval.pings_sent, interval.lost, interval.samples_left_out), (2, Some(-1), 0));
+        let times = [interval.t3_t0_ns, interval.rtt_ns].map(|times| times.map(|times| (times.count, times.max)));
+        assert_eq!(times, [Some((1, 7)), Some((1, 4))]);
+    }
+
+    #[test]
+    fn a_line_says_what_this_side_can_know() {
+        let interval = cutter().cut(at(1500), &snapshot(10, 9, 10), 1);
+        assert_eq!(interval.to_text(Direction::Forward), "[    1.500 s] sent 10, received 0, lost 1");
+        let mut cutter = cutter();
+        cutter.add(Sample { t3_t0_ns: Some(12_345), rtt_ns: Some(2000) });
+        let left_out = Snapshot { left_out: 3, ..snapshot(1, 1, 1) };
+        let expected = "[    1.000 s] sent 1, received 0, lost 0, RTT t3-t0 p50 12.345  p99 12.345  max 12.345 us, \
+                        RTT p50 2.000  p99 2.000  max 2.000 us (3 samples left out: too fast for this line)";
+        assert_eq!(cutter.cut(at(1000), &left_out, 0).to_text(Direction::Forward), expected);
+        let totals = Totals { pings_received: 7, pongs_sent: 6, pings_sent: 5, ..Totals::default() };
+        let echoing = cutter.cut(at(2000), &Snapshot { totals, ..Snapshot::default() }, 0);
+        assert_eq!((echoing.lost, echoing.duplicates), (None, None));
+        assert_eq!(echoing.to_text(Direction::Forward), "[    2.000 s] received 7, answered 6");
+        assert_eq!(echoing.to_text(Direction::Duplex), "[    2.000 s] sent 4, received 7");
+    }
+
+    #[test]
+    fn every_duration_of_the_object_is_a_whole_number_of_ns() {
+        let mut cutter = cutter();
+        cutter.add(Sample { t3_t0_ns: Some(1), rtt_ns: None });
+        cutter.add(Sample { t3_t0_ns: Some(2), rtt_ns: None });
+        let json: serde_json::Value =
+            serde_json::from_str(&cutter.cut(at(1), &snapshot(2, 2, 2), 0).to_json()).expect("an object");
+        assert_eq!((&json["type"], &json["role"]), (&"interval".into(), &"client".into()));
+        assert!(json["elapsed_ns"].is_u64() && json["duration_ns"].is_u64() && json["rtt_ns"].is_null());
+        let times = json["t3_t0_ns"].as_object().expect("an object");
+        assert!(times.len() == 8 && times.values().all(serde_json::Value::is_u64), "{times:?}");
+    }
 }

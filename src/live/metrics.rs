@@ -13,7 +13,7 @@ use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, NativeHistogramConfig};
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 use prost::Message;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
@@ -41,10 +41,10 @@ pub struct BuildInfo {
     pub sources: [&'static str; 2],
 }
 
-type Get = fn(&Snapshot) -> u64;
+type Get<T> = fn(&T) -> u64;
 
 /// What a session counts while it lasts: name without `_total`, help, value.
-const COUNTERS: [(&str, &str, Get); 27] = [
+const COUNTERS: [(&str, &str, Get<Snapshot>); 27] = [
     ("packets_transmitted", "Datagrams sent, control messages and dummies too", |s| s.totals.transmitted),
     ("packets_received", "Datagrams received, foreign ones and dummies too", |s| s.totals.received),
     ("pings_sent", "Pings sent", |s| s.totals.pings_sent),
@@ -81,7 +81,7 @@ const COUNTERS: [(&str, &str, Get); 27] = [
 ];
 
 /// What the path counts, known when a session ends.
-const PATH_COUNTERS: [(&str, &str, fn(&Counters) -> u64); 6] = [
+const PATH_COUNTERS: [(&str, &str, Get<Counters>); 6] = [
     ("path_not_protocol", "Datagrams to the port that are not of the protocol", |c| c.not_protocol),
     ("path_tx_ring_full", "Times that sending had to wait for a free frame or ring slot", |c| c.tx_ring_full),
     ("path_tx_retries", "Times that the kernel was busy and was asked again", |c| c.tx_retries),
@@ -91,7 +91,7 @@ const PATH_COUNTERS: [(&str, &str, fn(&Counters) -> u64); 6] = [
 ];
 
 /// What became of frames on the xdp path, known when a session ends.
-const XDP_FRAMES: [(&str, fn(&XdpCounters) -> u64); 8] = [
+const XDP_FRAMES: [(&str, Get<XdpCounters>); 8] = [
     ("seen", |c| c.seen),
     ("redirected", |c| c.redirected),
     ("passed", |c| c.passed),
@@ -134,6 +134,19 @@ impl MetricConstructor<Histogram> for Buckets {
 
 /// Histograms with a label, each there once it has a sample.
 type Histograms<L> = Family<L, Histogram, Buckets>;
+
+/// What is known only when a session ends says so.
+const UP_TO_THE_END: &str = "up to the end of the last session";
+
+/// Registers metrics and keeps a handle to each.
+struct Registrar<'a>(&'a mut Registry);
+
+impl Registrar<'_> {
+    fn metric<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+}
 
 /// A stage's histogram and how far off its samples may be.
 #[derive(Debug)]
@@ -179,51 +192,48 @@ impl Metrics {
             ("rx_source", received),
         ];
         registry.register("build", "What serves these metrics", Info::new(labels));
-        let counters = COUNTERS.map(|(name, help, _)| {
-            let counter = Counter::default();
-            registry.register(name, help, counter.clone());
-            counter
-        });
-        let path = PATH_COUNTERS.map(|(name, help, _)| {
-            let family = Family::default();
-            registry.register(name, format!("{help}, up to the end of the last session"), family.clone());
-            family
-        });
-        let metrics = Self {
-            counters,
-            path,
-            frames: Family::default(),
-            lost: Counter::default(),
-            unanswered: Gauge::default(),
-            active: Gauge::default(),
-            begun: Counter::default(),
-            ended: Family::default(),
-            t3_t0: Family::new_with_constructor(Buckets),
-            rtt: Family::new_with_constructor(Buckets),
-            stage_times: Family::new_with_constructor(Buckets),
-            stage_uncertainty: Family::default(),
+        let mut add = Registrar(&mut registry);
+        Self {
+            counters: COUNTERS.map(|(name, help, _)| add.metric(name, help, Counter::default())),
+            path: PATH_COUNTERS
+                .map(|(name, help, _)| add.metric(name, &format!("{help}, {UP_TO_THE_END}"), Family::default())),
+            frames: add.metric(
+                "xdp_frames",
+                &format!("What became of frames on the xdp path, {UP_TO_THE_END}"),
+                Family::default(),
+            ),
+            lost: add.metric("pings_lost", "Pings without an answer in sessions that are over", Counter::default()),
+            unanswered: add.metric(
+                "pings_unanswered",
+                "Pings of the session that stands without an answer, though a later one has its, or 1 s old",
+                Gauge::default(),
+            ),
+            active: add.metric("session_active", "Whether a session stands", Gauge::default()),
+            begun: add.metric("sessions_begun", "Sessions begun", Counter::default()),
+            ended: add.metric("sessions_ended", "Sessions that are over, by how they ended", Family::default()),
+            t3_t0: add.metric(
+                "t3_t0_seconds",
+                "From a ping's leaving until its pong's arrival",
+                Family::new_with_constructor(Buckets),
+            ),
+            rtt: add.metric(
+                "rtt_seconds",
+                "From a ping's leaving until its pong's arrival, without the time that the other side took",
+                Family::new_with_constructor(Buckets),
+            ),
+            stage_times: add.metric(
+                "stage_seconds",
+                "From stamp to stamp of one packet on this machine; negative where clocks or stamps are that far off",
+                Family::new_with_constructor(Buckets),
+            ),
+            stage_uncertainty: add.metric(
+                "stage_uncertainty_seconds",
+                "How far off the stages may be, for the card's clock was brought to the system's",
+                Family::default(),
+            ),
             stages: std::array::from_fn(|_| OnceLock::new()),
-            registry: Registry::default(),
-        };
-        let Self { frames, lost, unanswered, active, begun, ended, t3_t0, rtt, stage_times, stage_uncertainty, .. } =
-            &metrics;
-        let help = "What became of frames on the xdp path, up to the end of the last session";
-        registry.register("xdp_frames", help, frames.clone());
-        registry.register("pings_lost", "Pings without an answer in sessions that are over", lost.clone());
-        let help = "Pings of the session that stands without an answer, though a later one has its, or 1 s old";
-        registry.register("pings_unanswered", help, unanswered.clone());
-        registry.register("session_active", "Whether a session stands", active.clone());
-        registry.register("sessions_begun", "Sessions begun", begun.clone());
-        registry.register("sessions_ended", "Sessions that are over, by how they ended", ended.clone());
-        registry.register("t3_t0_seconds", "From a ping's leaving until its pong's arrival", t3_t0.clone());
-        let help = "The same without the time that the other side took";
-        registry.register("rtt_seconds", help, rtt.clone());
-        let help =
-            "From stamp to stamp of one packet on this machine; negative where clocks or stamps are that far off";
-        registry.register("stage_seconds", help, stage_times.clone());
-        let help = "How far off the stages may be, for the card's clock was brought to the system's";
-        registry.register("stage_uncertainty_seconds", help, stage_uncertainty.clone());
-        Self { registry, ..metrics }
+            registry,
+        }
     }
 
     /// The metrics as messages of Prometheus's protocol.
@@ -309,4 +319,71 @@ pub(super) fn to_protobuf(families: &[model::MetricFamily]) -> Vec<u8> {
 
 fn seconds(nanos: i64) -> f64 {
     nanos as f64 / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metrics() -> Metrics {
+        Metrics::new(BuildInfo { role: Role::Server, path: "xdp", sources: ["hardware", "software"] })
+    }
+
+    fn histogram(metrics: &Metrics, name: &str) -> Option<model::Histogram> {
+        let families = metrics.families().unwrap();
+        families.into_iter().find(|family| family.name == name)?.metric[0].histogram.clone()
+    }
+
+    #[test]
+    fn a_round_trip_is_in_seconds_in_both_kinds_of_buckets() {
+        let metrics = metrics();
+        assert!(histogram(&metrics, "xdprobe_t3_t0_seconds").is_none(), "what is not known is not 0");
+        for nanos in [1000, 1001, 2_500_000, 60_000_000_000, -5] {
+            metrics.observe(Sample { t3_t0_ns: Some(nanos), rtt_ns: None });
+        }
+        let found = histogram(&metrics, "xdprobe_t3_t0_seconds").unwrap();
+        assert_eq!(found.sample_count, 4);
+        assert!((found.sample_sum - 60.002_502_001).abs() < 1e-9, "{}", found.sample_sum);
+        let below =
+            |bound: f64| found.bucket.iter().find(|bucket| bucket.upper_bound == bound).unwrap().cumulative_count;
+        assert_eq!([1e-6, 2e-6, 2e-3, 5e-3, 10.0, f64::INFINITY].map(below), [1, 2, 2, 3, 3, 4]);
+        assert!(found.schema >= 3 && !found.positive_delta.is_empty());
+        assert!(histogram(&metrics, "xdprobe_rtt_seconds").is_none());
+    }
+
+    #[test]
+    fn a_stage_keeps_its_sign_and_the_largest_uncertainty() {
+        let metrics = metrics();
+        metrics.took(Stage::SwToHw, -2000, Some(300));
+        metrics.took(Stage::SwToHw, 1000, Some(500));
+        metrics.took(Stage::SwToHw, 1000, Some(400));
+        metrics.took(Stage::HookToApp, 900, None);
+        let families = metrics.families().unwrap();
+        let family = |name: &str| families.iter().find(|family| family.name == name).unwrap().metric.clone();
+        let stages = family("xdprobe_stage_seconds");
+        let stage =
+            |name: &str| stages.iter().find(|metric| metric.label[0].value == name).unwrap().histogram.clone().unwrap();
+        let found = stage("sw_to_hw");
+        assert_eq!((found.sample_count, found.bucket[0].cumulative_count), (3, 3));
+        assert_eq!((&found.negative_delta[..], &found.positive_delta[..]), (&[1][..], &[2][..]));
+        assert_eq!((stages.len(), stage("hook_to_app").sample_count), (2, 1));
+        let uncertainty = family("xdprobe_stage_uncertainty_seconds");
+        assert_eq!((uncertainty.len(), uncertainty[0].gauge.unwrap().value), (1, 500e-9));
+    }
+
+    #[test]
+    fn names_are_as_prometheus_wants_them() {
+        let metrics = metrics();
+        metrics.session_ends(&Snapshot::default(), 0, End::Complete, &Counters::default());
+        for family in metrics.families().unwrap() {
+            let model::MetricFamily { name, help, .. } = &family;
+            assert!(name.starts_with("xdprobe_") && !help.is_empty(), "{name}");
+            let is_counter = family.r#type() == model::MetricType::Counter;
+            assert_eq!(name.ends_with("_total"), is_counter, "{name}");
+            assert!(
+                name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'),
+                "{name}"
+            );
+        }
+    }
 }

@@ -141,14 +141,17 @@ async fn answer(
         refused.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
         return Ok(refused);
     }
-    let (fresh, is_fresh) = oneshot::channel();
-    if control.send(Control::Refresh(fresh)).is_ok() {
-        // A display that hangs in a write to a terminal must not hold up the scraper too.
-        let _ = timeout(REFRESH, is_fresh).await;
-    }
+    let (asked, answered) = oneshot::channel();
+    // The display thread has them all of one moment.
+    let families = match control.send(Control::Scrape(asked)).map(|()| timeout(REFRESH, answered)) {
+        Ok(fresh) => fresh.await.ok().and_then(Result::ok),
+        Err(_) => None,
+    };
+    // One that hangs in a write to a terminal must not hold up the scraper too.
+    let families = families.unwrap_or_else(|| metrics.families());
     let accepts: Vec<&str> = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     let format = Format::of_accept(&accepts.join(","));
-    let body = match (metrics.families(), format) {
+    let body = match (families, format) {
         (Ok(families), Format::Text) => text_format(&families).into_bytes(),
         (Ok(families), Format::Protobuf) => super::metrics::to_protobuf(&families),
         (Err(_), _) => return Ok(plain(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be encoded\n")),

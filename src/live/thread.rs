@@ -4,6 +4,7 @@ use super::Begun;
 use super::feed::{Ends, Sample, Snapshot};
 use super::interval::{Cutter, Interval, Losses};
 use super::metrics::Metrics;
+use super::metrics::model::MetricFamily;
 use crate::clock::{Monotonic, Time, monotonic_now};
 use crate::path::Counters;
 use crate::record::Role;
@@ -18,8 +19,10 @@ use std::time::Duration;
 
 /// The longest time between two looks at the ring of samples: 3 million a second fill three quarters of it.
 const PAUSE: Duration = Duration::from_millis(32);
-/// How long an answer of the hot loop is waited for. One that sleeps has published before.
-const ANSWER: Duration = Duration::from_millis(20);
+/// How long an answer of the hot loop is waited for that seems to sleep: it has published before.
+const ANSWER: Duration = Duration::from_millis(10);
+/// How long of one that does not, but was kept from running.
+const PATIENCE: Duration = Duration::from_millis(300);
 /// Between two looks for it.
 const LOOK: Duration = Duration::from_micros(100);
 
@@ -30,11 +33,14 @@ pub(super) enum Control {
     Begin(u64, Begun),
     /// It is over.
     End(Box<Ended>),
-    /// Somebody wants metrics that are of this moment.
-    Refresh(tokio::sync::oneshot::Sender<()>),
+    /// Somebody wants metrics that are of this moment, all of one.
+    Scrape(tokio::sync::oneshot::Sender<Families>),
     /// The end.
     Stop,
 }
+
+/// The metrics, or that they cannot be encoded.
+pub(super) type Families = Result<Vec<MetricFamily>, std::fmt::Error>;
 
 /// What is known at the end of a session.
 #[derive(Debug)]
@@ -100,10 +106,12 @@ impl Live {
             match self.inbox.recv_timeout(self.pause()) {
                 Ok(Control::Begin(number, begun)) => self.begin(number, begun),
                 Ok(Control::End(ended)) => self.end(&ended),
-                Ok(Control::Refresh(reply)) => {
+                Ok(Control::Scrape(reply)) => {
                     self.refresh();
-                    // Whoever asked may have gone.
-                    let _ = reply.send(());
+                    if let Some(metrics) = &self.metrics {
+                        // Whoever asked may have gone.
+                        let _ = reply.send(metrics.families());
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(Control::Stop) | Err(RecvTimeoutError::Disconnected) => return,
@@ -195,15 +203,16 @@ impl Live {
 
     /// How things stand in a session; `None` where it is not the hot loop's any more, and its end is on its way here.
     ///
-    /// A hot loop that gives no answer sleeps, and what it published before is how things stand; or it was kept from
-    /// running, and then this is what is known.
+    /// A hot loop that gives no answer sleeps, and what it published before is how things stand: there is no sample that is
+    /// newer. Or it was kept from running, and then this is what is known.
     fn ask(&mut self, session: u64) -> Option<Snapshot> {
         let question = self.ends.asked.fetch_add(1, Ordering::Release) + 1;
         let began = monotonic_now();
         loop {
             let snapshot = *self.ends.snapshots.read();
-            let answered = snapshot.answers >= question;
-            if answered || monotonic_now().duration_since(began) >= ANSWER {
+            let waited = monotonic_now().duration_since(began);
+            let sleeps = || self.taken + self.ends.samples.slots() as u64 == snapshot.samples;
+            if snapshot.answers >= question || waited >= ANSWER && sleeps() || waited >= PATIENCE {
                 return (snapshot.session == session).then_some(snapshot);
             }
             thread::sleep(LOOK);
@@ -253,4 +262,96 @@ impl Live {
 fn say(line: &str) {
     let mut stdout = io::stdout().lock();
     let _ = stdout.write_all(format!("{line}\n").as_bytes()).and_then(|()| stdout.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::feed::{Counts, Feed};
+    use super::super::metrics::BuildInfo;
+    use super::*;
+    use crate::record::TripCounts;
+    use crate::session::{Direction, Totals};
+    use std::sync::mpsc::{Sender, channel};
+
+    const BEGUN: Begun = Begun { direction: Direction::Forward, pong_every: 1 };
+
+    /// A thread that serves metrics, with this much room for samples.
+    fn start(room: usize) -> (Feed, Sender<Control>, Arc<Metrics>, thread::JoinHandle<()>) {
+        let (control, inbox) = channel();
+        let (feed, ends) = Feed::with_room(control.clone(), room);
+        let build = BuildInfo { role: Role::Client, path: "kernel", sources: ["software", "software"] };
+        let metrics = Arc::new(Metrics::new(build));
+        let live = Live::new(Role::Client, ends, inbox, None, Some(Arc::clone(&metrics)));
+        (feed, control, metrics, thread::spawn(|| live.run()))
+    }
+
+    fn counts(pings: u64) -> Counts {
+        let totals = Totals { pings_sent: pings, pongs_expected: pings, measures_loss: true, ..Totals::default() };
+        let trips = TripCounts { unique: pings, newest_answered: pings, ..TripCounts::default() };
+        Counts { totals, trips, ..Counts::default() }
+    }
+
+    fn of(families: &Families, name: &str) -> f64 {
+        let families = families.as_ref().expect("they can be encoded");
+        let Some(family) = families.iter().find(|family| family.name == name) else { return 0.0 };
+        let metric = &family.metric[0];
+        let count = metric.histogram.as_ref().map(|histogram| histogram.sample_count as f64);
+        count.or(metric.counter.as_ref().map(|counter| counter.value)).expect("a counter or a histogram")
+    }
+
+    fn scrape(control: &Sender<Control>) -> Families {
+        let (asked, answered) = tokio::sync::oneshot::channel();
+        control.send(Control::Scrape(asked)).expect("the thread runs");
+        answered.blocking_recv().expect("the thread answers")
+    }
+
+    #[test]
+    fn samples_without_room_are_counted_and_the_rest_is_whole() {
+        // The thread is told of the session only after its samples.
+        let (control, inbox) = channel();
+        let (mut feed, ends) = Feed::with_room(control.clone(), 4);
+        (0..10).for_each(|nanos| feed.sample(Sample { t3_t0_ns: Some(nanos), rtt_ns: None }));
+        let build = BuildInfo { role: Role::Client, path: "kernel", sources: ["software", "software"] };
+        let metrics = Arc::new(Metrics::new(build));
+        let live = Live::new(Role::Client, ends, inbox, None, Some(Arc::clone(&metrics)));
+        feed.begin(BEGUN, &Counts::default());
+        let thread = thread::spawn(|| live.run());
+        feed.end(&counts(10), End::Complete, Counters::default());
+        let families = metrics.families();
+        assert_eq!(of(&families, "xdprobe_samples_left_out_total"), 6.0);
+        assert_eq!(of(&families, "xdprobe_t3_t0_seconds"), 4.0);
+        assert_eq!(of(&families, "xdprobe_pings_sent_total"), 10.0);
+        control.send(Control::Stop).expect("the thread runs");
+        thread.join().expect("it does not panic");
+    }
+
+    #[test]
+    fn a_loop_that_sleeps_has_said_before_how_things_stand() {
+        let (mut feed, control, _, thread) = start(64);
+        feed.begin(BEGUN, &Counts::default());
+        (0..5).for_each(|nanos| feed.sample(Sample { t3_t0_ns: Some(nanos), rtt_ns: None }));
+        feed.publish(&counts(5));
+        let families = scrape(&control);
+        assert_eq!(["xdprobe_pings_sent_total", "xdprobe_t3_t0_seconds"].map(|name| of(&families, name)), [5.0, 5.0]);
+        assert!(feed.is_asked(), "it was asked in its sleep");
+        feed.publish(&counts(5));
+        assert!(!feed.is_asked());
+        control.send(Control::Stop).expect("the thread runs");
+        thread.join().expect("it does not panic");
+    }
+
+    #[test]
+    fn counters_go_on_over_sessions_that_begin_at_zero() {
+        let (mut feed, control, metrics, thread) = start(64);
+        for pings in [3, 2] {
+            feed.begin(BEGUN, &Counts::default());
+            feed.end(&counts(pings), End::Complete, Counters { tx_retries: 7, ..Counters::default() });
+        }
+        let families = metrics.families();
+        assert_eq!(of(&families, "xdprobe_pings_sent_total"), 5.0);
+        assert_eq!(of(&families, "xdprobe_sessions_begun_total"), 2.0);
+        assert_eq!(of(&families, "xdprobe_path_tx_retries_total"), 14.0);
+        control.send(Control::Stop).expect("the thread runs");
+        thread.join().expect("it does not panic");
+    }
 }

@@ -232,12 +232,6 @@ pub enum NetError {
         /// The first one that needs no privilege.
         first_free: u16,
     },
-    /// A client asks to be served over AF_XDP by a server that has none.
-    #[error(
-        "this server runs with --path kernel and has no AF_XDP: start it with --path xdp, which serves clients on either \
-         path"
-    )]
-    NoXdpPath,
     /// Port 319 is a privileged one.
     #[error(
         "UDP port 319, where --ptp udp (which --ptp auto chooses) receives what is to be stamped, needs CAP_NET_BIND_SERVICE: run \
@@ -247,6 +241,12 @@ pub enum NetError {
         setcap(&[&FOR_XDP[..], &[Capability::NetBindService]].concat())
     )]
     PtpPortDenied,
+    /// A client asks to be served over AF_XDP by a server that has none.
+    #[error(
+        "this server runs with --path kernel and has no AF_XDP: start it with --path xdp, which serves clients on either \
+         path"
+    )]
+    NoXdpPath,
     /// Port 319 cannot be had.
     #[error(
         "UDP port 319 of {address}, where PTP messages are received, cannot be had: {answer}: end what runs PTP there (ptp4l; \

@@ -94,8 +94,10 @@ pub trait Attendant<M, P> {
     fn counts(&mut self, _scene: Scene<'_, M, P>) {}
 
     /// The user wants the statistics so far. In the hot loop, in a moment in which nothing else is to be done: some µs, and no
-    /// system call.
-    fn so_far(&mut self, _scene: Scene<'_, M, P>) {}
+    /// system call. Whether that could be done; else it is asked for again.
+    fn so_far(&mut self, _scene: Scene<'_, M, P>) -> bool {
+        true
+    }
 }
 
 /// All that the loop works with.
@@ -367,10 +369,11 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         if (!idle || due) && self.now.duration_since(since) < REPORT_PATIENCE {
             return;
         }
-        self.asked_since = None;
-        self.interrupt.take_question();
         let (scene, attendant) = self.scene();
-        attendant.so_far(scene);
+        if attendant.so_far(scene) {
+            self.asked_since = None;
+            self.interrupt.take_question();
+        }
     }
 
     /// Waits for the last stamps: once the statistics are out nobody asks for them, and a driver may not take kindly to a

@@ -136,6 +136,10 @@ mod tests {
     use super::*;
     use crate::clock::monotonic_now;
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::sync::Mutex;
+
+    /// A signal is the whole process's: held by whoever raises one.
+    static SIGNALS: Mutex<()> = Mutex::new(());
 
     fn is_readable(fd: BorrowedFd<'_>, timeout: PollTimeout) -> bool {
         poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout).unwrap() == 1
@@ -150,6 +154,7 @@ mod tests {
 
     #[test]
     fn a_signal_and_a_deadline_wake_and_each_only_once() {
+        let _alone = SIGNALS.lock().unwrap();
         let mut interrupt = Interrupt::catch().unwrap();
         assert!(!is_readable(interrupt.until(None).unwrap(), PollTimeout::ZERO));
         assert!(is_readable(interrupt.until(Some(monotonic_now())).unwrap(), PollTimeout::NONE));
@@ -165,6 +170,7 @@ mod tests {
 
     #[test]
     fn a_question_wakes_until_it_is_answered_and_ends_nothing() {
+        let _alone = SIGNALS.lock().unwrap();
         let mut interrupt = Interrupt::catch().unwrap();
         nix::sys::signal::raise(nix::sys::signal::Signal::SIGUSR1).unwrap();
         for _ in 0..2 {

@@ -145,12 +145,12 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
             *scene.stamps = StampCounts { rx: u64::from(scene.arrival_stamped), ..StampCounts::default() };
             self.before.0 = scene.path.counters();
         }
-        let description = scene.path.description();
-        let [xdp, kernel] = &self.stamp_sources;
-        scene.recorder.describe_path(&description, if description.path == "kernel" { kernel } else { xdp });
         if let (Some(feed), Some((_, settings))) = (&mut self.feed, &self.session) {
             feed.begin(Begun::from(settings), &counts(&scene));
         }
+        let description = scene.path.description();
+        let [xdp, kernel] = &self.stamp_sources;
+        scene.recorder.describe_path(&description, if description.path == "kernel" { kernel } else { xdp });
         scene.recorder.begin_session();
         scene.recorder.notice(event);
         Ok(())
@@ -185,8 +185,11 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
         }
     }
 
-    fn so_far(&mut self, scene: Scene<'_, M, P>) {
+    fn so_far(&mut self, scene: Scene<'_, M, P>) -> bool {
         let Scene { machine, path, recorder, round_trips, stamps, .. } = scene;
+        if !recorder.can_report() {
+            return false;
+        }
         let so_far = self.session.map(|(peer, settings)| {
             let mut totals = *machine.totals();
             totals.ended.get_or_insert_with(monotonic_now);
@@ -205,6 +208,7 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
             }
         });
         recorder.report(so_far);
+        true
     }
 }
 

@@ -311,11 +311,23 @@ impl Recorder {
         }
     }
 
-    /// Statistics so far, to be said by the writer with the stages and rows that it knows of. Where four others wait to be
-    /// said this one is not: whoever asks that often gets those.
+    /// Whether [`Recorder::report`] has room. The writer makes some.
+    pub fn can_report(&mut self) -> bool {
+        if self.session_due {
+            self.session_due = self.sightings.push(Entry::Session).is_err();
+        }
+        !self.session_due && self.sightings.slots() > 0 && self.reports.slots() > 0
+    }
+
+    /// Statistics so far, to be said by the writer with the stages and rows of everything handed over before. Only where
+    /// [`Recorder::can_report`].
     pub fn report(&mut self, so_far: SoFar) {
-        let lost = [&self.log, &self.stage_log].map(|file| file.as_ref().map_or(0, |file| file.lost));
-        let _ = self.reports.push(Report { so_far, lost, left_out: self.stages_left_out });
+        let of_files =
+            |count: fn(&Handed) -> u64| [&self.log, &self.stage_log].map(|file| file.as_ref().map_or(0, count));
+        let (pushed, lost) = (of_files(|file| file.pushed), of_files(|file| file.lost));
+        if self.reports.push(Report { so_far, pushed, lost, left_out: self.stages_left_out }).is_ok() {
+            let _ = self.sightings.push(Entry::Report);
+        }
     }
 
     /// Says for the meta file and for statistics so far what does not change from session to session. Not for the hot loop.
@@ -447,6 +459,7 @@ mod tests {
     use super::super::Role;
     use super::super::row::{HEADER, STAGES_HEADER};
     use super::super::text::Narrator;
+    use super::super::{SessionSoFar, StampCounts, TripCounts, TripTotals};
     use super::*;
     use crate::clock::{Phc, Realtime, Source, Time};
     use crate::session::{End, Settings};
@@ -791,6 +804,55 @@ mod tests {
             stages.times.iter().map(|(stage, t)| (stage.as_str(), t.max)).collect::<Vec<_>>(),
             [("app->hw", 50)]
         );
+    }
+
+    #[test]
+    fn statistics_so_far_are_of_what_was_handed_over_before_them() {
+        use crate::path::Description;
+        use crate::session::Totals;
+
+        let (log, stages) = (Disk::default(), Disk::default());
+        let (mut recorder, said) = start_both(&log, &stages, Sources::application());
+        let description = Description {
+            path: "kernel",
+            xdp_mode: None,
+            zero_copy: None,
+            queues: Vec::new(),
+            local: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1),
+        };
+        *lock(&recorder.shared.description) = Some(description);
+        let staged = |sequence| Sighting { software: Some(Time::from_nanos(7)), ..row(sequence) };
+        recorder.begin_session();
+        (1..=3).for_each(|sequence| recorder.seen(&staged(sequence)));
+        assert!(recorder.can_report());
+        recorder.report(Some(SessionSoFar {
+            peer: PEER,
+            settings: Settings::default(),
+            totals: Totals { pings_sent: 9, pongs_expected: 9, measures_loss: true, ..Totals::default() },
+            trips: TripTotals {
+                counts: TripCounts { unique: 5, newest_answered: 7, ..TripCounts::default() },
+                latency: None,
+            },
+            stamps: StampCounts::default(),
+            stamp_timeout: None,
+            rows_before: [(1, 0), (0, 0)],
+            left_out_before: 0,
+        }));
+        // What comes later is not in it, although the writer has it by then.
+        (4..=9).for_each(|sequence| recorder.seen(&staged(sequence)));
+        recorder.sync();
+        let text = said.content();
+        for line in [
+            "--- so far ---",
+            "app->sw      p50 0.002  p99 0.002  max 0.002 us, 3 samples",
+            "lost         2 of 9 pings that asked for a pong got none",
+            "outstanding  2 pings have no answer yet",
+        ] {
+            assert!(text.lines().any(|said| said == line), "{line}: {text}");
+        }
+        recorder.report(None);
+        recorder.sync();
+        assert!(said.content().ends_with("No session stands: there are no statistics yet.\n"));
     }
 
     #[test]

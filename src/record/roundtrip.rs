@@ -95,6 +95,15 @@ pub struct TripCounts {
     pub newest_answered: u64,
 }
 
+impl TripCounts {
+    /// Pings without an answer of which a later one has its answer: lost, unless pongs overtake each other. Every
+    /// `pong_every`-th ping asks for a pong.
+    pub fn overtaken(&self, pong_every: u32) -> u64 {
+        let asked = self.newest_answered.checked_div(u64::from(pong_every)).unwrap_or(0);
+        asked.saturating_sub(self.unique)
+    }
+}
+
 /// All that is known of a session's pings and pongs at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TripTotals {
@@ -465,9 +474,7 @@ mod tests {
     #[test]
     fn a_stamp_of_no_ping_is_nothing() {
         let mut trips = RoundTrips::new();
-        [1, 1 + WINDOW as u64, u64::MAX].into_iter().for_each(|sequence| {
-            trips.left(sequence, at(1));
-        });
+        [1, 1 + WINDOW as u64, u64::MAX].into_iter().for_each(|sequence| assert_eq!(trips.left(sequence, at(1)), None));
         trips.sent(1);
         trips.left(1 + WINDOW as u64, at(1));
         assert_eq!(trips.answered_at(1, 5), Answer::First(None));

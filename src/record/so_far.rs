@@ -46,6 +46,8 @@ pub type SoFar = Option<SessionSoFar>;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Report {
     pub(super) so_far: SoFar,
+    /// Of each file the rows that were handed over.
+    pub(super) pushed: [u64; 2],
     /// Of each file the rows that found no room in the ring.
     pub(super) lost: [u64; 2],
     /// Packets that are in no stage.
@@ -68,6 +70,9 @@ struct Object<'a> {
     /// `so_far`: what tells it from the statistics at the end.
     #[serde(rename = "type")]
     kind: &'static str,
+    /// Pings without an answer that are not counted as lost, as no later one has its answer; `None` on a side that is not
+    /// ponged.
+    pongs_outstanding: Option<u64>,
     #[serde(flatten)]
     summary: &'a Summary,
 }
@@ -86,7 +91,8 @@ pub(super) fn words(report: &Report, known: Known<'_>) -> (Stream, String) {
         let counts = files[at].as_ref()?;
         let (written, lost) = so_far.rows_before[at];
         Some(Written {
-            rows_written: counts.rows_written.load(Ordering::Acquire).saturating_sub(written),
+            // Rows that were handed over later may be in the file by now.
+            rows_written: counts.rows_written.load(Ordering::Acquire).min(report.pushed[at]).saturating_sub(written),
             rows_lost: (report.lost[at] + counts.rows_lost.load(Ordering::Acquire)).saturating_sub(lost),
             error: counts.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone(),
         })
@@ -111,11 +117,14 @@ pub(super) fn words(report: &Report, known: Known<'_>) -> (Stream, String) {
         counters: Counters::default(),
         recorded: &recorded,
     });
+    let lost = summary.lost;
+    let outstanding = lost.map(|lost| so_far.totals.pongs_expected.saturating_sub(so_far.trips.counts.unique + lost));
     if voice.json {
-        let object = Object { kind: "so_far", summary: &summary };
+        let object = Object { kind: "so_far", pongs_outstanding: outstanding, summary: &summary };
         let line = serde_json::to_string(&object).expect("numbers, strings and fixed names always become JSON");
         (Stream::Out, line)
     } else {
-        (Stream::Err, format!("--- so far ---\n{}", summary.to_text().trim_end()))
+        let outstanding = outstanding.map(|pings| format!("\n{:<12} {pings} pings have no answer yet", "outstanding"));
+        (Stream::Err, format!("--- so far ---\n{}{}", summary.to_text().trim_end(), outstanding.unwrap_or_default()))
     }
 }

@@ -18,6 +18,9 @@ use std::fmt::Write;
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
+/// The end of a session that has none yet.
+const RUNNING: &str = "running";
+
 /// What a summary is made from.
 #[derive(Debug, Clone, Copy)]
 pub struct SummaryInput<'a> {
@@ -56,7 +59,7 @@ pub struct Summary {
     pub peer: Option<SocketAddrV4>,
     /// `forward`, `reverse` or `duplex`.
     pub direction: Option<&'static str>,
-    /// How it ended: `complete`, `stopped`, `timed_out` …
+    /// How it ended: `complete`, `stopped`, `timed_out` …; `running` of one that goes on.
     pub end: &'static str,
     /// Whether the measurement did what was asked for, and every row reached the log.
     pub success: bool,
@@ -160,8 +163,8 @@ pub struct Summary {
     /// `path`, `xdp_mode`, `zero_copy`, `queues`, `local`.
     #[serde(flatten)]
     pub description: Description,
-    /// `not_protocol`, `tx_ring_full`, `tx_retries`, `tx_dropped`, `reached_kernel`, `socket_dropped`, `xdp`. Not of a session that runs:
-    /// reading them takes system calls.
+    /// `not_protocol`, `tx_ring_full`, `tx_retries`, `tx_dropped`, `reached_kernel`, `socket_dropped`, `xdp`. Not of a session
+    /// that runs: reading them takes system calls.
     #[serde(flatten)]
     pub counters: Option<Counters>,
     #[serde(skip)]
@@ -255,10 +258,13 @@ impl Summary {
     }
 
     /// What a session came to until now, that goes on: the input's end and counters are left out. Its `success` says whether
-    /// every row reached the log.
+    /// every row reached the log, and only pings are lost of which a later one has its answer.
     pub fn so_far(input: SummaryInput<'_>) -> Self {
         let success = input.recorded.is_whole();
-        Self { end: "running", success, counters: None, ..Self::new(input) }
+        let every = input.settings.map_or(0, |settings| settings.pong_every);
+        let lost = input.round_trips.filter(|_| input.totals.measures_loss).map(|trips| trips.counts.overtaken(every));
+        let loss_percent = lost.map(|lost| percent(lost, input.totals.pongs_expected));
+        Self { end: RUNNING, success, lost, loss_percent, counters: None, ..Self::new(input) }
     }
 
     /// nanoprobe's four lines, then ours; each ends with a line feed.
@@ -343,7 +349,14 @@ impl Summary {
                     self.tx_source, self.rx_source
                 ),
             ),
-            ("unstamped", self.t3_t0_unstamped.unwrap_or(0), "round trips left out: t0 or t3 is missing".into()),
+            (
+                "unstamped",
+                self.t3_t0_unstamped.unwrap_or(0),
+                format!(
+                    "round trips left out: t0 or t3 is missing{}",
+                    if self.end == RUNNING { ", or not yet there" } else { "" }
+                ),
+            ),
             ("stages", self.stages_left_out, "packets left out: they came too fast to be reckoned".into()),
             ("retries", tx_retries, "times the kernel was busy and was asked again".into()),
             ("dropped", tx_dropped, "frames dropped by this machine's kernel before they left".into()),

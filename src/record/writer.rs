@@ -38,6 +38,8 @@ pub(super) enum Entry {
     Seen(Packed),
     /// A session begins: what follows is its own.
     Session,
+    /// How things stand here is to be said; the numbers are in the ring of reports.
+    Report,
 }
 
 /// What stands in the ring of events.
@@ -193,18 +195,14 @@ impl Writer {
             while let Ok(notice) = self.notices.pop() {
                 self.untold.push(notice);
             }
-            let report = self.reports.pop().ok();
             let taken = self.drain();
             let now = monotonic_now();
             let due = self.held_since.is_some_and(|since| now.duration_since(since) >= HOLD);
-            if stop || !synced || due || report.is_some() {
+            if stop || !synced || due {
                 self.held_since = None;
                 self.write(|_| true);
             }
             self.tell(now);
-            if let Some(report) = report {
-                self.report(&report);
-            }
             if stop || !synced {
                 self.tell_unsaid();
                 let stages = self.statistics.stages();
@@ -231,6 +229,7 @@ impl Writer {
             }
             taken += chunk.len();
             self.shared.taken.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            let mut reports = Vec::new();
             let (head, tail) = chunk.as_slices();
             for entry in head.iter().chain(tail) {
                 match entry {
@@ -245,6 +244,9 @@ impl Writer {
                             stage_log.push_row(|out| append_stages(&sighting, &self.card_name, out));
                         }
                     }
+                    Entry::Report => {
+                        reports.extend(self.reports.pop().map(|report| (report, self.statistics.stages())))
+                    }
                     Entry::Session => {
                         self.statistics.clear();
                         [&mut self.log, &mut self.stage_log].into_iter().flatten().for_each(LogFile::push_header);
@@ -256,7 +258,10 @@ impl Writer {
             if self.held_since.is_none() {
                 self.held_since = Some(monotonic_now());
             }
-            self.write(LogFile::is_full);
+            self.write(|file| file.is_full() || !reports.is_empty());
+            for (report, stages) in reports {
+                self.report(&report, stages);
+            }
         }
     }
 
@@ -288,14 +293,14 @@ impl Writer {
         self.untold.clear();
     }
 
-    /// Everything that was handed over before the report is in the statistics and in the files.
-    fn report(&mut self, report: &Report) {
+    /// Everything that was handed over before the report is in the stages and in the files.
+    fn report(&mut self, report: &Report, stages: Stages) {
         let description = self.shared.description.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let known = Known {
             voice: self.speaker.narrator.voice(),
             sources: self.sources,
             description: description.as_ref(),
-            stages: self.statistics.stages(),
+            stages,
             files: [&self.log, &self.stage_log].map(|file| file.as_ref().map(LogFile::counts)),
         };
         let (stream, text) = so_far::words(report, known);

@@ -633,7 +633,8 @@ fn privileges() -> Vec<Scenario> {
     let denied = "setpriv --bounding-set=-net_bind_service xdprobe --timestamps hardware --path kernel --json";
     let mut ports = format!("testnic {} filters=ptp-only kfunc=absent\nhwtstamp before\n", WIRE.parameters());
     ports += &format!("begin denied client {denied} --client -i tn0 $server_address\nfinish denied\n");
-    ports += "rm $out/denied.code\nfor side in client server; do\n\
+    ports += &format!("begin deaf server {denied} --server -i tn1\nwait_for_line deaf.err started 1\n");
+    ports += "send_signal INT deaf\nfinish deaf\nrm $out/denied.code $out/deaf.code\nfor side in client server; do\n\
               on $side dash -c 'echo 319 >/proc/sys/net/ipv4/ip_unprivileged_port_start'\ndone\n";
     ports += &format!("begin server server {denied} --server -i tn1 --log $out/server.csv\nwait_for_server\n");
     ports += &format!(
@@ -646,6 +647,9 @@ fn privileges() -> Vec<Scenario> {
         for part in ["CAP_NET_BIND_SERVICE", "net.ipv4.ip_unprivileged_port_start=319", "--ptp l2"] {
             assert!(said.contains(part), "{part}: {said}");
         }
+        // A server may still serve clients over Ethernet.
+        let said = outcome.file("deaf.err");
+        assert!(said.contains("clients with --ptp udp cannot be served: UDP port 319"), "{said}");
         assert_ptp(outcome, Mode::Forward);
     });
     vec![locked, ports]
