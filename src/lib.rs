@@ -5,6 +5,7 @@
 //! * [`cli`]: arguments → a checked configuration; every rule about flags
 //! * [`probe`]: the hot loop that joins session, path and record; pacing, CPU, signals
 //! * [`caps`]: what card, driver and kernel can do for probing, put into words
+//! * [`compare`]: AF_XDP beside the kernel's UDP, in alternating rounds
 //! * [`session`]: who says what when, as state machines without socket or clock
 //! * [`path`]: how a datagram gets out and in: AF_XDP behind a steering program, or the kernel's UDP
 //! * [`live`]: what a running session shows: a line a second, intervals, metrics
@@ -19,6 +20,7 @@
 pub mod caps;
 pub mod cli;
 pub mod clock;
+pub mod compare;
 pub mod live;
 pub mod net;
 pub mod page;

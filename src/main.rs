@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use xdprobe::caps;
 use xdprobe::cli::{self, Parsed, UsageError};
+use xdprobe::compare;
 use xdprobe::probe;
 
 fn main() -> ExitCode {
@@ -16,17 +17,23 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        Ok(Parsed::Run(plan)) => match probe::run(&plan) {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::FAILURE,
-            Err(error) => {
-                eprintln!("xdprobe: {error:#}");
-                ExitCode::FAILURE
-            }
-        },
+        Ok(Parsed::Compare(plan)) => exit(compare::run(&plan)),
+        Ok(Parsed::Run(plan)) => exit(probe::run(&plan)),
         Err(error) => {
             eprintln!("xdprobe: {error}");
             ExitCode::from(UsageError::EXIT_CODE)
+        }
+    }
+}
+
+/// Whether a measurement did what was asked for.
+fn exit(measured: anyhow::Result<bool>) -> ExitCode {
+    match measured {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xdprobe: {error:#}");
+            ExitCode::FAILURE
         }
     }
 }

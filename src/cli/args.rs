@@ -1,5 +1,6 @@
 //! What can be typed: the flags, their values one by one, and the help. What flags mean together is `plan`'s.
 
+use super::compare::{COMPARE, COMPARE_ABOUT};
 use super::generate::Generate;
 use super::{PathKind, PtpWish, Timestamps, TxWay, XdpMode, ZeroCopy};
 use crate::session::{MAX_PONG_EVERY, Settings, TimerKind};
@@ -27,7 +28,8 @@ const MAX_DUMMIES: u32 = 65535;
 
 const USAGE: &str = "xdprobe --server --interface <nic> [options]
        xdprobe --client --interface <nic> [options] <host>
-       xdprobe caps --interface <nic> [--json]";
+       xdprobe caps --interface <nic> [--json]
+       xdprobe compare --interface <nic> [options] <host>";
 
 /// What can be done with the program, and how.
 pub(super) const EXAMPLES: [(&str, &str); 6] = [
@@ -63,7 +65,9 @@ pub(super) const EXIT_CODES: [(&str, &str); 3] =
 fn after_help() -> String {
     let examples = EXAMPLES.map(|(what, line)| format!("  {what}\n    {line}")).join("\n\n");
     let codes = EXIT_CODES.map(|(code, meaning)| format!("{code} {meaning}")).join(", ");
-    format!("Other commands:\n  xdprobe {CAPS}: {CAPS_ABOUT}\n\nExamples:\n{examples}\n\n{NOTES}\nExit code: {codes}.")
+    format!(
+        "Other commands:\n  xdprobe {CAPS}: {CAPS_ABOUT}\n  xdprobe {COMPARE}: {COMPARE_ABOUT}\n\nExamples:\n{examples}\n\n{NOTES}\nExit code: {codes}."
+    )
 }
 
 /// What was typed, each value in the widest range that its flag can have. The help is these fields' documentation.
@@ -284,7 +288,7 @@ pub fn caps_command() -> Command {
 pub(super) struct Queues(pub Vec<u32>);
 
 /// A parser of decimal numbers from `min` to `max`: nothing in front of them but a sign, nothing behind them.
-fn whole<T: TryFrom<u32>>(
+pub(super) fn whole<T: TryFrom<u32>>(
     min: u32,
     max: u32,
     unit: &'static str,

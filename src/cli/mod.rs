@@ -23,12 +23,14 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod compare;
 mod error;
 mod generate;
 mod plan;
 pub mod schedule;
 
 pub use args::{DEFAULT_PORT, DEFAULT_STAMP_TIMEOUT_US, DEFAULT_TIMEOUT_US, MAX_CPU, MAX_QUEUE, caps_command, command};
+pub use compare::{ComparePlan, MIN_ROUNDS, compare_command};
 pub use error::UsageError;
 
 use crate::session::{Settings, TimerKind};
@@ -47,6 +49,8 @@ pub enum Parsed {
     Run(Plan),
     /// `xdprobe caps`.
     Caps(CapsPlan),
+    /// `xdprobe compare`.
+    Compare(ComparePlan),
     /// A text for stdout, and exit code 0: `--help`, `--version`, `--generate`. It ends with a newline.
     Print(String),
 }
@@ -147,6 +151,17 @@ pub enum Timestamps {
     Application,
 }
 
+impl Timestamps {
+    /// The name on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hardware => "hardware",
+            Self::Software => "software",
+            Self::Application => "application",
+        }
+    }
+}
+
 /// What pings and pongs leave through on the xdp path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum TxWay {
@@ -206,6 +221,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageEr
     let args: Vec<OsString> = args.into_iter().collect();
     if args.get(1).is_some_and(|first| first == args::CAPS) {
         return caps(&args[1..]);
+    }
+    if args.get(1).is_some_and(|first| first == compare::COMPARE) {
+        return compare::parse(&args[1..]);
     }
     match command().try_get_matches_from(args) {
         Ok(matches) => match matches.get_one("generate") {
