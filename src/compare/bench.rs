@@ -206,6 +206,9 @@ impl Bench {
     /// # Errors
     /// What broke on this side.
     pub(super) fn play(&mut self, at: usize, cycle: usize) -> Result<Played> {
+        if self.interrupt.is_pending() {
+            return Ok(Played::Stopped);
+        }
         let combination = self.kept[at].combination;
         let Way { plan, stamps, path } = &mut self.ways[place(combination.client)];
         let Role::Client { connect_timeout, .. } = plan.role else { unreachable!("its command line is a client's") };
