@@ -6,19 +6,17 @@
 use super::args::Args;
 use super::error::UsageError;
 use super::{Parsed, Plan, Role, plan};
-use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, Command, CommandFactory, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// What the subcommand is called.
 pub(super) const COMPARE: &str = "compare";
 /// What it does, for the help of both commands, the man page and the completions.
 pub(super) const COMPARE_ABOUT: &str =
     "Measure AF_XDP beside the kernel's UDP, in alternating rounds against one server, and say what the difference is";
-/// Seconds that a server is waited for where `--connect-timeout` is not given.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Microseconds that a server is waited for where `--connect-timeout` is not given: nobody may be there to see that it waits.
+const CONNECT_TIMEOUT_US: &str = "5000000";
 /// The least number of rounds: one to warm up, and two that can differ from each other.
 pub const MIN_ROUNDS: u32 = 3;
 const MAX_ROUNDS: u32 = 10_000;
@@ -75,7 +73,7 @@ pub struct ComparePlan {
 pub fn compare_command() -> Command {
     let shared = Args::command();
     let shared = shared.get_arguments().filter(|flag| SHARED.contains(&flag.get_id().as_str())).cloned();
-    own(Command::new(COMPARE)).args(shared)
+    own(Command::new(COMPARE).args(shared))
 }
 
 /// Whatever is the command's own.
@@ -86,6 +84,7 @@ fn own(command: Command) -> Command {
         flag.value_parser(super::args::whole::<u32>(min, max, unit))
     };
     command
+        .mut_arg("connect_timeout", |flag| flag.default_value(CONNECT_TIMEOUT_US))
         .bin_name("xdprobe compare")
         .about(COMPARE_ABOUT)
         .override_usage("xdprobe compare --interface <nic> [options] <host>")
@@ -150,12 +149,9 @@ pub(super) fn parse(args: &[OsString]) -> Result<Parsed, UsageError> {
         Err(error) => return Err(UsageError::from_clap(&error, &compare_command())),
     };
     let mut client = plan::build(&matches)?;
-    if let Role::Client { settings, connect_timeout, .. } = &mut client.role {
+    if let Role::Client { settings, .. } = &mut client.role {
         settings.count_s = *matches.get_one("round-time").expect("it has a default");
         settings.account = true;
-        if matches.value_source("connect_timeout") != Some(ValueSource::CommandLine) {
-            *connect_timeout = Some(CONNECT_TIMEOUT);
-        }
     }
     client.quiet = true;
     Ok(Parsed::Compare(ComparePlan {

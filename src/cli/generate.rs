@@ -146,9 +146,22 @@ fn commands(roff: &mut Roff) {
 
 fn subcommand(roff: &mut Roff, usage: impl Into<Vec<Inline>>, about: &str, command: &Command) {
     roff.control("TP", ["4"]).text(usage).text([roman(format!("{about}."))]);
+    let measurement = super::command();
+    let is_known = |flag: &Arg| {
+        let mut known = measurement.get_opts();
+        known.any(|known| known.get_long() == flag.get_long() && known.get_help() == flag.get_help())
+    };
+    let mut shared = Vec::new();
     for flag in command.get_opts() {
         let (Some(long), Some(help)) = (flag.get_long(), flag.get_help()) else { continue };
-        roff.control("br", []).text([bold(format!("--{long}")), roman(format!(": {help}"))]);
+        if is_known(flag) {
+            shared.push(format!("--{long}"));
+        } else {
+            roff.control("br", []).text([bold(format!("--{long}")), roman(format!(": {help}"))]);
+        }
+    }
+    if shared.len() > 1 {
+        roff.control("br", []).text([roman(format!("As above: {}.", shared.join(", ")))]);
     }
 }
 

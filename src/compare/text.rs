@@ -5,6 +5,8 @@ use super::outcome::{DifferenceOutcome, Outcome, PathOutcome};
 use crate::stats::Summary;
 use std::fmt::Write;
 
+/// A busy thread that gets less of a CPU than this had to share it.
+const STARVED: f64 = 0.9;
 /// Fewer pairs of rounds than this, and the interval is little more than their range.
 const FEW_ROUNDS: usize = 5;
 
@@ -201,10 +203,19 @@ pub(super) fn remarks(outcome: &Outcome) -> Vec<String> {
     ];
     if outcome.setting.is_busy() {
         remarks.push(
-            "Both sides waited busily: each took a CPU whatever the path cost, and CPU time a ping is the time from ping to ping. \
-             --timer sleep shows what the paths cost."
+            "Both sides waited busily: each took what it got of a CPU whatever the path cost, so that CPU time a ping says nothing of the \
+             paths. --timer sleep shows what they cost."
                 .to_owned(),
         );
+        let shares = outcome.paths.iter().flat_map(|path| [path.cpu_share, path.server.cpu_share]).flatten();
+        let least = shares.fold(1.0, f64::min);
+        if least < STARVED {
+            remarks.push(format!(
+                "One side got {:.0} % of a CPU only: others ran there, and the tails are theirs too. A CPU of its own for each side \
+                 (--cpu) mends that.",
+                least * 100.0
+            ));
+        }
     }
     if outcome.rtt.is_none() {
         remarks.push("t3-t0 includes the time that the server took: its t1 and t2 are not subtracted.".to_owned());
