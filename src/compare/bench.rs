@@ -63,7 +63,7 @@ pub(super) struct Rounds {
 
 /// How a round ended.
 pub(super) enum Played {
-    Round(Round),
+    Round(Box<Round>),
     /// The user wants an end.
     Stopped,
     /// Why there is no such round, and what to do.
@@ -242,16 +242,16 @@ impl Bench {
         let (end, round, stages) = watch.outcome.take().context("a round ended without a word: this is a bug")?;
         self.newest_stages[at] = stages;
         Ok(match end {
-            End::Complete => Played::Round(round),
+            End::Complete => Played::Round(Box::new(round)),
             End::Stopped | End::StoppedConnecting => Played::Stopped,
             end => Played::Failed(failure(end, combination, cycle, self.server)),
         })
     }
 
     /// These rounds, one of each combination, count.
-    pub(super) fn keep(&mut self, played: Vec<(usize, Round)>) {
+    pub(super) fn keep(&mut self, played: Vec<(usize, Box<Round>)>) {
         for (at, round) in played {
-            self.kept[at].rounds.push(round);
+            self.kept[at].rounds.push(*round);
             self.kept[at].stages = self.newest_stages[at].take();
         }
     }

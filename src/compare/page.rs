@@ -36,7 +36,7 @@ pub(super) fn page(outcome: &Outcome) -> Page {
         ("interface", setting.interface.clone()),
         ("XDP", xdp(&outcome.paths)),
         ("program", format!("xdprobe {}", setting.version)),
-        ("command line", setting.command_line.join(" ")),
+        ("command", setting.command_line.join(" ")),
     ];
     Page {
         title: "AF_XDP beside the kernel's UDP".to_owned(),
