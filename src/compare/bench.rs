@@ -19,8 +19,8 @@ use std::net::SocketAddrV4;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-/// The most samples of a round that are kept: 32 MiB. More are counted as left out.
-const MOST_SAMPLES: usize = 1 << 22;
+/// The most samples of a round that are kept: 16 MiB. More are counted as left out.
+const MOST_SAMPLES: usize = 1 << 21;
 /// Rounds as fast as it goes have so many a second at most.
 const FASTEST: u64 = 1_000_000;
 
@@ -124,6 +124,8 @@ impl Bench {
         setup::check_sizes(xdp, &interface, settings.as_ref(), &[])?;
         let anywhere = sched_getaffinity(Pid::from_raw(0)).context("cannot read the CPU affinity")?;
         pin(xdp)?;
+        // Declared before the paths, so that it is dropped after them where opening fails, too.
+        let clocks;
         let mut found = stamping::present(xdp, of_xdp, &interface)?;
         let interrupt = Interrupt::catch().context("cannot catch SIGINT, SIGTERM and SIGHUP")?;
         interrupt.set_deadly(true);
@@ -147,7 +149,7 @@ impl Bench {
             })
         };
         let recorders = combinations.iter().map(recorder).collect::<Result<Vec<_>, _>>()?;
-        let clocks = match Clocks::start(&stamps[0], &interface, &mut found, card.as_deref()) {
+        clocks = match Clocks::start(&stamps[0], &interface, &mut found, card.as_deref()) {
             Err(error) if stamping::is_all_refused(&stamps[0], &error) => {
                 stamps =
                     [stamping::plan_without_all(xdp, &interface)?, stamping::plan_without_all(kernel, &interface)?];
