@@ -184,8 +184,9 @@ pub(super) fn verdicts(outcome: &Outcome) -> Vec<String> {
                 signed(high)
             );
         }
-        let faster = if estimate > 0 { "xdp" } else { "kernel" };
-        format!("{what} {name}: {faster} is faster by {} us.", micros(estimate.abs()))
+        let (faster, ends) = if estimate > 0 { ("xdp", [low, high]) } else { ("kernel", [-high, -low]) };
+        let [low, high] = ends.map(micros);
+        format!("{what} {name}: {faster} is faster by {} us ({low} to {high}).", micros(estimate.abs()))
     };
     let named = difference.differences.named();
     named.into_iter().filter(|(name, _)| ["p50", "p99"].contains(name)).map(sentence).collect()
