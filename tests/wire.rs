@@ -129,7 +129,7 @@ fn every_recorded_datagram_is_read_and_written_back() {
         let datagrams = pcap::datagrams(&capture(folder));
         let mut counts = [[0; 2]; KINDS.len()];
         for datagram in &datagrams {
-            let Parsed { message, settings, extension, account } = Message::parse(&datagram.payload).unwrap();
+            let Parsed { message, settings, extension, account, .. } = Message::parse(&datagram.payload).unwrap();
             assert_eq!((extension, account), (None, None), "{folder}: {datagram:?}");
             let to_server = *datagram.destination.ip() == SERVER;
             let kind = KINDS.iter().position(|kind| *kind == message.kind).unwrap();
@@ -407,7 +407,7 @@ proptest! {
     fn a_message_reads_back(message in any_message(), settings in any_settings(), behind in any::<[u8; 9]>()) {
         let bytes = [&message.to_bytes()[..], &settings.to_bytes(), &behind].concat();
         let expected = (message.kind == Kind::Syn).then_some(settings);
-        prop_assert_eq!(Message::parse(&bytes), Ok(Parsed { message, settings: expected, extension: None, account: None }));
+        prop_assert_eq!(Message::parse(&bytes), Ok(Parsed { message, settings: expected, extension: None, account: None, in_band: None }));
     }
 
     #[test]
@@ -435,7 +435,7 @@ proptest! {
         let parsed = parse(&frame).unwrap();
         prop_assert_eq!((parsed.flow(), parsed.ip_len), (flow, 68));
         let message = Message { kind: Kind::Syn, sequence };
-        let expected = Parsed { message, settings: Some(settings), extension: None, account: None };
+        let expected = Parsed { message, settings: Some(settings), extension: None, account: None, in_band: None };
         prop_assert_eq!(Message::parse(parsed.payload), Ok(expected));
     }
 
@@ -459,7 +459,7 @@ proptest! {
             let parsed = parse(&buf[..len]).unwrap();
             prop_assert_eq!(parsed.flow(), flow);
             prop_assert_eq!(&parsed.payload[HEADER_LEN..], &body);
-            let expected = Parsed { message, settings, extension: Some(extension), account: None };
+            let expected = Parsed { message, settings, extension: Some(extension), account: None, in_band: None };
             prop_assert_eq!(Message::parse(parsed.payload), Ok(expected));
         }
     }
@@ -505,7 +505,7 @@ proptest! {
         prop_assert_eq!(parsed.transport, transport);
         let shape = if stamped { Shape::Stamped } else { Shape::Unstamped };
         let message = Message { kind: template.kind(), sequence };
-        prop_assert_eq!(parsed.probe, ptp::Probe { sender: flow.source, shape, message });
+        prop_assert_eq!(parsed.probe, ptp::Probe { sender: flow.source, shape, message, in_band: None });
         let head_at = match transport {
             Transport::Udp => {
                 prop_assert!(checksums_are_right(&frame));

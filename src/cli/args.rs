@@ -91,6 +91,8 @@ pub(super) struct Args {
     pub host: Option<String>,
     /// Network interface to send and receive on; always needed
     #[arg(short, long, value_name = "nic", help_heading = "Role")]
+    // As with --count.
+    #[arg(aliases = ["i", "in"])]
     pub interface: Option<String>,
     /// The server's UDP port, 1 to 65535
     #[arg(short, long, value_name = "port", help_heading = "Role", allow_negative_numbers = true)]
@@ -127,6 +129,10 @@ pub(super) struct Args {
     #[arg(short = 'y', long, value_name = "n", help_heading = CLIENT, allow_negative_numbers = true)]
     #[arg(value_parser = whole::<u32>(0, MAX_PONG_EVERY, "pings"), default_value_t = Settings::default().pong_every)]
     pub pong_every: u32,
+    /// Have pongs carry the stamps of the side that sends them, so that this side's statistics have the RTT without its time:
+    /// (t3-t0)-(t2-t1); pongs are 100 bytes or more then. Both sides must be xdprobe
+    #[arg(long, help_heading = CLIENT)]
+    pub in_band: bool,
     /// The server pings, the client pongs; needs --count
     #[arg(short = 'R', long, help_heading = CLIENT)]
     pub reverse: bool,

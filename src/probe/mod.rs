@@ -9,6 +9,7 @@ mod outstanding;
 mod reporter;
 mod setup;
 mod stamping;
+mod turnarounds;
 
 pub use hot::{Attendant, HotLoop, Scene, StampRules};
 pub use interrupt::Interrupt;

@@ -1,9 +1,14 @@
-//! Which pong answers which ping, and how long it took: t3 − t0 of every first answer.
+//! Which pong answers which ping, and how long it took: t3 − t0 of every first answer, and where the pongs carry the other
+//! side's stamps, RTT = (t3 − t0) − (t2 − t1).
 //!
 //! Nothing is allocated after the start, and no clock is read: both stamps come from the caller, t0 perhaps after t3, as
-//! a card may tell of it after the pong has come. Stamps of two clocks are not subtracted.
+//! a card may tell of it after the pong has come; t1 and t2 perhaps with a later pong. Stamps of two clocks are not subtracted,
+//! nor those of two pongs to one ping.
 
 use crate::clock::{Stamp, Time};
+use crate::stats::Distribution;
+use crate::wire::InBand;
+use crate::wire::in_band::FarSource;
 use hdrhistogram::Histogram;
 
 /// How many pings are remembered: 131 ms of them at a million a second. A power of two.
@@ -33,13 +38,22 @@ const ANSWERED: u8 = 1;
 const HELD: u8 = 2;
 /// That stamp is of the card's clock.
 const CARD: u8 = 4;
+/// t3 − t0 is kept, and waits for t2 − t1.
+const T3_T0: u8 = 8;
+/// t2 − t1 is kept, and waits for t3 − t0.
+const T2_T1: u8 = 16;
+/// The other side's t2 of the first pong is kept: a later one tells of that one's t2 − t1.
+const AWAITS_T2_T1: u8 = 32;
 
 /// The pings under way, and the round-trip times of those answered.
 #[derive(Debug)]
 pub struct RoundTrips {
     /// Of the newest ping with each `sequence mod WINDOW`: its sequence, and ns of the stamp that is kept. One is enough:
-    /// whichever of t0 and t3 comes second is subtracted at once.
+    /// whichever of t0 and t3 comes second is subtracted at once. The difference then takes its place where it waits for
+    /// another.
     pings: Vec<(u64, u64)>,
+    /// Of the same pings what is kept of the other side's stamps.
+    far: Vec<u64>,
     /// What is known of each entry of `pings`.
     states: Vec<u8>,
     histogram: Histogram<u64>,
@@ -52,6 +66,16 @@ pub struct RoundTrips {
     incomparable: u64,
     duplicates: u64,
     unknown: u64,
+    /// Pongs carry the other side's stamps.
+    in_band: bool,
+    /// Whose stamps the first of them named.
+    far_source: Option<FarSource>,
+    rtt: Distribution,
+    rtt_negative: u64,
+    /// Stamps of the other side that belong to nothing that waits for them.
+    strange: u64,
+    /// What the last call made whole.
+    newest_rtt: Option<i64>,
 }
 
 /// Round-trip times, t3 − t0, in ns. Minimum, mean and maximum are exact, quantiles good to 3 digits.
@@ -82,13 +106,14 @@ impl Default for RoundTrips {
 }
 
 impl RoundTrips {
-    /// Allocates the window (2.1 MiB) and the histogram, and touches both so that the hot loop meets no page fault.
+    /// Allocates the window (3.1 MiB) and the histograms, and touches both so that the hot loop meets no page fault.
     pub fn new() -> Self {
         let mut histogram = Histogram::new_with_bounds(1, HIGHEST_NANOS, DIGITS)
             .expect("the bounds are constants in hdrhistogram's range");
         histogram.reset();
         let mut trips = Self {
             pings: vec![(VACANT, 0); WINDOW],
+            far: vec![u64::MAX; WINDOW],
             states: vec![0; WINDOW],
             histogram,
             sum: 0,
@@ -100,6 +125,12 @@ impl RoundTrips {
             incomparable: 0,
             duplicates: 0,
             unknown: 0,
+            in_band: false,
+            far_source: None,
+            rtt: Distribution::preallocated(),
+            rtt_negative: 0,
+            strange: 0,
+            newest_rtt: None,
         };
         // Zeroed memory is only mapped when it is written to.
         trips.states.fill(ANSWERED);
@@ -115,6 +146,14 @@ impl RoundTrips {
         (self.sum, self.min, self.max) = (0, u64::MAX, 0);
         (self.unique, self.measured, self.negative, self.incomparable) = (0, 0, 0, 0);
         (self.duplicates, self.unknown) = (0, 0);
+        self.rtt.clear();
+        (self.in_band, self.far_source, self.newest_rtt) = (false, None, None);
+        (self.rtt_negative, self.strange) = (0, 0);
+    }
+
+    /// Whether in the session that begins pongs carry the stamps of the side that sends them.
+    pub fn expect_in_band(&mut self, in_band: bool) {
+        self.in_band = in_band;
     }
 
     /// A ping was handed over. Its t0 comes with [`RoundTrips::left`].
@@ -137,7 +176,7 @@ impl RoundTrips {
             0 => self.hold(slot, t0),
             both if both == ANSWERED | HELD => {
                 let t3 = self.take(slot);
-                self.record(t0, t3);
+                self.record(slot, t0, t3);
             }
             // It had its t0 before, or has a pong without t3.
             _ => {}
@@ -161,13 +200,79 @@ impl RoundTrips {
         self.unique += 1;
         let t0 = (state & HELD != 0).then(|| self.take(slot));
         match (t0, t3) {
-            (Some(t0), Some(t3)) => Answer::First(self.record(t0, t3)),
+            (Some(t0), Some(t3)) => Answer::First(self.record(slot, t0, t3)),
             (None, Some(t3)) => {
                 self.hold(slot, t3);
                 Answer::First(None)
             }
             (_, None) => Answer::First(None),
         }
+    }
+
+    /// What a received pong tells of the other side's stamps, behind [`RoundTrips::answered`], which said what it is. Does
+    /// nothing without [`RoundTrips::expect_in_band`].
+    ///
+    /// An earlier pong's stamps are taken only for the pong that they are of: of a ping that arrived twice there are two, and
+    /// t3 is of one of them.
+    #[inline]
+    pub fn told(&mut self, sequence: u64, answer: Answer, told: &InBand) {
+        if !self.in_band {
+            return;
+        }
+        if *self.far_source.get_or_insert(told.source) != told.source {
+            self.strange += 1;
+            return;
+        }
+        if matches!(answer, Answer::First(_)) {
+            let slot = slot(sequence);
+            match (told.source, told.t2) {
+                (FarSource::Application, _) => self.turned(slot, told.turnaround_ns()),
+                (FarSource::Software | FarSource::Hardware, Some(t2)) => {
+                    self.far[slot] = t2;
+                    self.states[slot] |= AWAITS_T2_T1;
+                }
+                (FarSource::Software | FarSource::Hardware, None) => {}
+            }
+        }
+        let Some(earlier) = told.earlier else { return };
+        let slot = slot(earlier.sequence);
+        let known = self.pings[slot].0 == earlier.sequence && earlier.sequence != VACANT;
+        if known && self.states[slot] & AWAITS_T2_T1 != 0 && self.far[slot] == earlier.pong {
+            self.states[slot] &= !AWAITS_T2_T1;
+            self.turned(slot, earlier.turnaround_ns());
+        } else {
+            self.strange += 1;
+        }
+    }
+
+    /// t2 − t1 is known.
+    fn turned(&mut self, slot: usize, turnaround: Option<i64>) {
+        if let Some(nanos) = turnaround {
+            self.far[slot] = nanos as u64;
+            self.states[slot] |= T2_T1;
+            self.subtract(slot);
+        }
+    }
+
+    /// Makes a round trip of the two differences, once both are there.
+    fn subtract(&mut self, slot: usize) {
+        if self.states[slot] & (T3_T0 | T2_T1) != T3_T0 | T2_T1 {
+            return;
+        }
+        self.states[slot] &= !(T3_T0 | T2_T1);
+        // What does not fit into 292 years is no measurement, whatever it is.
+        if let Some(nanos) = (self.pings[slot].1 as i64).checked_sub(self.far[slot] as i64) {
+            self.rtt.record(nanos);
+            self.rtt_negative += u64::from(nanos < 0);
+            self.newest_rtt = Some(nanos);
+        }
+    }
+
+    /// The round trip, (t3 − t0) − (t2 − t1) in ns, that the last call of [`RoundTrips::left`], [`RoundTrips::answered`] or
+    /// [`RoundTrips::told`] made whole, which at most one is; for who looks on. Once.
+    #[inline]
+    pub fn take_rtt(&mut self) -> Option<i64> {
+        self.newest_rtt.take()
     }
 
     fn hold(&mut self, slot: usize, stamp: Stamp) {
@@ -185,7 +290,7 @@ impl RoundTrips {
         if card { Stamp::Card(Time::from_nanos(nanos)) } else { Stamp::System(Time::from_nanos(nanos)) }
     }
 
-    fn record(&mut self, t0: Stamp, t3: Stamp) -> Option<i64> {
+    fn record(&mut self, slot: usize, t0: Stamp, t3: Stamp) -> Option<i64> {
         let Some(difference) = t3.nanos_since(t0) else {
             self.incomparable += 1;
             return None;
@@ -199,6 +304,11 @@ impl RoundTrips {
                 self.max = self.max.max(nanos);
             }
             Err(_) => self.negative += 1,
+        }
+        if self.in_band {
+            self.pings[slot].1 = difference as u64;
+            self.states[slot] |= T3_T0;
+            self.subtract(slot);
         }
         Some(difference)
     }
@@ -231,6 +341,38 @@ impl RoundTrips {
     /// Pongs to no ping of the window.
     pub fn unknown(&self) -> u64 {
         self.unknown
+    }
+
+    /// (t3 − t0) − (t2 − t1) in ns of every ping that has all four, negative ones too; empty where pongs carry no stamps.
+    pub fn rtt(&self) -> &Distribution {
+        &self.rtt
+    }
+
+    /// Whose stamps t2 − t1 in [`RoundTrips::rtt`] is reckoned with; `None` where no pong has said so.
+    pub fn far_source(&self) -> Option<FarSource> {
+        self.far_source
+    }
+
+    /// Whether pongs are expected to carry stamps.
+    pub fn is_in_band(&self) -> bool {
+        self.in_band
+    }
+
+    /// Of [`RoundTrips::rtt`] those below 0: a clock was stepped in between.
+    pub fn rtt_negative(&self) -> u64 {
+        self.rtt_negative
+    }
+
+    /// Pings that were answered and are not in [`RoundTrips::rtt`]: one of the four stamps is missing, is of another clock, or did
+    /// not come, as stamps of the other side's kernel or card come with a later pong, which may be lost or none.
+    pub fn rtt_missing(&self) -> u64 {
+        self.unique.saturating_sub(self.rtt.count())
+    }
+
+    /// What the other side told of that belongs to no ping that waits for it: its ping arrived twice, or is no longer
+    /// remembered, or the pong that told it came twice.
+    pub fn strange_turnarounds(&self) -> u64 {
+        self.strange
     }
 
     /// The round-trip times so far; `None` where there are none.
@@ -431,6 +573,7 @@ mod tests {
         let bytes = size_of_val(&trips.pings[..])
             + size_of_val(&trips.states[..])
             + trips.histogram.distinct_values() * size_of::<u64>();
+        let bytes = bytes + size_of_val(&trips.far[..]);
         assert!(bytes <= 4 << 20, "{bytes}");
     }
 
