@@ -14,6 +14,7 @@ mod turnarounds;
 pub use hot::{Attendant, HotLoop, Scene, StampRules};
 pub use interrupt::Interrupt;
 pub use reporter::{Reporter, say};
+pub use turnarounds::Turnarounds;
 
 use crate::cli::{self, Plan, schedule};
 use crate::clock::{Source, monotonic_now};

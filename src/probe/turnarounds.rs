@@ -98,3 +98,96 @@ impl Turnarounds {
         (!none).then(|| (sequence % self.pongs.len() as u64) as usize)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Point;
+
+    const CARD: Sources = Sources { sent: Source::Hardware, received: Source::Hardware };
+
+    fn card(nanos: u64) -> Option<Stamp> {
+        Some(Stamp::Card(Time::from_nanos(nanos)))
+    }
+
+    fn pong(sequence: u64, application: u64) -> Sighting {
+        Sighting {
+            sequence,
+            point: Point::T2,
+            size: 100,
+            queue: None,
+            application: Time::from_nanos(application),
+            software: None,
+            hardware: None,
+        }
+    }
+
+    /// Pairs that come out, with the counts of those told and untold.
+    fn told(turnarounds: &mut Turnarounds, counts: &mut StampCounts) -> Vec<(u64, u64, u64, u64)> {
+        let pairs = std::iter::from_fn(|| turnarounds.tell(Time::from_nanos(0), counts).earlier);
+        pairs.map(|Earlier { sequence, pong, t1, t2 }| (sequence, pong, t1, t2)).collect()
+    }
+
+    #[test]
+    fn a_pair_goes_out_once_it_is_whole_and_each_once() {
+        let (mut turnarounds, mut counts) = (Turnarounds::new(CARD), StampCounts::default());
+        let first = turnarounds.tell(Time::from_nanos(77), &mut counts);
+        assert_eq!(first, InBand { source: FarSource::Hardware, t1: Some(77), t2: None, earlier: None });
+        for sequence in 1..=4 {
+            turnarounds.sent(sequence, card(10 * sequence), Time::from_nanos(100 + sequence), &mut counts);
+        }
+        // In another order; without a stamp; of another clock; of a pong that nobody sent.
+        turnarounds.left(&pong(2, 102), card(25), &mut counts);
+        turnarounds.left(&pong(1, 101), card(17), &mut counts);
+        turnarounds.left(&pong(3, 103), None, &mut counts);
+        turnarounds.left(&pong(4, 104), Some(Stamp::System(Time::from_nanos(48))), &mut counts);
+        turnarounds.left(&pong(5, 105), card(1), &mut counts);
+        turnarounds.left(&pong(u64::MAX, 0), card(1), &mut counts);
+        assert_eq!(told(&mut turnarounds, &mut counts), [(2, 102, 20, 25), (1, 101, 10, 17)]);
+        assert_eq!((counts.told, counts.untold), (2, 0));
+    }
+
+    #[test]
+    fn of_a_ping_that_came_twice_each_pong_keeps_its_own_stamps() {
+        let (mut turnarounds, mut counts) = (Turnarounds::new(CARD), StampCounts::default());
+        turnarounds.sent(1, card(10), Time::from_nanos(100), &mut counts);
+        turnarounds.left(&pong(1, 100), card(11), &mut counts);
+        turnarounds.sent(1, card(20), Time::from_nanos(200), &mut counts);
+        turnarounds.sent(1, card(30), Time::from_nanos(300), &mut counts);
+        // The second one's place was taken.
+        turnarounds.left(&pong(1, 200), card(22), &mut counts);
+        turnarounds.left(&pong(1, 300), card(33), &mut counts);
+        assert_eq!(told(&mut turnarounds, &mut counts), [(1, 100, 10, 11), (1, 300, 30, 33)]);
+        assert_eq!((counts.told, counts.untold), (2, 1));
+    }
+
+    #[test]
+    fn what_nobody_takes_along_is_forgotten_and_counted() {
+        let (mut turnarounds, mut counts) = (Turnarounds::new(CARD), StampCounts::default());
+        let pairs = PAIRS as u64;
+        for sequence in 1..=pairs + 3 {
+            turnarounds.sent(sequence, card(1), Time::from_nanos(sequence), &mut counts);
+            turnarounds.left(&pong(sequence, sequence), card(2), &mut counts);
+        }
+        assert_eq!(counts.untold, 3);
+        let sequences: Vec<u64> = told(&mut turnarounds, &mut counts).iter().map(|pair| pair.0).collect();
+        assert_eq!(sequences, (4..=pairs + 3).collect::<Vec<_>>());
+        turnarounds.sent(9, card(1), Time::from_nanos(9), &mut counts);
+        turnarounds.clear();
+        turnarounds.left(&pong(9, 9), card(2), &mut counts);
+        assert_eq!(told(&mut turnarounds, &mut counts), []);
+    }
+
+    #[test]
+    fn stamps_of_two_sources_are_no_pair_and_the_process_tells_its_own() {
+        for sent in [Source::Application, Source::Software] {
+            let sources = Sources { sent, received: Source::Hardware };
+            let (mut turnarounds, mut counts) = (Turnarounds::new(sources), StampCounts::default());
+            turnarounds.sent(1, card(1), Time::from_nanos(1), &mut counts);
+            turnarounds.left(&pong(1, 1), card(2), &mut counts);
+            let told = turnarounds.tell(Time::from_nanos(5), &mut counts);
+            assert_eq!(told, InBand { t1: Some(5), ..InBand::default() });
+            assert_eq!(told.source, FarSource::Application);
+        }
+    }
+}

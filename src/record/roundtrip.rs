@@ -404,6 +404,7 @@ const fn slot(sequence: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::in_band::Earlier;
     use proptest::prelude::*;
     use std::collections::HashMap;
 
@@ -555,6 +556,98 @@ mod tests {
         trips.left(2, at(10));
         assert_eq!(trips.answered_at(1, 20), Answer::Duplicate);
         assert_eq!((trips.unique(), trips.unstamped(), trips.latency()), (2, 2, None));
+    }
+
+    const fn far(t1: u64, t2: u64) -> InBand {
+        InBand { source: FarSource::Application, t1: Some(t1), t2: Some(t2), earlier: None }
+    }
+
+    /// A pong that its sender handed over at `t2`, with what it tells of another.
+    const fn card_far(t2: u64, earlier: Option<Earlier>) -> InBand {
+        InBand { source: FarSource::Hardware, t1: Some(1), t2: Some(t2), earlier }
+    }
+
+    impl RoundTrips {
+        fn in_band() -> Self {
+            let mut trips = Self::new();
+            trips.expect_in_band(true);
+            trips
+        }
+
+        fn told_at(&mut self, sequence: u64, t3: u64, told: InBand) -> Option<i64> {
+            let answer = self.answered_at(sequence, t3);
+            self.told(sequence, answer, &told);
+            self.take_rtt()
+        }
+    }
+
+    #[test]
+    fn the_other_sides_time_is_taken_off() {
+        let mut trips = RoundTrips::in_band();
+        trips.sent_at(1, 1000);
+        // Its clock is another: only the difference of its two times counts.
+        assert_eq!(trips.told_at(1, 9000, far(7_000_000, 7_003_000)), Some(5000));
+        assert_eq!(trips.take_rtt(), None);
+        // The same pong once more, and one of another turnaround.
+        assert_eq!(trips.told_at(1, 9999, far(7_000_000, 7_003_000)), None);
+        assert_eq!(trips.told_at(1, 9999, far(7_000_000, 7_000_001)), None);
+        // t0 comes last.
+        trips.sent(2);
+        assert_eq!(trips.told_at(2, 9000, far(5, 6)), None);
+        trips.left(2, at(1000));
+        assert_eq!(trips.take_rtt(), Some(7999));
+        // A clock that was stepped: here, and there.
+        trips.sent_at(3, 9000);
+        assert_eq!(trips.told_at(3, 2000, far(5, 6)), Some(-7001));
+        trips.sent_at(4, 1000);
+        assert_eq!(trips.told_at(4, 2000, far(500, 0)), Some(1500));
+        // What is missing or cannot be.
+        trips.sent_at(5, 1000);
+        assert_eq!(trips.told_at(5, 2000, InBand { t1: None, ..far(0, 1) }), None);
+        trips.sent_at(6, 1000);
+        assert_eq!(trips.told_at(6, 2000, far(u64::MAX, 0)), None);
+        trips.sent_at(7, 1000);
+        assert_eq!(trips.answered(7, Some(card(2000))), Answer::First(None));
+        trips.told(7, Answer::First(None), &far(1, 2));
+        assert_eq!(trips.take_rtt(), None);
+        let rtt = trips.rtt().summary_of_sorted().unwrap();
+        assert_eq!((rtt.count, rtt.min, rtt.max), (4, -7001, 7999));
+        assert_eq!(rtt.mean, (5000 + 7999 - 7001 + 1500) as f64 / 4.0);
+        assert_eq!((trips.rtt_negative(), trips.rtt_missing(), trips.strange_turnarounds()), (1, 3, 0));
+        assert_eq!(trips.far_source(), Some(FarSource::Application));
+        trips.clear();
+        assert_eq!((trips.rtt().count(), trips.far_source(), trips.is_in_band()), (0, None, false));
+        trips.sent_at(1, 1000);
+        assert_eq!(trips.told_at(1, 9000, far(0, 1)), None, "nobody expects it");
+    }
+
+    #[test]
+    fn what_a_later_pong_tells_is_of_the_pong_that_was_taken() {
+        let earlier = |sequence, pong, t1, t2| Some(Earlier { sequence, pong, t1, t2 });
+        let mut trips = RoundTrips::in_band();
+        (1..=6).for_each(|sequence| trips.sent_at(sequence, 1000 * sequence));
+        assert_eq!(trips.told_at(1, 11_000, card_far(71, None)), None);
+        // Its ping arrived twice: the other pong to it left at another time.
+        assert_eq!(trips.told_at(2, 12_000, card_far(72, earlier(1, 70, 0, 9))), None);
+        assert_eq!(trips.strange_turnarounds(), 1);
+        assert_eq!(trips.told_at(3, 13_000, card_far(73, earlier(1, 71, 100, 400))), Some(10_000 - 300));
+        // Told twice, also by a pong that is a duplicate.
+        assert_eq!(trips.told_at(3, 13_000, card_far(73, earlier(1, 71, 100, 400))), None);
+        // A pong that is a duplicate tells all the same.
+        assert_eq!(trips.told_at(3, 13_000, card_far(74, earlier(2, 72, 100, 101))), Some(10_000 - 1));
+        // Before t0, and of a ping that nobody sent.
+        trips.sent(7);
+        assert_eq!(trips.told_at(7, 20_000, card_far(77, earlier(9, 79, 1, 2))), None);
+        assert_eq!(trips.told_at(4, 14_000, card_far(74, earlier(7, 77, 5, 10))), None);
+        trips.left(7, at(8000));
+        assert_eq!(trips.take_rtt(), Some(12_000 - 5));
+        // A pong of another source than the first one's is not of this session's kind.
+        assert_eq!(trips.told_at(5, 15_000, far(1, 2)), None);
+        // The window has gone on.
+        trips.sent_at(4 + WINDOW as u64, 1);
+        assert_eq!(trips.told_at(6, 16_000, card_far(76, earlier(4, 74, 1, 2))), None);
+        assert_eq!(trips.told_at(6, 16_000, card_far(76, earlier(u64::MAX, u64::MAX, 1, 2))), None);
+        assert_eq!((trips.rtt().count(), trips.strange_turnarounds()), (3, 6));
     }
 
     #[test]
