@@ -227,7 +227,7 @@ impl Weather {
 
 #[test]
 fn in_any_weather_a_round_trip_is_the_truth_or_is_not_there() {
-    for seed in 0..300 {
+    for seed in 0..150 {
         let mut random = Random(seed);
         let source = random.pick(&[Source::Application, Source::Software, Source::Hardware]);
         let [loss, doubles] = [(); 2].map(|()| random.pick(&[0, 0, 3, 30]));
@@ -252,10 +252,11 @@ fn in_any_weather_a_round_trip_is_the_truth_or_is_not_there() {
         match (source, loss) {
             // Each pong brings its own.
             (Source::Application, _) => assert_eq!(left.len(), 0, "{label}"),
-            // Of some pongs nobody is left to tell.
-            (_, 0) if doubles == 0 => assert!(left.len() <= 20, "{label}: {}", left.len()),
+            // Of the last pongs nobody is left to tell.
+            (_, 0) if doubles == 0 && slowest < 10_000 => assert!(left.len() <= 10, "{label}: {}", left.len()),
+            // Some pongs are overtaken by those that tell of them.
             (_, 0 | 3) if doubles <= 3 => assert!(made.len() > 200, "{label}: {}", made.len()),
-            _ => assert!(!made.is_empty(), "{label}"),
+            _ => assert!(made.len() > 20, "{label}: {}", made.len()),
         }
         let summary = trips.rtt().summary_of_sorted().unwrap();
         assert_eq!((Some(&summary.min), Some(&summary.max)), (made.iter().min(), made.iter().max()), "{label}");

@@ -18,9 +18,10 @@ use std::path::{Path, PathBuf};
 use xdprobe::wire::frame::{
     Envelope, Flow, FrameError, LinkHeader, MAX_FRAME_LEN, MacAddr, Template, parse, parse_ptp, write_control,
 };
+use xdprobe::wire::in_band::{self, Earlier, FarSource};
 use xdprobe::wire::ptp::{self, Shape, Transport};
 use xdprobe::wire::{
-    Extension, HEADER_LEN, Kind, Load, MAX_PADDING, Message, Parsed, RawSettings, SETTINGS_LEN, ServePath,
+    Extension, HEADER_LEN, InBand, Kind, Load, MAX_PADDING, Message, Parsed, RawSettings, SETTINGS_LEN, ServePath,
     UDP_IP_HEADERS, extension,
 };
 
@@ -489,6 +490,40 @@ proptest! {
             bytes[5..7].copy_from_slice(&len);
         }
         let _ = Extension::parse(&bytes);
+    }
+
+    #[test]
+    fn stamps_in_a_pong_read_back_in_any_envelope(
+        (template, sequence, padding) in any_ptp(), (t1, t2) in any::<(u64, u64)>(),
+        earlier in any::<Option<(u64, u64, u64, u64)>>(), tries in collection::vec(any::<u64>(), 0..3),
+    ) {
+        let earlier = earlier.map(|(sequence, pong, t1, t2)| Earlier { sequence, pong, t1, t2 });
+        let told = InBand { source: FarSource::Software, t1: Some(t1), t2: None, earlier };
+        let padding = padding.saturating_add(in_band::MIN_PADDING).min(MAX_PADDING);
+        let plain = Template::new(template.flow(), Kind::Pong);
+        let ptp = Template::in_envelope(template.flow(), Kind::Pong, template.envelope());
+        for template in [plain, ptp] {
+            let mut frame = write(&template, sequence, padding);
+            template.put_in_band(&mut frame, sequence, padding, &told);
+            // As where the kernel has no room at first.
+            tries.iter().chain([&t2]).for_each(|t2| template.put_t2(&mut frame, *t2));
+            let (message, read) = match template.envelope() {
+                Envelope::Plain => {
+                    let Parsed { message, in_band, .. } = Message::parse(parse(&frame).unwrap().payload).unwrap();
+                    (message, in_band)
+                }
+                Envelope::Ptp { .. } => {
+                    let probe = parse_ptp(&frame).unwrap().probe;
+                    (probe.message, probe.in_band)
+                }
+            };
+            prop_assert_eq!(message, Message { kind: Kind::Pong, sequence });
+            prop_assert_eq!(read, Some(InBand { t2: Some(t2), ..told }));
+            if template.envelope() == Envelope::Plain {
+                prop_assert!(checksums_are_right(&frame));
+            }
+            prop_assert_eq!(frame.len(), template.frame_len(padding));
+        }
     }
 
     #[test]

@@ -364,7 +364,8 @@ impl RoundTrips {
     }
 
     /// Pings that were answered and are not in [`RoundTrips::rtt`]: one of the four stamps is missing, is of another clock, or did
-    /// not come, as stamps of the other side's kernel or card come with a later pong, which may be lost or none.
+    /// not come, as stamps of the other side's kernel or card come with a later pong, which may be lost, or be none, or overtake
+    /// the pong that it tells of.
     pub fn rtt_missing(&self) -> u64 {
         self.unique.saturating_sub(self.rtt.count())
     }
