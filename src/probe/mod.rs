@@ -9,11 +9,13 @@ mod outstanding;
 mod reporter;
 mod setup;
 mod stamping;
+mod turnarounds;
 mod usage;
 
 pub use hot::{Attendant, HotLoop, Scene, StampRules};
 pub use interrupt::Interrupt;
 pub use reporter::{Reporter, say};
+pub use turnarounds::Turnarounds;
 
 use crate::cli::{self, Plan, schedule};
 use crate::clock::{Source, monotonic_now};
