@@ -36,11 +36,12 @@ const NANOPROBE: [(&str, Option<char>, bool); 20] = [
 ];
 
 /// Ours: long only.
-const NEW: [(&str, bool); 18] = [
+const NEW: [(&str, bool); 19] = [
     ("timestamps", true),
     ("tx", true),
     ("stamp-timeout", true),
     ("ptp", true),
+    ("in-band", false),
     ("stamp-every", true),
     ("log-stages", true),
     ("path", true),
@@ -482,6 +483,25 @@ fn a_server_takes_a_clients_flags_with_a_warning_but_not_with_a_wrong_value() {
 }
 
 #[test]
+fn pongs_with_stamps_are_large_enough_for_them_and_there_are_pongs() {
+    let asked = settings(client("--in-band"));
+    assert_eq!(asked, Settings { in_band: true, pong_padding: 56, ..Settings::default() });
+    assert_eq!(settings(client("--in-band -R -n 1 -o 100")).pong_padding, 56);
+    assert_eq!(settings(client("--in-band -o 101 -s 44")).pong_padding, 57);
+    for size in [44, 99] {
+        let answer = format!("--pong-size {size}: must be at least 100 (bytes with the IP header) with --in-band");
+        assert_eq!(refused(&format!("--client -i eth0 --in-band --pong-size {size} h")), answer);
+    }
+    assert_eq!(refused("--client -i eth0 --in-band -D -n 1 h"), "--in-band cannot go with --duplex: nobody pongs");
+    let told = "--in-band is not used: a server does what its client asks for";
+    assert_eq!(plan("--server -i eth0 --in-band").warnings, [told]);
+    // nanoprobe knows no other long option that begins so.
+    for abbreviated in ["--i", "--in", "--int"] {
+        assert_eq!(plan(&format!("--server {abbreviated} eth7")).interface, "eth7");
+    }
+}
+
+#[test]
 fn a_flag_without_effect_is_told() {
     let server = plan("--server -i eth0 --quiet");
     assert_eq!(server.warnings, ["--quiet is not used: only a client shows a line a second"]);
@@ -556,7 +576,7 @@ fn a_comparison_has_a_clients_measuring_flags_and_its_own() {
     let Role::Client { settings, connect_timeout, ref host, .. } = least.client.role else { panic!("{least:?}") };
     assert_eq!((host.as_str(), connect_timeout), ("h", Some(Duration::from_secs(5))));
     let expected = Settings { count_s: 1, account: true, serve_on: None, ..Settings::default() };
-    assert_eq!(Settings { in_band: false, pong_padding: 0, ..settings }, expected);
+    assert_eq!(settings, Settings { in_band: true, pong_padding: 56, ..expected });
     assert_eq!(
         (least.client.path, least.client.timestamps, least.client.json),
         (PathKind::Xdp, Timestamps::Hardware, false)
@@ -586,6 +606,8 @@ fn a_comparison_has_a_clients_measuring_flags_and_its_own() {
         ("compare -i eth0 --path kernel h", "--path is no flag of xdprobe compare"),
         ("compare -i eth0 -n3 h", "-n is no flag of xdprobe compare"),
         ("compare -i eth0 -e --timestamps software h", "--emulation is --timestamps application"),
+        ("compare -i eth0 -o 99 h", "--pong-size 99: must be at least 100 (bytes with the IP header)"),
+        ("compare -i eth0 --in-band h", "--in-band is no flag of xdprobe compare"),
         ("compare -i eth0 h h", "h is one argument too many"),
     ] {
         assert!(refused(line).contains(words), "{line}: {}", refused(line));

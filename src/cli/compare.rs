@@ -6,6 +6,7 @@
 use super::args::Args;
 use super::error::UsageError;
 use super::{Parsed, Plan, Role, plan};
+use crate::session::ip_len;
 use clap::{Arg, ArgAction, Command, CommandFactory, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -49,7 +50,8 @@ const SHARED: [&str; 22] = [
 
 const NOTES: &str = "The server is an ordinary one, started once: xdprobe --server --keep --interface <nic>. Each round is a session \
     with it, on the path on both sides that the round is of. All rounds have the same sizes and the same rate, the order \
-    within a pair of rounds alternates, and the first round of each path is thrown away.\n\n\
+    within a pair of rounds alternates, and the first round of each path is thrown away. Pongs carry the server's stamps, so that \
+    the RTT, (t3-t0)-(t2-t1), is known here; they are 100 bytes or more.\n\n\
     The kernel's rounds run while the XDP program of this side and of the server is attached: it looks at each packet and \
     passes it on. With --timer busy a side takes all of a CPU whatever the path costs; use --timer sleep to see what it does.\n\n\
     Example:\n  xdprobe compare --interface eth1 --emulation --delay 100 --html compare.html 10.0.0.2\n\n\
@@ -149,9 +151,20 @@ pub(super) fn parse(args: &[OsString]) -> Result<Parsed, UsageError> {
         Err(error) => return Err(UsageError::from_clap(&error, &compare_command())),
     };
     let mut client = plan::build(&matches)?;
-    if let Role::Client { settings, .. } = &mut client.role {
+    if let Role::Client { settings, sizes_typed, .. } = &mut client.role {
         settings.count_s = *matches.get_one("round-time").expect("it has a default");
         settings.account = true;
+        // Without the server's own stamps there is no RTT, only what the server took with it.
+        settings.in_band = true;
+        let least = settings.min_pong_padding();
+        if settings.pong_padding < least && sizes_typed[1] {
+            let must = format!(
+                "must be at least {} (bytes with the IP header): pongs carry the server's stamps",
+                ip_len(least)
+            );
+            return Err(UsageError::value("--pong-size", ip_len(settings.pong_padding).to_string(), must));
+        }
+        settings.pong_padding = settings.pong_padding.max(least);
     }
     client.quiet = true;
     Ok(Parsed::Compare(ComparePlan {

@@ -237,6 +237,15 @@ pub(super) fn remarks(outcome: &Outcome) -> Vec<String> {
         ];
         let told = parts.into_iter().filter(|(count, _)| *count > 0);
         remarks.extend(told.map(|(count, words)| format!("{}: {count} {words}.", path.name)));
+        let samples = |summary: Option<Summary>| summary.map_or(0, |summary| summary.count);
+        let without = samples(path.t3_t0_ns).saturating_sub(samples(path.rtt_ns));
+        if outcome.rtt.is_some() && without > 0 {
+            remarks.push(format!(
+                "{}: {without} of {} pongs have no RTT: the server's stamps of a pong come with a later one, and these did not.",
+                path.name,
+                samples(path.t3_t0_ns)
+            ));
+        }
         if path.t3_t0_ns.is_some_and(|summary| summary.min < 0) {
             remarks.push(format!("{}: some times are negative: a clock was stepped in between.", path.name));
         }

@@ -9,11 +9,13 @@ mod outstanding;
 mod reporter;
 pub(crate) mod setup;
 pub(crate) mod stamping;
+mod turnarounds;
 pub(crate) mod usage;
 
 pub use hot::{Attendant, HotLoop, Scene, StampRules};
 pub use interrupt::Interrupt;
 pub use reporter::{Reporter, say};
+pub use turnarounds::Turnarounds;
 
 use crate::cli::{self, Plan, schedule};
 use crate::clock::{Source, monotonic_now};
