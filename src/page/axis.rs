@@ -284,15 +284,17 @@ fn exactly(nanos: i64) -> String {
     format!("{}{} s", if nanos < 0 { "−" } else { "" }, without_zeros(&text))
 }
 
-/// What of a logarithmic axis around 0 is linear: up to the smallest of the extremes that are of interest, but not more than
-/// eight decades below the largest.
+/// What of a logarithmic axis around 0 is linear: most of where most numbers are, as a logarithm would tear apart what differs
+/// by little but in its sign; not less than eight decades below the largest number.
 fn linear_part(Extent { min, max, core }: Extent) -> i64 {
-    let ends = [min, max, core.0, core.1].map(i64::unsigned_abs);
-    let largest = ends.into_iter().max().unwrap_or(1);
-    let smallest = ends.into_iter().filter(|end| *end > 0).min().unwrap_or(1);
-    let power = 10u64.pow(smallest.ilog10()).max(largest / 100_000_000);
-    // Again a power of ten.
-    let power = 10u64.pow(power.max(1).ilog10());
+    let magnitudes = |(low, high): (i64, i64)| [low.unsigned_abs(), high.unsigned_abs()];
+    let largest = magnitudes((min, max)).into_iter().max().unwrap_or(0);
+    let usual = match magnitudes(core).into_iter().max() {
+        Some(usual) if usual > 0 => usual,
+        _ => magnitudes((min, max)).into_iter().filter(|end| *end > 0).min().unwrap_or(1),
+    };
+    // A power of ten.
+    let power = 10u64.pow(usual.max(largest / 100_000_000).max(1).ilog10());
     i64::try_from(power).unwrap_or(i64::MAX)
 }
 
