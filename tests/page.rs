@@ -9,7 +9,9 @@ use browser::Browser;
 use pages::{bin, cdf, chart, histogram, lines, over_time, spread, stages};
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use xdprobe::page::{Binned, Column, Page, Scale, Section, Table, TimeBin, Timeline};
+use xdprobe::page::{
+    Binned, Column, Page, Plot, Scale, Section, Spread, StageSeries, Stages, Table, TimeBin, Timeline,
+};
 use xdprobe::stats::Bin;
 
 /// A4 less its margins, in CSS pixels.
@@ -224,6 +226,75 @@ fn lines_have_their_points_where_the_axes_say() {
         "[...document.querySelectorAll('.picture .s1 .mark')].map(mark => mark.getBoundingClientRect().top).every((top, n, all) => n == 0 || top < all[n - 1])",
     );
     assert_eq!(rising, json!(true));
+}
+
+/// How far each pair of places in the n-th picture is apart: the middle of the tick with this label, and a side of what the
+/// selector finds first.
+fn apart(opened: &mut Opened, picture: u32, pairs: &[(&str, &str, &str)]) -> Vec<f64> {
+    let apart = |(label, selector, side): &(&str, &str, &str)| {
+        let expression = format!(
+            "(() => {{
+                const picture = document.querySelector('#chart-{picture} .picture');
+                const ticks = [...picture.querySelectorAll('.tick')].filter(tick => tick.textContent == {label:?});
+                const box = picture.querySelector({selector:?}).getBoundingClientRect(), tick = ticks[0].getBoundingClientRect();
+                const upright = ['top', 'bottom'].includes({side:?});
+                return box[{side:?}] - (upright ? tick.top + tick.bottom : tick.left + tick.right) / 2;
+            }})()"
+        );
+        opened.value(&expression).as_f64().unwrap()
+    };
+    pairs.iter().map(apart).collect()
+}
+
+#[test]
+fn curves_bands_and_bars_end_at_the_ticks_of_their_values() {
+    let tailed = vec![bin(1_000, 1_000, 990), bin(10_000, 10_000, 9), bin(100_000, 100_000, 1)];
+    let spread = |p50, p99, max| Some(Spread { count: 1_000, min: 1_000, p50, p99, max });
+    let bins = |n: i64| TimeBin {
+        start_ns: n * 1_000_000_000,
+        width_ns: 1_000_000_000,
+        spread: spread(10_000, 100_000, 1_000_000),
+        lost: 0,
+    };
+    let line = Timeline { label: "a".to_owned(), bins: (1..4).map(bins).collect() };
+    let way = Stages {
+        stages: vec!["way".to_owned()],
+        series: vec![StageSeries { label: "a".to_owned(), stages: vec![spread(10_000, 100_000, 1_000_000)] }],
+    };
+    let sections = vec![
+        chart("c", cdf(vec![Binned::new("a", tailed)])),
+        chart("t", over_time("delay", vec![line])),
+        chart("s", Plot::Stages(way)),
+    ];
+    let mut opened = Opened::new(&page(sections));
+    // Half of a stroke or of a dot's edge.
+    let near = |apart: &[f64]| apart.iter().all(|apart| apart.abs() < 2.5);
+    let curve =
+        [("1\u{a0}µs", "path.mark", "left"), ("100\u{a0}µs", "path.mark", "right"), ("0 %", "path.mark", "bottom")];
+    let curve = apart(&mut opened, 1, &curve);
+    assert!(near(&curve), "{curve:?}");
+    let all = [
+        ("1\u{a0}ms", ".range", "top"),
+        ("1\u{a0}µs", ".range", "bottom"),
+        ("10\u{a0}µs", ".mark.line", "top"),
+        ("1", ".range", "left"),
+        ("4", ".range", "right"),
+    ];
+    let band = apart(&mut opened, 2, &all);
+    assert!(near(&band), "{band:?}");
+    let upper = apart(
+        &mut opened,
+        2,
+        &[("100\u{a0}µs", ".range + .range", "top"), ("10\u{a0}µs", ".range + .range", "bottom")],
+    );
+    assert!(near(&upper), "{upper:?}");
+    let bar = [
+        ("10\u{a0}µs", ".mark.solid", "right"),
+        ("100\u{a0}µs", ".mark.half", "right"),
+        ("1\u{a0}ms", ".mark.whisker", "right"),
+    ];
+    let bar = apart(&mut opened, 3, &bar);
+    assert!(near(&bar), "{bar:?}");
 }
 
 #[test]
