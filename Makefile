@@ -41,9 +41,6 @@ $(BINARY): $(SOURCES)
 deps: ## install what the build needs and this machine lacks (Debian, Ubuntu)
 	scripts/deps.sh
 
-test-tools: ## get what tests check with and this machine lacks (Debian, Ubuntu)
-	scripts/test-tools.sh
-
 demo: need-root deps all ## run server and client in two network namespaces, over AF_XDP and over the kernel
 	scripts/demo.sh $(BINARY)
 
