@@ -203,7 +203,8 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             if !self.outstanding.is_empty() {
                 self.look()?;
             }
-            if self.interrupt.take() {
+            // One that came as the session ended is for whoever would begin the next.
+            if !self.machine.is_over() && self.interrupt.take() {
                 self.machine.handle_stop(monotonic_now());
                 self.act()?;
             }
