@@ -21,6 +21,7 @@ mod writer;
 pub use clocks::{ClockRecord, ClockSample};
 pub use file::{LogKind, RecordError, check_logs};
 pub use log::{Finished, Recorder, RecorderConfig, Written};
+pub(crate) use meta::meta_path;
 pub use meta::{Facts, ScheduleFacts, StampSource};
 pub use roundtrip::{Answer, Latency, RoundTrips};
 pub use row::{HEADER, Row, STAGES_HEADER};
