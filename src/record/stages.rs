@@ -47,7 +47,7 @@ pub enum Stage {
 
 impl Stage {
     /// All of them, in the order in which they are listed.
-    const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::HwToHook,
         Self::HookToApp,
         Self::HwToKernel,
