@@ -327,6 +327,9 @@ pub(super) struct ReportArgs {
     /// Write the same to this Parquet file
     #[arg(long, value_name = "file", value_hint = ValueHint::FilePath, overrides_with = "parquet")]
     pub parquet: Option<PathBuf>,
+    /// Write a page with pictures, of all sessions, to this file; it loads nothing from anywhere
+    #[arg(long, value_name = "file", value_hint = ValueHint::FilePath, overrides_with = "html")]
+    pub html: Option<PathBuf>,
     /// Print this help
     #[arg(short, long, action = ArgAction::HelpShort)]
     pub help: Option<bool>,

@@ -8,8 +8,21 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 pub(super) fn plan(args: ReportArgs) -> Result<ReportPlan, UsageError> {
-    let ReportArgs { client, server, session, server_session, with, label, clocks, stages, json, csv, parquet, .. } =
-        args;
+    let ReportArgs {
+        client,
+        server,
+        session,
+        server_session,
+        with,
+        label,
+        clocks,
+        stages,
+        json,
+        csv,
+        parquet,
+        html,
+        ..
+    } = args;
     let Some(client) = client else {
         return Err(UsageError::see_help("a log is needed: <client.csv>"));
     };
@@ -23,6 +36,7 @@ pub(super) fn plan(args: ReportArgs) -> Result<ReportPlan, UsageError> {
         label: String::new(),
         session,
         server_session: server_session.map(u64::from).or(session),
+        stages,
     };
     let mut inputs = vec![first];
     for pair in with {
@@ -39,20 +53,22 @@ pub(super) fn plan(args: ReportArgs) -> Result<ReportPlan, UsageError> {
             return Err(UsageError::value(flag, file, "has room for one session: leave --with out"));
         }
     }
-    let logs = || inputs.iter().flat_map(|input| [Some(&input.client), input.server.as_ref()]).flatten().chain(&stages);
-    for (flag, file) in [("--csv", &csv), ("--parquet", &parquet)] {
-        if let Some(file) = file
-            && logs().any(|log| is_same(log, file))
-        {
+    let files = [("--csv", &csv), ("--parquet", &parquet), ("--html", &html)];
+    for (index, (flag, file)) in files.iter().enumerate() {
+        let Some(file) = file else { continue };
+        let of = |input: &'_ Input| -> Vec<PathBuf> {
+            [&input.client].into_iter().chain(&input.server).chain(&input.stages).cloned().collect()
+        };
+        if inputs.iter().flat_map(of).any(|log| is_same(&log, file)) {
             return Err(UsageError::value(flag, file, "must be another file than the logs"));
         }
+        if let Some((other, _)) =
+            files[..index].iter().find(|(_, other)| other.as_ref().is_some_and(|other| is_same(other, file)))
+        {
+            return Err(UsageError::value(flag, file, format_args!("must be another file than that of {other}")));
+        }
     }
-    if let (Some(csv), Some(parquet)) = (&csv, &parquet)
-        && is_same(csv, parquet)
-    {
-        return Err(UsageError::value("--parquet", parquet, "must be another file than that of --csv"));
-    }
-    Ok(ReportPlan { inputs, clocks, stages, json, csv, parquet })
+    Ok(ReportPlan { inputs, clocks, json, csv, parquet, html })
 }
 
 /// `client.csv` or `client.csv,server.csv`.

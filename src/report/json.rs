@@ -1,6 +1,8 @@
 //! The report as one JSON object: every key is there, with null for what is not known.
 
-use super::{ClockFacts, Clocks, LogFacts, Measured, PingPlan, PlanSource, Quantity, Report, TimeBin};
+use super::{
+    ClockFacts, Clocks, Damage, LogFacts, Measured, PingPlan, PlanSource, Quantity, Report, StageReport, TimeBin,
+};
 use crate::stats::Summary;
 use serde_json::{Map, Value, json};
 
@@ -50,12 +52,12 @@ pub(super) fn report(report: &Report) -> Value {
     put("jitter_last_ns", json!(of(report.jitter()).map(|measured| measured.last)));
     let over_time = report.measured.iter().map(|(quantity, measured)| (quantity.key().to_owned(), bins(measured)));
     put("over_time", Value::Object(over_time.collect()));
+    put("stages", report.stages.iter().map(stages).collect());
     put("remarks", json!(report.remarks));
     Value::Object(object)
 }
 
 fn log(log: &LogFacts) -> Value {
-    let damaged = log.damage.first.iter().map(|(line, fault)| json!({ "line": line, "fault": fault.as_str() }));
     let clocks = log.clocks.iter().map(|(point, clock)| (point.as_str().to_owned(), json!(clock)));
     json!({
         "file": log.file.to_string_lossy(),
@@ -64,10 +66,32 @@ fn log(log: &LogFacts) -> Value {
         "sessions": log.sessions,
         "rows": log.rows,
         "damaged_rows": log.damage.count,
-        "damaged": damaged.collect::<Value>(),
+        "damaged": damaged(&log.damage),
         "clock_steps": log.clock_steps,
         "timestamps": Value::Object(clocks.collect()),
     })
+}
+
+fn stages(stages: &StageReport) -> Value {
+    let mut object = json!({
+        "file": stages.file.to_string_lossy(),
+        "session": stages.session,
+        "sessions": stages.sessions,
+        "rows": stages.rows,
+        "damaged_rows": stages.damage.count,
+        "damaged": damaged(&stages.damage),
+        "unconverted": stages.unconverted,
+        "uncertainty_ns": stages.uncertainty_ns,
+    });
+    let all = stages.stages.iter().map(|(stage, measured)| (stage.key().to_owned(), summary(Some(measured.summary))));
+    if let Some(object) = object.as_object_mut() {
+        object.extend(all);
+    }
+    object
+}
+
+fn damaged(damage: &Damage) -> Value {
+    damage.first.iter().map(|(line, fault)| json!({ "line": line, "fault": fault.as_str() })).collect()
 }
 
 fn sizes(sizes: Option<(u16, u16)>) -> Value {

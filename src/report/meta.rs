@@ -3,6 +3,7 @@
 //! A log without one is nanoprobe's; a file that is damaged or of another form is a remark and nothing more.
 
 use super::rows::POINTS;
+use super::stages::CardClock;
 use super::survey::Log;
 use crate::record::{Role, meta_path};
 use crate::wire::Point;
@@ -54,7 +55,21 @@ pub(super) struct Meta {
     pub(super) pong_every: Option<u64>,
     /// The pings of this side followed a schedule.
     pub(super) has_schedule: bool,
-    pub(super) hostname: Option<String>,
+    /// The log of stages that was written beside this log, by its name.
+    pub(super) stages_log: Option<String>,
+    /// The card's clock beside the system's: PHC, PHC − system, uncertainty, in ns.
+    clock_offsets: Vec<(i64, i64, u64)>,
+}
+
+impl Meta {
+    /// The cards' clocks that the points of this side have.
+    pub(super) fn card_clocks(&self) -> Vec<CardClock> {
+        let devices = self.clocks.iter().flatten().filter_map(|clock| clock.device.clone());
+        let mut names: Vec<String> = devices.collect();
+        names.sort_unstable();
+        names.dedup();
+        names.into_iter().map(|name| CardClock { name, samples: self.clock_offsets.clone() }).collect()
+    }
 }
 
 /// What the file beside the log says of its session, if there is one; and a remark where it cannot be used.
@@ -106,6 +121,19 @@ fn meta(session: &Value) -> Meta {
         delay_us: setting("delay_us"),
         pong_every: setting("pong_every"),
         has_schedule: session.get("schedule").is_some_and(|schedule| !schedule.is_null()),
-        hostname: text(session, "hostname"),
+        stages_log: text(session, "stages_log"),
+        clock_offsets: clock_offsets(session),
     }
+}
+
+fn clock_offsets(session: &Value) -> Vec<(i64, i64, u64)> {
+    let samples = session.get("clock_offsets").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let sample = |sample: &Value| {
+        let signed = |name| sample.get(name).and_then(Value::as_i64);
+        Some((signed("phc_ns")?, signed("offset_ns")?, sample.get("uncertainty_ns").and_then(Value::as_u64)?))
+    };
+    let mut samples: Vec<(i64, i64, u64)> = samples.iter().filter_map(sample).collect();
+    samples.sort_unstable();
+    samples.dedup_by_key(|(phc, ..)| *phc);
+    samples
 }

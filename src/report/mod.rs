@@ -11,6 +11,7 @@
 mod clock;
 mod error;
 mod export;
+mod html;
 mod join;
 mod json;
 mod measures;
@@ -22,18 +23,22 @@ mod quantity;
 mod reckon;
 mod rows;
 mod source;
+mod stages;
 mod survey;
 mod text;
 
 pub use error::ReportError;
+pub use html::page;
 pub use join::WINDOW;
 pub use meta::PointClock;
 pub use quantity::{Measured, Quantity, TIME_BINS, TimeBin};
 pub use reckon::report;
 pub use rows::Fault;
 pub use source::Damage;
+pub use stages::StageReport;
 
 use crate::wire::Point;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 /// `xdprobe report`.
@@ -43,14 +48,14 @@ pub struct ReportPlan {
     pub inputs: Vec<Input>,
     /// `--clocks`.
     pub clocks: Clocks,
-    /// `--stages`: logs of stages of the first input.
-    pub stages: Vec<PathBuf>,
     /// `--json`: one object of one input, an array of several.
     pub json: bool,
     /// `--csv`; of one input only.
     pub csv: Option<PathBuf>,
     /// `--parquet`; of one input only.
     pub parquet: Option<PathBuf>,
+    /// `--html`: a page of all inputs.
+    pub html: Option<PathBuf>,
 }
 
 /// `xdprobe report`: the text for stdout, which ends with a newline. Files that were asked for are written.
@@ -66,6 +71,12 @@ pub fn run(plan: &ReportPlan) -> Result<String, ReportError> {
         ..Options::default()
     };
     let reports: Vec<Report> = plan.inputs.iter().map(|input| report(input, &options)).collect::<Result<_, _>>()?;
+    if let Some(path) = &plan.html {
+        let mut file = output::Output::create(path, "--html")?;
+        let page = page(&reports).html();
+        file.write_all(page.as_bytes()).map_err(|error| file.failed(error))?;
+        file.finish()?;
+    }
     Ok(match (&reports[..], plan.json) {
         ([one], true) => format!("{}\n", one.to_json()),
         (several, true) => format!("{}\n", several.iter().map(Report::to_json).collect::<serde_json::Value>()),
@@ -86,6 +97,8 @@ pub struct Input {
     pub session: Option<u64>,
     /// The same of the server's log.
     pub server_session: Option<u64>,
+    /// Logs of stages, of either side.
+    pub stages: Vec<PathBuf>,
 }
 
 /// What is to be taken for true of the clocks of the two sides.
@@ -263,6 +276,8 @@ pub struct Report {
     pub plan: Option<PingPlan>,
     /// What was measured, in the order of [`Quantity::ALL`]; what is not here could not be.
     pub measured: Vec<(Quantity, Measured)>,
+    /// The logs of stages.
+    pub stages: Vec<StageReport>,
     /// What a reader should know of these numbers.
     pub remarks: Vec<String>,
 }

@@ -10,9 +10,11 @@ use super::progress::Progress;
 use super::quantity::Series;
 use super::rows::{Line, Lines, POINTS};
 use super::source::Source;
+use super::stages;
 use super::survey::{Kind, Log, survey};
 use super::{
-    ClockFacts, Clocks, Direction, Input, LogFacts, Measured, Options, PingPlan, PlanSource, Quantity, Report, Way,
+    ClockFacts, Clocks, Direction, Input, LogFacts, Measured, Options, PingPlan, PlanSource, Quantity, Report,
+    StageReport, Way,
 };
 use crate::record::Role;
 use crate::wire::Point;
@@ -58,6 +60,7 @@ pub fn report(input: &Input, options: &Options) -> Result<Report, ReportError> {
     let lanes = Join::new(options.window).run(&mut sources, &progress, &mut measures)?;
     let Measures { tally, mut series, axis, .. } = measures;
     exports.finish()?;
+    let stages = stage_reports(input, &sides, &progress)?;
     drop(progress);
 
     let measured = measured(&mut series, axis.width(), &known);
@@ -93,6 +96,7 @@ pub fn report(input: &Input, options: &Options) -> Result<Report, ReportError> {
         clock,
         plan: plan[0],
         measured,
+        stages,
         remarks,
     };
     count(&mut report, &tally, &known);
@@ -102,8 +106,27 @@ pub fn report(input: &Input, options: &Options) -> Result<Report, ReportError> {
 fn bytes_to_read(input: &Input, clocks: Clocks) -> u64 {
     let logs = [Some(&input.client), input.server.as_ref()];
     let bytes: u64 = logs.into_iter().flatten().filter_map(|log| fs::metadata(log).ok()).map(|log| log.len()).sum();
+    let stages: u64 = input.stages.iter().filter_map(|log| fs::metadata(log).ok()).map(|log| log.len()).sum();
     // Where the sessions are, the clocks, the rows.
-    if input.server.is_some() && clocks == Clocks::Estimate { 3 * bytes } else { 2 * bytes }
+    if input.server.is_some() && clocks == Clocks::Estimate { 3 * bytes + stages } else { 2 * bytes + stages }
+}
+
+/// Of each log of stages the session whose number the log beside it has.
+fn stage_reports(input: &Input, sides: &[&Side], progress: &Progress) -> Result<Vec<StageReport>, ReportError> {
+    let mut reports = Vec::new();
+    for path in &input.stages {
+        let is_of = |side: &&&Side| {
+            let named = side.meta.as_ref().and_then(|meta| meta.stages_log.as_deref());
+            named.is_some_and(|named| path.ends_with(named) || path.as_os_str() == named)
+        };
+        let side = sides.iter().find(is_of);
+        let clocks = side.and_then(|side| side.meta.as_ref()).map(Meta::card_clocks).unwrap_or_default();
+        // Where it is not known whose it is, the number that was asked for may be another log's.
+        let wanted =
+            side.filter(|side| side.log.sessions > 1 || input.session.is_some()).map(|side| side.log.place.session);
+        reports.push(stages::read(path, wanted.or(input.session), &clocks, progress)?);
+    }
+    Ok(reports)
 }
 
 fn label(input: &Input) -> String {
@@ -148,15 +171,9 @@ fn open_sides(input: &Input, progress: &Progress, remarks: &mut Vec<String>) -> 
         }
     }
     // One that has no rows says nothing, not even that nothing arrived.
-    if sides.len() == 2
-        && let Some(empty) = sides.iter().position(|side| side.log.kind == Kind::Empty)
-    {
-        let side = sides.remove(empty);
-        remarks.push(format!(
-            "{} has no rows in session {}: it tells nothing.",
-            side.log.path.display(),
-            side.log.place.session
-        ));
+    for side in sides.iter().filter(|side| side.log.kind == Kind::Empty) {
+        let Log { path, place, .. } = &side.log;
+        remarks.push(format!("{} has no rows in session {}: it tells nothing.", path.display(), place.session));
     }
     sides.sort_by_key(|side| !matches!(side.log.kind, Kind::Pinging | Kind::DuplexClient));
     Ok(sides)
@@ -246,7 +263,7 @@ fn direction(sides: &[&Side], known: &Known) -> (Option<Direction>, &'static str
         return (Some(Direction::Duplex), "the rows");
     }
     let pings = matches!(side.log.kind, Kind::Pinging | Kind::BothSides);
-    let role = sides.iter().find_map(|side| {
+    let role = sides.iter().filter(|side| side.log.kind != Kind::Empty).find_map(|side| {
         let pings = matches!(side.log.kind, Kind::Pinging | Kind::BothSides);
         Some((side.meta.as_ref()?.role?, pings))
     });
@@ -521,7 +538,8 @@ fn remark_on(
             "{late} rows came too late to be joined: as many packets may be counted as lost that were not."
         ));
     }
-    if sides.len() == 2 && tally.sent > 0 && tally.common == 0 {
+    let is_pair = sides.iter().filter(|side| side.log.kind != Kind::Empty).count() == 2;
+    if is_pair && tally.sent > 0 && tally.common == 0 {
         remarks.push("The two logs have no ping in common: they are of different sessions.".to_owned());
     }
     if clock.bound_ns.is_some_and(|bound| bound < 0.0) {

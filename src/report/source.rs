@@ -26,7 +26,7 @@ pub struct Damage {
 }
 
 impl Damage {
-    fn add(&mut self, line: u64, fault: Fault) {
+    pub(super) fn add(&mut self, line: u64, fault: Fault) {
         self.count += 1;
         let at = self.first.partition_point(|(known, _)| *known < line);
         if at < NAMED {

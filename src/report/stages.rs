@@ -6,13 +6,12 @@
 use super::error::ReportError;
 use super::progress::Progress;
 use super::quantity::{Measured, Series};
+use super::rows::Fault;
 use super::source::Damage;
 use crate::record::{STAGES_HEADER, Stage};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-
-use super::rows::Fault;
 
 /// The longest row has 112 bytes and the name of a clock.
 const LINE: u64 = 1024;
@@ -136,9 +135,7 @@ pub(super) fn read(
     }
     match chosen {
         Some(gathered) => Ok(gathered.report(path, sessions)),
-        None => {
-            Err(ReportError::NoSession { path: path.into(), wanted: wanted.unwrap_or_default(), sessions })
-        }
+        None => Err(ReportError::NoSession { path: path.into(), wanted: wanted.unwrap_or_default(), sessions }),
     }
 }
 
@@ -201,9 +198,11 @@ impl Gathered {
             (true, _) => {
                 [(Stage::AppToSw, app, row.software), (Stage::SwToHw, row.software, card), (Stage::AppToHw, app, card)]
             }
-            (false, true) => {
-                [(Stage::HwToHook, card, row.software), (Stage::HookToApp, row.software, app), (Stage::HwToApp, card, app)]
-            }
+            (false, true) => [
+                (Stage::HwToHook, card, row.software),
+                (Stage::HookToApp, row.software, app),
+                (Stage::HwToApp, card, app),
+            ],
             (false, false) => [
                 (Stage::HwToKernel, card, row.software),
                 (Stage::KernelToApp, row.software, app),
@@ -248,7 +247,8 @@ mod tests {
 
     #[test]
     fn stages_are_what_lies_between_the_stamps() {
-        let text = format!("{STAGES_HEADER}1,t0,44,,1000,1500,91700,ptp0\n1,t3,44,3,9000,8000,,\n2,t3,44,,9000,8500,,\n");
+        let text =
+            format!("{STAGES_HEADER}1,t0,44,,1000,1500,91700,ptp0\n1,t3,44,3,9000,8000,,\n2,t3,44,,9000,8500,,\n");
         let found = report(&text, None, &[]).unwrap();
         assert_eq!(medians(&found), [(Stage::HookToApp, 1000), (Stage::KernelToApp, 500), (Stage::AppToSw, 500)]);
         assert_eq!((found.rows, found.unconverted, found.damage.count), (3, 1, 0));
@@ -264,7 +264,7 @@ mod tests {
         let text = format!("{STAGES_HEADER}1,t0,44,,10,15,,\n1,t0,44,,1{STAGES_HEADER}1,t0,44,,10,17,,\nx\n1,t0,4");
         let last = report(&text, None, &[]).unwrap();
         assert_eq!((last.session, last.sessions, medians(&last)), (2, 2, vec![(Stage::AppToSw, 7)]));
-        assert_eq!(last.damage.first, [(4, Fault::Malformed), (5, Fault::CutOff)]);
+        assert_eq!(last.damage.first, [(5, Fault::Malformed), (6, Fault::CutOff)]);
         let first = report(&text, Some(1), &[]).unwrap();
         assert_eq!((medians(&first), first.damage.count), (vec![(Stage::AppToSw, 5)], 1));
         assert!(matches!(report(&text, Some(3), &[]), Err(ReportError::NoSession { sessions: 2, .. })));

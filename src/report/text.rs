@@ -1,6 +1,6 @@
 //! The report as text.
 
-use super::{ClockFacts, LogFacts, PlanSource, Quantity, Report, Way};
+use super::{ClockFacts, Damage, LogFacts, PlanSource, Quantity, Report, StageReport, Way};
 use crate::stats::Summary;
 use std::fmt::Write as _;
 
@@ -16,6 +16,7 @@ pub(super) fn report(report: &Report) -> String {
     clocks(&mut text, &report.clock);
     times(&mut text, report);
     over_time(&mut text, report);
+    report.stages.iter().for_each(|of| stages(&mut text, of));
     if !report.remarks.is_empty() {
         text.push_str("\nRemarks\n");
         for remark in &report.remarks {
@@ -37,16 +38,21 @@ fn logs(text: &mut String, report: &Report) {
     for log in &report.logs {
         let LogFacts { file, side, session, sessions, rows, .. } = log;
         fact(text, "log", &format!("{}: {side}; session {session} of {sessions}, {rows} rows", file.display()));
-        if log.damage.count > 0 {
-            let first: Vec<String> =
-                log.damage.first.iter().map(|(line, fault)| format!("line {line} ({})", fault.as_str())).collect();
-            let more = if log.damage.count > first.len() as u64 { " and more" } else { "" };
-            fact(text, "damaged rows", &format!("{}: {}{more}", log.damage.count, first.join(", ")));
-        }
+        damage(text, &log.damage);
         for (point, clock) in &log.clocks {
             fact(text, "", &format!("{point}: {clock}"));
         }
     }
+}
+
+fn damage(text: &mut String, damage: &Damage) {
+    if damage.count == 0 {
+        return;
+    }
+    let first: Vec<String> =
+        damage.first.iter().map(|(line, fault)| format!("line {line} ({})", fault.as_str())).collect();
+    let more = if damage.count > first.len() as u64 { " and more" } else { "" };
+    fact(text, "damaged rows", &format!("{}: {}{more}", damage.count, first.join(", ")));
 }
 
 fn tell(from: &str) -> &str {
@@ -148,20 +154,9 @@ fn times(text: &mut String, report: &Report) {
     if report.measured.is_empty() {
         return;
     }
-    let mut rows = vec![[""].into_iter().chain(HEADINGS).chain(["unit"]).map(str::to_owned).collect::<Vec<_>>()];
-    for (quantity, measured) in &report.measured {
-        let Summary { count, min, mean, stddev, p50, p90, p99, p999, p9999, max } = measured.summary;
-        let unit = Unit::of(&[min, p50, p99, max]);
-        let mut row = vec![quantity.name().to_owned(), count.to_string()];
-        let whole = |nanos: i64| nanos as f64;
-        let numbers =
-            [whole(min), mean, stddev, whole(p50), whole(p90), whole(p99), whole(p999), whole(p9999), whole(max)];
-        row.extend(numbers.map(|nanos| unit.show(nanos)));
-        row.push(unit.name.to_owned());
-        rows.push(row);
-    }
+    let all = report.measured.iter().map(|(quantity, measured)| (quantity.name(), measured.summary));
     text.push_str("\nTimes\n");
-    table(text, &rows);
+    summaries(text, all);
     let jitter = report.jitter().and_then(|quantity| report.get(quantity));
     if let Some(jitter) = jitter {
         fact(text, "jitter", &format!("{} at the end (RFC 3550)", span(jitter.last)));
@@ -175,6 +170,39 @@ fn times(text: &mut String, report: &Report) {
     }
     if report.measured.iter().any(|(_, measured)| !measured.is_exact) {
         fact(text, "percentiles", "nearest rank; of more than 262144 samples, to 4 digits");
+    }
+}
+
+/// A line for each distribution, in a unit of its own.
+fn summaries(text: &mut String, all: impl Iterator<Item = (&'static str, Summary)>) {
+    let mut rows = vec![[""].into_iter().chain(HEADINGS).chain(["unit"]).map(str::to_owned).collect::<Vec<_>>()];
+    for (name, Summary { count, min, mean, stddev, p50, p90, p99, p999, p9999, max }) in all {
+        let unit = Unit::of(&[min, p50, p99, max]);
+        let mut row = vec![name.to_owned(), count.to_string()];
+        let whole = |nanos: i64| nanos as f64;
+        let numbers =
+            [whole(min), mean, stddev, whole(p50), whole(p90), whole(p99), whole(p999), whole(p9999), whole(max)];
+        row.extend(numbers.map(|nanos| unit.show(nanos)));
+        row.push(unit.name.to_owned());
+        rows.push(row);
+    }
+    table(text, &rows);
+}
+
+fn stages(text: &mut String, of: &StageReport) {
+    let StageReport { file, session, sessions, rows, .. } = of;
+    let _ = writeln!(text, "\nStages in {}, session {session} of {sessions}, {rows} rows", file.display());
+    damage(text, &of.damage);
+    summaries(text, of.stages.iter().map(|(stage, measured)| (stage.as_str(), measured.summary)));
+    if let Some(uncertainty) = of.uncertainty_ns {
+        fact(text, "uncertainty", &format!("{} of stages with a card stamp", span(uncertainty as i64)));
+    }
+    if of.unconverted > 0 {
+        fact(
+            text,
+            "left out",
+            &format!("{} card stamps: no meta file says what the card's clock showed then", of.unconverted),
+        );
     }
 }
 
