@@ -416,6 +416,51 @@ fn over_time_every_sample_is_in_its_bin() {
 }
 
 #[test]
+fn the_two_directions_of_a_duplex_session_have_a_time_axis() {
+    // The server's clock is an hour ahead; each side pings every 10 ms, and the way there takes 20 µs more than back.
+    let folder = Folder::new();
+    let [mut client, mut server] = [HEADER.to_owned(), HEADER.to_owned()];
+    let stamp = |nanos: i64| format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000);
+    let hour = 3_600_000_000_000;
+    for n in 1..=1000_i64 {
+        let at = 1_000_000_000_000 + n * 10_000_000;
+        client += &format!("{n},t0cs,{},44\n", stamp(at));
+        server += &format!("{n},t1cs,{},44\n", stamp(at + hour + 50_000));
+        server += &format!("{n},t0sc,{},44\n", stamp(at + hour + 1_000_000));
+        if n % 10 != 0 {
+            client += &format!("{n},t1sc,{},44\n", stamp(at + 1_030_000));
+        }
+    }
+    let logs = Input {
+        client: folder.file("c.csv", &client),
+        server: Some(folder.file("s.csv", &server)),
+        ..Input::default()
+    };
+    let found = report(&logs, &options()).unwrap();
+    assert_eq!(found.direction, Some(Direction::Duplex));
+    assert_eq!([found.sent, found.received, found.forward.lost, found.backward.lost], [2000, 1900, 0, 100].map(Some));
+    // Half of the asymmetry goes into the offset.
+    assert_eq!(found.clock.offset_ns, Some(hour + 10_000));
+    for quantity in [Quantity::OwdForward, Quantity::OwdBackward] {
+        let owd = summary(&found, quantity);
+        assert_eq!((owd.min, owd.max), (40_000, 40_000), "{quantity:?}");
+        let bins = &found.get(quantity).unwrap().over_time;
+        assert!(bins.len() > 60 && bins.iter().all(|bin| bin.summary.is_some()), "{quantity:?}: {bins:?}");
+        assert!(bins[0].width_ns < 200_000_000);
+    }
+}
+
+#[test]
+fn a_session_without_pongs_lost_none_where_the_meta_file_says_so() {
+    let folder = Folder::new();
+    let client = folder.file("client.csv", &format!("{HEADER}1,t0,1.000000000,44\n2,t0,2.000000000,44\n"));
+    let of = || report(&Input { client: client.clone(), ..Input::default() }, &options()).unwrap();
+    assert_eq!((of().lost, of().unanswered), (Some(2), 0));
+    folder.file("client.csv.meta.json", &meta(json!({ "settings": { "delay_us": 1000, "pong_every": 0 } })));
+    assert_eq!((of().lost, of().unanswered), (Some(0), 2));
+}
+
+#[test]
 fn synchronised_clocks_show_negative_delays_as_they_are() {
     let folder = Folder::new();
     let world = World { offset: -60_000, jitter: 0.0, ..calm() };

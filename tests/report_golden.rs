@@ -93,7 +93,8 @@ fn pongs_without_a_log_of_the_other_side_are_lost_somewhere() {
 #[test]
 fn the_order_of_the_two_logs_is_of_no_matter_to_the_numbers() {
     for folder in ["loss", "duplex", "hardware-reverse"] {
-        let swapped = report(&input(golden(folder, "server.csv"), Some(golden(folder, "client.csv"))), &options()).unwrap();
+        let swapped =
+            report(&input(golden(folder, "server.csv"), Some(golden(folder, "client.csv"))), &options()).unwrap();
         let found = both(folder);
         assert_eq!((counts(&swapped), &swapped.measured), (counts(&found), &found.measured), "{folder}");
         assert_eq!(swapped.clock, found.clock, "{folder}");

@@ -177,7 +177,7 @@ impl Join {
                 source.fixes.drain(..).for_each(|fix| self.fix(fix));
             }
             rows += 1;
-            if rows % (1 << 18) == 0 {
+            if rows.is_multiple_of(1 << 18) {
                 sources.iter_mut().for_each(|source| source.tell(progress));
             }
         }

@@ -115,7 +115,16 @@ impl<'a> Measures<'a> {
         }
     }
 
-    /// The series of a quantity.
+    /// Goes to the time of a record.
+    #[inline]
+    fn go(&mut self, lane: usize, record: &Record) {
+        let other = || if self.known.pinging { None } else { record.stamp(1) };
+        let doubled = self.axis.go(lane, record.stamp(0).or_else(other));
+        for _ in 0..doubled {
+            self.series.iter_mut().for_each(Series::fold);
+        }
+    }
+
     #[inline]
     fn record_sample(&mut self, quantity: Quantity, sample: i64) {
         self.series[quantity as usize].record(sample, self.axis.now());
@@ -301,10 +310,7 @@ impl<'a> Measures<'a> {
 
 impl Consumer for Measures<'_> {
     fn record(&mut self, lane: usize, sequence: u64, record: &Record, ends: &Ends) -> Result<(), ReportError> {
-        let doubled = self.axis.go(record.stamp(0).or_else(|| if self.known.pinging { None } else { record.stamp(1) }));
-        for _ in 0..doubled {
-            self.series.iter_mut().for_each(Series::fold);
-        }
+        self.go(lane, record);
         let state = match self.known.is_duplex {
             true => self.one_sided(lane, sequence, record, ends),
             false => self.echoed(sequence, record, ends),
@@ -321,6 +327,7 @@ impl Consumer for Measures<'_> {
     }
 
     fn arrival(&mut self, lane: usize, point: usize, record: &Record) {
+        self.go(lane, record);
         let way = if self.known.is_duplex { lane } else { point / 2 };
         let quantity = if way == FORTH { Quantity::JitterForward } else { Quantity::JitterBackward };
         if let Some(transit) = self.one_way(lane, record, way)

@@ -86,9 +86,9 @@ pub(super) fn read(log: &Log) -> (Option<Meta>, Option<String>) {
         Err(error) => return unusable(&format_args!("it is damaged ({error})")),
     };
     let earlier = newest.get("earlier_sessions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let sessions = earlier.iter().chain([&newest]);
+    let mut sessions = [&newest].into_iter().chain(earlier.iter().rev());
     let number = |session: &Value, name| session.get(name).and_then(Value::as_u64);
-    let found = sessions.filter(|session| number(session, "log_start") == Some(log.place.start)).last();
+    let found = sessions.find(|session| number(session, "log_start") == Some(log.place.start));
     match found {
         None => (None, Some(format!("{} says nothing of session {}", path.display(), log.place.session))),
         Some(session) if number(session, "format") != Some(FORMAT) => {

@@ -268,7 +268,7 @@ pub struct Report {
     pub repeated_rows: u64,
     /// Smallest and largest size with the IP header, of pings and of pongs (in duplex sessions the server's pings).
     pub sizes: [Option<(u16, u16)>; 2],
-    /// Only pings with a sequence that this divides are answered; `None`: not known.
+    /// Only pings with a sequence that this divides are answered, none where it is 0; `None`: not known.
     pub pong_every: Option<u64>,
     /// The clocks of the two sides.
     pub clock: ClockFacts,

@@ -126,35 +126,39 @@ const FIRST_WIDTH: u64 = 1_000_000;
 /// From here on samples are taken less the first one: an hour more or less must not cost the percentiles their digits.
 const LARGE: u64 = 1_000_000_000;
 
-/// Where in time a sample belongs.
+/// Where in time a sample belongs: since the first ping of its lane, as the two lanes' pings have clocks of their own.
 #[derive(Debug)]
 pub(super) struct TimeAxis {
-    origin: Option<i64>,
+    origins: [Option<i64>; 2],
     width: u64,
-    now: usize,
+    /// Of each lane the piece that its last packet was in.
+    pieces: [usize; 2],
+    lane: usize,
 }
 
 impl TimeAxis {
     pub(super) const fn new() -> Self {
-        Self { origin: None, width: FIRST_WIDTH, now: 0 }
+        Self { origins: [None; 2], width: FIRST_WIDTH, pieces: [0; 2], lane: 0 }
     }
 
-    /// Goes to a time, in ns of a clock; `None` stays. Returns how often the width was doubled for it.
+    /// Goes to a time of a lane, in ns; `None` stays where the lane is. Returns how often the width was doubled for it.
     #[inline]
-    pub(super) fn go(&mut self, at: Option<i64>) -> u32 {
+    pub(super) fn go(&mut self, lane: usize, at: Option<i64>) -> u32 {
+        self.lane = lane;
         let Some(at) = at else { return 0 };
-        let since = at.saturating_sub(*self.origin.get_or_insert(at)).max(0) as u64;
+        let since = at.saturating_sub(*self.origins[lane].get_or_insert(at)).max(0) as u64;
         let mut doubled = 0;
         while since / self.width >= TIME_BINS as u64 {
             self.width *= 2;
             doubled += 1;
         }
-        self.now = (since / self.width) as usize;
+        self.pieces = self.pieces.map(|piece| piece >> doubled);
+        self.pieces[lane] = (since / self.width) as usize;
         doubled
     }
 
     pub(super) const fn now(&self) -> usize {
-        self.now
+        self.pieces[self.lane]
     }
 
     pub(super) const fn width(&self) -> u64 {

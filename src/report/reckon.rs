@@ -250,7 +250,7 @@ fn known(sides: &[&Side], remarks: &mut Vec<String>) -> Known {
         echoing: has(&[Kind::Echoing, Kind::BothSides, Kind::DuplexServer, Kind::DuplexBoth]),
         is_round_trip,
         is_turnaround,
-        pong_every: sides.iter().find_map(|side| side.meta.as_ref()?.pong_every).filter(|every| *every > 0),
+        pong_every: sides.iter().find_map(|side| side.meta.as_ref()?.pong_every),
         line: None,
         has_offset: false,
         plan: [None; 2],
@@ -269,7 +269,7 @@ fn direction(sides: &[&Side], known: &Known) -> (Option<Direction>, &'static str
     });
     let (is_client, pings, from) = match role {
         Some((role, pings)) => (role == Role::Client, pings, "the meta file"),
-        None => (side.is_first, pings, "the rows, the first log being the client's"),
+        None => (side.is_first, pings, "the rows; the first log is taken for the client's"),
     };
     (Some(if is_client == pings { Direction::Forward } else { Direction::Reverse }), from)
 }

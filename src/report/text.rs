@@ -34,7 +34,7 @@ fn fact(text: &mut String, name: &str, value: &str) {
 fn logs(text: &mut String, report: &Report) {
     let _ = writeln!(text, "{}", report.label);
     let direction = report.direction.map_or("unknown", |direction| direction.as_str());
-    fact(text, "direction", &format!("{direction}, as {} tell", tell(report.direction_from)));
+    fact(text, "direction", &format!("{direction} (by {})", report.direction_from));
     for log in &report.logs {
         let LogFacts { file, side, session, sessions, rows, .. } = log;
         fact(text, "log", &format!("{}: {side}; session {session} of {sessions}, {rows} rows", file.display()));
@@ -53,10 +53,6 @@ fn damage(text: &mut String, damage: &Damage) {
         damage.first.iter().map(|(line, fault)| format!("line {line} ({})", fault.as_str())).collect();
     let more = if damage.count > first.len() as u64 { " and more" } else { "" };
     fact(text, "damaged rows", &format!("{}: {}{more}", damage.count, first.join(", ")));
-}
-
-fn tell(from: &str) -> &str {
-    if from == "the meta file" { "the meta file and the rows" } else { from }
 }
 
 fn packets(text: &mut String, report: &Report) {
