@@ -8,6 +8,7 @@
 //! * [`report`]: what the logs of a session say, put together
 //! * [`session`]: who says what when, as state machines without socket or clock
 //! * [`path`]: how a datagram gets out and in: AF_XDP behind a steering program, or the kernel's UDP
+//! * [`live`]: what a running session shows: a line a second, intervals, metrics
 //! * [`net`]: what the kernel knows: interface, route, neighbour, capabilities
 //! * [`page`]: tables and pictures as one self-contained HTML file
 //! * [`record`]: the CSV log, its meta file, statistics
@@ -19,6 +20,7 @@
 pub mod caps;
 pub mod cli;
 pub mod clock;
+pub mod live;
 pub mod net;
 pub mod page;
 pub mod path;

@@ -4,6 +4,8 @@
 //! killed, as the program hangs on a `bpf_link` that lives as long as its file descriptor.
 
 use super::XdpMode;
+use super::trial::Reason;
+use crate::net::kernel_version::KernelVersion;
 use crate::path::XdpCounters;
 use crate::wire::frame::MacAddr;
 use anyhow::{Context, anyhow};
@@ -69,6 +71,7 @@ pub struct Program {
     program: OwnedFd,
     sockets: MapHandle,
     counts: MapHandle,
+    kernel_peer: MapHandle,
 }
 
 /// What a program did with a frame in a dry run.
@@ -93,10 +96,14 @@ impl Program {
         let result = Self::try_load(local, mac, queues, device);
         let messages = MESSAGES.take();
         result.map_err(|error| match device {
-            Some(_) => load_error(&error, &messages).context(
-                "cannot bind the XDP program to the device, which hardware receive stamps over AF_XDP need (Linux 6.3): use \
-                 --path kernel, or --timestamps software",
-            ),
+            Some(_) => {
+                let reason = Reason::of(error.kind(), true, is_rejected(&messages), KernelVersion::running());
+                load_error(&error, &messages).context(format!(
+                    "cannot bind the XDP program to the device, which hardware receive stamps over AF_XDP need: {} Use --path \
+                     kernel, or --timestamps software",
+                    reason.sentence()
+                ))
+            }
             None => load_error(&error, &messages),
         })
     }
@@ -104,11 +111,13 @@ impl Program {
     /// Whether the kernel takes the program; it is unloaded at once.
     ///
     /// # Errors
-    /// What libbpf answered, without more words.
-    pub(super) fn trial(device: Option<u32>) -> libbpf_rs::Result<()> {
+    /// What libbpf answered, without more words; and whether it was the verifier that said no.
+    pub(super) fn trial(device: Option<u32>) -> Result<(), (libbpf_rs::Error, bool)> {
         collect_libbpf_messages();
         let nowhere = SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 9);
-        Self::try_load(nowhere, MacAddr([0; 6]), 1, device).map(drop)
+        let result = Self::try_load(nowhere, MacAddr([0; 6]), 1, device);
+        let messages = MESSAGES.take();
+        result.map(drop).map_err(|error| (error, is_rejected(&messages)))
     }
 
     fn try_load(local: SocketAddrV4, mac: MacAddr, queues: u32, device: Option<u32>) -> libbpf_rs::Result<Self> {
@@ -137,6 +146,7 @@ impl Program {
             },
             sockets: MapHandle::try_from(&loaded.maps.steer_sockets)?,
             counts: MapHandle::try_from(&loaded.maps.steer_counts)?,
+            kernel_peer: MapHandle::try_from(&loaded.maps.steer_kernel_peer)?,
         })
     }
 
@@ -207,6 +217,34 @@ impl Program {
     pub(super) fn disconnect(&self, queue: u32) {
         // An error would mean that there is no socket, which is what is asked for.
         let _ = self.sockets.delete(&queue.to_ne_bytes());
+    }
+
+    /// Leaves the packets of this peer to the kernel, and nobody else's; with `None` nobody's.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub(super) fn leave_to_kernel(&self, peer: Option<SocketAddrV4>) -> io::Result<()> {
+        let mut value = [0; size_of::<skeleton::types::steer_peer>()];
+        if let Some(peer) = peer {
+            value[..4].copy_from_slice(&peer.ip().octets());
+            value[4..6].copy_from_slice(&peer.port().to_be_bytes());
+        }
+        let updated = self.kernel_peer.update(&0_u32.to_ne_bytes(), &value, MapFlags::ANY);
+        updated.map_err(|error| io::Error::other(error.to_string()))
+    }
+
+    /// The peer whose packets are left to the kernel.
+    ///
+    /// # Errors
+    /// What the kernel answered to reading the map.
+    pub fn left_to_kernel(&self) -> anyhow::Result<Option<SocketAddrV4>> {
+        let value = self.kernel_peer.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY);
+        let value = value.context("cannot read the XDP program's map of the kernel's peer")?;
+        let bytes = value.as_deref().and_then(|value| value.first_chunk::<6>());
+        let &[a, b, c, d, high, low] =
+            bytes.ok_or_else(|| anyhow!("the XDP program's map of the kernel's peer is empty"))?;
+        let peer = SocketAddrV4::new([a, b, c, d].into(), u16::from_be_bytes([high, low]));
+        Ok((peer.port() != 0).then_some(peer))
     }
 
     /// What the program counted, over all CPUs. The fields of the sockets are 0.
@@ -347,9 +385,13 @@ fn attach_answer(errno: Errno) -> String {
     format!("{}{meaning}", errno.desc())
 }
 
+/// Whether the verifier has looked at the program and said what it found.
+fn is_rejected(messages: &str) -> bool {
+    messages.contains("BEGIN PROG LOAD LOG")
+}
+
 fn load_error(error: &libbpf_rs::Error, messages: &str) -> anyhow::Error {
-    let rejected = messages.contains("BEGIN PROG LOAD LOG");
-    if error.kind() == libbpf_rs::ErrorKind::PermissionDenied && !rejected {
+    if error.kind() == libbpf_rs::ErrorKind::PermissionDenied && !is_rejected(messages) {
         return anyhow!(
             "cannot load the XDP program: {error}: it takes root, or CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW"
         );
