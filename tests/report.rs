@@ -445,7 +445,8 @@ fn the_two_directions_of_a_duplex_session_have_a_time_axis() {
         let owd = summary(&found, quantity);
         assert_eq!((owd.min, owd.max), (40_000, 40_000), "{quantity:?}");
         let bins = &found.get(quantity).unwrap().over_time;
-        assert!(bins.len() > 60 && bins.iter().all(|bin| bin.summary.is_some()), "{quantity:?}: {bins:?}");
+        assert!(bins.len() > 60, "{quantity:?}");
+        assert!(bins.iter().all(|bin| bin.summary.is_some() || bin.lost > Some(0)), "{quantity:?}");
         assert!(bins[0].width_ns < 200_000_000);
     }
 }

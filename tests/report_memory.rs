@@ -55,7 +55,7 @@ fn write(folder: &Path, pings: u64) -> Input {
 fn memory_does_not_grow_with_the_log() {
     let folder = tempfile::tempdir().unwrap();
     // Both are beyond what distributions keep sample by sample.
-    let [less, more] = [400_000_u64, 1_200_000].map(|pings| {
+    let [less, more] = [300_000_u64, 700_000].map(|pings| {
         let input = write(folder.path(), pings);
         let options = Options { window: 1 << 14, ..Options::default() };
         let before = NOW.load(Ordering::Relaxed);

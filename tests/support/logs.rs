@@ -134,7 +134,7 @@ impl World {
 /// A row of sending may stand behind rows of receptions that came later.
 fn mix(random: &mut Random, side: &mut [Event]) {
     for index in 1..side.len() {
-        let is_sending = |event: Event| event.2 % 2 == 0;
+        let is_sending = |event: Event| event.2.is_multiple_of(2);
         if is_sending(side[index - 1]) && !is_sending(side[index]) && random.happens(0.3) {
             side.swap(index - 1, index);
         }
