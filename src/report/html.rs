@@ -1,6 +1,7 @@
 //! Reports as one page with pictures, several laid over each other.
 
-use super::{Measured, Quantity, Report, StageReport};
+use super::text::ppm;
+use super::{LogFacts, Measured, Quantity, Report, StageReport};
 use crate::page::{
     self, Binned, Cdf, Chart, Column, Histogram, OverTime, Page, Plot, Scale, Section, Spread, StageSeries, Stages,
     Table, TimeBin, Timeline, count, duration,
@@ -16,20 +17,26 @@ pub fn page(reports: &[Report]) -> Page {
         ..Page::default()
     };
     for report in reports {
-        page.facts.extend(facts(report, reports.len() > 1));
+        let name = if reports.len() > 1 { format!("{}: direction", report.label) } else { "direction".to_owned() };
+        page.facts.extend(report.direction.map(|direction| (name, direction.as_str().to_owned())));
     }
     let sections = &mut page.sections;
     sections.push(Section::Table(packets(reports)));
+    sections.push(Section::Table(logs(reports)));
     for report in reports {
         let whose = if reports.len() > 1 { format!("{}: ", report.label) } else { String::new() };
         sections.extend(report.remarks.iter().map(|remark| Section::Note(format!("{whose}{remark}"))));
     }
     sections.push(Section::Heading("Round trips".to_owned()));
-    let rtt = "round-trip time without the time that the other side took, (t3 − t0) − (t2 − t1)";
+    let rtt = "Round trip without the time that the other side took: (t3 − t0) − (t2 − t1).";
     // What one log alone tells is shown where it is all that there is of a session.
     let round = match reports.iter().all(|report| report.get(Quantity::Rtt).is_some()) {
         true => (Quantity::Rtt, "RTT", rtt),
-        false => (Quantity::T3T0, "t3 − t0", "time from sending a ping to receiving its pong, t3 − t0"),
+        false => (
+            Quantity::T3T0,
+            "t3 − t0",
+            "From sending a ping to receiving its pong, with the time that the other side took.",
+        ),
     };
     let is_round = reports.iter().any(|report| report.get(round.0).is_some());
     if is_round {
@@ -55,21 +62,29 @@ pub fn page(reports: &[Report]) -> Page {
     page
 }
 
-fn facts(report: &Report, several: bool) -> Vec<(String, String)> {
-    let name = |name: &str| if several { format!("{}: {name}", report.label) } else { name.to_owned() };
-    let mut facts = Vec::new();
-    if let Some(direction) = report.direction {
-        facts.push((name("direction"), direction.as_str().to_owned()));
-    }
-    for log in &report.logs {
-        let file = log.file.display();
-        facts.push((name("log"), format!("{file}: {}; session {} of {}", log.side, log.session, log.sessions)));
+/// Where the numbers are from.
+fn logs(reports: &[Report]) -> Table {
+    let columns = vec![
+        Column::text(""),
+        Column::text("log"),
+        Column::text("of"),
+        Column::text("stamps"),
+        Column::number("session"),
+        Column::number("rows"),
+    ];
+    let row = |report: &Report, log: &LogFacts| {
         let clocks: Vec<String> = log.clocks.iter().map(|(point, clock)| format!("{point}: {clock}")).collect();
-        if !clocks.is_empty() {
-            facts.push((name("stamps"), clocks.join("; ")));
-        }
-    }
-    facts
+        vec![
+            report.label.clone(),
+            log.file.file_name().unwrap_or(log.file.as_os_str()).to_string_lossy().into_owned(),
+            log.side.to_owned(),
+            if clocks.is_empty() { "–".to_owned() } else { clocks.join("; ") },
+            format!("{} of {}", log.session, log.sessions),
+            count(log.rows),
+        ]
+    };
+    let rows = reports.iter().flat_map(|report| report.logs.iter().map(move |log| row(report, log)));
+    Table { caption: "Logs; stamps as their meta files say".to_owned(), columns, rows: rows.collect() }
 }
 
 fn packets(reports: &[Report]) -> Table {
@@ -109,8 +124,9 @@ fn clock_note(report: &Report) -> String {
     let mut note = clock.assumed.clone();
     if let (Some(skew), Some(offset)) = (clock.skew_ppm, clock.offset_ns) {
         note += &format!(
-            " The other side's clock was {} ahead of that of the side that pings at the first ping, and {skew:+.3} ppm faster.",
-            duration(offset)
+            " The other side's clock was {} ahead of that of the side that pings at the first ping, and {} ppm faster.",
+            duration(offset),
+            ppm(skew)
         );
     }
     if let Some(residual) = clock.residual_ns {
@@ -122,9 +138,10 @@ fn clock_note(report: &Report) -> String {
 /// The distribution twice, and over time.
 fn pictures(sections: &mut Vec<Section>, reports: &[Report], (quantity, title, what): (Quantity, &str, &str)) {
     let each = || reports.iter().map(|report| (report.label.clone(), report.get(quantity)));
-    distribution(sections, title, what, binned(each()));
+    sections.push(Section::Text(what.to_owned()));
+    distribution(sections, title, binned(each()));
     let series = each().map(|(label, measured)| timeline(label, measured)).collect();
-    sections.push(over_time(title, what, series));
+    sections.push(over_time(title, series));
 }
 
 fn one_way(sections: &mut Vec<Section>, reports: &[Report]) {
@@ -137,9 +154,9 @@ fn one_way(sections: &mut Vec<Section>, reports: &[Report]) {
             })
         })
     };
-    distribution(sections, "One-way delay", "one-way delay", binned(each()));
+    distribution(sections, "One-way delay", binned(each()));
     let series = each().map(|(label, measured)| timeline(label, measured)).collect();
-    sections.push(over_time("One-way delay", "one-way delay", series));
+    sections.push(over_time("One-way delay", series));
 }
 
 fn binned<'a>(each: impl Iterator<Item = (String, Option<&'a Measured>)>) -> Vec<Binned> {
@@ -147,15 +164,15 @@ fn binned<'a>(each: impl Iterator<Item = (String, Option<&'a Measured>)>) -> Vec
         .collect()
 }
 
-fn distribution(sections: &mut Vec<Section>, title: &str, what: &str, series: Vec<Binned>) {
-    let histogram = Histogram { quantity: what.to_owned(), scale: Scale::Log, series: series.clone() };
+fn distribution(sections: &mut Vec<Section>, title: &str, series: Vec<Binned>) {
+    let histogram = Histogram { quantity: title.to_owned(), scale: Scale::Log, series: series.clone() };
     sections.push(chart(format!("{title}, histogram"), String::new(), Plot::Histogram(histogram)));
-    let cdf = Cdf { quantity: what.to_owned(), scale: Scale::Log, series };
+    let cdf = Cdf { quantity: title.to_owned(), scale: Scale::Log, series };
     sections.push(chart(format!("{title}, distribution with its tail"), String::new(), Plot::Cdf(cdf)));
 }
 
-fn over_time(title: &str, what: &str, series: Vec<Timeline>) -> Section {
-    let plot = OverTime { quantity: what.to_owned(), scale: Scale::Auto, series };
+fn over_time(title: &str, series: Vec<Timeline>) -> Section {
+    let plot = OverTime { quantity: title.to_owned(), scale: Scale::Auto, series };
     chart(format!("{title} over time"), String::new(), Plot::OverTime(plot))
 }
 

@@ -242,7 +242,8 @@ pub struct Report {
     pub sent: Option<u64>,
     /// Pings whose pong was received; in duplex sessions pings that were received.
     pub received: Option<u64>,
-    /// Pings without a pong, though there should be one; in duplex sessions pings that were not received.
+    /// Pings and pongs that did not arrive; of one log alone, pings without a pong that should have one. In duplex sessions
+    /// pings that were not received.
     pub lost: Option<u64>,
     /// Of those lost, the ones of which the logs do not tell in which direction.
     pub lost_somewhere: Option<u64>,

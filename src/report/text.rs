@@ -125,7 +125,7 @@ fn clocks(text: &mut String, clock: &ClockFacts) {
         fact(
             text,
             "skew",
-            &format!("{skew:+.3} ppm (+: the other side's clock is faster than that of the side that pings)"),
+            &format!("{} ppm (+: the other side's clock is faster than that of the side that pings)", ppm(skew)),
         );
     }
     if let Some(offset) = clock.offset_ns {
@@ -277,6 +277,13 @@ impl Unit {
     fn show(self, nanos: f64) -> String {
         format!("{:.digits$}", nanos / self.nanos, digits = self.digits)
     }
+}
+
+/// With its sign, and three digits.
+pub(super) fn ppm(skew: f64) -> String {
+    // Not "-0.000".
+    let skew = if skew.abs() < 0.0005 { 0.0 } else { skew };
+    format!("{skew:+.3}")
 }
 
 fn span(nanos: i64) -> String {
