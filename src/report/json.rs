@@ -16,6 +16,11 @@ pub(super) fn report(report: &Report) -> Value {
     put("session", json!(report.logs.first().map(|log| log.session)));
     put("sessions", json!(report.logs.first().map(|log| log.sessions)));
     put("logs", report.logs.iter().map(log).collect());
+    let all = report.logs.iter().flat_map(|log| {
+        let file = log.file.to_string_lossy();
+        log.damage.first.iter().map(move |(line, fault)| json!({ "file": file, "line": line, "fault": fault.as_str() }))
+    });
+    put("damaged", all.collect());
     for (key, count) in [
         ("sent", report.sent),
         ("received", report.received),

@@ -70,7 +70,13 @@ pub fn run(plan: &ReportPlan) -> Result<String, ReportError> {
         progress: true,
         ..Options::default()
     };
-    let reports: Vec<Report> = plan.inputs.iter().map(|input| report(input, &options)).collect::<Result<_, _>>()?;
+    let mut reports: Vec<Report> = plan.inputs.iter().map(|input| report(input, &options)).collect::<Result<_, _>>()?;
+    if reports.len() > 1 {
+        // Logs of several sessions mostly have one name in several folders.
+        for (report, input) in reports.iter_mut().zip(&plan.inputs).filter(|(_, input)| input.label.is_empty()) {
+            report.label = input.client.display().to_string();
+        }
+    }
     if let Some(path) = &plan.html {
         let mut file = output::Output::create(path, "--html")?;
         let page = page(&reports).html();
@@ -91,7 +97,7 @@ pub struct Input {
     pub client: PathBuf,
     /// The other side's.
     pub server: Option<PathBuf>,
-    /// What it is called; empty: its file's name.
+    /// What it is called; empty: its file's name, of one of several as it was typed.
     pub label: String,
     /// Which session of the client's log, from 1; `None`: the last that has rows.
     pub session: Option<u64>,

@@ -72,11 +72,18 @@ impl ParquetFile {
                     column.typed::<Int64Type>().write_batch(&sequences, None, None)?;
                 }
                 _ if is_text(index) => {
-                    let text = |(row, is_duplex): &(Joined, bool)| {
+                    // There are few different ones, and clones share their bytes.
+                    let mut known: Vec<(&str, ByteArray)> = Vec::new();
+                    let mut text = |(row, is_duplex): &(Joined, bool)| {
                         let text = if index == 1 { row.way(*is_duplex) } else { row.state.as_str() };
-                        ByteArray::from(text.as_bytes().to_vec())
+                        if let Some((_, bytes)) = known.iter().find(|(known, _)| *known == text) {
+                            return bytes.clone();
+                        }
+                        let bytes = ByteArray::from(text);
+                        known.push((text, bytes.clone()));
+                        bytes
                     };
-                    let texts: Vec<ByteArray> = self.rows.iter().map(text).collect();
+                    let texts: Vec<ByteArray> = self.rows.iter().map(&mut text).collect();
                     column.typed::<ByteArrayType>().write_batch(&texts, None, None)?;
                 }
                 _ => {

@@ -216,8 +216,8 @@ fn parse(bytes: &[u8]) -> Option<(Row, usize)> {
         && comma == dot + 1 + FRACTION_DIGITS
         && bytes.get(comma) == Some(&b',')
         && bytes.get(end) == Some(&b'\n');
-    // Control messages, which bear 0, are not logged.
-    if !is_whole || sequence == 0 {
+    // Control messages, which bear 0, are not logged; and nobody sends 2^63 pings.
+    if !is_whole || sequence == 0 || sequence > i64::MAX as u64 {
         return None;
     }
     let nanos = i64::try_from(seconds).ok()?.checked_mul(1_000_000_000)?.checked_add(fraction as i64)?;
