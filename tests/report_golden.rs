@@ -210,7 +210,13 @@ fn logs_that_are_cut_off_anywhere_are_read() {
 #[test]
 fn appended_and_duplex_logs_that_are_cut_off_anywhere_are_read() {
     let read = |folder: &str, file: &str| {
-        let whole = fs::read(golden(folder, file)).unwrap();
+        // The first pings of each session: every byte of them.
+        let early = |line: &&str| {
+            line.split(',').next().unwrap().parse().is_ok_and(|n: u64| n <= 15) || line.starts_with("seq")
+        };
+        let whole = fs::read_to_string(golden(folder, file)).unwrap();
+        let whole: String = whole.lines().filter(early).map(|line| format!("{line}\n")).collect();
+        let whole = whole.into_bytes();
         let cut = tempfile::NamedTempFile::new().unwrap();
         for length in 1..whole.len() {
             fs::write(cut.path(), &whole[..length]).unwrap();

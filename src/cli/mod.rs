@@ -6,8 +6,8 @@
 //! machine: whether the interface exists, the log can be written or the host has an address is found out by those who
 //! use them. The one file that is read here is a probe schedule, by [`schedule::load`], when the runner asks for it.
 //!
-//! A subcommand stands first, so that a host may have its name: `xdprobe caps -i eth0`, `xdprobe report client.csv`. Every other flag belongs to the
-//! measurement itself.
+//! A subcommand stands first, so that a host may have its name: `xdprobe caps -i eth0`, `xdprobe report client.csv`.
+//! Every other flag belongs to the measurement itself.
 //!
 //! ```
 //! use xdprobe::cli::{Parsed, Role, parse};

@@ -21,6 +21,7 @@ mod parquet;
 mod progress;
 mod quantity;
 mod reckon;
+mod recognise;
 mod rows;
 mod source;
 mod stages;
