@@ -5,6 +5,7 @@
 //! * [`cli`]: arguments → a checked configuration; every rule about flags
 //! * [`probe`]: the hot loop that joins session, path and record; pacing, CPU, signals
 //! * [`caps`]: what card, driver and kernel can do for probing, put into words
+//! * [`report`]: what the logs of a session say, put together
 //! * [`session`]: who says what when, as state machines without socket or clock
 //! * [`path`]: how a datagram gets out and in: AF_XDP behind a steering program, or the kernel's UDP
 //! * [`live`]: what a running session shows: a line a second, intervals, metrics
@@ -25,6 +26,7 @@ pub mod page;
 pub mod path;
 pub mod probe;
 pub mod record;
+pub mod report;
 pub mod session;
 pub mod stats;
 pub mod wire;

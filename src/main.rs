@@ -4,12 +4,19 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use xdprobe::caps;
 use xdprobe::cli::{self, Parsed, UsageError};
-use xdprobe::probe;
+use xdprobe::{probe, report};
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
         Ok(Parsed::Print(text)) => print(&text),
         Ok(Parsed::Caps(plan)) => match caps::report(&plan) {
+            Ok(text) => print(&text),
+            Err(error) => {
+                eprintln!("xdprobe: {error}");
+                ExitCode::FAILURE
+            }
+        },
+        Ok(Parsed::Report(plan)) => match report::run(&plan) {
             Ok(text) => print(&text),
             Err(error) => {
                 eprintln!("xdprobe: {error}");

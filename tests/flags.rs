@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use xdprobe::cli::{
     self, CapsPlan, Parsed, PathKind, Plan, PtpWish, Role, Timestamps, TxWay, XdpMode, ZeroCopy, caps_command, command,
-    parse,
+    parse, report_command,
 };
 use xdprobe::session::{Direction, Settings, TimerKind};
 
@@ -616,4 +616,48 @@ fn the_subcommand_is_in_help_man_page_completions_and_readme() {
         assert!(commands.contains(&format!("--{flag}")), "--{flag}");
     }
     assert!(include_str!("../README.md").contains("xdprobe caps --interface"));
+}
+
+#[test]
+fn report_is_in_help_man_page_completions_and_readme() {
+    report_command().debug_assert();
+    let help = printed("report --help");
+    let page = printed("--generate man").replace('\\', "");
+    let (_, commands) = page.split_once(".SH COMMANDS").expect("the section");
+    let readme = include_str!("../README.md");
+    for flag in report_command().get_opts() {
+        let long = flag.get_long().expect("every flag has a long name");
+        assert!(flag.get_help().is_some() && help.contains(&format!("--{long}")), "--{long}");
+        assert!(commands.contains(&format!("--{long}")), "--{long}");
+        assert!(long == "help" || readme.contains(&format!("| `--{long}` |")), "--{long}");
+    }
+    assert!(printed("--help").contains("xdprobe report [options] <client.csv> [<server.csv>]"));
+    for what in ["bash", "zsh", "fish"] {
+        let text = printed(&format!("--generate {what}"));
+        assert!(text.contains("report") && text.contains("server-session"), "{what}");
+    }
+}
+
+#[test]
+fn report_takes_its_logs_in_pairs() {
+    let Ok(Parsed::Report(plan)) =
+        parse(words("report a.csv b.csv --with c.csv,d.csv --with e.csv --label x --session 3"))
+    else {
+        panic!("a report")
+    };
+    let pairs: Vec<(String, Option<String>)> = plan
+        .inputs
+        .iter()
+        .map(|input| {
+            let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+            (text(&input.client), input.server.as_deref().map(text))
+        })
+        .collect();
+    let pair = |one: &str, other: Option<&str>| (one.to_owned(), other.map(str::to_owned));
+    assert_eq!(pairs, [pair("a.csv", Some("b.csv")), pair("c.csv", Some("d.csv")), pair("e.csv", None)]);
+    assert_eq!(
+        (plan.inputs[0].session, plan.inputs[0].server_session, plan.inputs[1].session),
+        (Some(3), Some(3), None)
+    );
+    assert_eq!((plan.inputs[0].label.as_str(), plan.inputs[1].label.as_str()), ("x", ""));
 }

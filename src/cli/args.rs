@@ -2,6 +2,7 @@
 
 use super::generate::Generate;
 use super::{PathKind, PtpWish, Timestamps, TxWay, XdpMode, ZeroCopy};
+use crate::report::Clocks;
 use crate::session::{MAX_PONG_EVERY, Settings, TimerKind};
 use crate::wire::{MAX_IP_LEN, MIN_IP_LEN};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -27,7 +28,8 @@ const MAX_DUMMIES: u32 = 65535;
 
 const USAGE: &str = "xdprobe --server --interface <nic> [options]
        xdprobe --client --interface <nic> [options] <host>
-       xdprobe caps --interface <nic> [--json]";
+       xdprobe caps --interface <nic> [--json]
+       xdprobe report [options] <client.csv> [<server.csv>]";
 
 /// What can be done with the program, and how.
 pub(super) const EXAMPLES: [(&str, &str); 6] = [
@@ -63,7 +65,9 @@ pub(super) const EXIT_CODES: [(&str, &str); 3] =
 fn after_help() -> String {
     let examples = EXAMPLES.map(|(what, line)| format!("  {what}\n    {line}")).join("\n\n");
     let codes = EXIT_CODES.map(|(code, meaning)| format!("{code} {meaning}")).join(", ");
-    format!("Other commands:\n  xdprobe {CAPS}: {CAPS_ABOUT}\n\nExamples:\n{examples}\n\n{NOTES}\nExit code: {codes}.")
+    format!(
+        "Other commands:\n  xdprobe {CAPS}: {CAPS_ABOUT}\n  xdprobe {REPORT}: {REPORT_ABOUT}\n\nExamples:\n{examples}\n\n{NOTES}\nExit code: {codes}."
+    )
 }
 
 /// What was typed, each value in the widest range that its flag can have. The help is these fields' documentation.
@@ -281,6 +285,77 @@ pub(super) struct CapsArgs {
 /// The command line of `xdprobe caps` as clap knows it.
 pub fn caps_command() -> Command {
     CapsArgs::command()
+}
+
+/// What the subcommand is called.
+pub(super) const REPORT: &str = "report";
+/// What it does, for the help of both commands, the man page and the completions.
+pub(super) const REPORT_ABOUT: &str =
+    "Join the logs of a session's two sides, and say what they tell of loss, delays and clocks";
+const REPORT_NOTES: &str = "Logs are what --log writes, ours or nanoprobe's. One log alone tells less: no one-way delays, and not in which direction \
+    a packet was lost. Forward is the way of the pings, in duplex sessions that from the client to the server.\n\n\
+    Examples:\n  Both sides' logs of the last session in them:\n    xdprobe report client.csv server.csv\n\n  \
+    Its round trips beside those of another one:\n    xdprobe report client.csv server.csv --with other-client.csv,other-server.csv";
+
+/// What was typed behind `xdprobe report`.
+#[derive(Debug, Parser)]
+#[command(
+    name = REPORT,
+    bin_name = "xdprobe report",
+    about = REPORT_ABOUT,
+    override_usage = "xdprobe report [options] <client.csv> [<server.csv>]",
+    after_help = REPORT_NOTES,
+    infer_long_args = true,
+    disable_help_flag = true,
+    max_term_width = 100
+)]
+pub(super) struct ReportArgs {
+    /// The client's log
+    #[arg(value_name = "client.csv", value_hint = ValueHint::FilePath)]
+    pub client: Option<PathBuf>,
+    /// The server's log
+    #[arg(value_name = "server.csv", value_hint = ValueHint::FilePath)]
+    pub server: Option<PathBuf>,
+    /// Which session of a log that was appended to, from 1 [default: the last that has rows]
+    #[arg(long, value_name = "n", overrides_with = "session", allow_negative_numbers = true)]
+    #[arg(value_parser = whole::<u32>(1, u32::MAX, "header lines of the log"))]
+    pub session: Option<u32>,
+    /// Which session of the server's log, where its number is another one
+    #[arg(long, value_name = "n", overrides_with = "server_session", allow_negative_numbers = true)]
+    #[arg(value_parser = whole::<u32>(1, u32::MAX, "header lines of the log"))]
+    pub server_session: Option<u32>,
+    /// Another session beside this one: its client's log, and its server's behind a comma; may be repeated
+    #[arg(long, value_name = "client.csv[,server.csv]", value_hint = ValueHint::FilePath)]
+    pub with: Vec<std::ffi::OsString>,
+    /// What a session is called, in the order in which they are named; may be repeated [default: the client's log]
+    #[arg(long, value_name = "text")]
+    pub label: Vec<String>,
+    /// The clocks of the two sides: estimate their offset and skew from the least delays, or take them as they are
+    #[arg(long, value_name = "how", value_enum, default_value_t = Clocks::Estimate, overrides_with = "clocks")]
+    pub clocks: Clocks,
+    /// A log of stages (--log-stages) of the session, of either side; may be repeated
+    #[arg(long, value_name = "file", value_hint = ValueHint::FilePath)]
+    pub stages: Vec<PathBuf>,
+    /// Print one JSON object, durations in ns; with --with an array of them
+    #[arg(long, overrides_with = "json")]
+    pub json: bool,
+    /// Write a row for each ping to this CSV file: its stamps, round trip and one-way delays
+    #[arg(long, value_name = "file", value_hint = ValueHint::FilePath, overrides_with = "csv")]
+    pub csv: Option<PathBuf>,
+    /// Write the same to this Parquet file
+    #[arg(long, value_name = "file", value_hint = ValueHint::FilePath, overrides_with = "parquet")]
+    pub parquet: Option<PathBuf>,
+    /// Write a page with pictures, of all sessions, to this file; it loads nothing from anywhere
+    #[arg(long, value_name = "file", value_hint = ValueHint::FilePath, overrides_with = "html")]
+    pub html: Option<PathBuf>,
+    /// Print this help
+    #[arg(short, long, action = ArgAction::HelpShort)]
+    pub help: Option<bool>,
+}
+
+/// The command line of `xdprobe report` as clap knows it.
+pub fn report_command() -> Command {
+    ReportArgs::command()
 }
 
 /// A value that lists receive queues.

@@ -2,8 +2,8 @@
 //!
 //! Where they belong is the Makefile's business.
 
-use super::args::{CAPS_ABOUT, EXAMPLES, EXIT_CODES, NOTES};
-use super::{caps_command, command};
+use super::args::{CAPS_ABOUT, EXAMPLES, EXIT_CODES, NOTES, REPORT_ABOUT};
+use super::{caps_command, command, report_command};
 use clap::{Arg, Command, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use clap_mangen::Man;
@@ -55,7 +55,8 @@ pub(super) fn text(what: Generate) -> String {
         if is_open && flag.get_value_hint() == ValueHint::Unknown { flag.value_hint(ValueHint::Other) } else { flag }
     };
     let caps = caps_command().mut_args(without_files);
-    let mut command = command().mut_args(without_files).subcommand(caps).disable_help_subcommand(true);
+    let report = report_command().mut_args(without_files);
+    let mut command = command().mut_args(without_files).subcommands([caps, report]).disable_help_subcommand(true);
     rendered(|out| {
         clap_complete::generate(shell, &mut command, "xdprobe", out);
         Ok(())
@@ -136,9 +137,15 @@ fn notes(roff: &mut Roff) {
 
 /// What there is beside the measurement.
 fn commands(roff: &mut Roff) {
-    let usage = [bold("xdprobe caps"), roman(" "), bold("--interface"), roman(" <nic> ["), bold("--json"), roman("]")];
-    roff.control("TP", ["4"]).text(usage).text([roman(format!("{CAPS_ABOUT}."))]);
-    for flag in caps_command().get_opts() {
+    let caps = [bold("xdprobe caps"), roman(" "), bold("--interface"), roman(" <nic> ["), bold("--json"), roman("]")];
+    subcommand(roff, caps, CAPS_ABOUT, &caps_command());
+    let report = [bold("xdprobe report"), roman(" [options] <client.csv> [<server.csv>]")];
+    subcommand(roff, report, REPORT_ABOUT, &report_command());
+}
+
+fn subcommand(roff: &mut Roff, usage: impl Into<Vec<Inline>>, about: &str, command: &Command) {
+    roff.control("TP", ["4"]).text(usage).text([roman(format!("{about}."))]);
+    for flag in command.get_opts() {
         let (Some(long), Some(help)) = (flag.get_long(), flag.get_help()) else { continue };
         roff.control("br", []).text([bold(format!("--{long}")), roman(format!(": {help}"))]);
     }

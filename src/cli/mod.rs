@@ -6,8 +6,8 @@
 //! machine: whether the interface exists, the log can be written or the host has an address is found out by those who
 //! use them. The one file that is read here is a probe schedule, by [`schedule::load`], when the runner asks for it.
 //!
-//! A subcommand stands first, so that a host may have its name: `xdprobe caps -i eth0`. Every other flag belongs to the
-//! measurement itself.
+//! A subcommand stands first, so that a host may have its name: `xdprobe caps -i eth0`, `xdprobe report client.csv`.
+//! Every other flag belongs to the measurement itself.
 //!
 //! ```
 //! use xdprobe::cli::{Parsed, Role, parse};
@@ -26,13 +26,18 @@ mod args;
 mod error;
 mod generate;
 mod plan;
+mod report;
 pub mod schedule;
 
-pub use args::{DEFAULT_PORT, DEFAULT_STAMP_TIMEOUT_US, DEFAULT_TIMEOUT_US, MAX_CPU, MAX_QUEUE, caps_command, command};
+pub use args::{
+    DEFAULT_PORT, DEFAULT_STAMP_TIMEOUT_US, DEFAULT_TIMEOUT_US, MAX_CPU, MAX_QUEUE, caps_command, command,
+    report_command,
+};
 pub use error::UsageError;
 
+use crate::report::ReportPlan;
 use crate::session::{Settings, TimerKind};
-use args::CapsArgs;
+use args::{CapsArgs, ReportArgs};
 use clap::{Parser, ValueEnum};
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -47,6 +52,8 @@ pub enum Parsed {
     Run(Plan),
     /// `xdprobe caps`.
     Caps(CapsPlan),
+    /// `xdprobe report`.
+    Report(ReportPlan),
     /// A text for stdout, and exit code 0: `--help`, `--version`, `--generate`. It ends with a newline.
     Print(String),
 }
@@ -207,6 +214,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageEr
     if args.get(1).is_some_and(|first| first == args::CAPS) {
         return caps(&args[1..]);
     }
+    if args.get(1).is_some_and(|first| first == args::REPORT) {
+        return report(&args[1..]);
+    }
     match command().try_get_matches_from(args) {
         Ok(matches) => match matches.get_one("generate") {
             Some(what) => Ok(Parsed::Print(generate::text(*what))),
@@ -224,5 +234,13 @@ fn caps(args: &[OsString]) -> Result<Parsed, UsageError> {
         }
         Err(answer) if !answer.use_stderr() => Ok(Parsed::Print(answer.render().to_string())),
         Err(error) => Err(UsageError::from_clap(&error, &caps_command())),
+    }
+}
+
+fn report(args: &[OsString]) -> Result<Parsed, UsageError> {
+    match ReportArgs::try_parse_from(args) {
+        Ok(args) => report::plan(args).map(Parsed::Report),
+        Err(answer) if !answer.use_stderr() => Ok(Parsed::Print(answer.render().to_string())),
+        Err(error) => Err(UsageError::from_clap(&error, &report_command())),
     }
 }
