@@ -8,7 +8,7 @@ use xdprobe::cli::{
     self, CapsPlan, Parsed, PathKind, Plan, PtpWish, Role, Timestamps, TxWay, XdpMode, ZeroCopy, caps_command, command,
     parse,
 };
-use xdprobe::session::{Direction, Settings, TimerKind};
+use xdprobe::session::{Direction, Rate, Settings, TimerKind};
 
 /// nanoprobe's flags: long, short, whether it takes a value.
 const NANOPROBE: [(&str, Option<char>, bool); 20] = [
@@ -36,7 +36,8 @@ const NANOPROBE: [(&str, Option<char>, bool); 20] = [
 ];
 
 /// Ours: long only.
-const NEW: [(&str, bool); 15] = [
+const NEW: [(&str, bool); 16] = [
+    ("max-rate", true),
     ("timestamps", true),
     ("tx", true),
     ("stamp-timeout", true),
@@ -290,7 +291,7 @@ fn without_flags_the_plan_is_nanoprobes() {
         warnings: vec![],
     };
     assert_eq!(client(""), expected);
-    assert_eq!(plan("--server -i eth0"), Plan { role: Role::Server { keep: false }, ..expected });
+    assert_eq!(plan("--server -i eth0"), Plan { role: Role::Server { keep: false, max_rate: None }, ..expected });
 }
 
 #[test]
@@ -346,7 +347,10 @@ fn each_flag_sets_its_field() {
     assert_eq!(client("--zero-copy off").zero_copy, ZeroCopy::Off);
     assert_eq!(client("--cpu 3").cpu, Some(3));
     assert!(client("--json").json);
-    assert_eq!(plan("--server -i eth0 --keep").role, Role::Server { keep: true });
+    assert_eq!(plan("--server -i eth0 --keep").role, Role::Server { keep: true, max_rate: None });
+    let limited = |max_rate| Role::Server { keep: false, max_rate: Some(max_rate) };
+    assert_eq!(plan("--server -i eth0 --max-rate 2.5G").role, limited(Rate::Bits(2_500_000_000)));
+    assert_eq!(plan("--server -i eth0 --max-rate 500kpps").role, limited(Rate::Packets(500_000)));
     let Role::Client { connect_timeout, .. } = client("--connect-timeout 7").role else { panic!() };
     assert_eq!(connect_timeout, Some(Duration::from_micros(7)));
 
@@ -405,6 +409,14 @@ fn what_cannot_go_together_is_refused() {
         ("-i eth0 h", "--client or --server is needed (see xdprobe --help)"),
         ("--server -i eth0 h", "h is one argument too many: --server takes no host (see xdprobe --help)"),
         ("--client -i eth0 a b", "b is one argument too many: there is one host (see xdprobe --help)"),
+        (
+            "--client -i eth0 --max-rate 1G h",
+            "--max-rate is a server's flag, and one of xdprobe sweep: it cannot go with --client (see xdprobe --help)",
+        ),
+        (
+            "--server -i eth0 --max-rate 1e9",
+            "--max-rate 1e9: must be bits a second such as 100M or 2.5G, or packets a second such as 500kpps, in [1, 1T]",
+        ),
         ("--client -i eth0 --keep h", "--keep is a server's flag: it cannot go with --client (see xdprobe --help)"),
         (
             "--server -i eth0 --connect-timeout 5",

@@ -1,8 +1,8 @@
 //! What can be typed: the flags, their values one by one, and the help. What flags mean together is `plan`'s.
 
 use super::generate::Generate;
-use super::{PathKind, PtpWish, Timestamps, TxWay, XdpMode, ZeroCopy};
-use crate::session::{MAX_PONG_EVERY, Settings, TimerKind};
+use super::{PathKind, PtpWish, Timestamps, TxWay, XdpMode, ZeroCopy, rate};
+use crate::session::{MAX_PONG_EVERY, Rate, Settings, TimerKind};
 use crate::wire::{MAX_IP_LEN, MIN_IP_LEN};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Command, CommandFactory, Parser, ValueHint};
@@ -99,6 +99,10 @@ pub(super) struct Args {
     /// Server: serve sessions one after the other until stopped
     #[arg(long, help_heading = "Role")]
     pub keep: bool,
+    /// Server: the most that a client may flood this side with (see xdprobe sweep): bits a second such as 100M or 2.5G,
+    /// or packets a second such as 500kpps; 1 bit/s or pps to 1T [default: no limit]
+    #[arg(long, value_name = "rate", help_heading = "Role", allow_negative_numbers = true, value_parser = rate::parse)]
+    pub max_rate: Option<Rate>,
     /// Client: give up when no server answers for this many microseconds, 0 to 4294967295; 0 is never
     #[arg(long, value_name = "µs", help_heading = "Role", allow_negative_numbers = true)]
     #[arg(value_parser = whole::<u32>(0, u32::MAX, "µs"), default_value_t = 0)]

@@ -26,12 +26,13 @@ mod args;
 mod error;
 mod generate;
 mod plan;
+mod rate;
 pub mod schedule;
 
 pub use args::{DEFAULT_PORT, DEFAULT_STAMP_TIMEOUT_US, DEFAULT_TIMEOUT_US, MAX_CPU, MAX_QUEUE, caps_command, command};
 pub use error::UsageError;
 
-use crate::session::{Settings, TimerKind};
+use crate::session::{Rate, Settings, TimerKind};
 use args::CapsArgs;
 use clap::{Parser, ValueEnum};
 use std::ffi::OsString;
@@ -126,6 +127,8 @@ pub enum Role {
     Server {
         /// `--keep`: serve one session after the other.
         keep: bool,
+        /// `--max-rate`: the most that a client may flood this side with; `None` is without limit.
+        max_rate: Option<Rate>,
     },
 }
 

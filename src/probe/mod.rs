@@ -18,7 +18,7 @@ use crate::cli::{self, Plan, schedule};
 use crate::clock::{Source, monotonic_now};
 use crate::path::{Description, Path};
 use crate::record::{self, CardClock, Facts, Recorder, RecorderConfig, Role, ScheduleFacts, StampSource, Voice, text};
-use crate::session::{Client, ClientConfig, Machine, Offers, Probe, Sampling, Server, ServerConfig, Settings};
+use crate::session::{Client, ClientConfig, Machine, Offers, Pattern, Probe, Sampling, Server, ServerConfig, Settings};
 use crate::wire::Extension;
 use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -42,7 +42,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
     warn(&stamps.remarks);
     let (role, server, keep) = match &plan.role {
         cli::Role::Client { host, .. } => (Role::Client, Some(setup::server(host, plan.port)?), false),
-        cli::Role::Server { keep } => (Role::Server, None, *keep),
+        cli::Role::Server { keep, .. } => (Role::Server, None, *keep),
     };
     let mut settings = setup::settings(plan, &stamps, probes)?;
     setup::check_sizes(plan, &interface, settings.as_ref(), probes)?;
@@ -196,10 +196,12 @@ impl Play<'_> {
                     timeout: plan.timeout,
                     connect_timeout: *connect_timeout,
                     sampling,
+                    pattern: Pattern::default(),
+                    session: 0,
                 };
                 self.spin(&mut Client::new(monotonic_now(), config), path)
             }
-            (cli::Role::Server { keep }, _) => {
+            (cli::Role::Server { keep, max_rate }, _) => {
                 say_first(plan, &text::server_start(plan.port));
                 // Only where the card stamps anything is there a reason to ask for PTP.
                 let offered = stamps.wishes.hardware;
@@ -214,6 +216,7 @@ impl Play<'_> {
                     offers: Offers { udp: offered, l2: offered },
                     requires_ptp: stamps.requires_ptp,
                     sampling,
+                    max_rate: *max_rate,
                 };
                 self.spin(&mut Server::new(config), path)
             }

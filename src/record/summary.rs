@@ -409,6 +409,7 @@ const fn end_name(end: End) -> &'static str {
         End::NotAgreed { .. } => "not_agreed",
         End::NoAnswer { .. } => "no_answer",
         End::TimedOut { .. } => "timed_out",
+        End::FloodUnanswered { .. } => "flood_unanswered",
         End::FinUnanswered { .. } => "fin_unanswered",
         End::PeerStopped => "peer_stopped",
         End::Broken => "broken",

@@ -2,8 +2,8 @@
 
 use super::conversation::{Conversation, Outbox, Side, Terms};
 use super::{
-    Action, Direction, Event, Incoming, Machine, Probe, PtpRefusal, REMEMBER, Sampling, Settings, TimerKind, Totals,
-    ip_len,
+    Action, Direction, Event, Incoming, Machine, Pattern, Probe, PtpRefusal, REMEMBER, Rate, Sampling, Settings,
+    TimerKind, Totals, ip_len,
 };
 use crate::clock::{Monotonic, Time};
 use crate::wire::ptp::Transport;
@@ -39,6 +39,8 @@ pub struct ServerConfig {
     pub requires_ptp: bool,
     /// Which pings of this side are to be stamped, where pings travel behind PTP headers.
     pub sampling: Sampling,
+    /// The most that a client may flood this side with; `None` is without limit.
+    pub max_rate: Option<Rate>,
 }
 
 /// By what a server's path could carry pings and pongs behind PTP headers, if asked to. The default is nothing.
@@ -73,10 +75,19 @@ pub struct Server {
 #[derive(Debug)]
 struct Former {
     peer: SocketAddrV4,
+    /// The sequence of its SYN.
+    session: u64,
     /// It is remembered until then.
     until: Time<Monotonic>,
     /// Its FIN was answered, with this account where it had asked for one: a repeated one is answered again.
     answered_fin: Option<Option<Account>>,
+}
+
+impl Former {
+    /// Whether this is the SYN of a further session from the same port, and no copy of the last one's.
+    fn is_followed_by(&self, message: Message) -> bool {
+        message.kind == Kind::Syn && message.sequence != self.session
+    }
 }
 
 #[derive(Debug)]
@@ -148,7 +159,10 @@ impl Server {
             timeout: self.config.timeout,
             granted,
             sampling: self.config.sampling,
+            pattern: Pattern::default(),
+            session: message.sequence,
         };
+        self.former.retain(|former| former.peer != from);
         self.state = State::Talking(Conversation::begin(now, terms, &mut self.outbox));
     }
 
@@ -159,7 +173,10 @@ impl Server {
     fn judge(&self, incoming: &Incoming, raw: RawSettings) -> Result<Settings, Event> {
         let from = incoming.from;
         let asked = incoming.extension.unwrap_or_default();
-        let settings = Settings::from_client(raw, asked, self.config.schedule.is_some(), |_| ());
+        let mut settings = Settings::from_client(raw, asked, self.config.schedule.is_some(), |_| ());
+        if let (Some(load), Some(most)) = (&mut settings.load, self.config.max_rate) {
+            load.packets_per_second = load.packets_per_second.min(most.packets_per_second(load.ip_len));
+        }
         match asked.ptp {
             None if self.config.requires_ptp => return Err(Event::RefusedPlain { from }),
             Some(transport) => {
@@ -213,6 +230,9 @@ impl Server {
     fn handle_former(&mut self, now: Time<Monotonic>, from: SocketAddrV4, message: Message) -> bool {
         self.former.retain(|former| now < former.until);
         if let Some(former) = self.former.iter().find(|former| former.peer == from) {
+            if former.is_followed_by(message) {
+                return false;
+            }
             if message.kind == Kind::Fin
                 && let Some(account) = former.answered_fin
             {
@@ -239,8 +259,9 @@ impl Server {
             if self.former.len() == REMEMBERED {
                 self.former.remove(0);
             }
-            let (peer, answered_fin) = (conversation.terms.peer, conversation.answered_fin());
-            self.former.push(Former { peer, until: now.plus(REMEMBER), answered_fin });
+            let (peer, session) = (conversation.terms.peer, conversation.terms.session);
+            let answered_fin = conversation.answered_fin();
+            self.former.push(Former { peer, session, until: now.plus(REMEMBER), answered_fin });
             self.state = State::Listening;
         } else if conversation.is_over() {
             self.state = State::Over;
@@ -260,7 +281,10 @@ impl Machine for Server {
         let peer = conversation.terms.peer;
         self.outbox.totals.received += 1;
         let mut point = None;
-        if from == peer && message.kind == Kind::Syn {
+        if from == peer && message.kind == Kind::Syn && message.sequence != conversation.terms.session {
+            // The last session of this port is not over here: the client must see to that first.
+            self.handle_foreign(from, message);
+        } else if from == peer && message.kind == Kind::Syn {
             conversation.handle_repeated_syn(now, message.sequence, &mut self.outbox);
         } else if from == peer {
             point = conversation.handle(now, incoming, &mut self.outbox);
@@ -280,7 +304,10 @@ impl Machine for Server {
     }
 
     fn wants(&self, now: Time<Monotonic>, incoming: &Incoming) -> Option<Extension> {
-        let late = self.former.iter().any(|former| former.peer == incoming.from && now < former.until);
+        let is_late = |former: &Former| {
+            former.peer == incoming.from && now < former.until && !former.is_followed_by(incoming.message)
+        };
+        let late = self.former.iter().any(is_late);
         if !matches!(self.state, State::Listening) || late {
             return None;
         }
@@ -292,6 +319,10 @@ impl Machine for Server {
         if let State::Talking(conversation) = &mut self.state {
             conversation.handle_transmit_stamp(sequence);
         }
+    }
+
+    fn handle_refused_load(&mut self, count: u32) {
+        self.outbox.load_refused(count);
     }
 
     fn handle_deadline(&mut self, now: Time<Monotonic>) {
