@@ -8,6 +8,7 @@
 //! * [`session`]: who says what when, as state machines without socket or clock
 //! * [`path`]: how a datagram gets out and in: AF_XDP behind a steering program, or the kernel's UDP
 //! * [`net`]: what the kernel knows: interface, route, neighbour, capabilities
+//! * [`page`]: tables and pictures as one self-contained HTML file
 //! * [`record`]: the CSV log, its meta file, statistics
 //! * [`stats`]: many durations as few numbers
 //! * [`clock`]: points in time with their clock in the type
@@ -18,6 +19,7 @@ pub mod caps;
 pub mod cli;
 pub mod clock;
 pub mod net;
+pub mod page;
 pub mod path;
 pub mod probe;
 pub mod record;

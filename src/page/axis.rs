@@ -1,0 +1,448 @@
+//! From a number to its place along an axis, and what is written beside it.
+
+use super::Scale;
+use super::number::{Unit, count, duration, prefixed, without_zeros};
+
+/// An axis of whole numbers: ns, or a count, or a rate.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Axis {
+    form: Form,
+    low: i64,
+    high: i64,
+    words: Words,
+    /// At most so many labels.
+    room: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// A tick at each multiple of the step.
+    Linear { step: i64 },
+    /// Of positive numbers.
+    Log,
+    /// Linear from −`linear` to `linear`, which takes as much room to each side as a decade beyond.
+    Symlog { linear: i64 },
+}
+
+/// How numbers are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Words {
+    /// 12 µs
+    Duration,
+    /// 12k
+    Prefixed,
+}
+
+/// A line across the picture, and the number on it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Tick {
+    /// From 0 to 1.
+    pub(super) place: f64,
+    /// `None`: only a faint line.
+    pub(super) label: Option<String>,
+}
+
+/// From where to where numbers lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Extent {
+    pub(super) min: i64,
+    pub(super) max: i64,
+    /// Where most of them are.
+    pub(super) core: (i64, i64),
+}
+
+impl Extent {
+    /// All of them are their core; `None` of nothing.
+    pub(super) fn of(values: impl IntoIterator<Item = i64>) -> Option<Self> {
+        values.into_iter().map(|value| Self { min: value, max: value, core: (value, value) }).reduce(Self::and)
+    }
+
+    /// Both.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            min: self.min.min(other.min),
+            max: self.max.max(other.max),
+            core: (self.core.0.min(other.core.0), self.core.1.max(other.core.1)),
+        }
+    }
+
+    /// Whether the core would be a small part of a linear axis, or small numbers next to nothing beside large ones.
+    fn is_wide(self) -> bool {
+        if self.min > 0 {
+            return self.max / self.min >= 10;
+        }
+        let core = i128::from(self.core.1) - i128::from(self.core.0);
+        i128::from(self.max) - i128::from(self.min) > 20 * core.max(1)
+    }
+}
+
+impl Axis {
+    /// An axis with room for so many labels that all of the extent fits on.
+    pub(super) fn new(scale: Scale, extent: Extent, words: Words, room: usize) -> Self {
+        let logarithmic = match scale {
+            Scale::Auto => extent.is_wide(),
+            Scale::Linear => false,
+            Scale::Log => true,
+        };
+        let form = match logarithmic {
+            false => return Self::linear(extent.min, extent.max, words, room),
+            true if extent.min > 0 => Form::Log,
+            true => Form::Symlog { linear: linear_part(extent) },
+        };
+        let (mut low, mut high) = (step_down(extent.min), step_up(extent.max));
+        if low == high {
+            (low, high) = (step_down(low.saturating_sub(1)), step_up(high.saturating_add(1)));
+        }
+        if let Form::Symlog { linear } = form {
+            // Within the linear part only its ends are steps.
+            low = if low >= 0 { 0 } else { low.min(-linear) };
+            high = if high <= 0 { 0 } else { high.max(linear) };
+        }
+        Self { form, low, high, words, room }
+    }
+
+    /// Of counts from 0 to so many: nothing has no height, one has that of a decade.
+    pub(super) fn of_counts(max: u64, room: usize) -> Self {
+        let high = step_up(i64::try_from(max).unwrap_or(i64::MAX).max(1));
+        Self { form: Form::Symlog { linear: 1 }, low: 0, high, words: Words::Prefixed, room }
+    }
+
+    /// With ends on ticks.
+    fn linear(min: i64, max: i64, words: Words, room: usize) -> Self {
+        let (mut min, mut max) = (i128::from(min), i128::from(max));
+        if min == max {
+            // A tenth to each side, where that is neither less than there is to be seen nor a matter of centuries.
+            let side = (min.abs() / 10).clamp(5, 1_000_000_000);
+            (min, max) = (min - side, max + side);
+        }
+        let steps = room.max(2) as i128 - 1;
+        let step = round_step((max - min + steps - 1) / steps);
+        let clamp = |end: i128| end.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64;
+        let (low, high) = (clamp(min.div_euclid(step) * step), clamp(-(-max).div_euclid(step) * step));
+        Self { form: Form::Linear { step: clamp(step) }, low, high, words, room }
+    }
+
+    /// Where a number lies: from 0 to 1.
+    pub(super) fn place(&self, value: i64) -> f64 {
+        let (low, high) = (self.along(self.low), self.along(self.high));
+        ((self.along(value) - low) / (high - low)).clamp(0.0, 1.0)
+    }
+
+    /// The whole number nearest to a place from 0 to 1.
+    pub(super) fn value(&self, place: f64) -> i64 {
+        let (low, high) = (self.along(self.low), self.along(self.high));
+        let along = low + place * (high - low);
+        match self.form {
+            Form::Linear { .. } => self.low.saturating_add(along.round() as i64),
+            Form::Log => 10f64.powf(along).round() as i64,
+            Form::Symlog { linear } => {
+                let magnitude = if along.abs() <= 1.0 { along.abs() } else { 10f64.powf(along.abs() - 1.0) };
+                (magnitude * linear as f64 * along.signum()).round() as i64
+            }
+        }
+    }
+
+    /// In units of this axis' own.
+    fn along(&self, value: i64) -> f64 {
+        match self.form {
+            // Before it becomes an f64: a date in ns has more digits than that.
+            Form::Linear { .. } => (i128::from(value) - i128::from(self.low)) as f64,
+            Form::Log => (value.max(1) as f64).log10(),
+            Form::Symlog { linear } => {
+                let ratio = value as f64 / linear as f64;
+                if ratio.abs() <= 1.0 { ratio } else { ratio.signum() * (1.0 + ratio.abs().log10()) }
+            }
+        }
+    }
+
+    /// Both ends.
+    pub(super) const fn ends(&self) -> (i64, i64) {
+        (self.low, self.high)
+    }
+
+    /// Whether equal distances are equal differences.
+    pub(super) const fn is_linear(&self) -> bool {
+        matches!(self.form, Form::Linear { .. })
+    }
+
+    /// Zero, where it lies on the axis; else its lower end.
+    pub(super) fn origin(&self) -> f64 {
+        if self.low <= 0 && self.high >= 0 { self.place(0) } else { 0.0 }
+    }
+
+    /// What the numbers at the ticks are: the quantity, and the unit where it does not stand at each tick.
+    pub(super) fn title(&self, quantity: &str) -> String {
+        match (self.form, self.words) {
+            (Form::Linear { .. }, Words::Duration) => {
+                let unit = self.linear_unit().name();
+                match self.base() {
+                    0 => format!("{quantity} ({unit})"),
+                    base => format!("{quantity} less {} ({unit})", exactly(base)),
+                }
+            }
+            _ => quantity.to_owned(),
+        }
+    }
+
+    /// In ascending order.
+    pub(super) fn ticks(&self) -> Vec<Tick> {
+        let tick = |value: i64, label| Tick { place: self.place(value), label };
+        match self.form {
+            Form::Linear { step } => {
+                let (base, unit) = (self.base(), self.linear_unit());
+                let values = (0..).map_while(|n| self.low.checked_add(step.checked_mul(n)?));
+                let label = |value: i64| match self.words {
+                    Words::Duration => without_zeros(&unit.number(value.saturating_sub(base))).to_owned(),
+                    Words::Prefixed => prefixed(value),
+                };
+                values.take_while(|value| *value <= self.high).map(|value| tick(value, Some(label(value)))).collect()
+            }
+            Form::Log | Form::Symlog { .. } => {
+                let labelled = self.labelled();
+                let steps = self.steps();
+                let label = |value: i64| match self.words {
+                    Words::Duration => duration(value),
+                    Words::Prefixed => prefixed(value),
+                };
+                steps.into_iter().map(|value| tick(value, labelled.contains(&value).then(|| label(value)))).collect()
+            }
+        }
+    }
+
+    /// All 1 to 9 times powers of ten on a logarithmic axis, and 0.
+    fn steps(&self) -> Vec<i64> {
+        let linear = if let Form::Symlog { linear } = self.form { linear } else { 1 };
+        let magnitudes =
+            || powers().filter(|power| *power >= linear).flat_map(|p| (1..10).filter_map(move |n| p.checked_mul(n)));
+        let mut steps: Vec<i64> = magnitudes().map(|step| -step).chain([0]).chain(magnitudes()).collect();
+        steps.retain(|step| (self.low..=self.high).contains(step));
+        steps.sort_unstable();
+        steps
+    }
+
+    /// Those of the steps with room for a number: 1, 2 and 5 times the powers of ten, or the powers, or some of them.
+    fn labelled(&self) -> Vec<i64> {
+        let steps = self.steps();
+        let leading = |value: i64| {
+            let digits = value.unsigned_abs();
+            if digits == 0 { 0 } else { digits / 10u64.pow(digits.ilog10()) }
+        };
+        let with = |allowed: &[u64]| -> Vec<i64> {
+            steps.iter().copied().filter(|step| *step == 0 || allowed.contains(&leading(*step))).collect()
+        };
+        let fine = with(&[1, 2, 5]);
+        if fine.len() <= self.room {
+            return fine;
+        }
+        let powers = with(&[1]);
+        // Each second or third power and so on, counted from 0 or from the lower end.
+        let zero = powers.iter().position(|power| *power == 0).unwrap_or(0);
+        let stride = powers.len().div_ceil(self.room.max(1)).max(1);
+        let kept = powers.iter().enumerate().filter(|(index, _)| index.abs_diff(zero) % stride == 0);
+        kept.map(|(_, power)| *power).collect()
+    }
+
+    /// What is taken off the numbers of a linear axis that would have too many digits: an offset of hours, say, between
+    /// clocks that nobody set.
+    fn base(&self) -> i64 {
+        let Form::Linear { step } = self.form else { return 0 };
+        let largest = self.low.unsigned_abs().max(self.high.unsigned_abs());
+        if self.words == Words::Duration && largest / step.unsigned_abs() >= 100_000 { self.low } else { 0 }
+    }
+
+    fn linear_unit(&self) -> Unit {
+        let base = self.base();
+        let largest = |end: i64| end.saturating_sub(base).unsigned_abs();
+        Unit::of(largest(self.low).max(largest(self.high)))
+    }
+}
+
+/// A duration to the nanosecond.
+fn exactly(nanos: i64) -> String {
+    let magnitude = nanos.unsigned_abs();
+    let text = format!("{}.{:09}", count(magnitude / 1_000_000_000), magnitude % 1_000_000_000);
+    format!("{}{} s", if nanos < 0 { "−" } else { "" }, without_zeros(&text))
+}
+
+/// What of a logarithmic axis around 0 is linear: up to the smallest of the extremes that are of interest, but not more than
+/// eight decades below the largest.
+fn linear_part(Extent { min, max, core }: Extent) -> i64 {
+    let ends = [min, max, core.0, core.1].map(i64::unsigned_abs);
+    let largest = ends.into_iter().max().unwrap_or(1);
+    let smallest = ends.into_iter().filter(|end| *end > 0).min().unwrap_or(1);
+    let power = 10u64.pow(smallest.ilog10()).max(largest / 100_000_000);
+    // Again a power of ten.
+    let power = 10u64.pow(power.max(1).ilog10());
+    i64::try_from(power).unwrap_or(i64::MAX)
+}
+
+/// 1, 10, 100, …
+fn powers() -> impl Iterator<Item = i64> {
+    std::iter::successors(Some(1i64), |power| power.checked_mul(10))
+}
+
+/// 1, 2 or 5 times a power of ten, at least so many and at least 1.
+pub(super) fn round_step(at_least: i128) -> i128 {
+    let mut power = 1i128;
+    loop {
+        if let Some(step) = [1, 2, 5].map(|n| n * power).into_iter().find(|step| *step >= at_least) {
+            return step;
+        }
+        power *= 10;
+    }
+}
+
+/// The largest of 0 and plus or minus 1, 2 and 5 times the powers of ten that is not above.
+fn step_down(value: i64) -> i64 {
+    match value {
+        ..0 => -step_up(value.saturating_neg()),
+        0 => 0,
+        1.. => {
+            let above = round_step(i128::from(value));
+            let below = if above == i128::from(value) { above } else { round_step(above * 4 / 10) };
+            below as i64
+        }
+    }
+}
+
+/// The smallest that is not below; the largest there is where there is none.
+fn step_up(value: i64) -> i64 {
+    match value {
+        ..0 => -step_down(value.saturating_neg()),
+        0 => 0,
+        1.. => i64::try_from(round_step(i128::from(value))).unwrap_or(i64::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn extent(min: i64, max: i64) -> Extent {
+        Extent { min, max, core: (min, max) }
+    }
+
+    fn labels(axis: &Axis) -> Vec<(i64, String)> {
+        let ticks = axis.ticks().into_iter();
+        ticks.filter_map(|tick| Some((axis.value(tick.place), tick.label?.replace('\u{a0}', " ")))).collect()
+    }
+
+    fn words(axis: &Axis) -> Vec<String> {
+        labels(axis).into_iter().map(|(_, label)| label).collect()
+    }
+
+    #[test]
+    fn steps_are_1_2_5() {
+        assert_eq!([1, 2, 3, 5, 6, 11, 50, 51].map(step_up), [1, 2, 5, 5, 10, 20, 50, 100]);
+        assert_eq!([1, 2, 3, 4, 5, 9, 10, 19, 49, 99].map(step_down), [1, 2, 2, 2, 5, 5, 10, 10, 20, 50]);
+        assert_eq!([-3, -5, -6, 0].map(step_down), [-5, -5, -10, 0]);
+        assert_eq!([-3, -5, -6].map(step_up), [-2, -5, -5]);
+        assert_eq!(step_up(i64::MAX), i64::MAX);
+    }
+
+    #[test]
+    fn linear_ticks_are_whole_steps_in_one_unit() {
+        let axis = Axis::new(Scale::Linear, extent(5_130, 8_920), Words::Duration, 6);
+        assert_eq!(
+            labels(&axis),
+            [
+                (5_000, "5".to_owned()),
+                (6_000, "6".to_owned()),
+                (7_000, "7".to_owned()),
+                (8_000, "8".to_owned()),
+                (9_000, "9".to_owned())
+            ]
+        );
+        assert_eq!(axis.title("round-trip time"), "round-trip time (µs)");
+        assert_eq!((axis.place(5_000), axis.place(9_000), axis.place(6_000)), (0.0, 1.0, 0.25));
+        let around_0 = Axis::new(Scale::Linear, extent(-1_200, 700), Words::Duration, 6);
+        assert_eq!(words(&around_0), ["−1.5", "−1", "−0.5", "0", "0.5", "1"]);
+    }
+
+    #[test]
+    fn numbers_with_an_offset_of_hours_are_told_from_a_base() {
+        let hour = 3_600_000_000_000;
+        let axis = Axis::new(Scale::Auto, extent(hour + 12_000, hour + 47_000), Words::Duration, 5);
+        assert_eq!(words(&axis), ["0", "10", "20", "30", "40"]);
+        assert_eq!(axis.title("one-way delay"), "one-way delay less 3600.00001 s (µs)");
+        assert_eq!(axis.ends(), (hour + 10_000, hour + 50_000));
+    }
+
+    #[test]
+    fn logarithmic_ticks_are_decades_where_there_are_many() {
+        let axis = Axis::new(Scale::Auto, extent(1_300, 8_000_000_000), Words::Duration, 10);
+        assert_eq!(words(&axis), ["1 µs", "10 µs", "100 µs", "1 ms", "10 ms", "100 ms", "1 s", "10 s"]);
+        assert_eq!(axis.ends(), (1_000, 10_000_000_000));
+        assert!((axis.place(1_000_000) - 3.0 / 7.0).abs() < 1e-12);
+        let few = Axis::new(Scale::Log, extent(5_300, 160_000), Words::Duration, 10);
+        assert_eq!(words(&few), ["5 µs", "10 µs", "20 µs", "50 µs", "100 µs", "200 µs"]);
+        let narrow = Axis::new(Scale::Auto, extent(1_300, 8_000_000_000), Words::Duration, 4);
+        assert_eq!(words(&narrow), ["1 µs", "100 µs", "10 ms", "1 s"]);
+    }
+
+    #[test]
+    fn negative_numbers_lie_on_a_logarithmic_axis_too() {
+        let wide = Extent { min: -5_000_000, max: 10_000_000_000, core: (20_000, 90_000) };
+        let axis = Axis::new(Scale::Auto, wide, Words::Duration, 20);
+        assert_eq!(axis.ends(), (-5_000_000, 10_000_000_000));
+        assert_eq!(
+            words(&axis),
+            ["−1 ms", "−100 µs", "−10 µs", "0 ns", "10 µs", "100 µs", "1 ms", "10 ms", "100 ms", "1 s", "10 s"]
+        );
+        assert!(axis.place(-1) < axis.place(0) && axis.place(0) < axis.place(1));
+        assert_eq!(axis.origin(), axis.place(0));
+        let halved = Axis { room: 6, ..axis };
+        assert_eq!(words(&halved), ["−100 µs", "0 ns", "100 µs", "10 ms", "1 s"]);
+    }
+
+    #[test]
+    fn one_number_lies_in_the_middle() {
+        for (value, scale) in [(5_000, Scale::Auto), (0, Scale::Auto), (-7, Scale::Linear), (i64::MAX / 2, Scale::Auto)]
+        {
+            let axis = Axis::new(scale, extent(value, value), Words::Duration, 6);
+            assert!((0.2..0.8).contains(&axis.place(value)), "{value}: {axis:?}");
+            assert!((2..=8).contains(&words(&axis).len()), "{value}: {:?}", words(&axis));
+        }
+        for value in [1, 5_000, 0, -20] {
+            let axis = Axis::new(Scale::Log, extent(value, value), Words::Duration, 6);
+            assert!(axis.ends().0 < axis.ends().1, "{value}: {axis:?}");
+            assert!(words(&axis).len() >= 2, "{value}: {axis:?}");
+        }
+    }
+
+    #[test]
+    fn counts_begin_at_0() {
+        let axis = Axis::of_counts(1_000_000_000, 12);
+        assert_eq!(words(&axis), ["0", "1", "10", "100", "1k", "10k", "100k", "1M", "10M", "100M", "1G"]);
+        assert_eq!((axis.place(0), axis.place(1), axis.place(1_000_000_000)), (0.0, 0.1, 1.0));
+        assert_eq!(words(&Axis::of_counts(1, 12)), ["0", "1"]);
+        assert_eq!(words(&Axis::of_counts(3, 12)), ["0", "1", "2", "5"]);
+        assert_eq!(Axis::of_counts(0, 12).ends(), (0, 1));
+    }
+
+    #[test]
+    fn rates_have_prefixes() {
+        let linear = Axis::new(Scale::Linear, extent(100_000_000, 950_000_000), Words::Prefixed, 6);
+        assert_eq!(words(&linear), ["0", "200M", "400M", "600M", "800M", "1G"]);
+        let log = Axis::new(Scale::Log, extent(0, 10_000_000), Words::Prefixed, 12);
+        assert_eq!(log.ends(), (0, 10_000_000));
+        assert_eq!(words(&log)[0], "0");
+    }
+
+    proptest! {
+        #[test]
+        fn every_axis_holds_its_numbers(a: i64, b: i64, shift in 0u32..60, log: bool, room in 2usize..20) {
+            let (a, b) = (a >> shift, b >> shift);
+            let scale = if log { Scale::Log } else { Scale::Linear };
+            let axis = Axis::new(scale, extent(a.min(b), a.max(b)), Words::Duration, room);
+            let (low, high) = axis.ends();
+            prop_assert!(low < high && low <= a.min(b) && high >= a.max(b), "{:?}", axis);
+            prop_assert!(axis.place(a.min(b)) <= axis.place(a.max(b)));
+            let ticks = axis.ticks();
+            prop_assert!(ticks.windows(2).all(|pair| pair[0].place <= pair[1].place));
+            let labels = ticks.iter().filter(|tick| tick.label.is_some()).count();
+            prop_assert!((1..=room + 2).contains(&labels), "{} labels: {:?}", labels, axis);
+        }
+    }
+}
