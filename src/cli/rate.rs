@@ -42,7 +42,7 @@ fn decimal(typed: &str, scale: u64) -> Option<u64> {
     let fine = 10_u128.pow(part.len() as u32);
     let number = whole.parse::<u128>().ok()? * fine + if part.is_empty() { 0 } else { part.parse::<u128>().ok()? };
     let scaled = number * u128::from(scale);
-    (scaled % fine == 0).then(|| u64::try_from(scaled / fine).ok()).flatten()
+    scaled.is_multiple_of(fine).then(|| u64::try_from(scaled / fine).ok()).flatten()
 }
 
 #[cfg(test)]
