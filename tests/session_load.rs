@@ -9,7 +9,7 @@ use xdprobe::session::{
     Action, Client, ClientConfig, End, Event, Incoming, LOAD_BATCH, Machine, Pattern, Rate, ServerConfig, Settings,
     wire_bits,
 };
-use xdprobe::wire::{Extension, Kind, Load, Message};
+use xdprobe::wire::{Kind, Load, Message};
 
 const SERVER: usize = 0;
 const CLIENT: usize = 1;
@@ -189,43 +189,4 @@ fn a_ping_that_is_due_goes_first_and_waits_for_no_more_than_one_batch() {
     // The generator was the limit, and knows it: 32 dummies a turn less the pings' turns is all it can do.
     assert!(totals.load_late > 100_000, "{totals:?}");
     assert_eq!(totals.load_due, totals.dummies_sent + totals.load_late);
-}
-
-#[test]
-fn sessions_from_one_port_follow_each_other_at_once() {
-    let mut world = World::new("followed", steady(100));
-    world.add_server(at(0), ServerConfig { keep: true, ..server_config() });
-    for session in [1, 2] {
-        let config = ClientConfig { session, ..client_config(flooding(10)) };
-        // Both are at the same address: the first is over when the second begins.
-        let client = world.add_client(0, at((session - 1) * 3_000_000), config);
-        assert_eq!(client as u64, session);
-    }
-    // A late copy of the first one's SYN.
-    let syn = Message { kind: Kind::Syn, sequence: 1 };
-    let body = xdprobe::session::Body::Settings(flooding(10).to_raw(), flooding(10).extension());
-    world.inject(at(2_900_000), client_address(0), server_address(), syn, body);
-    world.run_until(at(10_000_000));
-    for client in [1, 2] {
-        assert_eq!(world.nodes[client].end(), Some(End::Complete));
-        assert_eq!(world.nodes[client].totals().account.unwrap().dummies_received, 20, "{client}");
-    }
-    assert_eq!(world.nodes[SERVER].ends.len(), 2);
-    let connected =
-        world.nodes[SERVER].events().iter().filter(|(_, event)| matches!(event, Event::Connected { .. })).count();
-    assert_eq!(connected, 2, "the copy opened no session");
-}
-
-#[test]
-fn an_earlier_sessions_answer_accepts_nothing() {
-    let config = ClientConfig { session: 2, ..client_config(flooding(10)) };
-    let mut client = Client::new(at(0), config);
-    assert!(matches!(client.poll_action(), Some(Action::Send(syn)) if syn.message.sequence == 2));
-    for kind in [Kind::SynAck, Kind::SynRst] {
-        let extension = Some(Extension::default());
-        let late = Message { kind, sequence: 1 };
-        client.handle_datagram(at(10), &Incoming { extension, ..Incoming::plain(server_address(), late) });
-        assert_eq!(client.poll_action(), None);
-    }
-    assert_eq!((client.totals().unexpected, client.is_over()), (2, false));
 }

@@ -329,7 +329,6 @@ fn replay(folder: &str, nth: usize, session: &[Datagram], role: Role) -> Option<
                 connect_timeout: None,
                 sampling: Sampling::default(),
                 pattern: Pattern::default(),
-                session: 0,
             };
             Box::new(Client::new(now, config))
         }

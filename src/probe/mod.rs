@@ -197,7 +197,6 @@ impl Play<'_> {
                     connect_timeout: *connect_timeout,
                     sampling,
                     pattern: Pattern::default(),
-                    session: 0,
                 };
                 self.spin(&mut Client::new(monotonic_now(), config), path)
             }

@@ -33,9 +33,6 @@ pub struct ClientConfig {
     pub sampling: Sampling,
     /// How the dummies of a flood are spaced, where the settings have one.
     pub pattern: Pattern,
-    /// The sequence of the SYN: 0, as nanoprobe's, or of several sessions from one port a number for each. A server that knows
-    /// of this takes a SYN of another number for a new session, and not for a late copy of the last one's.
-    pub session: u64,
 }
 
 /// The client side of a session.
@@ -81,7 +78,7 @@ impl Client {
     fn send_syn(&mut self) {
         let settings = &self.config.settings;
         let body = Body::Settings(settings.to_raw(), settings.extension());
-        self.outbox.say(self.config.server, Kind::Syn, self.config.session, body);
+        self.outbox.say(self.config.server, Kind::Syn, 0, body);
     }
 
     fn connected(&mut self, now: Time<Monotonic>, settings: Settings) {
@@ -96,7 +93,6 @@ impl Client {
             granted: None,
             sampling: config.sampling,
             pattern: config.pattern,
-            session: config.session,
         };
         self.outbox.tell(Event::Connected { peer: config.server, settings });
         self.state = State::Talking(Conversation::begin(now, terms, &mut self.outbox));
@@ -180,12 +176,6 @@ impl Machine for Client {
             return None;
         }
         match (&mut self.state, message.kind) {
-            // What answers an earlier session's SYN is no word about this one.
-            (State::Connecting { .. }, Kind::SynAck | Kind::SynRst)
-                if self.config.session != 0 && message.sequence != self.config.session =>
-            {
-                self.outbox.totals.unexpected += 1;
-            }
             (State::Connecting { .. }, Kind::SynAck) => self.handle_syn_ack(now, incoming.extension),
             (State::Connecting { .. }, Kind::SynRst) => self.give_up(End::Rejected),
             (State::Connecting { .. }, _) if self.config.settings.direction == Direction::Reverse => {

@@ -39,8 +39,6 @@ pub(super) struct Terms {
     pub(super) sampling: Sampling,
     /// How the dummies of a client's flood are spaced.
     pub(super) pattern: Pattern,
-    /// The sequence of the SYN.
-    pub(super) session: u64,
 }
 
 /// Actions on their way to the caller, and what was counted.

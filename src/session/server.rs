@@ -75,19 +75,10 @@ pub struct Server {
 #[derive(Debug)]
 struct Former {
     peer: SocketAddrV4,
-    /// The sequence of its SYN.
-    session: u64,
     /// It is remembered until then.
     until: Time<Monotonic>,
     /// Its FIN was answered, with this account where it had asked for one: a repeated one is answered again.
     answered_fin: Option<Option<Account>>,
-}
-
-impl Former {
-    /// Whether this is the SYN of a further session from the same port, and no copy of the last one's.
-    fn is_followed_by(&self, message: Message) -> bool {
-        message.kind == Kind::Syn && message.sequence != self.session
-    }
 }
 
 #[derive(Debug)]
@@ -160,9 +151,7 @@ impl Server {
             granted,
             sampling: self.config.sampling,
             pattern: Pattern::default(),
-            session: message.sequence,
         };
-        self.former.retain(|former| former.peer != from);
         self.state = State::Talking(Conversation::begin(now, terms, &mut self.outbox));
     }
 
@@ -230,9 +219,6 @@ impl Server {
     fn handle_former(&mut self, now: Time<Monotonic>, from: SocketAddrV4, message: Message) -> bool {
         self.former.retain(|former| now < former.until);
         if let Some(former) = self.former.iter().find(|former| former.peer == from) {
-            if former.is_followed_by(message) {
-                return false;
-            }
             if message.kind == Kind::Fin
                 && let Some(account) = former.answered_fin
             {
@@ -259,9 +245,8 @@ impl Server {
             if self.former.len() == REMEMBERED {
                 self.former.remove(0);
             }
-            let (peer, session) = (conversation.terms.peer, conversation.terms.session);
-            let answered_fin = conversation.answered_fin();
-            self.former.push(Former { peer, session, until: now.plus(REMEMBER), answered_fin });
+            let (peer, answered_fin) = (conversation.terms.peer, conversation.answered_fin());
+            self.former.push(Former { peer, until: now.plus(REMEMBER), answered_fin });
             self.state = State::Listening;
         } else if conversation.is_over() {
             self.state = State::Over;
@@ -281,10 +266,7 @@ impl Machine for Server {
         let peer = conversation.terms.peer;
         self.outbox.totals.received += 1;
         let mut point = None;
-        if from == peer && message.kind == Kind::Syn && message.sequence != conversation.terms.session {
-            // The last session of this port is not over here: the client must see to that first.
-            self.handle_foreign(from, message);
-        } else if from == peer && message.kind == Kind::Syn {
+        if from == peer && message.kind == Kind::Syn {
             conversation.handle_repeated_syn(now, message.sequence, &mut self.outbox);
         } else if from == peer {
             point = conversation.handle(now, incoming, &mut self.outbox);
@@ -304,10 +286,7 @@ impl Machine for Server {
     }
 
     fn wants(&self, now: Time<Monotonic>, incoming: &Incoming) -> Option<Extension> {
-        let is_late = |former: &Former| {
-            former.peer == incoming.from && now < former.until && !former.is_followed_by(incoming.message)
-        };
-        let late = self.former.iter().any(is_late);
+        let late = self.former.iter().any(|former| former.peer == incoming.from && now < former.until);
         if !matches!(self.state, State::Listening) || late {
             return None;
         }

@@ -298,7 +298,6 @@ pub fn client_config(settings: Settings) -> ClientConfig {
         connect_timeout: None,
         sampling: Sampling::default(),
         pattern: Pattern::default(),
-        session: 0,
     }
 }
 
