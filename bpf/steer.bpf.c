@@ -4,7 +4,8 @@
  *
  * Taken: unfragmented IPv4/UDP to steer_config's address and port, in Ethernet frames to its MAC with at most two VLAN
  * tags, when the receive queue has a socket; and probes behind a PTP header, over UDP or over Ethernet. Such a frame gets a
- * struct steer_meta in front of it. Everything else is XDP_PASS with no byte changed, whatever it looks like: a probe must
+ * struct steer_meta in front of it. One peer can be left to the kernel all the same, for a session that is served there
+ * (steer_kernel_peer). Everything else is XDP_PASS with no byte changed, whatever it looks like: a probe must
  * never cost somebody their SSH session.
  *
  * Two programs: one for any interface, and one bound to a device, which can ask its driver for the card's receive stamp.
@@ -65,6 +66,23 @@ struct {
 	__type(value, struct steer_counters);
 } steer_counts SEC(".maps");
 
+/* The peer whose packets are left to the kernel. An array of one: no more than one session stands at a time. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct steer_peer);
+} steer_kernel_peer SEC(".maps");
+
+/* The look-up in an array is inlined by the verifier: a load and a comparison. */
+static __always_inline bool is_left_to_kernel(__be32 address, __be16 port)
+{
+	__u32 zero = 0;
+	const struct steer_peer *peer = bpf_map_lookup_elem(&steer_kernel_peer, &zero);
+
+	return peer && peer->port && peer->port == port && peer->address == address;
+}
+
 /*
  * Broadcast, multicast and what a promiscuous interface sees of others' is the kernel's: an answer along the same frame
  * would carry somebody else's address as its source.
@@ -107,6 +125,7 @@ struct ptp_sync {
 static __always_inline enum verdict judge_ptp(const struct ptp_sync *ptp, const void *data_end, bool bound)
 {
 	const char magic[] = STEER_PTP_MAGIC;
+	__be32 address;
 
 	_Static_assert(sizeof(*ptp) == STEER_PTP_HEADER_BYTES, "the layout has no gaps");
 	if ((const void *)(ptp + 1) > data_end)
@@ -118,9 +137,10 @@ static __always_inline enum verdict judge_ptp(const struct ptp_sync *ptp, const 
 		if (ptp->clock[i] != (__u8)magic[i])
 			return FOREIGN;
 	}
-	if (ptp->version == STEER_PTP_UNSTAMPED || (bound && ptp->version == STEER_PTP_STAMPED))
-		return OURS;
-	return FOREIGN;
+	if (ptp->version != STEER_PTP_UNSTAMPED && !(bound && ptp->version == STEER_PTP_STAMPED))
+		return FOREIGN;
+	__builtin_memcpy(&address, &ptp->clock[STEER_PTP_MAGIC_BYTES], sizeof(address));
+	return is_left_to_kernel(address, ptp->port) ? FOREIGN : OURS;
 }
 
 /* Looks at the headers only; changes nothing. */
@@ -195,7 +215,7 @@ static __always_inline enum verdict judge(struct xdp_md *ctx, bool bound)
 	if (cursor + packet_bytes > data_end)
 		return FOREIGN;
 	if (udp->dest == steer_config.port)
-		return OURS;
+		return is_left_to_kernel(ip->saddr, udp->source) ? FOREIGN : OURS;
 	if (udp->dest == bpf_htons(STEER_PTP_PORT))
 		return judge_ptp((void *)(udp + 1), data_end, bound);
 	return FOREIGN;

@@ -45,6 +45,16 @@ struct steer_config {
 #define STEER_PTP_STAMPED 0x02
 #define STEER_PTP_UNSTAMPED 0xff
 
+/*
+ * Whose packets to the port are left to the kernel although they are the probe's, in network byte order; all zeros:
+ * nobody's. Packets behind a PTP header are known by the sender that the header names.
+ */
+struct steer_peer {
+	__be32 address;
+	__be16 port;
+	__u16 reserved; /* 0 */
+};
+
 /* One per CPU; the sum over the CPUs is the count, unless said otherwise. seen = redirected + passed; malformed is part of passed. */
 struct steer_counters {
 	__u64 seen;

@@ -1,7 +1,6 @@
 //! `xdprobe caps` on links in network namespaces. Needs root.
 
 #[path = "support/programs.rs"]
-#[allow(dead_code, reason = "only one side is looked at")]
 mod programs;
 
 use nix::net::if_::if_nametoindex;

@@ -15,8 +15,8 @@ use xdprobe::path::xdp::{AttachedMode, Frames, Program, XdpConfig, XdpMode, XdpP
 use xdprobe::path::{Batch, Path, Received, StampWishes};
 use xdprobe::session::{Body, Outgoing};
 use xdprobe::wire::frame::{Flow, LinkHeader, MAX_FRAME_LEN, MacAddr, Template};
-use xdprobe::wire::ptp::Shape;
-use xdprobe::wire::{DUMMY_SEQUENCE, Kind, MIN_IP_LEN, Message, Parsed, RawSettings};
+use xdprobe::wire::ptp::{Shape, Transport};
+use xdprobe::wire::{DUMMY_SEQUENCE, Extension, Kind, MIN_IP_LEN, Message, Parsed, RawSettings, ServePath};
 
 const PORT: u16 = 10666;
 const CLIENT_PORT: u16 = 40_001;
@@ -709,4 +709,89 @@ fn busy_polling_is_set_on_the_sockets_and_pings_go_through() {
     client.send(&message(local(&veth.right, PORT), Kind::Ping, 1, Body::Empty)).unwrap();
     client.flush().unwrap();
     assert_eq!(only(&mut server).message.sequence, 1);
+}
+
+#[test]
+fn a_client_that_is_served_through_the_kernel_is_left_to_it_and_nobody_else() {
+    let veth = Veth::new();
+    let mut server = open(&veth.right, config(&veth.right, PORT));
+    let frame_of = |port: u16| changed(&frame(&veth, &[], &[]), 34, &port.to_be_bytes());
+    let client = local(&veth.left, CLIENT_PORT);
+    let wanted = Extension { serve_on: Some(ServePath::Kernel), ..Extension::default() };
+    assert_eq!(server.program().left_to_kernel().unwrap(), None);
+    assert_eq!(judge(server.program(), &frame_of(CLIENT_PORT)), TAKEN);
+    for _ in 0..2 {
+        assert_eq!(veth.right.run(|| server.prepare(client, wanted)).unwrap(), wanted);
+        assert_eq!(server.program().left_to_kernel().unwrap(), Some(client));
+        assert_eq!((server.description().path, server.description().xdp_mode), ("kernel", None));
+        assert_eq!(server.description().local, local(&veth.right, PORT));
+        assert_eq!(judge(server.program(), &frame_of(CLIENT_PORT)), LEFT);
+        assert_eq!(judge(server.program(), &frame_of(CLIENT_PORT + 1)), TAKEN);
+        let other = changed(&frame_of(CLIENT_PORT), 14 + 12, &[10, 77, 0, 9]);
+        assert_eq!(judge(server.program(), &other), TAKEN);
+        let tagged = changed(&frame(&veth, &[TAG], &[1; 8]), 14 + 4 + 28, &CLIENT_PORT.to_be_bytes());
+        assert_eq!(judge(server.program(), &tagged), LEFT);
+
+        // What the client's own socket sends comes through the kernel, and is answered there; a stranger's through the ring.
+        let sockets = [CLIENT_PORT, CLIENT_PORT + 1].map(|port| {
+            let socket = veth.left.run(|| UdpSocket::bind((veth.left.address, port)).unwrap());
+            socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            socket
+        });
+        for (socket, queue, port) in [(&sockets[0], None, CLIENT_PORT), (&sockets[1], Some(0), CLIENT_PORT + 1)] {
+            let ping = Message { kind: Kind::Ping, sequence: 3 };
+            socket.send_to(&ping.to_bytes(), local(&veth.right, PORT)).unwrap();
+            let received = only(&mut server);
+            assert_eq!((received.message, received.queue), (ping, queue));
+            assert_eq!((received.from, received.ip_len), (local(&veth.left, port), 44));
+            let sent = server.send(&message(received.from, Kind::Pong, 3, Body::Padding(7))).unwrap();
+            assert_eq!(sent.queue, queue);
+            server.flush().unwrap();
+            let mut bytes = [0; 100];
+            let (len, from) = socket.recv_from(&mut bytes).unwrap();
+            assert_eq!((len, from), (23, local(&veth.right, PORT).into()));
+            assert_eq!(Message::parse(&bytes[..len]).unwrap().message, Message { kind: Kind::Pong, sequence: 3 });
+        }
+        // It sends once more as the session ends: nobody misses that.
+        sockets[0].send_to(&[0; 16], local(&veth.right, PORT)).unwrap();
+        server.release();
+        assert_eq!(server.program().left_to_kernel().unwrap(), None);
+        assert_eq!(server.description().path, "xdp");
+        assert_eq!(judge(server.program(), &frame_of(CLIENT_PORT)), TAKEN);
+    }
+    let counters = server.counters();
+    assert_eq!((counters.reached_kernel, counters.socket_dropped, counters.not_protocol), (0, 0, 0), "{counters:?}");
+    // What strays into the socket is counted as ever, before, in between and after.
+    let socket = veth.left.run(|| UdpSocket::bind((veth.left.address, 0)).unwrap());
+    socket.send_to(&[0; 3000], local(&veth.right, PORT)).unwrap();
+    assert_eq!(server.counters().reached_kernel, 1);
+    veth.right.run(|| server.prepare(client, wanted)).unwrap();
+    socket.send_to(&[0; 3000], local(&veth.right, PORT)).unwrap();
+    let mut batch = Batch::new();
+    server.receive(&mut batch).unwrap();
+    assert_eq!(batch.datagrams.len(), 0);
+    server.release();
+    socket.send_to(&[0; 3000], local(&veth.right, PORT)).unwrap();
+    // That in the middle is of no kind, so the protocol's counter has it.
+    let counters = server.counters();
+    assert_eq!((counters.reached_kernel, counters.not_protocol), (2, 1), "{counters:?}");
+}
+
+#[test]
+fn a_probe_behind_a_ptp_header_is_left_to_the_kernel_by_the_sender_that_the_header_names() {
+    let veth = Veth::new();
+    let mut server = open(&veth.right, config(&veth.right, PORT));
+    let client = local(&veth.left, CLIENT_PORT);
+    let wanted = Extension { serve_on: Some(ServePath::Kernel), ptp: Some(Transport::L2), ..Extension::default() };
+    let probe = |sender: SocketAddrV4| {
+        let link = [&veth.right.mac()[..], &veth.left.mac(), &[0x88, 0xf7]].concat();
+        let head = xdprobe::wire::ptp::head(sender, false, Message { kind: Kind::Ping, sequence: 1 });
+        [&link[..], &head, &[0; 30]].concat()
+    };
+    let other = SocketAddrV4::new(*client.ip(), client.port() + 1);
+    assert_eq!([client, other].map(|sender| judge(server.program(), &probe(sender))), [TAKEN, TAKEN]);
+    assert_eq!(veth.right.run(|| server.prepare(client, wanted)).unwrap(), wanted);
+    assert_eq!([client, other].map(|sender| judge(server.program(), &probe(sender))), [LEFT, TAKEN]);
+    server.release();
+    assert_eq!(judge(server.program(), &probe(client)), TAKEN);
 }

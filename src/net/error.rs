@@ -208,6 +208,12 @@ pub enum NetError {
         /// The port.
         port: u16,
     },
+    /// A client asks to be served over AF_XDP by a server that has none.
+    #[error(
+        "this server runs with --path kernel and has no AF_XDP: start it with --path xdp, which serves clients on either \
+         path"
+    )]
+    NoXdpPath,
     /// Port 319 cannot be had.
     #[error(
         "UDP port 319 of {address}, where PTP messages are received, cannot be had: {answer}: end what runs PTP there (ptp4l; \

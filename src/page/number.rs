@@ -120,7 +120,7 @@ fn group(digits: &str) -> String {
     }
     let mut text = String::with_capacity(digits.len() * 2);
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(GROUP);
         }
         text.push(digit);

@@ -14,7 +14,9 @@ use crate::net::{self, NetError, local_address, reserve_port};
 use crate::session::{MAX_BODY, Outgoing};
 use crate::wire::frame::{Envelope, Flow, LinkHeader, MAX_FRAME_LEN, Template};
 use crate::wire::ptp::{self, HEAD_LEN, Shape, Transport};
-use crate::wire::{DUMMY_SEQUENCE, Extension, HEADER_LEN, Kind, MAX_PADDING, Message, Parsed, UDP_IP_HEADERS};
+use crate::wire::{
+    DUMMY_SEQUENCE, Extension, HEADER_LEN, Kind, MAX_PADDING, Message, Parsed, ServePath, UDP_IP_HEADERS,
+};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::socket::setsockopt;
@@ -65,6 +67,10 @@ pub struct KernelPath {
     control: Box<Aligned>,
     /// Where stamps are wanted.
     stamper: Option<TxStamper>,
+    /// Also of what is sent.
+    stamps_sent: bool,
+    /// Where the socket stood when the path was made.
+    dropped_before: u64,
     wishes: StampWishes,
     interface: String,
     /// Where the session's pings and pongs travel behind PTP headers.
@@ -89,9 +95,18 @@ impl KernelPath {
     /// What [`reserve_port`] says, or [`NetError::Socket`].
     pub fn open(config: KernelConfig) -> Result<Self, NetError> {
         let KernelConfig { interface, bind, busypoll_us, stamps } = config;
-        let failed = |attempt: String| move |answer| NetError::Socket { attempt, answer };
         let socket = reserve_port(&interface, *bind.ip(), bind.port())?;
         let dummies = reserve_port(&interface, *bind.ip(), 0)?;
+        Self::over(socket, dummies, Wiring { interface, busypoll_us, stamps, stamps_sent: true, first_token: 0 })
+    }
+
+    /// The path over sockets that are open and bound already, the session's and that of the dummies.
+    ///
+    /// # Errors
+    /// [`NetError::Socket`].
+    pub(super) fn over(socket: UdpSocket, dummies: UdpSocket, wiring: Wiring) -> Result<Self, NetError> {
+        let Wiring { interface, busypoll_us, stamps, stamps_sent, first_token } = wiring;
+        let failed = |attempt: String| move |answer| NetError::Socket { attempt, answer };
         // Beyond net.core.rmem_max where CAP_NET_ADMIN allows it: what that holds is a few milliseconds of a fast sender.
         if setsockopt(&socket, RcvBufForce, &RECEIVE_QUEUE).is_err() {
             SockRef::from(&socket)
@@ -104,9 +119,12 @@ impl KernelPath {
                  leave --busypoll out)"
             )))?;
         }
-        let stamper = stamps.any().then(|| TxStamper::new(socket.as_fd(), stamps, true)).transpose()?;
+        let stamper =
+            stamps.any().then(|| TxStamper::from_token(first_token, socket.as_fd(), stamps, true)).transpose()?;
         let local = local_address(&socket)?;
         Ok(Self {
+            stamps_sent,
+            dropped_before: socket::dropped(socket.as_fd()),
             socket,
             dummies,
             local,
@@ -125,115 +143,17 @@ impl KernelPath {
     pub fn local_addr(&self) -> SocketAddrV4 {
         self.local
     }
-}
 
-/// Sends a ping or pong behind a PTP header.
-fn send_ptp(way: &mut PtpWay, local: SocketAddrV4, outgoing: &Outgoing, counters: &mut Counters) -> io::Result<Sent> {
-    let PtpWay { port, link, data } = way;
-    let &Outgoing { to, message, shape, .. } = outgoing;
-    let stamped = shape == Shape::Stamped;
-    let len = match link {
-        None => {
-            data[..HEAD_LEN].copy_from_slice(&ptp::head(local, stamped, message));
-            usize::from(outgoing.payload_len())
-        }
-        Some(link) => {
-            let flow = Flow { link: *link, source: local, destination: to };
-            let envelope = Envelope::new(shape, Transport::L2);
-            let padding = outgoing.payload_len() - HEADER_LEN as u16;
-            Template::in_envelope(&flow, message.kind, envelope).write(&mut data[..], message.sequence, padding)
-        }
-    };
-    insist(to, counters, || port.send(&data[..len], *to.ip(), stamped))
-}
-
-impl Path for KernelPath {
-    fn prepare(&mut self, peer: SocketAddrV4, wanted: Extension) -> Result<Extension, NetError> {
-        let Some(transport) = wanted.ptp else {
-            self.ptp = None;
-            return Ok(Extension::default());
-        };
-        let nic = net::interface(&self.interface)?;
-        let link = match transport {
-            Transport::Udp => None,
-            Transport::L2 => {
-                let route = net::route(&nic, *peer.ip())?;
-                if route.next_hop != *peer.ip() {
-                    return Err(NetError::OtherLink { peer: *peer.ip(), next_hop: route.next_hop });
-                }
-                let mac = net::resolve_neighbour(&nic, route.next_hop, NEIGHBOUR_PATIENCE)?;
-                Some(LinkHeader::new(mac, nic.mac))
-            }
-        };
-        let nic = Nic { interface: &nic.name, if_index: nic.index, mac: nic.mac, address: *self.local.ip() };
-        let port = PtpPort::keep_or_open(self.ptp.take().map(|way| way.port), transport, &nic, self.wishes)?;
-        self.ptp = Some(PtpWay { port, link, data: Box::new([0; MAX_FRAME_LEN]) });
-        Ok(Extension { ptp: Some(transport), ..Extension::default() })
+    /// What [`Path::wait`] waits for: the session's socket, and that of PTP messages.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [self.socket.as_fd()].into_iter().chain(self.ptp.as_ref().map(|way| way.port.as_fd()))
     }
 
-    fn release(&mut self) {
-        self.ptp = None;
-    }
-
-    fn send(&mut self, outgoing: &Outgoing) -> io::Result<Sent> {
-        if outgoing.shape != Shape::Plain
-            && let Some(way) = &mut self.ptp
-        {
-            return send_ptp(way, self.local, outgoing, &mut self.counters);
-        }
-        let payload_len = usize::from(outgoing.payload_len());
-        let header = outgoing.message.to_bytes();
-        if let Some(said) = outgoing.body.write(&mut [0; MAX_BODY]) {
-            let mut control = [0; HEADER_LEN + MAX_BODY];
-            control[..HEADER_LEN].copy_from_slice(&header);
-            control[HEADER_LEN..payload_len].copy_from_slice(said);
-            return send_to(&self.socket, &control[..payload_len], outgoing.to, None, &mut self.counters);
-        }
-        self.transmit[..HEADER_LEN].copy_from_slice(&header);
-        let Some(payload) = self.transmit.get(..payload_len) else {
-            return Err(protocol_ends(payload_len, outgoing.to));
-        };
-        // Control messages make no row: the stamp registers of a card are few, and theirs would be taken from pings.
-        let stamper = self.stamper.as_mut().filter(|_| outgoing.point.is_some());
-        send_to(&self.socket, payload, outgoing.to, stamper, &mut self.counters)
-    }
-
-    fn send_dummies(&mut self, to: SocketAddrV4, count: u32) -> io::Result<()> {
-        let dummy = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE }.to_bytes();
-        for _ in 0..count {
-            send_to(&self.dummies, &dummy, to, None, &mut self.counters)?;
-        }
-        Ok(())
-    }
-
-    fn send_load(&mut self, to: SocketAddrV4, count: u32, ip_len: u16) -> io::Result<u32> {
-        let header = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE }.to_bytes();
-        self.transmit[..HEADER_LEN].copy_from_slice(&header);
-        let len = usize::from(ip_len.saturating_sub(UDP_IP_HEADERS));
-        let Some(payload) = self.transmit.get(..len.max(HEADER_LEN)) else {
-            return Err(protocol_ends(len, to));
-        };
-        for sent in 0..count {
-            match socket::send(self.dummies.as_fd(), payload, Some(to), &[]) {
-                Ok(()) => {}
-                Err(error) if is_busy(&error) => {
-                    self.counters.tx_ring_full += 1;
-                    return Ok(sent);
-                }
-                // An ICMP error of an earlier one: whether the server is there is seen by its silence.
-                Err(error) if is_passing(&error) => return Ok(sent),
-                Err(error) => return Err(cannot_send(error, to)),
-            }
-        }
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<bool> {
-        Ok(false)
-    }
-
-    fn receive(&mut self, batch: &mut Batch) -> io::Result<()> {
-        batch.datagrams.clear();
+    /// Adds what has come in to `batch`: one datagram, or none.
+    ///
+    /// # Errors
+    /// As [`Path::receive`].
+    pub(super) fn receive_one(&mut self, batch: &mut Batch) -> io::Result<()> {
         // One datagram is enough: to look for another before this one is answered would be part of its round trip. Reads
         // are counted, so that a flood of foreign datagrams cannot keep the caller here.
         for _ in 0..BATCH {
@@ -278,8 +198,11 @@ impl Path for KernelPath {
         }
     }
 
-    fn collect(&mut self, stamps: &mut Vec<TxStamp>) -> io::Result<()> {
-        stamps.clear();
+    /// Adds the transmit stamps that have come to `stamps`.
+    ///
+    /// # Errors
+    /// As [`Path::collect`].
+    pub(super) fn add_stamps(&mut self, stamps: &mut Vec<TxStamp>) -> io::Result<()> {
         match &mut self.stamper {
             Some(stamper) => stamper.collect(self.socket.as_fd(), stamps)?,
             None => return Ok(()),
@@ -288,6 +211,141 @@ impl Path for KernelPath {
             Some(way) => way.port.collect(stamps),
             None => Ok(()),
         }
+    }
+}
+
+/// How a path over sockets of others is to be.
+#[derive(Debug)]
+pub(super) struct Wiring {
+    /// The interface that they are bound to.
+    pub(super) interface: String,
+    /// As [`KernelConfig::busypoll_us`].
+    pub(super) busypoll_us: Option<u32>,
+    /// As [`KernelConfig::stamps`].
+    pub(super) stamps: StampWishes,
+    /// They are wanted of what is sent, too.
+    pub(super) stamps_sent: bool,
+    /// Tokens are given out from here up.
+    pub(super) first_token: u64,
+}
+
+/// Sends a ping or pong behind a PTP header.
+fn send_ptp(way: &mut PtpWay, local: SocketAddrV4, outgoing: &Outgoing, counters: &mut Counters) -> io::Result<Sent> {
+    let PtpWay { port, link, data } = way;
+    let &Outgoing { to, message, shape, .. } = outgoing;
+    let stamped = shape == Shape::Stamped;
+    let len = match link {
+        None => {
+            data[..HEAD_LEN].copy_from_slice(&ptp::head(local, stamped, message));
+            usize::from(outgoing.payload_len())
+        }
+        Some(link) => {
+            let flow = Flow { link: *link, source: local, destination: to };
+            let envelope = Envelope::new(shape, Transport::L2);
+            let padding = outgoing.payload_len() - HEADER_LEN as u16;
+            Template::in_envelope(&flow, message.kind, envelope).write(&mut data[..], message.sequence, padding)
+        }
+    };
+    insist(to, counters, || port.send(&data[..len], *to.ip(), stamped))
+}
+
+impl Path for KernelPath {
+    fn prepare(&mut self, peer: SocketAddrV4, wanted: Extension) -> Result<Extension, NetError> {
+        if wanted.serve_on == Some(ServePath::Xdp) {
+            return Err(NetError::NoXdpPath);
+        }
+        let granted = Extension { ptp: wanted.ptp, serve_on: wanted.serve_on, ..Extension::default() };
+        let Some(transport) = wanted.ptp else {
+            self.ptp = None;
+            return Ok(granted);
+        };
+        let nic = net::interface(&self.interface)?;
+        let link = match transport {
+            Transport::Udp => None,
+            Transport::L2 => {
+                let route = net::route(&nic, *peer.ip())?;
+                if route.next_hop != *peer.ip() {
+                    return Err(NetError::OtherLink { peer: *peer.ip(), next_hop: route.next_hop });
+                }
+                let mac = net::resolve_neighbour(&nic, route.next_hop, NEIGHBOUR_PATIENCE)?;
+                Some(LinkHeader::new(mac, nic.mac))
+            }
+        };
+        let nic = Nic { interface: &nic.name, if_index: nic.index, mac: nic.mac, address: *self.local.ip() };
+        let port = PtpPort::keep_or_open(self.ptp.take().map(|way| way.port), transport, &nic, self.wishes)?;
+        self.ptp = Some(PtpWay { port, link, data: Box::new([0; MAX_FRAME_LEN]) });
+        Ok(granted)
+    }
+
+    fn release(&mut self) {
+        self.ptp = None;
+    }
+
+    fn send(&mut self, outgoing: &Outgoing) -> io::Result<Sent> {
+        if outgoing.shape != Shape::Plain
+            && let Some(way) = &mut self.ptp
+        {
+            return send_ptp(way, self.local, outgoing, &mut self.counters);
+        }
+        let payload_len = usize::from(outgoing.payload_len());
+        let header = outgoing.message.to_bytes();
+        if let Some(said) = outgoing.body.write(&mut [0; MAX_BODY]) {
+            let mut control = [0; HEADER_LEN + MAX_BODY];
+            control[..HEADER_LEN].copy_from_slice(&header);
+            control[HEADER_LEN..payload_len].copy_from_slice(said);
+            return send_to(&self.socket, &control[..payload_len], outgoing.to, None, &mut self.counters);
+        }
+        self.transmit[..HEADER_LEN].copy_from_slice(&header);
+        let Some(payload) = self.transmit.get(..payload_len) else {
+            return Err(protocol_ends(payload_len, outgoing.to));
+        };
+        // Control messages make no row: the stamp registers of a card are few, and theirs would be taken from pings.
+        let stamper = self.stamper.as_mut().filter(|_| self.stamps_sent && outgoing.point.is_some());
+        send_to(&self.socket, payload, outgoing.to, stamper, &mut self.counters)
+    }
+
+    fn send_dummies(&mut self, to: SocketAddrV4, count: u32) -> io::Result<()> {
+        let dummy = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE }.to_bytes();
+        for _ in 0..count {
+            send_to(&self.dummies, &dummy, to, None, &mut self.counters)?;
+        }
+        Ok(())
+    }
+
+    fn send_load(&mut self, to: SocketAddrV4, count: u32, ip_len: u16) -> io::Result<u32> {
+        let header = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE }.to_bytes();
+        self.transmit[..HEADER_LEN].copy_from_slice(&header);
+        let len = usize::from(ip_len.saturating_sub(UDP_IP_HEADERS));
+        let Some(payload) = self.transmit.get(..len.max(HEADER_LEN)) else {
+            return Err(protocol_ends(len, to));
+        };
+        for sent in 0..count {
+            match socket::send(self.dummies.as_fd(), payload, Some(to), &[]) {
+                Ok(()) => {}
+                Err(error) if is_busy(&error) => {
+                    self.counters.tx_ring_full += 1;
+                    return Ok(sent);
+                }
+                // An ICMP error of an earlier one: whether the server is there is seen by its silence.
+                Err(error) if is_passing(&error) => return Ok(sent),
+                Err(error) => return Err(cannot_send(error, to)),
+            }
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    fn receive(&mut self, batch: &mut Batch) -> io::Result<()> {
+        batch.datagrams.clear();
+        self.receive_one(batch)
+    }
+
+    fn collect(&mut self, stamps: &mut Vec<TxStamp>) -> io::Result<()> {
+        stamps.clear();
+        self.add_stamps(stamps)
     }
 
     fn late_stamps(&self) -> StampWishes {
@@ -312,7 +370,10 @@ impl Path for KernelPath {
     fn counters(&self) -> Counters {
         let strange = self.stamper.as_ref().map_or(0, TxStamper::strange);
         let of_ptp = self.ptp.as_ref().map_or(0, |way| way.port.strange());
-        Counters { strange_stamps: strange + of_ptp, ..self.counters }
+        // The kernel counts in 32 bits.
+        let dropped = socket::dropped(self.socket.as_fd()) as u32;
+        let socket_dropped = dropped.wrapping_sub(self.dropped_before as u32).into();
+        Counters { strange_stamps: strange + of_ptp, socket_dropped, ..self.counters }
     }
 }
 

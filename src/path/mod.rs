@@ -132,7 +132,8 @@ pub trait Path {
     /// Why it cannot be had. Sessions that do not need it are as possible as before.
     fn prepare(&mut self, peer: SocketAddrV4, wanted: Extension) -> Result<Extension, NetError>;
 
-    /// Gives back what [`Path::prepare`] got ready, as the session is over: others may want port 319. Not for the hot loop.
+    /// Gives back what [`Path::prepare`] got ready, as the session is over: others may want port 319, and a server's XDP path
+    /// takes back the peer that it had left to the kernel. Not for the hot loop.
     fn release(&mut self);
 
     /// Sends one datagram; where it makes a row of the log and the path was opened for it, with transmit stamps to come.
@@ -185,7 +186,8 @@ pub trait Path {
     /// What the kernel answered, except EINTR.
     fn wait(&mut self, deadline: Option<Time<Monotonic>>, interrupt: BorrowedFd<'_>) -> io::Result<()>;
 
-    /// What the path is, for the log's meta file and the statistics.
+    /// What the path is, for the log's meta file and the statistics: between [`Path::prepare`] and [`Path::release`] that
+    /// which serves the session.
     fn description(&self) -> Description;
 
     /// What was counted so far. Makes system calls: not for the hot loop.
@@ -223,6 +225,8 @@ pub struct Counters {
     /// Datagrams that reached the reserved kernel socket instead of a ring: fragments, a queue without a socket, or an
     /// Ethernet frame that was not to the interface's own address.
     pub reached_kernel: u64,
+    /// Datagrams of sessions on a kernel socket that the socket had no room for.
+    pub socket_dropped: u64,
     /// Transmit stamps that bear the name of no datagram.
     pub strange_stamps: u64,
     /// What the XDP program and the AF_XDP sockets counted; `None` on the kernel path.

@@ -103,6 +103,24 @@ pub fn set_option(socket: BorrowedFd<'_>, level: i32, option: i32, value: i32) -
     Ok(())
 }
 
+/// How many datagrams a socket had no room for (`sock_diag(7)`, `SK_MEMINFO_DROPS`), since it was opened; 0 where the
+/// kernel does not say.
+pub fn dropped(socket: BorrowedFd<'_>) -> u64 {
+    let mut values = [0_u32; libc::SK_MEMINFO_DROPS as usize + 1];
+    let mut len = size_of_val(&values) as libc::socklen_t;
+    // SAFETY: the buffer is as long as said, and any bytes are valid in it.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            values.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    if answer == 0 { values[libc::SK_MEMINFO_DROPS as usize].into() } else { 0 }
+}
+
 /// A packet socket (`packet(7)`) on one interface. With `protocol` 0 it receives nothing; it needs CAP_NET_RAW.
 ///
 /// `protocol` is an EtherType in the host's byte order.

@@ -119,11 +119,13 @@ impl Usage {
     /// Since the process began. Makes system calls.
     fn now<P: Path>(path: &P) -> Self {
         let nanos = |time: TimeVal| time.num_nanoseconds().max(0) as u64;
+        let counters = path.counters();
+        let of_rings = counters.xdp.map_or(0, |xdp| xdp.rx_dropped + xdp.rx_ring_full);
         let cpu = getrusage(UsageWho::RUSAGE_SELF).ok();
         Self {
             cpu_ns: cpu.map(|usage| nanos(usage.user_time()) + nanos(usage.system_time())),
             // A frame without a place in the fill ring is counted among those dropped for other reasons too.
-            dropped: path.counters().xdp.map(|xdp| xdp.rx_dropped + xdp.rx_ring_full),
+            dropped: Some(of_rings + counters.socket_dropped),
         }
     }
 
@@ -485,12 +487,16 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         }
         if matches!(event, Event::Finished(_)) {
             self.drain()?;
-            self.path.release();
         }
         let (scene, attendant) = self.scene();
         match event {
             Event::Connected { .. } => attendant.connected(scene, event),
-            Event::Finished(end) => attendant.finished(scene, end),
+            Event::Finished(end) => {
+                let said = attendant.finished(scene, end);
+                // Only now: what the path is depends on what serves the session.
+                self.path.release();
+                said
+            }
             other => {
                 scene.recorder.notice(other);
                 Ok(())

@@ -83,7 +83,9 @@ pub fn run(plan: &Plan) -> Result<bool> {
         started => started?,
     };
     pin(plan)?;
-    let [sent, received] = stamp_sources(plan, &stamps, card.as_deref());
+    let stamp_sources =
+        [cli::PathKind::Xdp, cli::PathKind::Kernel].map(|path| stamp_sources(plan, &stamps, card.as_deref(), path));
+    let [sent, received] = stamp_sources[usize::from(plan.path == cli::PathKind::Kernel)].clone();
     let facts = |description| Facts {
         interface: interface.name.clone(),
         driver: interface.driver.clone(),
@@ -97,7 +99,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
         dummies: plan.dummies,
         command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
     };
-    let reporter = Reporter::new(role, keep, plan, clocks.sampler());
+    let reporter = Reporter::new(role, keep, plan, clocks.sampler(), stamp_sources);
     let mtu = u16::try_from(interface.mtu).unwrap_or(u16::MAX);
     let max_ip_len = match plan.path {
         cli::PathKind::Xdp => Some(mtu),
@@ -137,10 +139,10 @@ fn warn(lines: &[String]) {
     }
 }
 
-/// What takes the stamps of what is sent and of what is received, for the meta file.
-fn stamp_sources(plan: &Plan, stamps: &StampPlan, card: Option<&Card>) -> [StampSource; 2] {
+/// What takes the stamps of what is sent and of what is received where `path` serves, for the meta file.
+fn stamp_sources(plan: &Plan, stamps: &StampPlan, card: Option<&Card>, path: cli::PathKind) -> [StampSource; 2] {
     let card = || StampSource::card(card.map(Card::name).unwrap_or_default());
-    let is_xdp = plan.path == cli::PathKind::Xdp;
+    let is_xdp = path == cli::PathKind::Xdp;
     let sent = match stamps.sources.sent {
         Source::Hardware => card(),
         Source::Software => StampSource::driver(),

@@ -4,7 +4,9 @@ use super::hot::{Attendant, Scene};
 use crate::cli::Plan;
 use crate::clock::{ClockSampler, OffsetMethod, OffsetSample, Realtime, TaiSample, Time, monotonic_now, realtime_now};
 use crate::path::{Counters, Path};
-use crate::record::{ClockRecord, ClockSample, Finished, Role, StampCounts, Summary, SummaryInput, counters_since};
+use crate::record::{
+    ClockRecord, ClockSample, Finished, Role, StampCounts, StampSource, Summary, SummaryInput, counters_since,
+};
 use crate::session::{End, Event, Machine, Settings};
 use anyhow::Result;
 use std::io::{self, Write};
@@ -25,13 +27,21 @@ pub struct Reporter {
     succeeded: bool,
     stamp_timeout: Duration,
     sampler: Arc<ClockSampler>,
+    /// What takes the stamps of what is sent and received on the xdp path, and on the kernel's.
+    stamp_sources: [[StampSource; 2]; 2],
     /// When the session began: older comparisons of clocks are not its affair.
     began: Time<Realtime>,
 }
 
 impl Reporter {
     /// A reporter before the first session.
-    pub fn new(role: Role, keep: bool, plan: &Plan, sampler: Arc<ClockSampler>) -> Self {
+    pub fn new(
+        role: Role,
+        keep: bool,
+        plan: &Plan,
+        sampler: Arc<ClockSampler>,
+        stamp_sources: [[StampSource; 2]; 2],
+    ) -> Self {
         Self {
             role,
             json: plan.json,
@@ -41,6 +51,7 @@ impl Reporter {
             succeeded: true,
             stamp_timeout: plan.stamp_timeout,
             sampler,
+            stamp_sources,
             began: realtime_now(),
         }
     }
@@ -122,6 +133,9 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
             *scene.stamps = StampCounts { rx: u64::from(scene.arrival_stamped), ..StampCounts::default() };
             self.before.0 = scene.path.counters();
         }
+        let description = scene.path.description();
+        let [xdp, kernel] = &self.stamp_sources;
+        scene.recorder.describe_path(&description, if description.path == "kernel" { kernel } else { xdp });
         scene.recorder.begin_session();
         scene.recorder.notice(event);
         Ok(())

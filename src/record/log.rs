@@ -5,13 +5,14 @@
 
 use super::clocks::ClockRecord;
 use super::file::{FileCounts, LogFile, LogKind, RecordError, Sink, open};
-use super::meta::{Facts, MetaFile};
+use super::meta::{Facts, MetaFile, StampSource};
 use super::sighting::{Packed, Sighting, Sources};
 use super::stages::{CardClock, Stages};
 use super::summary::Summary;
 use super::text::{Voice, is_strangers};
 use super::writer::{Entry, Notice, Products, Shared, Speaker, Writer};
 use crate::clock::{monotonic_now, realtime_now};
+use crate::path::Description;
 use crate::session::Event;
 use rtrb::{Producer, RingBuffer};
 use std::path::Path;
@@ -293,6 +294,14 @@ impl Recorder {
     pub fn describe(&mut self, facts: Facts) {
         if let Some(meta) = &self.meta {
             lock(meta).describe(facts);
+        }
+    }
+
+    /// Says the same of the session that begins next, where what serves it or what takes its stamps is another than the
+    /// facts had it. Not for the hot loop.
+    pub fn describe_path(&mut self, description: &Description, [sent, received]: &[StampSource; 2]) {
+        if let Some(meta) = &self.meta {
+            lock(meta).describe_path(description, sent, received);
         }
     }
 

@@ -82,7 +82,7 @@ pub struct ScheduleFacts {
     pub pings: usize,
 }
 
-/// What does not change from session to session.
+/// What does not change from session to session, but for description and stamps: [`super::Recorder::describe_path`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// The network interface.
@@ -194,6 +194,14 @@ impl MetaFile {
 
     pub(super) fn describe(&mut self, facts: Facts) {
         self.facts = Some(facts);
+    }
+
+    pub(super) fn describe_path(&mut self, description: &Description, sent: &StampSource, received: &StampSource) {
+        if let Some(facts) = &mut self.facts {
+            facts.description.clone_from(description);
+            facts.sent.clone_from(sent);
+            facts.received.clone_from(received);
+        }
     }
 
     /// A session stands, whose header line begins at `log_start`.

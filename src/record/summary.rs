@@ -157,7 +157,7 @@ pub struct Summary {
     /// `path`, `xdp_mode`, `zero_copy`, `queues`, `local`.
     #[serde(flatten)]
     pub description: Description,
-    /// `not_protocol`, `tx_ring_full`, `tx_retries`, `tx_dropped`, `reached_kernel`, `xdp`.
+    /// `not_protocol`, `tx_ring_full`, `tx_retries`, `tx_dropped`, `reached_kernel`, `socket_dropped`, `xdp`.
     #[serde(flatten)]
     pub counters: Counters,
     #[serde(skip)]
@@ -298,8 +298,16 @@ impl Summary {
         if self.pings_sent > 0 {
             lines.push(("late sends", self.lateness_words()));
         }
-        let Counters { not_protocol, tx_ring_full, tx_retries, tx_dropped, reached_kernel, strange_stamps, xdp } =
-            self.counters;
+        let Counters {
+            not_protocol,
+            tx_ring_full,
+            tx_retries,
+            tx_dropped,
+            reached_kernel,
+            socket_dropped,
+            strange_stamps,
+            xdp,
+        } = self.counters;
         if let Some(xdp) = xdp {
             lines.push(("ring full", format!("{tx_ring_full} on sending, {} on receiving", xdp.rx_ring_full)));
             let XdpCounters { seen, redirected, passed, malformed, .. } = xdp;
@@ -327,6 +335,7 @@ impl Summary {
             ("stages", self.stages_left_out, "packets left out: they came too fast to be reckoned".into()),
             ("retries", tx_retries, "times the kernel was busy and was asked again".into()),
             ("dropped", tx_dropped, "frames dropped by this machine's kernel before they left".into()),
+            ("socket full", socket_dropped, "datagrams dropped by this machine's kernel before they were read".into()),
             ("foreign", self.foreign, "datagrams from somebody else".into()),
             ("unexpected", self.unexpected, "datagrams that made no sense where they came".into()),
             ("no protocol", not_protocol, "datagrams that were too short, of an unknown type, or damaged".into()),
@@ -380,6 +389,7 @@ pub fn counters_since(earlier: &Counters, later: &Counters) -> Counters {
         tx_retries: since(|c| c.tx_retries),
         tx_dropped: since(|c| c.tx_dropped),
         reached_kernel: since(|c| c.reached_kernel),
+        socket_dropped: since(|c| c.socket_dropped),
         strange_stamps: since(|c| c.strange_stamps),
         xdp: later.xdp.map(|last| {
             let since = |value: fn(&XdpCounters) -> u64| value(&last).saturating_sub(value(&first));

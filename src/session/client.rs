@@ -39,6 +39,8 @@ pub struct ClientConfig {
 #[derive(Debug)]
 pub struct Client {
     config: ClientConfig,
+    /// The sequence of its SYN.
+    number: u64,
     state: State,
     outbox: Outbox,
 }
@@ -67,10 +69,20 @@ impl Client {
     /// # Panics
     /// If a ping or pong of this side would not hold the PTP header that it is to travel behind.
     pub fn new(now: Time<Monotonic>, config: ClientConfig) -> Self {
+        Self::numbered(now, config, 0)
+    }
+
+    /// The same for one of several sessions that leave from one port: `number`, the sequence of its SYN, is higher than
+    /// that of the one before. A server that is told so can tell the SYN from a late copy of the last one's, which it
+    /// leaves unanswered for [`super::REMEMBER`].
+    ///
+    /// # Panics
+    /// As [`Client::new`].
+    pub fn numbered(now: Time<Monotonic>, config: ClientConfig, number: u64) -> Self {
         let least = config.settings.min_padding();
         assert!(sent_padding(&config) >= least, "a ping or pong holds no PTP header: {config:?}");
         let state = State::Connecting { retry: Retry::first(now), report: now.plus(CONNECTING_REPORT) };
-        let mut client = Self { config, state, outbox: Outbox::new() };
+        let mut client = Self { config, number, state, outbox: Outbox::new() };
         client.send_syn();
         client
     }
@@ -78,7 +90,7 @@ impl Client {
     fn send_syn(&mut self) {
         let settings = &self.config.settings;
         let body = Body::Settings(settings.to_raw(), settings.extension());
-        self.outbox.say(self.config.server, Kind::Syn, 0, body);
+        self.outbox.say(self.config.server, Kind::Syn, self.number, body);
     }
 
     fn connected(&mut self, now: Time<Monotonic>, settings: Settings) {
@@ -176,6 +188,10 @@ impl Machine for Client {
             return None;
         }
         match (&mut self.state, message.kind) {
+            // The answer to a SYN of the session before.
+            (State::Connecting { .. }, Kind::SynAck | Kind::SynRst) if message.sequence < self.number => {
+                self.outbox.totals.unexpected += 1;
+            }
             (State::Connecting { .. }, Kind::SynAck) => self.handle_syn_ack(now, incoming.extension),
             (State::Connecting { .. }, Kind::SynRst) => self.give_up(End::Rejected),
             (State::Connecting { .. }, _) if self.config.settings.direction == Direction::Reverse => {

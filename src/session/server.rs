@@ -69,12 +69,16 @@ pub struct Server {
     state: State,
     outbox: Outbox,
     former: Vec<Former>,
+    /// The sequence of the SYN of the session that stands.
+    number: u64,
 }
 
 /// A client whose session is over. What still comes from it is late, and no word about a new session.
 #[derive(Debug)]
 struct Former {
     peer: SocketAddrV4,
+    /// The sequence of its SYN.
+    number: u64,
     /// It is remembered until then.
     until: Time<Monotonic>,
     /// Its FIN was answered, with this account where it had asked for one: a repeated one is answered again.
@@ -92,7 +96,13 @@ enum State {
 impl Server {
     /// A server that waits for its first SYN.
     pub fn new(config: ServerConfig) -> Self {
-        Self { config, state: State::Listening, outbox: Outbox::new(), former: Vec::with_capacity(REMEMBERED) }
+        Self {
+            config,
+            state: State::Listening,
+            outbox: Outbox::new(),
+            former: Vec::with_capacity(REMEMBERED),
+            number: 0,
+        }
     }
 
     fn handle_unconnected(&mut self, now: Time<Monotonic>, incoming: &Incoming) {
@@ -128,6 +138,7 @@ impl Server {
         };
         // Whoever asks with an extension is answered with one, be it that nothing of it is known here.
         let granted = incoming.extension.map(|_| settings.extension().unwrap_or_default());
+        self.number = message.sequence;
         // A new session counts from its SYN.
         self.outbox.totals = Totals { received: 1, ..Totals::default() };
         // Told first: whoever hears it may take the time to look at counters before the client begins.
@@ -215,10 +226,20 @@ impl Server {
         (largest > limit).then_some((largest, limit))
     }
 
-    /// Whether the datagram comes from a client whose session is over. All that such a one still gets is a FIN-ACK.
+    /// Whether this SYN is no late copy of one that had its session, but asks for another (`Client::numbered`).
+    fn is_next(&self, from: SocketAddrV4, message: Message) -> bool {
+        let mut of_peer = self.former.iter().filter(|former| former.peer == from);
+        message.kind == Kind::Syn && of_peer.all(|former| former.number < message.sequence)
+    }
+
+    /// Whether the datagram comes from a client whose session is over. All that such a one still gets is a FIN-ACK, unless
+    /// it asks for its next session.
     fn handle_former(&mut self, now: Time<Monotonic>, from: SocketAddrV4, message: Message) -> bool {
         self.former.retain(|former| now < former.until);
-        if let Some(former) = self.former.iter().find(|former| former.peer == from) {
+        if self.is_next(from, message) {
+            return false;
+        }
+        if let Some(former) = self.former.iter().rfind(|former| former.peer == from) {
             if message.kind == Kind::Fin
                 && let Some(account) = former.answered_fin
             {
@@ -246,7 +267,7 @@ impl Server {
                 self.former.remove(0);
             }
             let (peer, answered_fin) = (conversation.terms.peer, conversation.answered_fin());
-            self.former.push(Former { peer, until: now.plus(REMEMBER), answered_fin });
+            self.former.push(Former { peer, number: self.number, until: now.plus(REMEMBER), answered_fin });
             self.state = State::Listening;
         } else if conversation.is_over() {
             self.state = State::Over;
@@ -266,7 +287,10 @@ impl Machine for Server {
         let peer = conversation.terms.peer;
         self.outbox.totals.received += 1;
         let mut point = None;
-        if from == peer && message.kind == Kind::Syn {
+        if from == peer && message.kind == Kind::Syn && message.sequence > self.number {
+            // It wants its next session, and this one has no FIN yet: it would get what was granted to the last one.
+            self.handle_foreign(from, message);
+        } else if from == peer && message.kind == Kind::Syn {
             conversation.handle_repeated_syn(now, message.sequence, &mut self.outbox);
         } else if from == peer {
             point = conversation.handle(now, incoming, &mut self.outbox);
@@ -287,7 +311,7 @@ impl Machine for Server {
 
     fn wants(&self, now: Time<Monotonic>, incoming: &Incoming) -> Option<Extension> {
         let late = self.former.iter().any(|former| former.peer == incoming.from && now < former.until);
-        if !matches!(self.state, State::Listening) || late {
+        if !matches!(self.state, State::Listening) || (late && !self.is_next(incoming.from, incoming.message)) {
             return None;
         }
         let settings = self.judge(incoming, incoming.settings?).ok()?;

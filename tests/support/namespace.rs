@@ -88,7 +88,7 @@ impl Drop for Namespace {
 pub struct End<'a> {
     /// The interface's name.
     pub interface: &'a str,
-    /// Its address, in a /24 network.
+    /// Its address, in a /24 network; the unspecified one for none.
     pub address: Ipv4Addr,
     /// How many queues it has for receiving, and how many for sending.
     pub queues: u32,
@@ -114,7 +114,9 @@ pub fn join(left: (&Namespace, End), right: (&Namespace, End)) {
     });
     ip(&[&["link", "add"], &left_words[..], &["type", "veth", "peer"], &right_words].concat());
     for (namespace, end) in [left, right] {
-        namespace.ip(&["address", "add", &format!("{}/24", end.address), "dev", end.interface]);
+        if !end.address.is_unspecified() {
+            namespace.ip(&["address", "add", &format!("{}/24", end.address), "dev", end.interface]);
+        }
         namespace.ip(&["link", "set", end.interface, "up"]);
     }
 }

@@ -1,7 +1,11 @@
-//! The built program, run in two network namespaces that a veth pair joins.
+//! The built program, run in two network namespaces that a veth pair joins, or two pairs with a relay between them.
+
+#![allow(dead_code, reason = "each user takes its part")]
 
 #[path = "namespace.rs"]
 mod namespace;
+#[path = "relay.rs"]
+mod relay;
 
 use namespace::{End, Namespace, join};
 use std::io::{BufRead, BufReader, Read};
@@ -10,6 +14,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+#[allow(unused_imports, reason = "each user takes its part")]
+pub use relay::{Counted, Relay, Way};
 
 pub const CLIENT_ADDRESS: &str = "10.66.0.1";
 pub const SERVER_ADDRESS: &str = "10.66.0.2";
@@ -26,6 +33,8 @@ pub enum Side {
 }
 
 pub struct Lan {
+    // Before the namespaces: its sockets are in the third.
+    relay: Option<(Relay, Namespace)>,
     client: Namespace,
     server: Namespace,
     folder: tempfile::TempDir,
@@ -35,13 +44,33 @@ impl Lan {
     /// Two namespaces; each link has this many receive and transmit queues.
     pub fn new(queues: u32) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let lan = Self { client: Namespace::new("client"), server: Namespace::new("server"), folder };
+        let lan = Self { relay: None, client: Namespace::new("client"), server: Namespace::new("server"), folder };
         let end = |interface, address: &str| {
             let address: Ipv4Addr = address.parse().expect("an address");
             End { queues, ..End::new(interface, address) }
         };
         join((&lan.client, end(CLIENT_LINK, CLIENT_ADDRESS)), (&lan.server, end(SERVER_LINK, SERVER_ADDRESS)));
         lan
+    }
+
+    /// Two namespaces with a relay between them, whose left is the client's side.
+    pub fn with_relay(there: Way, back: Way) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let [client, server, between] = ["client", "server", "relay"].map(Namespace::new);
+        let nowhere = Ipv4Addr::UNSPECIFIED;
+        for (namespace, link, address, end) in
+            [(&client, CLIENT_LINK, CLIENT_ADDRESS, "rl"), (&server, SERVER_LINK, SERVER_ADDRESS, "rr")]
+        {
+            let address = address.parse().expect("an address");
+            join((namespace, End::new(link, address)), (&between, End::new(end, nowhere)));
+        }
+        let relay = Relay::start(&between, ["rl", "rr"], there, back);
+        Self { relay: Some((relay, between)), client, server, folder }
+    }
+
+    /// What the relay counted: from the client to the server, and back.
+    pub fn relayed(&self) -> [Counted; 2] {
+        self.relay.as_ref().expect("made with a relay").0.counted()
     }
 
     pub fn namespace(&self, side: Side) -> &Namespace {

@@ -2,9 +2,11 @@
 //!
 //! What the kernel would do for a UDP socket is done here with frames: headers, checksums, the way back to a peer. What
 //! only the kernel knows (route, neighbour, carrier) is brought by the caller. Fragments are not sent, and not received:
-//! the program leaves them to the kernel.
+//! the program leaves them to the kernel. A session whose client asks for it is served by the kernel's UDP all the same
+//! ([`aside`]).
 #![allow(unsafe_code, reason = "rings shared with the kernel, its system calls, and libbpf's C interface")]
 
+mod aside;
 mod bind;
 mod layout;
 mod peers;
@@ -17,7 +19,7 @@ pub use queue::Frames;
 pub use trial::trial_load;
 
 use super::companion::Companion;
-use super::kernel::receive_ptp;
+use super::kernel::{KernelPath, receive_ptp};
 use super::ptp::{Nic, PtpPort};
 use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps, Sent, StampWishes, TxStamp};
 use crate::clock::{Monotonic, Realtime, Time, monotonic_now, realtime_now};
@@ -25,19 +27,16 @@ use crate::net::NetError;
 use crate::session::{Body, MAX_BODY, Outgoing};
 use crate::wire::frame::{LinkHeader, MAX_FRAME_LEN, MacAddr, PtpFrame, parse, parse_ptp, write_control};
 use crate::wire::ptp::{self, Probe, Shape};
-use crate::wire::{DUMMY_SEQUENCE, Extension, Kind, MIN_IP_LEN, Message, Parsed};
+use crate::wire::{DUMMY_SEQUENCE, Extension, Kind, MIN_IP_LEN, Message, Parsed, ServePath};
 use anyhow::{Context, bail};
+use aside::{Needs, Reserved};
 use layout::Meta;
 use nix::errno::Errno;
 use peers::{Content, Peers};
 use queue::{PATIENCE, Queue};
-use std::cell::Cell;
 use std::io;
 use std::net::{SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-
-/// Bytes that datagrams may take in the reserved socket: they are only counted, and what does not fit is counted too.
-const RESERVED_BUFFER: usize = 4096;
 
 /// Where the XDP program is to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -107,8 +106,6 @@ pub struct XdpPath {
     not_protocol: u64,
     tx_ring_full: u64,
     tx_retries: u64,
-    /// Datagrams read from the reserved socket so far.
-    reached_kernel: Cell<u64>,
     poll: Vec<libc::pollfd>,
     description: Description,
     companion: Option<Outlet>,
@@ -117,11 +114,12 @@ pub struct XdpPath {
     /// Where what the program leaves to the kernel, for it to be stamped, comes in behind PTP headers.
     ptp: Option<PtpPort>,
     place: Place,
+    busypoll_us: Option<u32>,
     // In this order they are dropped: the sockets are closed, the program is detached, the port is free again.
     queues: Vec<Queue>,
     link: Link,
     program: Program,
-    reserved: UdpSocket,
+    reserved: Reserved,
 }
 
 /// The interface.
@@ -166,10 +164,7 @@ impl XdpPath {
         let Some(highest) = queues.iter().max() else {
             bail!("cannot open AF_XDP sockets on {interface}: no receive queue is chosen");
         };
-        reserved.set_nonblocking(true).context("cannot make the reserved socket non-blocking")?;
-        socket2::SockRef::from(&reserved)
-            .set_recv_buffer_size(RESERVED_BUFFER)
-            .context("cannot set the buffer of the reserved socket")?;
+        let reserved = Reserved::new(reserved).context("cannot set up the socket that holds the local port")?;
 
         // Only a program that is bound to the device can ask its driver for the card's stamps.
         let device = config.card_stamps.then_some(if_index);
@@ -216,8 +211,8 @@ impl XdpPath {
             not_protocol: 0,
             tx_ring_full: 0,
             tx_retries: 0,
-            reached_kernel: Cell::new(0),
-            poll: Vec::with_capacity(sockets.len() + 3),
+            // The signals, the companion, a PTP port, and the two sockets of a session that the kernel serves.
+            poll: Vec::with_capacity(sockets.len() + 5),
             description,
             companion: companion.map(|companion| Outlet {
                 companion,
@@ -228,6 +223,7 @@ impl XdpPath {
             card_stamps: config.card_stamps,
             ptp: None,
             place: Place { interface, if_index, mac },
+            busypoll_us,
             queues: sockets,
             link,
             program,
@@ -264,46 +260,47 @@ impl XdpPath {
         );
         io::Error::new(io::ErrorKind::InvalidInput, message)
     }
-
-    /// Datagrams that reached the reserved socket: those read from it, and those that it had no room for.
-    fn reached_kernel(&self) -> u64 {
-        let mut byte = [0];
-        // Bounded, as others may be sending: what is left is counted next time.
-        for _ in 0..4096 {
-            match self.reserved.recv_from(&mut byte) {
-                Ok(_) => self.reached_kernel.set(self.reached_kernel.get() + 1),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // An ICMP error of a datagram that this socket never sent; the next call has none.
-                Err(_) => {}
-            }
-        }
-        self.reached_kernel.get() + dropped(&self.reserved)
-    }
 }
 
 impl Path for XdpPath {
-    fn prepare(&mut self, _peer: SocketAddrV4, wanted: Extension) -> Result<Extension, NetError> {
+    fn prepare(&mut self, peer: SocketAddrV4, wanted: Extension) -> Result<Extension, NetError> {
+        if wanted.serve_on == Some(ServePath::Kernel) {
+            self.ptp = None;
+            let needs = Needs {
+                interface: &self.place.interface,
+                busypoll_us: self.busypoll_us,
+                stamps: self.wishes,
+                stamps_sent: self.companion.is_some(),
+            };
+            return self.reserved.serve(&self.program, peer, wanted, needs);
+        }
+        self.reserved.end(&self.program);
+        let granted = Extension { ptp: wanted.ptp, serve_on: wanted.serve_on, ..Extension::default() };
         let Some(transport) = wanted.ptp else {
             self.ptp = None;
-            return Ok(Extension::default());
+            return Ok(granted);
         };
         self.peers.carry_ptp_over(transport);
         // Where the driver can be asked for the card's stamps, the program takes all frames.
         if self.card_stamps {
-            return Ok(Extension { ptp: Some(transport), ..Extension::default() });
+            return Ok(granted);
         }
         let Place { interface, if_index, mac } = &self.place;
         let nic = Nic { interface, if_index: *if_index, mac: *mac, address: *self.description.local.ip() };
         self.ptp = Some(PtpPort::keep_or_open(self.ptp.take(), transport, &nic, self.wishes)?);
-        Ok(Extension { ptp: Some(transport), ..Extension::default() })
+        Ok(granted)
     }
 
     fn release(&mut self) {
         self.ptp = None;
+        self.reserved.end(&self.program);
     }
 
     #[inline]
     fn send(&mut self, outgoing: &Outgoing) -> io::Result<Sent> {
+        if let Some(kernel) = self.reserved.carries(outgoing.to) {
+            return kernel.send(outgoing);
+        }
         if u32::from(outgoing.ip_len()) > self.mtu {
             return Err(self.too_large(outgoing));
         }
@@ -343,6 +340,9 @@ impl Path for XdpPath {
     }
 
     fn send_dummies(&mut self, to: SocketAddrV4, count: u32) -> io::Result<()> {
+        if let Some(kernel) = self.reserved.carries(to) {
+            return kernel.send_dummies(to, count);
+        }
         for _ in 0..count {
             let message = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE };
             self.send(&Outgoing { to, message, body: Body::Empty, shape: Shape::Plain, point: None })?;
@@ -351,6 +351,9 @@ impl Path for XdpPath {
     }
 
     fn send_load(&mut self, to: SocketAddrV4, count: u32, ip_len: u16) -> io::Result<u32> {
+        if let Some(kernel) = self.reserved.carries(to) {
+            return kernel.send_load(to, count, ip_len);
+        }
         let message = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE };
         let padding = ip_len.saturating_sub(MIN_IP_LEN);
         if u32::from(ip_len) > self.mtu {
@@ -390,6 +393,10 @@ impl Path for XdpPath {
     #[inline]
     fn receive(&mut self, batch: &mut Batch) -> io::Result<()> {
         batch.datagrams.clear();
+        if self.reserved.serving().is_some() {
+            // Others' SYNs come through the rings, and a flood of them must not keep this session waiting.
+            self.reserved.receive(batch)?;
+        }
         let Self { peers, not_protocol, queues, last, .. } = self;
         let first = *last;
         for turn in 0..queues.len() {
@@ -427,8 +434,11 @@ impl Path for XdpPath {
 
     fn collect(&mut self, stamps: &mut Vec<TxStamp>) -> io::Result<()> {
         stamps.clear();
-        match &mut self.companion {
-            Some(outlet) => outlet.companion.collect(stamps),
+        if let Some(outlet) = &mut self.companion {
+            outlet.companion.collect(stamps)?;
+        }
+        match self.reserved.path() {
+            Some(kernel) => kernel.add_stamps(stamps),
             None => Ok(()),
         }
     }
@@ -455,6 +465,8 @@ impl Path for XdpPath {
         let companion = self.companion.as_ref().map(|outlet| outlet.companion.as_fd().as_raw_fd());
         self.poll.extend(companion.map(|fd| libc::pollfd { fd, events: 0, revents: 0 }));
         self.poll.extend(self.ptp.as_ref().map(|port| pollfd(port.as_fd().as_raw_fd())));
+        let kernel = self.reserved.serving().into_iter().flat_map(KernelPath::descriptors);
+        self.poll.extend(kernel.map(|fd| pollfd(fd.as_raw_fd())));
         // In zero-copy mode this wakes the driver too, if it wants to be (xsk_poll, net/xdp/xsk.c).
         // SAFETY: the descriptors are in a vector of this length; the time-out lives until the call returns, and a null
         // pointer is none.
@@ -481,7 +493,7 @@ impl Path for XdpPath {
     }
 
     fn description(&self) -> Description {
-        self.description.clone()
+        self.reserved.serving().map_or_else(|| self.description.clone(), Path::description)
     }
 
     fn counters(&self) -> Counters {
@@ -494,13 +506,17 @@ impl Path for XdpPath {
             xdp.rx_invalid += statistics.rx_invalid_descs();
             xdp.tx_invalid += statistics.tx_invalid_descs();
         }
+        let aside = self.reserved.counters();
+        let (retries, strange) =
+            self.companion.as_ref().map_or((0, 0), |outlet| (outlet.companion.retries(), outlet.companion.strange()));
         Counters {
-            not_protocol: self.not_protocol,
+            not_protocol: self.not_protocol + aside.not_protocol,
             tx_ring_full: self.tx_ring_full,
-            tx_retries: self.tx_retries + self.companion.as_ref().map_or(0, |outlet| outlet.companion.retries()),
-            strange_stamps: self.companion.as_ref().map_or(0, |outlet| outlet.companion.strange()),
+            tx_retries: self.tx_retries + retries + aside.tx_retries,
+            strange_stamps: strange + aside.strange_stamps,
             tx_dropped: self.queues.iter().map(Queue::dropped).sum(),
-            reached_kernel: self.reached_kernel(),
+            reached_kernel: aside.reached_kernel,
+            socket_dropped: aside.socket_dropped,
             xdp: Some(xdp),
         }
     }
@@ -569,21 +585,4 @@ fn read_ptp(frame: &[u8], queue: u32, stamps: RxStamps) -> Option<(Received, Lin
     let Probe { sender: from, shape, message } = probe;
     let (settings, extension, account) = (None, None, None);
     Some((Received { from, message, settings, extension, account, shape, ip_len, queue: Some(queue), stamps }, link))
-}
-
-/// How many datagrams a socket had no room for (`sock_diag(7)`, `SK_MEMINFO_DROPS`).
-fn dropped(socket: &UdpSocket) -> u64 {
-    let mut values = [0_u32; libc::SK_MEMINFO_DROPS as usize + 1];
-    let mut len = size_of_val(&values) as libc::socklen_t;
-    // SAFETY: the buffer is as long as said, and any bytes are valid in it.
-    let answer = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_MEMINFO,
-            values.as_mut_ptr().cast(),
-            &raw mut len,
-        )
-    };
-    if answer == 0 { values[libc::SK_MEMINFO_DROPS as usize].into() } else { 0 }
 }

@@ -69,6 +69,7 @@ pub struct Program {
     program: OwnedFd,
     sockets: MapHandle,
     counts: MapHandle,
+    kernel_peer: MapHandle,
 }
 
 /// What a program did with a frame in a dry run.
@@ -137,6 +138,7 @@ impl Program {
             },
             sockets: MapHandle::try_from(&loaded.maps.steer_sockets)?,
             counts: MapHandle::try_from(&loaded.maps.steer_counts)?,
+            kernel_peer: MapHandle::try_from(&loaded.maps.steer_kernel_peer)?,
         })
     }
 
@@ -207,6 +209,34 @@ impl Program {
     pub(super) fn disconnect(&self, queue: u32) {
         // An error would mean that there is no socket, which is what is asked for.
         let _ = self.sockets.delete(&queue.to_ne_bytes());
+    }
+
+    /// Leaves the packets of this peer to the kernel, and nobody else's; with `None` nobody's.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub(super) fn leave_to_kernel(&self, peer: Option<SocketAddrV4>) -> io::Result<()> {
+        let mut value = [0; size_of::<skeleton::types::steer_peer>()];
+        if let Some(peer) = peer {
+            value[..4].copy_from_slice(&peer.ip().octets());
+            value[4..6].copy_from_slice(&peer.port().to_be_bytes());
+        }
+        let updated = self.kernel_peer.update(&0_u32.to_ne_bytes(), &value, MapFlags::ANY);
+        updated.map_err(|error| io::Error::other(error.to_string()))
+    }
+
+    /// The peer whose packets are left to the kernel.
+    ///
+    /// # Errors
+    /// What the kernel answered to reading the map.
+    pub fn left_to_kernel(&self) -> anyhow::Result<Option<SocketAddrV4>> {
+        let value = self.kernel_peer.lookup(&0_u32.to_ne_bytes(), MapFlags::ANY);
+        let value = value.context("cannot read the XDP program's map of the kernel's peer")?;
+        let bytes = value.as_deref().and_then(|value| value.first_chunk::<6>());
+        let &[a, b, c, d, high, low] =
+            bytes.ok_or_else(|| anyhow!("the XDP program's map of the kernel's peer is empty"))?;
+        let peer = SocketAddrV4::new([a, b, c, d].into(), u16::from_be_bytes([high, low]));
+        Ok((peer.port() != 0).then_some(peer))
     }
 
     /// What the program counted, over all CPUs. The fields of the sockets are 0.

@@ -1,0 +1,230 @@
+//! A client asks an ordinary server with `--keep` for the path that it is to be served on.
+//!
+//! The client is a socket of this test, so that each datagram is known. Needs root and iproute2.
+
+#[path = "support/programs.rs"]
+mod programs;
+
+use nix::sys::signal::Signal;
+use programs::{CLIENT_ADDRESS, CLIENT_LINK, Lan, Program, SERVER_ADDRESS, SERVER_LINK, Side};
+use serde_json::Value;
+use std::net::{SocketAddrV4, UdpSocket};
+use std::time::Duration;
+use xdprobe::session::Settings;
+use xdprobe::wire::{Account, Extension, Kind, Message, Parsed, ServePath};
+
+const PORT: u16 = 10666;
+const PINGS: u64 = 20;
+
+/// A client by hand.
+struct Hand {
+    socket: UdpSocket,
+    number: u64,
+}
+
+impl Hand {
+    fn new(lan: &Lan) -> Self {
+        let socket = lan.namespace(Side::Client).run(|| {
+            let socket = UdpSocket::bind((CLIENT_ADDRESS, 0)).unwrap();
+            socket.connect((SERVER_ADDRESS, PORT)).unwrap();
+            socket
+        });
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        Self { socket, number: 0 }
+    }
+
+    fn address(&self) -> SocketAddrV4 {
+        match self.socket.local_addr().unwrap() {
+            std::net::SocketAddr::V4(address) => address,
+            other => panic!("{other} is not of IPv4"),
+        }
+    }
+
+    fn say(&self, kind: Kind, sequence: u64, behind: &[u8]) {
+        self.socket.send(&[&Message { kind, sequence }.to_bytes()[..], behind].concat()).unwrap();
+    }
+
+    fn hear(&self) -> Parsed {
+        let mut bytes = [0; 3000];
+        let len = self.socket.recv(&mut bytes).expect("the server answers");
+        Message::parse(&bytes[..len]).expect("a message")
+    }
+
+    /// Asks for the next session; the answer.
+    fn syn(&mut self, wanted: Extension) -> Parsed {
+        self.number += 1;
+        self.syn_again(wanted);
+        self.hear()
+    }
+
+    fn syn_again(&self, wanted: Extension) {
+        let mut extension = [0; 100];
+        let len = wanted.write(&mut extension);
+        let settings = Settings::default().to_raw().to_bytes();
+        self.say(Kind::Syn, self.number, &[&settings[..], &extension[..len]].concat());
+    }
+
+    fn ping(&self, sequence: u64) {
+        self.say(Kind::Ping, sequence, &[]);
+        assert_eq!(self.hear().message, Message { kind: Kind::Pong, sequence });
+    }
+
+    fn fin(&self) -> Option<Account> {
+        self.say(Kind::Fin, PINGS + 1, &[]);
+        let answer = self.hear();
+        assert_eq!(answer.message, Message { kind: Kind::FinAck, sequence: PINGS + 1 });
+        answer.account
+    }
+
+    /// A whole session.
+    fn session(&mut self, wanted: Extension) -> Option<Account> {
+        let answer = self.syn(wanted);
+        assert_eq!((answer.message.kind, answer.extension), (Kind::SynAck, Some(wanted)));
+        assert_eq!(answer.message.sequence, self.number);
+        (1..=PINGS).for_each(|sequence| self.ping(sequence));
+        self.fin()
+    }
+}
+
+fn on(path: ServePath) -> Extension {
+    Extension { serve_on: Some(path), account: true, ..Extension::default() }
+}
+
+fn start(lan: &Lan, flags: &[&str]) -> Program {
+    let fixed = ["--server", "--keep", "--json", "--interface", SERVER_LINK];
+    let mut server = lan.start(Side::Server, &[&fixed, flags].concat());
+    server.wait_for_line("nanoprobe server started");
+    server
+}
+
+/// The statistics of each session, once there are so many.
+fn sessions(server: &mut Program, count: usize) -> Vec<Value> {
+    server.wait_until("the statistics", |server| server.stdout().lines().count() >= count);
+    server.stdout().lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect()
+}
+
+#[test]
+fn the_path_that_a_client_asks_for_carries_its_session_and_no_other() {
+    for stamps in ["application", "software"] {
+        let lan = Lan::new(1);
+        let log = lan.file("server.csv");
+        let mut server = start(&lan, &["--timestamps", stamps, "--log", &log]);
+        let mut client = Hand::new(&lan);
+        let mut stranger = Hand::new(&lan);
+
+        let account = client.session(on(ServePath::Xdp)).expect("it was asked for");
+        assert_eq!((account.pings_received, account.pongs_sent, account.dropped), (PINGS, PINGS, Some(0)));
+
+        let answer = client.syn(on(ServePath::Kernel));
+        assert_eq!((answer.message.kind, answer.extension), (Kind::SynAck, Some(on(ServePath::Kernel))));
+        for sequence in 1..=PINGS {
+            client.ping(sequence);
+            if sequence == 7 {
+                assert_eq!(stranger.syn(on(ServePath::Xdp)).message.kind, Kind::SynRst);
+            }
+        }
+        // A repeated SYN is answered there as anywhere.
+        client.syn_again(on(ServePath::Kernel));
+        assert_eq!(client.hear().extension, Some(on(ServePath::Kernel)));
+        let account = client.fin().expect("it was asked for");
+        assert_eq!((account.pings_received, account.pongs_sent, account.dropped), (PINGS, PINGS, Some(0)));
+        assert!(account.cpu_ns.is_some());
+
+        // Another client, which asks for nothing, and the same one again.
+        stranger.number = 9;
+        assert_eq!(stranger.session(Extension::default()), None);
+        client.session(on(ServePath::Xdp));
+
+        let all = sessions(&mut server, 4);
+        server.signal(Signal::SIGINT);
+        server.finish();
+        let paths: Vec<_> = all.iter().map(|session| session["path"].as_str().unwrap()).collect();
+        assert_eq!(paths, ["xdp", "kernel", "xdp", "xdp"], "{}", server.all_output());
+        for session in &all {
+            assert_eq!((&session["pings_received"], &session["pongs_sent"]), (&PINGS.into(), &PINGS.into()));
+            for none in ["reached_kernel", "socket_dropped", "not_protocol", "lost_rows", "tx_stamps_missed"] {
+                assert!(session[none].is_null() || session[none] == 0, "{none}: {session}");
+            }
+            assert_eq!(session["tx_source"], stamps);
+        }
+        // Pings and the FIN; with a session over the kernel the stranger's SYN only.
+        let redirected: Vec<_> = all.iter().map(|session| session["xdp"]["redirected"].as_u64().unwrap()).collect();
+        // The SYN of the session itself may be counted just before or behind its beginning.
+        for (counted, least) in redirected.iter().zip([PINGS + 1, 1, PINGS + 1, PINGS + 1]) {
+            assert!((least..=least + 1).contains(counted), "{redirected:?}");
+        }
+        assert!(all[1]["xdp"]["passed"].as_u64().unwrap() >= PINGS + 2, "{all:?}");
+        assert_eq!((&all[1]["xdp_mode"], &all[1]["peer"]), (&Value::Null, &client.address().to_string().into()));
+
+        let meta: Value = serde_json::from_slice(&std::fs::read(format!("{log}.meta.json")).unwrap()).unwrap();
+        let earlier = meta["earlier_sessions"].as_array().unwrap();
+        for (session, path) in earlier.iter().chain([&meta]).zip(paths) {
+            assert_eq!((&session["path"], &session["summary"]["path"]), (&path.into(), &path.into()));
+            let place = match (stamps, path) {
+                ("application", _) => "process",
+                (_, "xdp") => "XDP hook",
+                _ => "kernel",
+            };
+            assert_eq!(session["timestamps"]["t1"]["where"], place);
+        }
+        let rows = std::fs::read_to_string(&log).unwrap().lines().filter(|line| !line.starts_with("seq")).count();
+        assert_eq!(rows as u64, 4 * 2 * PINGS);
+        assert!(server.stderr().contains("drop new connection request"), "{}", server.all_output());
+        lan.assert_unchanged();
+    }
+}
+
+#[test]
+fn a_server_without_af_xdp_serves_on_the_kernel_path_only_and_says_so() {
+    let lan = Lan::new(1);
+    let mut server = start(&lan, &["--emulation", "--path", "kernel"]);
+    let mut client = Hand::new(&lan);
+    assert_eq!(client.syn(on(ServePath::Xdp)).message.kind, Kind::SynRst);
+    server.wait_for_line("asks to be served on the xdp path");
+    assert!(server.stderr().contains("start it with --path xdp"), "{}", server.all_output());
+    assert!(client.session(on(ServePath::Kernel)).is_some());
+    assert_eq!(sessions(&mut server, 1)[0]["path"], "kernel");
+}
+
+#[test]
+fn a_late_copy_of_a_syn_opens_no_session_and_the_next_one_does_at_once() {
+    let lan = Lan::new(1);
+    let mut server = start(&lan, &["--emulation"]);
+    let mut client = Hand::new(&lan);
+    client.session(on(ServePath::Kernel));
+    sessions(&mut server, 1);
+    client.syn_again(on(ServePath::Kernel));
+    client.session(on(ServePath::Kernel));
+    let all = sessions(&mut server, 2);
+    assert_eq!(all.len(), 2);
+    // A FIN again, which comes through the rings now. One that comes while the server still prints is lost, as any may be.
+    client.socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let mut bytes = [0; 1000];
+    let answered = (0..100).any(|_| {
+        client.say(Kind::Fin, PINGS + 1, &[]);
+        client.socket.recv(&mut bytes).is_ok()
+    });
+    assert!(answered, "a FIN-ACK may be lost");
+    assert_eq!(Message::parse(&bytes).unwrap().message.kind, Kind::FinAck);
+}
+
+#[test]
+fn nothing_is_left_of_a_server_that_is_killed_while_it_serves_through_the_kernel() {
+    let lan = Lan::new(1);
+    let server = start(&lan, &["--emulation"]);
+    let mut client = Hand::new(&lan);
+    client.syn(on(ServePath::Kernel));
+    client.ping(1);
+    server.signal(Signal::SIGKILL);
+    drop(server);
+    lan.assert_unchanged();
+    // The next one has the port and the program.
+    let mut server = start(&lan, &["--emulation"]);
+    let mut client = Hand::new(&lan);
+    assert!(client.session(on(ServePath::Kernel)).is_some());
+    let flags = ["--client", "-i", CLIENT_LINK, "-e", "-n1", "-d10000", SERVER_ADDRESS];
+    let ordinary = lan.run(Side::Client, &flags);
+    assert_eq!(ordinary.code(), Some(0), "{}", ordinary.all_output());
+    let all = sessions(&mut server, 2);
+    assert_eq!((&all[0]["path"], &all[1]["path"]), (&"kernel".into(), &"xdp".into()));
+}
