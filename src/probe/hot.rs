@@ -7,7 +7,7 @@ use super::interrupt::Interrupt;
 use super::outstanding::{Joined, Outstanding};
 use crate::clock::{ClockBoard, Monotonic, Source, Stamp, Time, monotonic_now, realtime_now};
 use crate::path::{BATCH, Batch, Path, Received, Sent, TxStamp};
-use crate::record::{Recorder, RoundTrips, Sighting, Sources, StampCounts};
+use crate::record::{Answer, Recorder, RoundTrips, Sighting, Sources, StampCounts};
 use crate::session::{Action, Body, End, Event, Incoming, Machine, Outgoing, TimerKind};
 use crate::wire::ptp::Shape;
 use crate::wire::{Account, Extension, Point};
@@ -64,6 +64,13 @@ pub trait Attendant<M, P> {
     /// # Errors
     /// Whatever makes going on senseless; the loop ends with it.
     fn connected(&mut self, scene: Scene<'_, M, P>, event: Event) -> anyhow::Result<()>;
+
+    /// A ping and its first pong have both their stamps: t3 − t0 in ns, with its sign. In the midst of the session: nothing
+    /// that takes time.
+    #[inline]
+    fn round_trip(&mut self, nanos: i64) {
+        let _ = nanos;
+    }
 
     /// A session is over and its statistics are due.
     ///
@@ -245,7 +252,10 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             if let Some(point) = point {
                 self.recorder.seen(&sighting);
                 if point == Point::T3 {
-                    self.round_trips.answered(message.sequence, stamp);
+                    let answer = self.round_trips.answered(message.sequence, stamp);
+                    if let Answer::First(Some(nanos)) = answer {
+                        self.attendant.round_trip(nanos);
+                    }
                 }
             }
             self.act()?;
@@ -341,8 +351,10 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         match sighting.stamp(self.rules.sources.sent) {
             Some(stamp) => {
                 self.stamps.tx += 1;
-                if sighting.point == Point::T0 {
-                    self.round_trips.left(sighting.sequence, stamp);
+                if sighting.point == Point::T0
+                    && let Some(nanos) = self.round_trips.left(sighting.sequence, stamp)
+                {
+                    self.attendant.round_trip(nanos);
                 }
             }
             None => self.stamps.tx_missed += 1,

@@ -7,12 +7,14 @@ mod hot;
 mod interrupt;
 mod outstanding;
 mod reporter;
+mod rounds;
 mod setup;
 mod stamping;
 
 pub use hot::{Attendant, HotLoop, Scene, StampRules};
 pub use interrupt::Interrupt;
 pub use reporter::{Reporter, say};
+pub use rounds::{Outcome, Round, Rounds};
 
 use crate::cli::{self, Plan, schedule};
 use crate::clock::{Source, monotonic_now};

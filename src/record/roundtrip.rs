@@ -126,21 +126,24 @@ impl RoundTrips {
     }
 
     /// A ping's t0 is known: it left then. Before its pong or after it; only the first of several counts. Does nothing for
-    /// a ping that is not remembered.
+    /// a ping that is not remembered. Where t3 was there already, returns t3 − t0 in ns, as in [`Answer::First`].
     #[inline]
-    pub fn left(&mut self, sequence: u64, t0: Stamp) {
+    pub fn left(&mut self, sequence: u64, t0: Stamp) -> Option<i64> {
         let slot = slot(sequence);
         if self.pings[slot].0 != sequence || sequence == VACANT {
-            return;
+            return None;
         }
         match self.states[slot] & (ANSWERED | HELD) {
-            0 => self.hold(slot, t0),
+            0 => {
+                self.hold(slot, t0);
+                None
+            }
             both if both == ANSWERED | HELD => {
                 let t3 = self.take(slot);
-                self.record(t0, t3);
+                self.record(t0, t3)
             }
             // It had its t0 before, or has a pong without t3.
-            _ => {}
+            _ => None,
         }
     }
 
