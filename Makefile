@@ -27,7 +27,7 @@ TEST_ARGS   ?=
 VM_ARGS     ?=
 
 .DEFAULT_GOAL := all
-.PHONY: all demo test test-vm bench fmt clippy install uninstall clean deps help need-root
+.PHONY: all demo test test-vm bench fmt clippy install uninstall clean deps test-tools help need-root
 
 all: $(BINARY) ## build the release binary (default)
 
@@ -38,10 +38,13 @@ $(BINARY): $(SOURCES)
 deps: ## install what the build needs and this machine lacks (Debian, Ubuntu)
 	scripts/deps.sh
 
+test-tools: ## get what tests check with and this machine lacks (Debian, Ubuntu)
+	scripts/test-tools.sh
+
 demo: need-root deps all ## run server and client in two network namespaces, over AF_XDP and over the kernel
 	scripts/demo.sh $(BINARY)
 
-test: need-root deps ## run every test, as root
+test: need-root deps test-tools ## run every test, as root
 	scripts/cargo test --no-run $(CARGO_FLAGS) $(TEST_ARGS)
 	scripts/cargo --root test $(CARGO_FLAGS) $(TEST_ARGS)
 

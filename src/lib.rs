@@ -7,6 +7,7 @@
 //! * [`caps`]: what card, driver and kernel can do for probing, put into words
 //! * [`session`]: who says what when, as state machines without socket or clock
 //! * [`path`]: how a datagram gets out and in: AF_XDP behind a steering program, or the kernel's UDP
+//! * [`live`]: what a running session shows: a line a second, intervals, metrics
 //! * [`net`]: what the kernel knows: interface, route, neighbour, capabilities
 //! * [`page`]: tables and pictures as one self-contained HTML file
 //! * [`record`]: the CSV log, its meta file, statistics
@@ -18,6 +19,7 @@
 pub mod caps;
 pub mod cli;
 pub mod clock;
+pub mod live;
 pub mod net;
 pub mod page;
 pub mod path;

@@ -67,10 +67,12 @@ fn a_veth_is_described_as_the_kernel_has_it() {
     assert_eq!(*value("trial_load"), json!({ "is_accepted": true }));
     let no_napi = json!([{ "queue": 0, "napi_id": null }, { "queue": 1, "napi_id": null }]);
     assert_eq!(*value("busy_polling"), no_napi);
-    assert_eq!(
-        *value("privileges"),
-        json!({ "cap_net_admin": true, "cap_net_raw": true, "cap_bpf": true, "cap_perfmon": true })
-    );
+    let privileges = value("privileges").as_object().expect("capabilities by name");
+    assert_eq!(privileges.len(), 6);
+    for (name, told) in privileges {
+        assert_eq!(told["has"], true, "root has {name}");
+        assert!(told["for"].as_str().is_some_and(|words| words.len() > 20), "{name}: {told}");
+    }
     let best = &found["best_stamps"];
     assert_eq!(best["client"], format!("xdprobe --client --interface {CLIENT_LINK} --timestamps software HOST"));
     assert_eq!(best["server"], format!("xdprobe --server --interface {CLIENT_LINK} --timestamps software"));
@@ -82,6 +84,12 @@ fn loopback_has_the_kernel_path_only() {
     let found = caps_json(&lan, "lo");
     assert_eq!(found["driver"]["value"], Value::Null);
     assert_eq!(found["xdp"]["value"], json!([]));
+    let bound = &found["device_bound_load"];
+    assert_eq!(bound["value"]["is_accepted"], false);
+    assert!(
+        bound["meaning"].as_str().is_some_and(|words| words.starts_with("The driver runs no XDP programs")),
+        "{bound}"
+    );
     assert_eq!(found["best_stamps"]["path"], "kernel");
 }
 
@@ -107,6 +115,37 @@ fn a_program_that_is_attached_is_named() {
     let program = &found["attached_program"]["value"];
     assert_eq!((&program["name"], &program["mode"]), (&json!("xdprobe_steer"), &json!("xdpdrv")), "{program}");
     assert_eq!(found["best_stamps"]["path"], "kernel");
+}
+
+/// What the report tells of each capability to a process that has only those that `setpriv --bounding-set` leaves.
+fn privileges(lan: &Lan, bounding_set: &str) -> Value {
+    let program = env!("CARGO_BIN_EXE_xdprobe");
+    let mut run = lan.start_other(
+        Side::Client,
+        "setpriv",
+        &[&format!("--bounding-set={bounding_set}"), program, "caps", "-i", CLIENT_LINK, "--json"],
+    );
+    run.finish();
+    assert_eq!(run.code(), Some(0), "{}", run.all_output());
+    let report: Value = serde_json::from_str(&run.stdout()).expect("one JSON object");
+    report["privileges"]["value"].clone()
+}
+
+#[test]
+fn each_capability_is_told_with_what_it_is_for_and_whether_it_is_there() {
+    let lan = Lan::new(1);
+    for lacking in ["net_admin", "net_raw", "bpf", "perfmon", "ipc_lock", "net_bind_service"] {
+        // CAP_SYS_ADMIN stands for the two of BPF.
+        let told = privileges(&lan, &format!("-sys_admin,-{lacking}"));
+        for (name, told) in told.as_object().expect("capabilities by name") {
+            assert_eq!(told["has"], *name != format!("cap_{lacking}"), "without {lacking}: {name}");
+        }
+    }
+    let start = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+    let words = |told: &Value| told["cap_net_bind_service"]["for"].as_str().unwrap_or_default().to_owned();
+    assert!(words(&privileges(&lan, "-all")).contains("from 1024 up"));
+    lan.namespace(Side::Client).run(|| std::fs::write(start, "319").expect("it is the namespace's own"));
+    assert!(words(&privileges(&lan, "-all")).starts_with("Not needed for port 319: ports from 319 up"));
 }
 
 #[test]

@@ -545,6 +545,40 @@ fn without_privilege_the_missing_capability_is_named() {
 }
 
 #[test]
+fn memory_that_may_not_be_locked_is_named_before_anything_is_touched() {
+    let lan = Lan::new(1);
+    let program = env!("CARGO_BIN_EXE_xdprobe");
+    let line =
+        format!("ulimit -l 4096; exec setpriv --bounding-set=-ipc_lock {program} --server -e -i {SERVER_LINK} \"$@\"");
+    let run = |more: &[&str]| lan.start_other(Side::Server, "bash", &[&["-c", &line, "bash"], more].concat());
+    let mut refused = run(&[]);
+    refused.finish();
+    assert_eq!(refused.code(), Some(1), "{}", refused.all_output());
+    for part in ["12288 KiB", "4096 KiB", "CAP_IPC_LOCK", "ulimit -l", "--queue", "--path kernel"] {
+        assert!(refused.stderr().contains(part), "{part}: {}", refused.stderr());
+    }
+    lan.assert_unchanged();
+    let mut kernel = run(&["--path", "kernel"]);
+    kernel.wait_for_line("nanoprobe server started");
+}
+
+#[test]
+fn a_privileged_port_is_named_with_the_ways_out() {
+    let lan = Lan::new(1);
+    let arguments = ["--server", "-e", "--path", "kernel", "--port", "319", "-i", SERVER_LINK];
+    let mut denied = with_capabilities(&lan, Side::Server, "-net_bind_service", &arguments);
+    denied.finish();
+    assert_eq!(denied.code(), Some(1), "{}", denied.all_output());
+    for part in ["port 319", "CAP_NET_BIND_SERVICE", "from 1024 up", "net.ipv4.ip_unprivileged_port_start=319"] {
+        assert!(denied.stderr().contains(part), "{part}: {}", denied.stderr());
+    }
+    let start = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+    lan.namespace(Side::Server).run(|| std::fs::write(start, "319").expect("it is the namespace's own"));
+    let mut granted = with_capabilities(&lan, Side::Server, "-net_bind_service", &arguments);
+    granted.wait_for_line("nanoprobe server started on port 319");
+}
+
+#[test]
 fn the_capabilities_that_the_program_names_are_enough() {
     let lan = Lan::new(1);
     let advised = "-all,+net_admin,+net_raw,+bpf,+perfmon,+ipc_lock";
@@ -556,6 +590,39 @@ fn the_capabilities_that_the_program_names_are_enough() {
     client.finish();
     server.finish();
     assert_eq!((client.code(), server.code()), (Some(0), Some(0)), "{}{}", client.all_output(), server.all_output());
+}
+
+#[test]
+fn a_log_that_nobody_reads_waits_until_it_is_read_or_the_user_wants_an_end() {
+    let lan = Lan::new(1);
+    let fifo = lan.file("fifo");
+    nix::unistd::mkfifo(fifo.as_str(), nix::sys::stat::Mode::S_IRWXU).expect("the folder can be written to");
+    for path in PATHS {
+        for flag in ["--log", "--log-stages"] {
+            for signal in [Signal::SIGINT, Signal::SIGTERM] {
+                let flags = ["--server", "-e", "-i", SERVER_LINK, "--path", path, flag, &fifo];
+                let mut server = lan.start(Side::Server, &flags);
+                // It holds its port while it waits.
+                server.wait_until("the port", |_| {
+                    lan.namespace(Side::Server).run(|| UdpSocket::bind((SERVER_ADDRESS, 10666)).is_err())
+                });
+                server.signal(signal);
+                server.finish();
+                assert_eq!(server.code(), Some(1), "{}", server.all_output());
+                assert!(server.stderr().contains("fifo waited for its reader"), "{}", server.stderr());
+                lan.assert_unchanged();
+            }
+        }
+    }
+    let mut server = lan.start(Side::Server, &["--server", "-e", "-i", SERVER_LINK, "--log", &fifo]);
+    let read = std::thread::spawn(move || std::fs::read_to_string(fifo).expect("a log is text"));
+    server.wait_for_line("nanoprobe server started");
+    let flags = ["--client", "-e", "-i", CLIENT_LINK, "-n", "1", "-d", "10000", SERVER_ADDRESS];
+    let client = lan.run(Side::Client, &flags);
+    server.finish();
+    assert_eq!((client.code(), server.code()), (Some(0), Some(0)), "{}", server.all_output());
+    let log = read.join().expect("the reader does not panic");
+    assert!(log.starts_with("seq,timestamp-idx,timestamp,size\n1,t1,") && log.lines().count() > 100, "{log}");
 }
 
 #[test]

@@ -2,7 +2,6 @@
 //! say the same. Needs root and iproute2. The card's stamps are tested in guests (tests/vm).
 
 #[path = "support/programs.rs"]
-#[allow(dead_code, reason = "shared with another test")]
 mod programs;
 
 use programs::{CLIENT_LINK, Lan, Program, SERVER_ADDRESS, SERVER_LINK, Side};
@@ -107,6 +106,8 @@ fn assert_software(outcome: &Outcome, xdp: bool, hand_over: bool) {
     }
     let json = &outcome.json;
     assert_eq!(json["tx_stamps"], json["tx_stamps_requested"], "{json}");
+    let received = outcome.log.keys().filter(|(point, _)| !is_sending(point)).count();
+    assert_eq!([&json["rx_stamps"], &json["rx_stamps_requested"]], [received, received], "a row each: {json}");
     assert_eq!((&json["tx_stamps_missed"], &json["rx_stamps_missed"]), (&0.into(), &0.into()), "{json}");
     for (name, sends) in [(if xdp { "hook_to_app_ns" } else { "kernel_to_app_ns" }, false), ("app_to_sw_ns", true)] {
         let mut times: Vec<i64> = outcome
@@ -125,6 +126,8 @@ fn assert_software(outcome: &Outcome, xdp: bool, hand_over: bool) {
         assert_eq!(["count", "min", "max"].map(|key| told[key].as_i64().unwrap()), expected, "{name}");
     }
     for (point, told) in outcome.meta["timestamps"].as_object().unwrap() {
+        let id = told["clock_id"].as_str().unwrap_or_default();
+        assert!(id.starts_with("CLOCK_REALTIME@") && id.len() > 30, "{told}");
         let place = match (is_sending(point), xdp, hand_over) {
             (true, _, true) => "hand-over",
             (true, ..) => "driver",

@@ -36,7 +36,7 @@ const NANOPROBE: [(&str, Option<char>, bool); 20] = [
 ];
 
 /// Ours: long only.
-const NEW: [(&str, bool); 16] = [
+const NEW: [(&str, bool); 19] = [
     ("max-rate", true),
     ("timestamps", true),
     ("tx", true),
@@ -52,6 +52,9 @@ const NEW: [(&str, bool); 16] = [
     ("keep", false),
     ("connect-timeout", true),
     ("json", false),
+    ("interval", true),
+    ("metrics", true),
+    ("quiet", false),
     ("generate", true),
 ];
 
@@ -287,6 +290,9 @@ fn without_flags_the_plan_is_nanoprobes() {
         queues: None,
         cpu: None,
         json: false,
+        interval: None,
+        metrics: None,
+        quiet: false,
         timer: None,
         warnings: vec![],
     };
@@ -347,6 +353,7 @@ fn each_flag_sets_its_field() {
     assert_eq!(client("--zero-copy off").zero_copy, ZeroCopy::Off);
     assert_eq!(client("--cpu 3").cpu, Some(3));
     assert!(client("--json").json);
+    assert!(client("--quiet").quiet);
     assert_eq!(plan("--server -i eth0 --keep").role, Role::Server { keep: true, max_rate: None });
     let limited = |max_rate| Role::Server { keep: false, max_rate: Some(max_rate) };
     assert_eq!(plan("--server -i eth0 --max-rate 2.5G").role, limited(Rate::Bits(2_500_000_000)));
@@ -385,6 +392,33 @@ fn queues_are_listed_ascending_and_once() {
 }
 
 #[test]
+fn an_interval_is_seconds_with_or_without_a_fraction() {
+    for (typed, millis) in [("1", 1000), ("0.5", 500), (".25", 250), ("0.01", 10), ("86400", 86_400_000), ("2.", 2000)]
+    {
+        assert_eq!(client(&format!("--interval {typed}")).interval, Some(Duration::from_millis(millis)), "{typed}");
+    }
+    assert_eq!(plan("--server -i eth0 --interval 1").interval, Some(Duration::from_secs(1)));
+    for wrong in ["0", "0.009", "86400.1", "-1", "1s", "1e3", "inf", "NaN", "1.2.3", ".", "+1"] {
+        let answer = refused(&format!("--client -i eth0 --interval {wrong} h"));
+        assert_eq!(answer, format!("--interval {wrong}: must be a number in [0.01, 86400] (seconds)"));
+    }
+    let help = argument("interval").get_help().expect("a help").to_string();
+    assert!(help.contains("0.01 to 86400"), "{help}");
+}
+
+#[test]
+fn metrics_are_served_at_an_address_and_a_port() {
+    for typed in ["127.0.0.1:9100", "0.0.0.0:1", "[::1]:65535"] {
+        assert_eq!(client(&format!("--metrics {typed}")).metrics, Some(typed.parse().unwrap()));
+        assert_eq!(plan(&format!("--server -i eth0 --metrics {typed}")).metrics, Some(typed.parse().unwrap()));
+    }
+    for wrong in ["9100", ":9100", "127.0.0.1", "127.0.0.1:0", "localhost:9100", "127.0.0.1:65536", "::1:9100"] {
+        let must = "must be an address and a port in [1, 65535], such as 127.0.0.1:9100 or [::1]:9100";
+        assert_eq!(refused(&format!("--client -i eth0 --metrics {wrong} h")), format!("--metrics {wrong}: {must}"));
+    }
+}
+
+#[test]
 fn getopt_long_would_read_it_the_same_way() {
     let long = client("--emulation --reverse --count 5 --delay 20 --log x");
     for other in [
@@ -395,6 +429,10 @@ fn getopt_long_would_read_it_the_same_way() {
         // Unambiguous in nanoprobe, which has no other long option with c.
         "--client --c 5 --e --i eth0 --r --de 20 --l x 10.0.0.2",
         "--client --co 5 --e --i eth0 --r --de 20 --l x 10.0.0.2",
+        "--client --co 5 --e --in eth0 --r --de 20 --l x 10.0.0.2",
+        "--client --co 5 --e --inte eth0 --r --de 20 --l x 10.0.0.2",
+        "--client --co 5 --e --inter eth0 --r --de 20 --l x 10.0.0.2",
+        "--client --co 5 --e --interf eth0 --r --de 20 --l x 10.0.0.2",
     ] {
         assert_eq!(plan(other), long, "{other}");
     }
@@ -457,6 +495,8 @@ fn a_server_takes_a_clients_flags_with_a_warning_but_not_with_a_wrong_value() {
 
 #[test]
 fn a_flag_without_effect_is_told() {
+    let server = plan("--server -i eth0 --quiet");
+    assert_eq!(server.warnings, ["--quiet is not used: only a client shows a line a second"]);
     assert_eq!(
         client("-R -n 1 -S a.csv").warnings,
         ["--probe-schedule is not used: with --reverse the server pings, so give it to the server"]

@@ -171,6 +171,40 @@ fn a_wait_ends_when_a_transmit_stamp_has_come() {
     assert_eq!(Some(only_stamp(&mut client).token), sent.token);
 }
 
+#[test]
+fn a_socket_without_room_is_asked_again_and_loses_nothing() {
+    let veth = Veth::new();
+    // A link of 10 Mbit/s: what waits for it is charged to the socket until it has no room left.
+    let shaped = "qdisc replace dev veth-l root tbf rate 10mbit burst 2kb limit 10mb";
+    let output = veth.left.command("tc").args(shaped.split(' ')).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (mut client, mut server) = (kernel(&veth.left, CLIENT_PORT), kernel(&veth.right, PORT));
+    let to = SocketAddrV4::new(veth.right.address, PORT);
+    let mut sent = Vec::new();
+    let (mut stamps, mut late) = (Vec::new(), Vec::new());
+    for sequence in 1..=1500 {
+        sent.push(client.send(&ping(to, sequence)).unwrap());
+        client.collect(&mut late).unwrap();
+        stamps.append(&mut late);
+    }
+    assert!(client.counters().tx_retries > 0, "1500 datagrams do not fit into the socket's buffer");
+    for sequence in 1..=1500 {
+        assert_eq!(only(&mut server).message.sequence, sequence);
+    }
+    let end = monotonic_now().plus(LIMIT);
+    while stamps.len() < sent.len() && monotonic_now() < end {
+        client.collect(&mut late).unwrap();
+        stamps.append(&mut late);
+    }
+    assert_eq!(stamps.len(), sent.len());
+    for (sent, stamp) in sent.iter().zip(&stamps) {
+        // One queue, one driver: in the order of sending, each after its own hand-over and before the next second.
+        assert_eq!(Some(stamp.token), sent.token);
+        assert!(sent.application <= system(*stamp), "{sent:?} {stamp:?}");
+    }
+    assert!(stamps.is_sorted_by_key(|stamp| system(*stamp)));
+}
+
 /// A ping of 100 bytes behind a PTP header.
 fn shaped(to: SocketAddrV4, sequence: u64, shape: Shape) -> Outgoing {
     Outgoing { body: Body::Padding(56), shape, ..ping(to, sequence) }

@@ -2,9 +2,14 @@
 #![forbid(unsafe_code)]
 
 use super::Findings;
+use super::collect::PRIVILEGES;
 use crate::net::hwtstamp::{RxFilter, StampingError, TxType};
-use crate::net::netdev::{RX_METADATA_TIMESTAMP, XDP_ACT_BASIC};
+use crate::net::kernel_version::KernelVersion;
+use crate::net::netdev::XDP_ACT_BASIC;
+use crate::net::privilege::{Capability, XDP_PATH};
 use crate::net::tsinfo::TsInfo;
+use crate::path::xdp;
+use crate::wire::ptp::UDP_PORT;
 
 /// What to type.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,9 +63,10 @@ pub(super) fn native_xdp(found: &Findings) -> Option<bool> {
     found.xdp.as_ref().ok()?.xdp.map(|bits| bits & XDP_ACT_BASIC != 0)
 }
 
-/// The driver has the kfunc for receive stamps; `None` where the kernel does not say.
+/// The driver has the kfunc for receive stamps; `None` where nobody can tell.
 pub(super) fn receive_stamp_kfunc(found: &Findings) -> Option<bool> {
-    found.xdp.as_ref().ok()?.rx_metadata.map(|bits| bits & RX_METADATA_TIMESTAMP != 0)
+    let driver = found.driver.as_ref().map(|driver| driver.name.as_str());
+    found.xdp.as_ref().ok()?.gives_receive_stamps(driver, KernelVersion::parse(&found.kernel))
 }
 
 /// Why the xdp path cannot be had on this interface, where that is so for another reason than a lack of privilege.
@@ -73,14 +79,41 @@ pub(super) fn xdp_obstacle(found: &Findings) -> Option<String> {
     }
     match &found.attached {
         Ok(Some(program)) => Some(format!("XDP program {} is attached already", program.id)),
-        _ if found.trial_load.is_err() && lacking(found).is_empty() => Some("the XDP program does not load".to_owned()),
+        _ if found.trial_load.is_err() && lacking(found, &XDP_PATH).is_empty() => {
+            Some("the XDP program does not load".to_owned())
+        }
         _ => None,
     }
 }
 
-/// The capabilities that the process lacks.
-pub(super) fn lacking(found: &Findings) -> Vec<&'static str> {
-    found.privileges.iter().filter(|(_, has)| !has).map(|(name, _)| *name).collect()
+/// Those of `wanted` that the process lacks.
+pub(super) fn lacking(found: &Findings, wanted: &[Capability]) -> Vec<Capability> {
+    let lacks = |capability: &Capability| found.privileges.contains(&(*capability, false));
+    wanted.iter().copied().filter(lacks).collect()
+}
+
+/// Bytes that AF_XDP sockets on all queues lock.
+pub(super) fn locked_memory(found: &Findings) -> u64 {
+    xdp::locked_memory(found.interface.mtu, usize::from(u16::try_from(found.interface.rx_queues).unwrap_or(u16::MAX)))
+}
+
+/// Locking that much takes a capability.
+pub(super) fn exceeds_locked_memory(found: &Findings) -> bool {
+    found.locked_memory_limit.is_some_and(|limit| locked_memory(found) > limit)
+}
+
+/// What this card, machine and network namespace ask a process for that sends and receives in one way.
+pub(super) fn needed(found: &Findings, path: &str, timestamps: &str) -> Vec<Capability> {
+    let (is_xdp, is_hardware) = (path == "xdp", timestamps == "hardware");
+    let is_needed = |capability: &Capability| match capability {
+        Capability::NetAdmin => is_xdp || is_hardware,
+        Capability::IpcLock => is_xdp && exceeds_locked_memory(found),
+        Capability::NetBindService => {
+            is_hardware && hardware(found) == Hardware::Ptp && found.first_unprivileged_port > UDP_PORT
+        }
+        _ => is_xdp,
+    };
+    PRIVILEGES.into_iter().filter(is_needed).collect()
 }
 
 pub(super) fn best(found: &Findings) -> Advice {
@@ -122,9 +155,9 @@ pub(super) fn best(found: &Findings) -> Advice {
     }
     let needs_kernel_path = obstacle.is_some() || (hardware == Hardware::All && !has_kfunc);
     let path = if needs_kernel_path { "kernel" } else { "xdp" };
-    let needs_root = path == "xdp" || timestamps == "hardware";
+    let needs_root = !lacking(found, &needed(found, path, timestamps)).is_empty();
     let line = |role: &str, host: &str| {
-        let sudo = if needs_root && !lacking(found).is_empty() { "sudo " } else { "" };
+        let sudo = if needs_root { "sudo " } else { "" };
         let path = if needs_kernel_path { " --path kernel" } else { "" };
         format!("{sudo}xdprobe --{role} --interface {name} --timestamps {timestamps}{path}{host}")
     };

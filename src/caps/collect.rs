@@ -3,12 +3,22 @@
 
 use super::{Answer, Findings, IdleState};
 use crate::clock::PhcClock;
-use crate::net::privilege::{self, XDP_PATH};
+use crate::net::privilege::{self, Capability};
 use crate::net::{self, NetError, hwtstamp, netdev, tsinfo, tuning};
 use crate::path::xdp;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+
+/// What the report tells of: [`privilege::XDP_PATH`], and what some need besides.
+pub(super) const PRIVILEGES: [Capability; 6] = [
+    Capability::NetAdmin,
+    Capability::NetRaw,
+    Capability::Bpf,
+    Capability::Perfmon,
+    Capability::IpcLock,
+    Capability::NetBindService,
+];
 
 /// The states of one CPU stand for those of all.
 const IDLE_STATES: &str = "/sys/devices/system/cpu/cpu0/cpuidle";
@@ -23,7 +33,7 @@ pub(super) fn collect(name: &str) -> Result<Findings, NetError> {
         let answer = PhcClock::open(phc).and_then(|clock| clock.now());
         (PathBuf::from(format!("/dev/ptp{phc}")), answer.map(drop).map_err(|error| error.to_string()))
     });
-    let lacking = privilege::missing(&XDP_PATH);
+    let lacking = privilege::missing(&PRIVILEGES);
     Ok(Findings {
         driver: net::driver_facts(&interface.name),
         kernel: nix::sys::utsname::uname()
@@ -33,14 +43,16 @@ pub(super) fn collect(name: &str) -> Result<Findings, NetError> {
         stamping: hwtstamp::read(&interface.name),
         xdp: netdev::xdp_features(index).map_err(|error| error.to_string()),
         attached: xdp::attached_program(index).map_err(|errno| errno.to_string()),
-        trial_load: xdp::trial_load(None).map_err(|error| format!("{error:#}")),
-        bound_load: xdp::trial_load(Some(index)).map_err(|error| format!("{error:#}")),
+        trial_load: xdp::trial_load(None),
+        bound_load: xdp::trial_load(Some(index)),
         queues: netdev::rx_queues(index).map_err(|error| error.to_string()),
         idle_states: idle_states(Path::new(IDLE_STATES)),
         latency_limit_us: latency_limit(),
         coalescing: tuning::coalescing(index).map_err(|error| error.to_string()),
         features: tuning::active_features(index).map_err(|error| error.to_string()),
-        privileges: XDP_PATH.map(|capability| (capability.as_str(), !lacking.contains(&capability))).to_vec(),
+        privileges: PRIVILEGES.map(|capability| (capability, !lacking.contains(&capability))).to_vec(),
+        locked_memory_limit: privilege::locked_memory_limit(),
+        first_unprivileged_port: privilege::first_unprivileged_port(),
         interface,
     })
 }

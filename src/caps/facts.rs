@@ -5,9 +5,12 @@ use super::advice::{self, Hardware};
 use super::{Fact, Findings, Group, IdleState};
 use crate::net::hwtstamp::{RxFilter, StampingError, TxType};
 use crate::net::netdev::{XDP_ACT_XSK_ZEROCOPY, XSK_TX_TIMESTAMP, XdpFeatures};
+use crate::net::privilege::{Capability, XDP_PATH, names, setcap};
 use crate::net::tsinfo::TsInfo;
 use crate::net::tuning::Coalescing;
+use crate::path::xdp::{Reason, Refusal};
 use crate::wire::MAX_IP_LEN;
+use crate::wire::ptp::UDP_PORT;
 use serde_json::{Map, Value, json};
 
 /// What a CPU may take to wake up, in microseconds, before it is worth a word.
@@ -245,8 +248,10 @@ fn stamping(found: &Findings) -> Fact {
 const NETDEV: &str = "netdev netlink, DEV_GET";
 
 fn rx_metadata(found: &Findings) -> Fact {
-    let names = features(found, XdpFeatures::rx_metadata_names, "6.7", "");
     let has_stamp = advice::receive_stamp_kfunc(found);
+    let else_know =
+        if has_stamp == Some(true) { " Of this driver it is known that it gives receive stamps." } else { "" };
+    let names = features(found, XdpFeatures::rx_metadata_names, "6.7", else_know);
     let meaning = match (has_stamp, advice::hardware(found)) {
         (Some(true), Hardware::None(_)) => {
             "The driver would hand the card's receive stamp to an XDP program, but there is none to hand: it says 0, \
@@ -354,9 +359,8 @@ fn bound_load(found: &Findings) -> Fact {
         _ => "The program can be bound to the device and ask its driver for the card's stamps.",
     };
     let told = match &found.bound_load {
-        Err(answer) if found.trial_load.is_ok() => {
-            let meaning =
-                "The driver takes no program that asks it for the card's stamps: over AF_XDP the XDP hook's are left.";
+        Err(Refusal { answer, reason }) if found.trial_load.is_ok() && *reason != Reason::Privilege => {
+            let meaning = format!("{} Over AF_XDP the XDP hook's stamps are left.", reason.sentence());
             Told::known("refused", json!({ "is_accepted": false, "answer": answer }), meaning)
         }
         answer => loaded(found, answer, meaning),
@@ -364,13 +368,14 @@ fn bound_load(found: &Findings) -> Fact {
     told.named("device_bound_load", "device-bound load", "loaded for this device, not attached, unloaded")
 }
 
-fn loaded(found: &Findings, answer: &Result<(), String>, meaning: &'static str) -> Told {
+fn loaded(found: &Findings, answer: &Result<(), Refusal>, meaning: &'static str) -> Told {
     match answer {
         Ok(()) => Told::known("accepted", json!({ "is_accepted": true }), meaning),
-        Err(answer) => {
-            let lacking = advice::lacking(found);
-            let why =
-                if lacking.is_empty() { String::new() } else { format!("This process lacks {}. ", lacking.join(", ")) };
+        Err(Refusal { answer, .. }) => {
+            let why = match names(&advice::lacking(found, &XDP_PATH)) {
+                names if names.is_empty() => names,
+                names => format!("This process lacks {names}. "),
+            };
             let meaning = format!("{why}The kernel's answer: {answer}.");
             Told::known("refused", json!({ "is_accepted": false, "answer": answer }), meaning)
         }
@@ -515,16 +520,74 @@ fn offloads(found: &Findings) -> Fact {
 }
 
 fn privileges(found: &Findings) -> Fact {
-    let have = |has: &bool| if *has { "have" } else { "lack" };
-    let shown: Vec<String> = found.privileges.iter().map(|(name, has)| format!("{name}: {}", have(has))).collect();
-    let value: Map<String, Value> =
-        found.privileges.iter().map(|(name, has)| (name.to_lowercase(), json!(has))).collect();
-    let meaning = if advice::lacking(found).is_empty() {
-        "All that --path xdp and --timestamps hardware need."
-    } else {
-        "What is lacking is needed for --path xdp (for --timestamps hardware CAP_NET_ADMIN too): run as root, or setcap \
-         cap_net_admin,cap_net_raw,cap_bpf,cap_perfmon,cap_ipc_lock+ep on the program."
+    let best = advice::best(found);
+    let needed = advice::needed(found, best.path, best.timestamps);
+    let lacking = advice::lacking(found, &needed);
+    let text = match names(&lacking) {
+        names if names.is_empty() => "all that the command line below needs".to_owned(),
+        names => format!("lacks {names} for the command line below"),
     };
-    let told = Told::known(shown.join(", "), Value::Object(value), meaning);
-    told.named("privileges", "capabilities", "/proc/thread-self/status, CapEff")
+    let mut value = Map::new();
+    let mut meaning = Vec::new();
+    for &(capability, has) in &found.privileges {
+        let (name, what_for) = (capability.as_str(), what_for(found, capability));
+        let key = name.to_lowercase();
+        value.insert(key, json!({ "has": has, "is_needed": needed.contains(&capability), "for": what_for }));
+        meaning.push(format!("{name}: {}. {what_for}", if has { "has it" } else { "lacks it" }));
+    }
+    meaning.push(if lacking.is_empty() {
+        "Nothing is lacking.".to_owned()
+    } else {
+        format!("What is lacking there comes with root, or with setcap {} on the program.", setcap(&needed))
+    });
+    let told = Told::known(text, Value::Object(value), meaning.join("\n"));
+    told.named(
+        "privileges",
+        "capabilities",
+        "/proc/thread-self/status, CapEff; RLIMIT_MEMLOCK; ip_unprivileged_port_start",
+    )
+}
+
+/// What needs a capability, on this interface.
+fn what_for(found: &Findings, capability: Capability) -> String {
+    match capability {
+        Capability::NetAdmin => "--path xdp: loading an XDP program, resolving neighbours, --busypoll. On both paths \
+                                 --timestamps hardware: switching the card's stamping on."
+            .to_owned(),
+        Capability::NetRaw => {
+            "--path xdp: AF_XDP sockets and the packet socket beside them. On both paths --ptp l2.".to_owned()
+        }
+        Capability::Bpf => "--path xdp: BPF maps and programs.".to_owned(),
+        Capability::Perfmon => {
+            "--path xdp: the kernel's verifier asks it of a program that finds UDP behind IPv4 options.".to_owned()
+        }
+        Capability::IpcLock => {
+            let (needed, queues) = (advice::locked_memory(found) / 1024, found.interface.rx_queues);
+            let sockets = format!("--path xdp: AF_XDP on {queues} queue{} locks {needed} KiB", plural(queues));
+            match found.locked_memory_limit {
+                Some(limit) if advice::exceeds_locked_memory(found) => format!(
+                    "{sockets}, and without the capability {} KiB may be locked (ulimit -l, which can be raised instead).",
+                    limit / 1024
+                ),
+                Some(limit) => format!("Not needed: {sockets}, and {} KiB may be locked (ulimit -l).", limit / 1024),
+                None => format!("Not needed: {sockets}, and there is no limit (ulimit -l)."),
+            }
+        }
+        Capability::NetBindService => {
+            let first = found.first_unprivileged_port;
+            let whole = "--ptp udp without driver stamps for XDP: UDP port 319. --server: a --port as low.";
+            match first > UDP_PORT {
+                true => format!(
+                    "{whole} Ports from {first} up need nothing (sysctl net.ipv4.ip_unprivileged_port_start, which can be \
+                     lowered instead)."
+                ),
+                false => format!("Not needed for port 319: ports from {first} up need nothing here."),
+            }
+        }
+        Capability::SysAdmin | Capability::SysNice => "Nothing.".to_owned(),
+    }
+}
+
+fn plural(count: u32) -> &'static str {
+    if count == 1 { "" } else { "s" }
 }

@@ -12,10 +12,11 @@ mod facts;
 use crate::cli::CapsPlan;
 use crate::net::hwtstamp::{Config, StampingError};
 use crate::net::netdev::{RxQueue, XdpFeatures};
+use crate::net::privilege::Capability;
 use crate::net::tsinfo::TsInfo;
 use crate::net::tuning::Coalescing;
 use crate::net::{DriverFacts, Interface, NetError};
-use crate::path::xdp::AttachedProgram;
+use crate::path::xdp::{AttachedProgram, Refusal};
 use advice::Advice;
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
@@ -36,17 +37,21 @@ struct Findings {
     stamping: Result<Config, StampingError>,
     xdp: Answer<XdpFeatures>,
     attached: Answer<Option<AttachedProgram>>,
-    trial_load: Answer<()>,
+    trial_load: Result<(), Refusal>,
     /// The same of the program that is bound to the device and asks its driver for the card's stamps.
-    bound_load: Answer<()>,
+    bound_load: Result<(), Refusal>,
     queues: Answer<Option<Vec<RxQueue>>>,
     idle_states: Vec<IdleState>,
     /// What `/dev/cpu_dma_latency` says, in microseconds.
     latency_limit_us: Answer<i32>,
     coalescing: Answer<Option<Coalescing>>,
     features: Answer<Option<Vec<String>>>,
-    /// Each capability that the xdp path needs, and whether the process has it.
-    privileges: Vec<(&'static str, bool)>,
+    /// Each capability that some way of probing needs, and whether the process has it.
+    privileges: Vec<(Capability, bool)>,
+    /// `RLIMIT_MEMLOCK` in bytes; `None` where there is none.
+    locked_memory_limit: Option<u64>,
+    /// The first UDP port that takes no privilege.
+    first_unprivileged_port: u16,
 }
 
 /// A state that an idle CPU sleeps in.
@@ -72,6 +77,7 @@ struct Fact {
     is_known: bool,
     /// What was asked.
     found_by: &'static str,
+    /// Sentences; a list has a line for each of its things.
     meaning: String,
 }
 
@@ -107,7 +113,7 @@ fn as_text(found: &Findings, groups: &[Group], best: &Advice) -> String {
         for Fact { name, text: value, found_by, meaning, .. } in &group.facts {
             let first = format!("{value} [{found_by}]");
             wrap(&mut text, &format!("  {name:<width$}", width = INDENT - 2), &first);
-            wrap(&mut text, &" ".repeat(INDENT), meaning);
+            meaning.lines().for_each(|line| wrap(&mut text, &" ".repeat(INDENT), line));
         }
     }
     let _ = write!(text, "\nBest stamps here\n");

@@ -1,10 +1,13 @@
 //! The report for cards that this machine need not have.
 
+use super::collect::PRIVILEGES;
 use super::*;
 use crate::cli::{Parsed, parse};
 use crate::net::hwtstamp::{RxFilter, TxType};
+use crate::net::kernel_version::KernelVersion;
 use crate::net::netdev::{RX_METADATA_TIMESTAMP, XDP_ACT_BASIC};
-use crate::net::privilege::XDP_PATH;
+use crate::net::privilege::Capability;
+use crate::path::xdp::Reason;
 use crate::wire::frame::MacAddr;
 use std::net::Ipv4Addr;
 
@@ -56,7 +59,9 @@ fn without_card() -> Findings {
         latency_limit_us: Ok(2_000_000_000),
         coalescing: Ok(None),
         features: Ok(Some(vec![])),
-        privileges: XDP_PATH.map(|capability| (capability.as_str(), true)).to_vec(),
+        privileges: PRIVILEGES.map(|capability| (capability, true)).to_vec(),
+        locked_memory_limit: Some(8 << 20),
+        first_unprivileged_port: 1024,
     }
 }
 
@@ -76,6 +81,16 @@ fn card(rx_filters: &[RxFilter], has_kfunc: bool) -> Findings {
         xdp: Ok(XdpFeatures { rx_metadata, ..found.xdp.clone().unwrap() }),
         ..found
     }
+}
+
+fn refusal(reason: Reason) -> Refusal {
+    Refusal { answer: "no".to_owned(), reason }
+}
+
+/// What the report says of one thing.
+fn meaning(found: &Findings, key: &str) -> String {
+    let groups = facts::groups(found);
+    groups.into_iter().flat_map(|group| group.facts).find(|fact| fact.key == key).unwrap().meaning
 }
 
 fn text(found: &Findings) -> String {
@@ -105,13 +120,45 @@ fn the_best_command_line_is_what_the_card_can_do() {
 }
 
 #[test]
+fn a_kernel_that_does_not_tell_of_receive_stamps_is_known_by_its_drivers() {
+    let of = |kernel: &str, name: &str| {
+        let found = card(&ALL, true);
+        let driver = DriverFacts { name: name.to_owned(), ..found.driver.clone().unwrap() };
+        let xdp = Ok(XdpFeatures { rx_metadata: None, ..found.xdp.clone().unwrap() });
+        Findings { kernel: kernel.to_owned(), driver: Some(driver), xdp, ..found }
+    };
+    let path = |found: &Findings| advice::best(found).path;
+    assert_eq!((path(&of("6.6.1", "mlx5_core")), path(&of("6.6.1", "ice"))), ("xdp", "kernel"));
+    // igc has them since 6.5.
+    assert_eq!((path(&of("6.5.0-14", "igc")), path(&of("6.4.9", "igc"))), ("xdp", "kernel"));
+    assert!(meaning(&of("6.6.1", "mlx5_core"), "rx_metadata").ends_with("known that it gives receive stamps."));
+}
+
+#[test]
+fn a_program_that_is_not_bound_is_told_with_whose_affair_that_is() {
+    let said =
+        |reason| meaning(&Findings { bound_load: Err(refusal(reason)), ..card(&ALL, true) }, "device_bound_load");
+    let old = KernelVersion { major: 6, minor: 1 };
+    let left = "Over AF_XDP the XDP hook's stamps are left.";
+    for (reason, words) in [
+        (Reason::OldKernel(old), "Linux 6.1 binds no program"),
+        (Reason::NoDriverXdp, "The driver runs no XDP programs"),
+        (Reason::Untold, "The kernel does not bind"),
+    ] {
+        let said = said(reason);
+        assert!(said.starts_with(words) && said.ends_with(left), "{said}");
+    }
+    assert!(said(Reason::Privilege).contains("The kernel's answer: no."));
+}
+
+#[test]
 fn what_stands_in_the_way_of_xdp_leads_to_the_kernel_path() {
     let attached = AttachedProgram { id: 51, name: Some("cil_xdp_entry".to_owned()), keyword: "xdpdrv" };
     let found = Findings { attached: Ok(Some(attached)), ..card(&ALL, true) };
     assert_eq!(client(&found), "xdprobe --client --interface eth0 --timestamps hardware --path kernel HOST");
     let said = text(&found);
     assert!(said.contains("51 (cil_xdp_entry), xdpdrv") && said.contains("ip link set dev eth0 xdpdrv off"), "{said}");
-    let refused = Findings { trial_load: Err("too old".to_owned()), ..without_card() };
+    let refused = Findings { trial_load: Err(refusal(Reason::Untold)), ..without_card() };
     let best = advice::best(&refused);
     assert_eq!((best.timestamps, best.path), ("software", "kernel"));
     assert!(
@@ -127,15 +174,55 @@ fn what_stands_in_the_way_of_xdp_leads_to_the_kernel_path() {
 #[test]
 fn who_lacks_privileges_is_told_which_and_to_use_sudo() {
     let found = Findings {
-        privileges: XDP_PATH.map(|capability| (capability.as_str(), capability.as_str() == "CAP_NET_RAW")).to_vec(),
-        trial_load: Err("EPERM".to_owned()),
-        bound_load: Err("EPERM".to_owned()),
+        privileges: PRIVILEGES.map(|capability| (capability, capability == Capability::NetRaw)).to_vec(),
+        trial_load: Err(refusal(Reason::Privilege)),
+        bound_load: Err(refusal(Reason::Privilege)),
         ..without_card()
     };
     assert_eq!(client(&found), "sudo xdprobe --client --interface eth0 --timestamps software HOST");
     let said = text(&found);
-    assert!(said.contains("CAP_NET_ADMIN: lack, CAP_NET_RAW: have, CAP_BPF: lack"), "{said}");
-    assert!(said.contains("This process lacks CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON."), "{said}");
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    for expected in [
+        "lacks CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON and CAP_IPC_LOCK for the command line below",
+        "CAP_NET_RAW: has it. --path xdp: AF_XDP sockets",
+        "CAP_BPF: lacks it. --path xdp: BPF maps and programs.",
+        "setcap cap_net_admin,cap_net_raw,cap_bpf,cap_perfmon,cap_ipc_lock+ep on the program.",
+        "This process lacks CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON.",
+    ] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+}
+
+/// What the report says that the best command line needs.
+fn needed(found: &Findings) -> Vec<String> {
+    let groups = facts::groups(found);
+    let privileges = groups.iter().flat_map(|group| &group.facts).find(|fact| fact.key == "privileges").unwrap();
+    let all = privileges.value.as_object().unwrap().iter();
+    all.filter(|(_, told)| told["is_needed"] == true).map(|(name, _)| name.clone()).collect()
+}
+
+#[test]
+fn what_is_needed_depends_on_card_limit_and_ports() {
+    let xdp = ["cap_bpf", "cap_net_admin", "cap_net_raw", "cap_perfmon"];
+    let roomy = |found| Findings { locked_memory_limit: None, ..found };
+    assert_eq!(needed(&roomy(without_card())), xdp);
+    // 6144 frames of 2048 bytes on each queue, to the byte.
+    let limited = |limit| Findings { locked_memory_limit: Some(limit), ..without_card() };
+    assert_eq!(needed(&limited(6144 * 2048)), xdp);
+    assert_eq!(
+        needed(&limited(6144 * 2048 - 1)),
+        ["cap_bpf", "cap_ipc_lock", "cap_net_admin", "cap_net_raw", "cap_perfmon"]
+    );
+    assert!(text(&limited(8 << 20)).contains("locks 12288 KiB"));
+    // The kernel path has the card's stamps, and switching them on is all that takes a privilege.
+    assert_eq!(needed(&card(&ALL, false)), ["cap_net_admin"]);
+    let ptp = roomy(card(&PTP, false));
+    assert_eq!(needed(&ptp), ["cap_bpf", "cap_net_admin", "cap_net_bind_service", "cap_net_raw", "cap_perfmon"]);
+    assert_eq!(needed(&Findings { first_unprivileged_port: 319, ..ptp.clone() }), xdp);
+    let lacking = PRIVILEGES.map(|capability| (capability, capability != Capability::NetBindService)).to_vec();
+    let unprivileged = Findings { privileges: lacking, ..ptp };
+    assert!(client(&unprivileged).starts_with("sudo "));
+    assert!(!client(&Findings { first_unprivileged_port: 0, ..unprivileged }).starts_with("sudo "));
 }
 
 #[test]

@@ -6,7 +6,9 @@ use crate::session::{MAX_PONG_EVERY, Rate, Settings, TimerKind};
 use crate::wire::{MAX_IP_LEN, MIN_IP_LEN};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Command, CommandFactory, Parser, ValueHint};
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The server's UDP port where `--port` is not given: nanoprobe's.
 pub const DEFAULT_PORT: u16 = 10666;
@@ -91,6 +93,8 @@ pub(super) struct Args {
     pub host: Option<String>,
     /// Network interface to send and receive on; always needed
     #[arg(short, long, value_name = "nic", help_heading = "Role")]
+    // nanoprobe knows no other long option with i: what was short enough for it stays so.
+    #[arg(aliases = ["i", "in", "int", "inte", "inter"])]
     pub interface: Option<String>,
     /// The server's UDP port, 1 to 65535
     #[arg(short, long, value_name = "port", help_heading = "Role", allow_negative_numbers = true)]
@@ -212,6 +216,16 @@ pub(super) struct Args {
     /// Print the statistics as one JSON object on stdout, durations in ns
     #[arg(long, help_heading = OUTPUT)]
     pub json: bool,
+    /// Print what happened every so many seconds, 0.01 to 86400, such as 0.5, as a line on stdout; with --json as one object a
+    /// line, before that of the statistics
+    #[arg(long, value_name = "s", help_heading = OUTPUT, allow_negative_numbers = true, value_parser = interval)]
+    pub interval: Option<Duration>,
+    /// Serve Prometheus metrics over HTTP at this address and port, such as 127.0.0.1:9100, under /metrics
+    #[arg(long, value_name = "addr:port", help_heading = OUTPUT, value_parser = metrics)]
+    pub metrics: Option<SocketAddr>,
+    /// Client: show no line a second on a terminal
+    #[arg(long, help_heading = OUTPUT)]
+    pub quiet: bool,
     /// Print the man page, or the completions of a shell
     #[arg(long, value_name = "what", help_heading = OUTPUT)]
     pub generate: Option<Generate>,
@@ -291,6 +305,21 @@ fn whole<T: TryFrom<u32>>(
             .and_then(|number| T::try_from(number).ok())
             .ok_or_else(|| format!("must be in [{min}, {max}] ({unit})"))
     }
+}
+
+/// Parses seconds with or without a fraction.
+fn interval(typed: &str) -> Result<Duration, String> {
+    let must = "must be a number in [0.01, 86400] (seconds)";
+    // Not what else a float may look like: infinity, 1e3.
+    let is_plain = typed.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let seconds = typed.parse::<f64>().ok().filter(|seconds| is_plain && (0.01..=86400.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| must.into())
+}
+
+/// Parses where metrics are served.
+fn metrics(typed: &str) -> Result<SocketAddr, String> {
+    let address = typed.parse().ok().filter(|address: &SocketAddr| address.port() != 0);
+    address.ok_or_else(|| "must be an address and a port in [1, 65535], such as 127.0.0.1:9100 or [::1]:9100".into())
 }
 
 fn timer(typed: String) -> TimerKind {

@@ -36,6 +36,7 @@ use crate::session::{Rate, Settings, TimerKind};
 use args::CapsArgs;
 use clap::{Parser, ValueEnum};
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -101,6 +102,12 @@ pub struct Plan {
     pub cpu: Option<usize>,
     /// `--json`: the statistics as one JSON object.
     pub json: bool,
+    /// `--interval`: how often a line on what happened since the last is printed.
+    pub interval: Option<Duration>,
+    /// `--metrics`: where Prometheus metrics are served; the port is not 0.
+    pub metrics: Option<SocketAddr>,
+    /// `--quiet`: no line a second on a terminal.
+    pub quiet: bool,
     /// `--timer` where it is given: how this side waits. A client's [`Settings::timer`] already has it.
     pub timer: Option<TimerKind>,
     /// What was accepted but means nothing here: one line each, for stderr.

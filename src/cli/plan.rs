@@ -56,6 +56,9 @@ pub(super) fn build(matches: &ArgMatches) -> Result<Plan, UsageError> {
         queues: queues(args.queue.into_iter().flat_map(|queues| queues.0).collect()),
         cpu: args.cpu.map(|cpu| cpu as usize),
         json: args.json,
+        interval: args.interval,
+        metrics: args.metrics,
+        quiet: args.quiet,
         timer: args.timer,
         warnings,
     })
@@ -186,6 +189,8 @@ fn server(args: &Args, typed: Typed, warnings: &mut Vec<String>) -> Result<Role,
     }
     let ignored = typed.flags(&CLIENTS_BUSINESS);
     warnings.extend(ignored.map(|flag| format!("{flag} is not used: a server does what its client asks for")));
+    warnings
+        .extend(typed.flags(&["quiet"]).map(|flag| format!("{flag} is not used: only a client shows a line a second")));
     Ok(Role::Server { keep: args.keep, max_rate: args.max_rate })
 }
 

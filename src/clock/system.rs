@@ -19,6 +19,13 @@ pub fn tai_now() -> Time<Tai> {
     read(ClockId::CLOCK_TAI)
 }
 
+/// Which boot of which machine the clocks are of: a random id that the kernel gives itself as it starts (random(4)). `None`
+/// where `/proc` does not tell.
+pub fn boot_id() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned()).filter(|id| !id.is_empty())
+}
+
 fn read<C: Domain>(clock: ClockId) -> Time<C> {
     let now = clock_gettime(clock).expect("the kernel has this clock since 3.10, and the address is ours");
     Time::from_nanos(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)

@@ -2,10 +2,14 @@
 #![forbid(unsafe_code)]
 
 use super::kernel_version::{KernelVersion, XDP_NEEDS};
-use super::privilege::{Capability, names};
+use super::privilege::{Capability, names, setcap};
 use std::io;
 use std::net::Ipv4Addr;
 use std::time::Duration;
+
+/// What the xdp path needs at most: locked memory beside [`super::privilege::XDP_PATH`].
+const FOR_XDP: [Capability; 5] =
+    [Capability::NetAdmin, Capability::NetRaw, Capability::Bpf, Capability::Perfmon, Capability::IpcLock];
 
 /// Why something about the machine could not be learnt, or is not fit for probing.
 #[derive(Debug, thiserror::Error)]
@@ -159,11 +163,26 @@ pub enum NetError {
         /// The gateway.
         next_hop: Ipv4Addr,
     },
+    /// The sockets' memory is more than the process may lock.
+    #[error(
+        "AF_XDP on {queues} queue{} takes {} KiB of locked memory, more than this process may lock ({} KiB, RLIMIT_MEMLOCK) \
+         without CAP_IPC_LOCK: run it as root, give the program the capability (setcap {} $(command -v xdprobe)), raise the \
+         limit (ulimit -l), serve fewer queues (--queue), or use --path kernel",
+        if *queues == 1 { "" } else { "s" }, needed.div_ceil(1024), limit / 1024, setcap(&FOR_XDP)
+    )]
+    LockedMemory {
+        /// How many sockets there are to be.
+        queues: usize,
+        /// Bytes that they take.
+        needed: u64,
+        /// Bytes that the process may lock.
+        limit: u64,
+    },
     /// The process lacks capabilities.
     #[error(
-        "the process lacks {}: run it as root, or give the program the capabilities (setcap \
-         cap_net_admin,cap_net_raw,cap_bpf,cap_perfmon,cap_ipc_lock+ep $(command -v xdprobe)), or do without them with --path kernel and --timestamps software or application",
-        names(.0)
+        "the process lacks {}: run it as root, or give the program the capabilities (setcap {} $(command -v xdprobe)), or do \
+         without them with --path kernel and --timestamps software or application",
+        names(.0), setcap(&FOR_XDP)
     )]
     Privilege(Vec<Capability>),
     /// The kernel is too old for the xdp path.
@@ -203,11 +222,25 @@ pub enum NetError {
         port: u16,
     },
     /// The UDP port is a privileged one.
-    #[error("UDP port {port} needs CAP_NET_BIND_SERVICE: run as root, or choose a port from 1024 up (--port)")]
+    #[error(
+        "UDP port {port} needs CAP_NET_BIND_SERVICE here: run as root, choose a port from {first_free} up (--port), give the \
+         program the capability (setcap), or let everybody bind it (sysctl -w net.ipv4.ip_unprivileged_port_start={port})"
+    )]
     PortDenied {
         /// The port.
         port: u16,
+        /// The first one that needs no privilege.
+        first_free: u16,
     },
+    /// Port 319 is a privileged one.
+    #[error(
+        "UDP port 319, where --ptp udp (which --ptp auto chooses) receives what is to be stamped, needs CAP_NET_BIND_SERVICE: run \
+         as root, give the program the capability beside those that it has (setcap {} $(command -v xdprobe)), or let everybody \
+         bind the port (sysctl -w net.ipv4.ip_unprivileged_port_start=319); or use --ptp l2, which takes CAP_NET_RAW, where both \
+         sides are on one link",
+        setcap(&[&FOR_XDP[..], &[Capability::NetBindService]].concat())
+    )]
+    PtpPortDenied,
     /// A client asks to be served over AF_XDP by a server that has none.
     #[error(
         "this server runs with --path kernel and has no AF_XDP: start it with --path xdp, which serves clients on either \
@@ -266,5 +299,31 @@ mod tests {
         assert!(error.starts_with("the process lacks CAP_NET_RAW and CAP_BPF: run it as root"), "{error}");
         assert!(error.contains("setcap cap_net_admin,cap_net_raw,cap_bpf,cap_perfmon,cap_ipc_lock+ep"), "{error}");
         assert!(error.contains("--path kernel and --timestamps software"), "{error}");
+    }
+
+    #[test]
+    fn a_privileged_port_is_answered_with_every_way_out() {
+        let error = NetError::PtpPortDenied.to_string();
+        for way in [
+            "CAP_NET_BIND_SERVICE",
+            "cap_net_bind_service+ep",
+            "ip_unprivileged_port_start=319",
+            "--ptp l2",
+            "CAP_NET_RAW",
+        ] {
+            assert!(error.contains(way), "{way}: {error}");
+        }
+        let error = NetError::PortDenied { port: 500, first_free: 1024 }.to_string();
+        assert!(error.contains("from 1024 up") && error.contains("ip_unprivileged_port_start=500"), "{error}");
+    }
+
+    #[test]
+    fn memory_beyond_the_limit_is_said_in_numbers() {
+        let error = NetError::LockedMemory { queues: 2, needed: 25_165_824, limit: 8 << 20 }.to_string();
+        assert!(error.starts_with("AF_XDP on 2 queues takes 24576 KiB of locked memory"), "{error}");
+        assert!(
+            error.contains("(8192 KiB, RLIMIT_MEMLOCK) without CAP_IPC_LOCK") && error.contains("--queue"),
+            "{error}"
+        );
     }
 }

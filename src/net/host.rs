@@ -1,7 +1,7 @@
 //! Who the peer is, and holding the UDP port of this side.
 #![forbid(unsafe_code)]
 
-use super::NetError;
+use super::{NetError, privilege};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, ToSocketAddrs, UdpSocket};
@@ -68,7 +68,9 @@ pub fn reserve_port(interface: &str, address: Ipv4Addr, port: u16) -> Result<Udp
     }
     bound.map_err(|answer| match answer.kind() {
         io::ErrorKind::AddrInUse if port != 0 => NetError::PortTaken { address, port },
-        io::ErrorKind::PermissionDenied if port != 0 => NetError::PortDenied { port },
+        io::ErrorKind::PermissionDenied if port != 0 => {
+            NetError::PortDenied { port, first_free: privilege::first_unprivileged_port() }
+        }
         _ => failed(format!("bind a UDP socket to {address}, port {port}, on {interface}"))(answer),
     })?;
     Ok(socket.into())

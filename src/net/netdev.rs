@@ -5,6 +5,7 @@
 
 use super::NetError;
 use super::genl::{Builder, Family, attributes_of};
+use super::kernel_version::KernelVersion;
 use super::netlink::Attributes;
 use netlink_packet_core::NLM_F_DUMP;
 
@@ -79,11 +80,30 @@ impl XdpFeatures {
         self.rx_metadata.map(|bits| names(bits, &RX_METADATA_NAMES))
     }
 
+    /// Whether the driver gives XDP programs the card's receive stamps. Linux 6.3 to 6.6 have such drivers and do not tell: of
+    /// those it is known by the `driver`'s name, and `None` of any other.
+    pub fn gives_receive_stamps(&self, driver: Option<&str>, kernel: Option<KernelVersion>) -> Option<bool> {
+        let is_early = || {
+            let (_, since) = EARLY_RECEIVE_STAMPS.iter().find(|(name, _)| Some(*name) == driver)?;
+            (kernel? >= *since).then_some(true)
+        };
+        self.rx_metadata.map_or_else(is_early, |bits| Some(bits & RX_METADATA_TIMESTAMP != 0))
+    }
+
     /// The names in netdev.yaml of the bits of [`XdpFeatures::xsk`].
     pub fn xsk_names(&self) -> Option<Vec<String>> {
         self.xsk.map(|bits| names(bits, &XSK_NAMES))
     }
 }
+
+/// Drivers that give XDP programs receive stamps, with the release that has it in each, for kernels that cannot be asked.
+const EARLY_RECEIVE_STAMPS: [(&str, KernelVersion); 5] = [
+    ("mlx5_core", KernelVersion { major: 6, minor: 3 }),
+    ("mlx4_en", KernelVersion { major: 6, minor: 3 }),
+    ("veth", KernelVersion { major: 6, minor: 3 }),
+    ("st_gmac", KernelVersion { major: 6, minor: 4 }),
+    ("igc", KernelVersion { major: 6, minor: 5 }),
+];
 
 /// Asks what the driver of an interface can do for XDP.
 ///

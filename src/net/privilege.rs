@@ -5,16 +5,19 @@
 #![forbid(unsafe_code)]
 
 use super::NetError;
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 /// A capability that probing can need. The values are those of `linux/capability.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Capability {
+    /// Bind ports below `net.ipv4.ip_unprivileged_port_start`.
+    NetBindService = 10,
     /// Attach XDP programs, change interfaces, resolve neighbours, raise busy polling.
     NetAdmin = 12,
     /// Open AF_XDP and packet sockets.
     NetRaw = 13,
-    /// Lock memory beyond the limit.
+    /// Lock memory beyond `RLIMIT_MEMLOCK`.
     IpcLock = 14,
     /// Everything of old: stands for [`Capability::Bpf`] and [`Capability::Perfmon`], which were once a part of it.
     SysAdmin = 21,
@@ -34,6 +37,7 @@ impl Capability {
     /// The name in capabilities(7).
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::NetBindService => "CAP_NET_BIND_SERVICE",
             Self::NetAdmin => "CAP_NET_ADMIN",
             Self::NetRaw => "CAP_NET_RAW",
             Self::IpcLock => "CAP_IPC_LOCK",
@@ -78,8 +82,45 @@ pub fn require(needed: &[Capability]) -> Result<(), NetError> {
     if missing.is_empty() { Ok(()) } else { Err(NetError::Privilege(missing)) }
 }
 
+/// `capabilities` as setcap(8) takes them: `cap_a,cap_b+ep`.
+pub fn setcap(capabilities: &[Capability]) -> String {
+    let names: Vec<String> = capabilities.iter().map(|capability| capability.as_str().to_lowercase()).collect();
+    format!("{}+ep", names.join(","))
+}
+
+/// How many bytes a user's processes without `CAP_IPC_LOCK` may lock together (`RLIMIT_MEMLOCK`); `None` for any number.
+pub fn locked_memory_limit() -> Option<u64> {
+    getrlimit(Resource::RLIMIT_MEMLOCK).ok().map(|(soft, _)| soft).filter(|soft| *soft != RLIM_INFINITY)
+}
+
+/// Fails where `needed` bytes are more than this process may lock. What else the user's processes have locked counts too,
+/// which only the kernel knows.
+///
+/// # Errors
+/// [`NetError::LockedMemory`].
+pub fn require_locked_memory(needed: u64, queues: usize) -> Result<(), NetError> {
+    match locked_memory_limit() {
+        Some(limit) if needed > limit && !missing(&[Capability::IpcLock]).is_empty() => {
+            Err(NetError::LockedMemory { queues, needed, limit })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The first port that takes no privilege, `net.ipv4.ip_unprivileged_port_start` of this network namespace.
+pub fn first_unprivileged_port() -> u16 {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
+    // PROT_SOCK of net/ip.h, which it is where nobody sets it.
+    text.trim().parse().unwrap_or(1024)
+}
+
+/// Whether this process may bind `port`, as far as that is a matter of privilege.
+pub fn may_bind(port: u16) -> bool {
+    port >= first_unprivileged_port() || missing(&[Capability::NetBindService]).is_empty()
+}
+
 /// The names of `capabilities` as a phrase: `A, B and C`.
-pub(super) fn names(capabilities: &[Capability]) -> String {
+pub fn names(capabilities: &[Capability]) -> String {
     let names: Vec<&str> = capabilities.iter().map(|capability| capability.as_str()).collect();
     match names.split_last() {
         Some((last, [])) => (*last).to_owned(),
@@ -126,6 +167,11 @@ mod tests {
         assert_eq!(effective("Name:\tcat\n"), None);
         assert_eq!(effective("CapEff:\tmany\n"), None);
         assert_eq!(effective("CapEff:\n"), None);
+    }
+
+    #[test]
+    fn setcap_takes_names_in_lower_case() {
+        assert_eq!(setcap(&[Capability::NetRaw, Capability::IpcLock]), "cap_net_raw,cap_ipc_lock+ep");
     }
 
     #[test]

@@ -7,6 +7,8 @@ use super::number::{Unit, count, duration, prefixed, without_zeros};
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Axis {
     form: Form,
+    /// Taken off every number: an offset of hours, say, between clocks that nobody set. `low` and `high` are without it.
+    base: i64,
     low: i64,
     high: i64,
     words: Words,
@@ -68,11 +70,26 @@ impl Extent {
 
     /// Whether the core would be a small part of a linear axis, or small numbers next to nothing beside large ones.
     fn is_wide(self) -> bool {
-        if self.min > 0 {
+        if self.min > 0 && !self.is_far() {
             return self.max / self.min >= 10;
         }
-        let core = i128::from(self.core.1) - i128::from(self.core.0);
-        i128::from(self.max) - i128::from(self.min) > 20 * core.max(1)
+        self.span() > 20 * (i128::from(self.core.1) - i128::from(self.core.0)).max(1)
+    }
+
+    /// Whether the numbers differ by little of what they are.
+    fn is_far(self) -> bool {
+        let nearest = if self.min > 0 { self.min } else { self.max.saturating_neg() };
+        i128::from(nearest) > 10 * self.span() && nearest > 100_000
+    }
+
+    fn span(self) -> i128 {
+        i128::from(self.max) - i128::from(self.min)
+    }
+
+    /// The numbers less so much.
+    fn less(self, base: i64) -> Self {
+        let less = |value: i64| value.saturating_sub(base);
+        Self { min: less(self.min), max: less(self.max), core: (less(self.core.0), less(self.core.1)) }
     }
 }
 
@@ -85,7 +102,15 @@ impl Axis {
             Scale::Log => true,
         };
         let form = match logarithmic {
-            false => return Self::linear(extent.min, extent.max, words, room),
+            false => return Self::linear(extent, words, room),
+            true if extent.is_far() && extent.span() > 0 => {
+                // From a round number below all.
+                let step = round_step((i128::from(extent.core.1) - i128::from(extent.core.0)).max(1));
+                let base = (i128::from(extent.min).div_euclid(step) * step).max(i128::from(i64::MIN)) as i64;
+                let Extent { max, core, .. } = extent.less(base);
+                let from_base = Extent { min: 0, max, core: (0, core.1) };
+                return Self { base, ..Self::new(Scale::Log, from_base, words, room) };
+            }
             true if extent.min > 0 => Form::Log,
             true => Form::Symlog { linear: linear_part(extent) },
         };
@@ -98,18 +123,18 @@ impl Axis {
             low = if low >= 0 { 0 } else { low.min(-linear) };
             high = if high <= 0 { 0 } else { high.max(linear) };
         }
-        Self { form, low, high, words, room }
+        Self { form, base: 0, low, high, words, room }
     }
 
     /// Of counts from 0 to so many: nothing has no height, one has that of a decade.
     pub(super) fn of_counts(max: u64, room: usize) -> Self {
         let high = step_up(i64::try_from(max).unwrap_or(i64::MAX).max(1));
-        Self { form: Form::Symlog { linear: 1 }, low: 0, high, words: Words::Prefixed, room }
+        Self { form: Form::Symlog { linear: 1 }, base: 0, low: 0, high, words: Words::Prefixed, room }
     }
 
     /// With ends on ticks.
-    fn linear(min: i64, max: i64, words: Words, room: usize) -> Self {
-        let (mut min, mut max) = (i128::from(min), i128::from(max));
+    fn linear(extent: Extent, words: Words, room: usize) -> Self {
+        let (mut min, mut max) = (i128::from(extent.min), i128::from(extent.max));
         if min == max {
             // A tenth to each side, where that is neither less than there is to be seen nor a matter of centuries.
             let side = (min.abs() / 10).clamp(5, 1_000_000_000);
@@ -119,11 +144,21 @@ impl Axis {
         let step = round_step((max - min + steps - 1) / steps);
         let clamp = |end: i128| end.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64;
         let (low, high) = (clamp(min.div_euclid(step) * step), clamp(-(-max).div_euclid(step) * step));
-        Self { form: Form::Linear { step: clamp(step) }, low, high, words, room }
+        // A base where the numbers would have too many digits.
+        let digits = i128::from(low.unsigned_abs().max(high.unsigned_abs())) / step;
+        let base = if words == Words::Duration && digits >= 100_000 { low } else { 0 };
+        let (low, high) = (low.saturating_sub(base), high.saturating_sub(base));
+        Self { form: Form::Linear { step: clamp(step) }, base, low, high, words, room }
     }
 
     /// Where a number lies: from 0 to 1.
     pub(super) fn place(&self, value: i64) -> f64 {
+        // In integers: a date in ns has more digits than an f64.
+        self.place_of(value.saturating_sub(self.base))
+    }
+
+    /// Of a number less the base.
+    fn place_of(&self, value: i64) -> f64 {
         let (low, high) = (self.along(self.low), self.along(self.high));
         ((self.along(value) - low) / (high - low)).clamp(0.0, 1.0)
     }
@@ -132,20 +167,20 @@ impl Axis {
     pub(super) fn value(&self, place: f64) -> i64 {
         let (low, high) = (self.along(self.low), self.along(self.high));
         let along = low + place * (high - low);
-        match self.form {
+        let value = match self.form {
             Form::Linear { .. } => self.low.saturating_add(along.round() as i64),
             Form::Log => 10f64.powf(along).round() as i64,
             Form::Symlog { linear } => {
                 let magnitude = if along.abs() <= 1.0 { along.abs() } else { 10f64.powf(along.abs() - 1.0) };
                 (magnitude * linear as f64 * along.signum()).round() as i64
             }
-        }
+        };
+        value.saturating_add(self.base)
     }
 
     /// In units of this axis' own.
     fn along(&self, value: i64) -> f64 {
         match self.form {
-            // Before it becomes an f64: a date in ns has more digits than that.
             Form::Linear { .. } => (i128::from(value) - i128::from(self.low)) as f64,
             Form::Log => (value.max(1) as f64).log10(),
             Form::Symlog { linear } => {
@@ -157,7 +192,7 @@ impl Axis {
 
     /// Both ends.
     pub(super) const fn ends(&self) -> (i64, i64) {
-        (self.low, self.high)
+        (self.low.saturating_add(self.base), self.high.saturating_add(self.base))
     }
 
     /// Whether equal distances are equal differences.
@@ -167,32 +202,27 @@ impl Axis {
 
     /// Zero, where it lies on the axis; else its lower end.
     pub(super) fn origin(&self) -> f64 {
-        if self.low <= 0 && self.high >= 0 { self.place(0) } else { 0.0 }
+        if self.low <= 0 && self.high >= 0 { self.place_of(0) } else { 0.0 }
     }
 
     /// What the numbers at the ticks are: the quantity, and the unit where it does not stand at each tick.
     pub(super) fn title(&self, quantity: &str) -> String {
+        let less = if self.base == 0 { String::new() } else { format!(" less {}", exactly(self.base)) };
         match (self.form, self.words) {
-            (Form::Linear { .. }, Words::Duration) => {
-                let unit = self.linear_unit().name();
-                match self.base() {
-                    0 => format!("{quantity} ({unit})"),
-                    base => format!("{quantity} less {} ({unit})", exactly(base)),
-                }
-            }
-            _ => quantity.to_owned(),
+            (Form::Linear { .. }, Words::Duration) => format!("{quantity}{less} ({})", self.linear_unit().name()),
+            _ => format!("{quantity}{less}"),
         }
     }
 
     /// In ascending order.
     pub(super) fn ticks(&self) -> Vec<Tick> {
-        let tick = |value: i64, label| Tick { place: self.place(value), label };
+        let tick = |value: i64, label| Tick { place: self.place_of(value), label };
         match self.form {
             Form::Linear { step } => {
-                let (base, unit) = (self.base(), self.linear_unit());
+                let unit = self.linear_unit();
                 let values = (0..).map_while(|n| self.low.checked_add(step.checked_mul(n)?));
                 let label = |value: i64| match self.words {
-                    Words::Duration => without_zeros(&unit.number(value.saturating_sub(base))).to_owned(),
+                    Words::Duration => without_zeros(&unit.number(value)).to_owned(),
                     Words::Prefixed => prefixed(value),
                 };
                 values.take_while(|value| *value <= self.high).map(|value| tick(value, Some(label(value)))).collect()
@@ -242,18 +272,8 @@ impl Axis {
         kept.map(|(_, power)| *power).collect()
     }
 
-    /// What is taken off the numbers of a linear axis that would have too many digits: an offset of hours, say, between
-    /// clocks that nobody set.
-    fn base(&self) -> i64 {
-        let Form::Linear { step } = self.form else { return 0 };
-        let largest = self.low.unsigned_abs().max(self.high.unsigned_abs());
-        if self.words == Words::Duration && largest / step.unsigned_abs() >= 100_000 { self.low } else { 0 }
-    }
-
     fn linear_unit(&self) -> Unit {
-        let base = self.base();
-        let largest = |end: i64| end.saturating_sub(base).unsigned_abs();
-        Unit::of(largest(self.low).max(largest(self.high)))
+        Unit::of(self.low.unsigned_abs().max(self.high.unsigned_abs()))
     }
 }
 
@@ -367,6 +387,15 @@ mod tests {
         assert_eq!(words(&axis), ["0", "10", "20", "30", "40"]);
         assert_eq!(axis.title("one-way delay"), "one-way delay less 3600.00001 s (µs)");
         assert_eq!(axis.ends(), (hour + 10_000, hour + 50_000));
+        let tailed = Extent { min: -hour + 4_100, max: -hour + 2_000_000, core: (-hour + 4_200, -hour + 5_000) };
+        let axis = Axis::new(Scale::Auto, tailed, Words::Duration, 12);
+        assert_eq!(axis.title("one-way delay"), "one-way delay less −3599.999996 s");
+        assert_eq!(axis.ends(), (-hour + 4_000, -hour + 2_004_000));
+        assert_eq!(axis.place(-hour + 4_000), 0.0);
+        assert_eq!(
+            words(&axis),
+            ["0 ns", "1 µs", "2 µs", "5 µs", "10 µs", "20 µs", "50 µs", "100 µs", "200 µs", "500 µs", "1 ms", "2 ms"]
+        );
     }
 
     #[test]

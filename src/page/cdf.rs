@@ -3,7 +3,7 @@
 use super::axis::{Axis, Extent, Tick, Words};
 use super::frame::{Frame, Outline, Picture, Px, Sign, X_ROOM, colour, dash, entry};
 use super::histogram::{at_rank, extent, named, told, total};
-use super::number::{count, duration};
+use super::number::{count, duration, fixed};
 use super::{Binned, Cdf, Column, Table};
 use crate::stats::Bin;
 use maud::html;
@@ -115,8 +115,8 @@ fn table(quantity: &str, series: &[Binned]) -> Table {
     columns.push(Column::number("max"));
     let rows = series.iter().map(|Binned { label, bins }| {
         let total = total(bins);
-        let at = |rank: u64| at_rank(bins, rank.max(1)).map_or_else(|| "–".to_owned(), duration);
-        let min = bins.first().map_or_else(|| "–".to_owned(), |bin| duration(bin.low));
+        let at = |rank: u64| at_rank(bins, rank.max(1)).map_or_else(|| "–".to_owned(), fixed);
+        let min = bins.first().map_or_else(|| "–".to_owned(), |bin| fixed(bin.low));
         let mut row = vec![label.clone(), count(total), min, at(total.div_ceil(2))];
         // In integers, as no f64 is 0.999.
         row.extend(nines.iter().map(|nines| at(total - total / 10u64.pow(*nines))));
@@ -148,7 +148,10 @@ mod tests {
         let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
         assert_eq!(names, ["", "samples", "min", "p50", "p90", "p99", "p99.9", "max"]);
         let cells = |row: usize| table.rows[row].iter().map(|cell| cell.replace('\u{a0}', " ")).collect::<Vec<_>>();
-        assert_eq!(cells(0), ["a", "1000", "1 µs", "500 µs", "900 µs", "990 µs", "999 µs", "1 ms"]);
+        assert_eq!(
+            cells(0),
+            ["a", "1000", "1.000 µs", "500.000 µs", "900.000 µs", "990.000 µs", "999.000 µs", "1.000 ms"]
+        );
         assert_eq!(cells(1), ["b", "0", "–", "–", "–", "–", "–", "–"]);
     }
 

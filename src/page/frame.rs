@@ -9,8 +9,8 @@ use std::fmt::Write;
 pub(super) const WIDTH: f64 = 800.0;
 /// Labels that fit along x.
 pub(super) const X_ROOM: usize = 11;
-/// Of a character of a tick's label, with some air: the digits of common sans-serif fonts are narrower.
-const CHARACTER: f64 = 6.4;
+/// Of a character of a tick's label: the digits of a wide font, DejaVu Sans.
+const CHARACTER: f64 = 7.0;
 /// From the lower end of what is drawn to the picture's: labels and the title of x.
 const FOOT: f64 = 40.0;
 
@@ -43,7 +43,7 @@ pub(super) struct Frame {
     pub(super) width: f64,
     pub(super) height: f64,
     /// Room between the lower end and the labels of x.
-    pub(super) lanes: f64,
+    pub(super) below: f64,
 }
 
 impl Frame {
@@ -53,7 +53,7 @@ impl Frame {
         let left = (longest + 12.0).max(44.0);
         let last = x.iter().rev().find_map(|tick| Some((tick.place, text_width(tick.label.as_deref()?))));
         let right = last.map_or(8.0, |(place, width)| (width / 2.0 - (1.0 - place) * 600.0).max(8.0));
-        Self { left, top: 26.0, width: WIDTH - left - right, height, lanes: 0.0 }
+        Self { left, top: 26.0, width: WIDTH - left - right, height, below: 0.0 }
     }
 
     pub(super) fn x(&self, place: f64) -> f64 {
@@ -66,12 +66,12 @@ impl Frame {
 
     /// Of the whole picture.
     pub(super) fn total_height(&self) -> f64 {
-        self.top + self.height + self.lanes + FOOT
+        self.top + self.height + self.below + FOOT
     }
 
     /// Lines, labels and titles. That of y stands above it: read without turning one's head, and as long as it likes.
     pub(super) fn axes(&self, (x, x_title): (&[Tick], &str), (y, y_title): (&[Tick], &str)) -> Markup {
-        let foot = self.top + self.height + self.lanes;
+        let foot = self.top + self.height + self.below;
         html! {
             g class="axes" {
                 @for tick in y {
@@ -215,7 +215,7 @@ pub(super) fn swatch(class: &str, inside: &Markup) -> Markup {
 
 /// Every second line is dashed: colours are not the only difference.
 pub(super) fn dash(series: usize) -> &'static str {
-    ["solid", "dashed", "solid", "dotted", "solid", "dashed"][series % COLOURS]
+    ["solid", "dashed", "solid", "dash-dot", "solid", "dashed"][series % COLOURS]
 }
 
 /// A series' mark around a point: a shape of its own.

@@ -7,15 +7,16 @@ use super::{Binned, Histogram};
 use crate::stats::Bin;
 use maud::html;
 
-/// At most about so many columns.
-const COLUMNS: i128 = 240;
+/// At most about so many columns of one or two series; half as many of more, whose steps would be a thicket.
+const COLUMNS: usize = 240;
 
 pub(super) fn draw(histogram: &Histogram) -> Picture {
     let series = &histogram.series;
     let extent = series.iter().filter_map(extent).reduce(Extent::and);
     let shown = extent.unwrap_or(Extent { min: 0, max: 1_000, core: (0, 1_000) });
     let axis = Axis::new(histogram.scale, shown, Words::Duration, X_ROOM);
-    let edges = edges(&axis, series.iter().flat_map(|series| &series.bins));
+    let most = if series.len() > 2 { COLUMNS / 2 } else { COLUMNS };
+    let edges = edges(&axis, most, series.iter().flat_map(|series| &series.bins));
     let counts: Vec<Vec<u64>> = series.iter().map(|series| fill(&edges, &series.bins)).collect();
     let highest = counts.iter().flatten().copied().max().unwrap_or(0);
     let heights = Axis::of_counts(highest, 12);
@@ -104,13 +105,13 @@ pub(super) fn told(series: &Binned) -> String {
 }
 
 /// The columns: the n-th holds the values from the n-th edge up to, but without, the next.
-fn edges<'a>(axis: &Axis, bins: impl Iterator<Item = &'a Bin>) -> Vec<i64> {
+fn edges<'a>(axis: &Axis, columns: usize, bins: impl Iterator<Item = &'a Bin>) -> Vec<i64> {
     let (low, high) = axis.ends();
     let span = i128::from(high) - i128::from(low);
     if axis.is_linear() {
         // No narrower than the widest bin: more would be told than is known.
         let widest = bins.map(|bin| i128::from(bin.high) - i128::from(bin.low) + 1).max().unwrap_or(1);
-        let width = round_step(widest.max((span + COLUMNS - 1) / COLUMNS));
+        let width = round_step(widest.max((span + columns as i128 - 1) / columns as i128));
         let mut edges: Vec<i64> = (0..=span / width + 1)
             .map(|column| i128::from(low).div_euclid(width) * width + column * width)
             .map(|edge| edge.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64)
@@ -118,7 +119,6 @@ fn edges<'a>(axis: &Axis, bins: impl Iterator<Item = &'a Bin>) -> Vec<i64> {
         edges.dedup();
         return edges;
     }
-    let columns = COLUMNS as usize;
     let mut edges: Vec<i64> = (0..=columns).map(|column| axis.value(column as f64 / columns as f64)).collect();
     edges[0] = low;
     edges[columns] = high;
@@ -217,7 +217,7 @@ mod tests {
     fn columns_are_round_and_no_narrower_than_bins() {
         let bins = [bin(5_000, 5_015, 1), bin(8_000, 8_015, 1)];
         let axis = Axis::new(Scale::Linear, Extent::of([5_000, 8_015]).unwrap(), Words::Duration, X_ROOM);
-        let edges = edges(&axis, bins.iter());
+        let edges = edges(&axis, COLUMNS, bins.iter());
         assert_eq!((edges[0], edges[1] - edges[0]), (5_000, 20));
     }
 
@@ -240,9 +240,9 @@ mod tests {
             let bins: Vec<Bin> = samples.iter().map(|(value, count)| bin(*value, *value, *count)).collect();
             let series = Binned::new("x", bins.clone());
             let axis = Axis::new(scale, extent(&series).unwrap(), Words::Duration, X_ROOM);
-            let edges = edges(&axis, bins.iter());
+            let edges = edges(&axis, COLUMNS, bins.iter());
             prop_assert!(edges.windows(2).all(|pair| pair[0] < pair[1]), "{:?}", edges);
-            prop_assert!(edges.len() as i128 <= COLUMNS + 3, "{}", edges.len());
+            prop_assert!(edges.len() <= COLUMNS + 3, "{}", edges.len());
             let counts = fill(&edges, &bins);
             prop_assert_eq!(counts.iter().sum::<u64>(), total(&bins));
             // Where a value lies in a column, the column has its samples at least.

@@ -2,7 +2,7 @@
 
 use super::axis::{Axis, Extent, Words};
 use super::frame::{Entry, Frame, Outline, Picture, Sign, X_ROOM, colour, dash, entry, mark, swatch};
-use super::number::{duration, prefixed};
+use super::number::{duration, fixed, prefixed};
 use super::{Column, Line, Lines, Point, Scale, Table};
 use maud::{Markup, html};
 
@@ -114,7 +114,7 @@ fn table(lines: &Lines, missed: bool) -> Table {
             lines
                 .series
                 .iter()
-                .map(|series| of(series).and_then(|point| point.y).map_or_else(|| "–".to_owned(), duration)),
+                .map(|series| of(series).and_then(|point| point.y).map_or_else(|| "–".to_owned(), fixed)),
         );
         if missed {
             let reached = lines.series.iter().filter_map(of).all(|point| point.reached);
@@ -143,6 +143,6 @@ mod tests {
             series: vec![a, b],
         };
         let table = table(&lines, true);
-        assert_eq!(table.rows, [["0", "5\u{a0}µs", "9\u{a0}µs", "reached"], ["1M", "–", "–", "not reached"]]);
+        assert_eq!(table.rows, [["0", "5.000\u{a0}µs", "9.000\u{a0}µs", "reached"], ["1M", "–", "–", "not reached"]]);
     }
 }

@@ -74,6 +74,12 @@ pub fn duration(nanos: i64) -> String {
     format!("{}\u{a0}{}", without_zeros(&unit.number(nanos)), unit.name())
 }
 
+/// A duration in ns with its unit, for a column of them: to three decimals, none of ns.
+pub(super) fn fixed(nanos: i64) -> String {
+    let unit = Unit::of(nanos.unsigned_abs());
+    format!("{}\u{a0}{}", unit.number(nanos), unit.name())
+}
+
 /// A count with its digits in groups: `1 234 567`.
 pub fn count(count: u64) -> String {
     group(&count.to_string())

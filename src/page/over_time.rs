@@ -8,6 +8,8 @@ use maud::{Markup, html};
 
 /// Of a series' losses.
 const LANE: f64 = 15.0;
+/// Between the picture and the first lane: half a label's height.
+const GAP: f64 = 8.0;
 
 /// Time bins that are drawn as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +38,7 @@ pub(super) fn draw(over_time: &OverTime) -> Picture {
     let groups: Vec<Vec<Group>> = over_time.series.iter().map(|series| grouped(&series.bins)).collect();
     let all = || groups.iter().flatten();
     let times = Extent::of(all().flat_map(|group| [group.start, group.end]));
-    let extent = all().filter_map(|group| group.spread).map(extent).reduce(Extent::and);
+    let extent = groups.iter().filter_map(|groups| extent(groups)).reduce(Extent::and);
     let shown = extent.unwrap_or(Extent { min: 0, max: 1_000, core: (0, 1_000) });
     let axis = Axis::new(over_time.scale, shown, Words::Duration, 10);
     let seconds = times.unwrap_or(Extent { min: 0, max: 1_000_000_000, core: (0, 0) });
@@ -44,7 +46,8 @@ pub(super) fn draw(over_time: &OverTime) -> Picture {
     let (x, y) = (seconds.ticks(), axis.ticks());
     let lossy: Vec<usize> =
         (0..groups.len()).filter(|index| groups[*index].iter().any(|group| group.lost > 0)).collect();
-    let frame = Frame { lanes: LANE * lossy.len() as f64, ..Frame::new(300.0, &x, &y) };
+    let below = if lossy.is_empty() { 0.0 } else { GAP + LANE * lossy.len() as f64 };
+    let frame = Frame { below, ..Frame::new(300.0, &x, &y) };
     let body = html! {
         (frame.axes((&x, &seconds.title("time since the start")), (&y, &axis.title(&over_time.quantity))))
         @for (index, groups) in groups.iter().enumerate() {
@@ -108,8 +111,15 @@ impl Range {
     }
 }
 
-fn extent(Range { min, max, p99, p50, .. }: Range) -> Extent {
-    Extent { min, max, core: (p50.0.min(p99), p50.1.max(p99)) }
+/// The core is from the lowest median to what half of the 99th percentiles are not above.
+fn extent(groups: &[Group]) -> Option<Extent> {
+    let ranges = || groups.iter().filter_map(|group| group.spread);
+    let mut p99: Vec<i64> = ranges().map(|range| range.p99).collect();
+    p99.sort_unstable();
+    let middle = *p99.get(p99.len() / 2)?;
+    let whole = ranges().reduce(Range::then)?;
+    let (low, high) = whole.p50;
+    Some(Extent { min: whole.min, max: whole.max, core: (low, high.max(middle)) })
 }
 
 /// From the smallest to the largest sample, from the median to the 99th percentile, and the median itself.
@@ -171,7 +181,7 @@ fn band(outline: &mut Outline, steps: &[(f64, f64, Range)], ends: impl Fn(&Range
 
 /// A lane below the picture with a bar wherever packets were lost.
 fn losses(frame: &Frame, seconds: &Axis, lane: usize, series: usize, groups: &[Group]) -> Markup {
-    let top = frame.top + frame.height + LANE * lane as f64;
+    let top = frame.top + frame.height + GAP + LANE * lane as f64;
     let bars = groups.iter().filter(|group| group.lost > 0).map(|group| {
         let (left, right) = (frame.x(seconds.place(group.start)), frame.x(seconds.place(group.end)));
         let share = share_lost(group);
@@ -197,7 +207,7 @@ fn share_lost(group: &Group) -> f64 {
 /// What is said of each piece of time where the pointer rests: that of the series with most of them, and of the others there.
 fn hints(frame: &Frame, seconds: &Axis, series: &[Timeline], groups: &[Vec<Group>]) -> Markup {
     let pieces = groups.iter().max_by_key(|groups| groups.len()).map_or(&[][..], Vec::as_slice);
-    let bottom = frame.height + frame.lanes;
+    let bottom = frame.height + frame.below;
     let hint = |piece: &Group| {
         let mut text = format!("{} to {}", duration(piece.start), duration(piece.end));
         let middle = piece.start.midpoint(piece.end);

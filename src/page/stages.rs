@@ -2,7 +2,7 @@
 
 use super::axis::{Axis, Extent, Words};
 use super::frame::{Entry, Frame, Picture, Px, X_ROOM, colour, swatch};
-use super::number::{count, duration};
+use super::number::{count, duration, fixed};
 use super::{Column, Scale, Spread, Stages, Table};
 use maud::{Markup, html};
 
@@ -16,13 +16,16 @@ pub(super) fn draw(stages: &Stages) -> Picture {
     // The smallest bar needs some length.
     let extent = Extent::of(bars().flat_map(|spread| [spread.p50, spread.p99, spread.max]));
     let shown = extent.unwrap_or(Extent { min: 1, max: 1_000, core: (1, 1_000) });
+    // Beside negative ones, the smallest is still to be seen.
+    let smallest = bars().map(|spread| spread.p50.saturating_abs()).filter(|p50| *p50 > 0).min().unwrap_or(1);
+    let shown = Extent { core: (smallest, shown.max), ..shown };
     let from = if shown.min > 1 { shown.min * 2 / 3 } else { shown.min };
     let axis = Axis::new(Scale::Log, Extent { min: from, ..shown }, Words::Duration, X_ROOM);
     let x = axis.ticks();
     let group = NAME + BAR * stages.series.len() as f64;
     let height = (group * stages.stages.len() as f64).max(60.0);
-    let frame = Frame { left: 8.0, top: 6.0, ..Frame::new(height, &x, &[]) };
-    let frame = Frame { width: frame.width + 36.0, ..frame };
+    let frame = Frame { left: 28.0, top: 6.0, ..Frame::new(height, &x, &[]) };
+    let frame = Frame { width: frame.width + 16.0, ..frame };
     let body = html! {
         (frame.axes((&x, "duration"), (&[], "")))
         @for (stage, name) in stages.stages.iter().enumerate() {
@@ -108,7 +111,7 @@ fn table(stages: &Stages) -> Table {
             match series.stages.get(stage).copied().flatten() {
                 Some(Spread { count: samples, min, p50, p99, max }) => {
                     row.push(count(samples));
-                    row.extend([min, p50, p99, max].map(duration));
+                    row.extend([min, p50, p99, max].map(fixed));
                 }
                 None => row.extend(["0", "–", "–", "–", "–"].map(str::to_owned)),
             }

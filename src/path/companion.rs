@@ -186,17 +186,46 @@ mod tests {
                 }
                 // Longer than any packet: EMSGSIZE.
                 companion.send(&[0; 1 << 17]).unwrap_err();
-                if !own_keys {
-                    // Nobody can tell yet whose stamps come: they are let go.
-                    companion.send(&FRAME).unwrap();
-                    let mut stamps = Vec::new();
-                    companion.collect(&mut stamps).unwrap();
-                    assert_eq!(stamps, []);
-                    std::thread::sleep(Duration::from_millis(101));
-                }
             }
             assert_eq!(companion.strange(), 0);
         }
+    }
+
+    #[test]
+    fn where_the_kernel_counts_a_refusal_costs_the_stamps_that_are_under_way_and_no_others() {
+        let mut companion = on_loopback();
+        companion.stamper.refuse_own_keys();
+        // Loopback stamps at once: nothing is under way, and what was not collected yet is kept.
+        let tokens: Vec<Token> = (0..100)
+            .map(|_| {
+                let (_, token) = companion.send(&FRAME).unwrap();
+                companion.send(&[0; 1 << 17]).unwrap_err();
+                token
+            })
+            .collect();
+        let stamps: Vec<Token> = collected(&mut companion, 100).iter().map(|stamp| stamp.token).collect();
+        assert_eq!(stamps, tokens);
+        // As if there had been another datagram, whose stamp is under way.
+        companion.stamper.pretend_one_is_under_way();
+        companion.send(&[0; 1 << 17]).unwrap_err();
+        // Nobody can tell yet whose stamps come: they are let go.
+        companion.send(&FRAME).unwrap();
+        assert_eq!(all_that_is_there(&mut companion), []);
+        std::thread::sleep(Duration::from_millis(101));
+        // The first that comes behind those tells that some are missing: for a moment a refusal is as costly.
+        companion.send(&FRAME).unwrap();
+        assert_eq!(collected(&mut companion, 1).len(), 1);
+        companion.send(&[0; 1 << 17]).unwrap_err();
+        companion.send(&FRAME).unwrap();
+        assert_eq!(all_that_is_there(&mut companion), []);
+        std::thread::sleep(Duration::from_millis(101));
+        companion.send(&FRAME).unwrap();
+        assert_eq!(collected(&mut companion, 1).len(), 1);
+        std::thread::sleep(Duration::from_millis(101));
+        // Then all is as before.
+        companion.send(&[0; 1 << 17]).unwrap_err();
+        let (_, token) = companion.send(&FRAME).unwrap();
+        assert_eq!(collected(&mut companion, 1)[0].token, token);
     }
 
     #[test]

@@ -18,6 +18,10 @@ pub struct Keys {
     /// The first report of each kind (of the kernel's clock, of the card's), until the second shows that keys count.
     first: [Option<Report>; 2],
     proven: [bool; 2],
+    /// Behind the newest datagram that each kind was reported of.
+    told: [u64; 2],
+    /// A report came before that of an earlier datagram.
+    gap: bool,
 }
 
 /// The kernel gives every stamp the same key.
@@ -60,6 +64,19 @@ impl Keys {
         self.base += self.next;
         self.next = 0;
         self.first = [None; 2];
+        self.told = [0; 2];
+        self.gap = false;
+    }
+
+    /// Whether the newest datagram was reported in each of these kinds: of the kernel's clock, of the card's. With no gap
+    /// ([`Keys::take_gap`]) so was each one before.
+    pub fn is_told(&self, kinds: [bool; 2]) -> bool {
+        kinds.into_iter().zip(self.told).all(|(awaited, told)| !awaited || told == self.next)
+    }
+
+    /// Whether a report has overtaken another one, or one is missing, since this was last asked.
+    pub fn take_gap(&mut self) -> bool {
+        std::mem::take(&mut self.gap)
     }
 
     /// Whose report this is; `None` where no datagram has that key.
@@ -79,7 +96,13 @@ impl Keys {
         }
         let Some(newest) = self.next.checked_sub(1) else { return Ok(None) };
         let distance = (newest as u32).wrapping_sub(report.key);
-        Ok(newest.checked_sub(u64::from(distance)).map(|at| Token(self.base + at)))
+        let Some(at) = newest.checked_sub(u64::from(distance)) else { return Ok(None) };
+        let told = &mut self.told[kind];
+        if at >= *told {
+            self.gap |= at > *told;
+            *told = at + 1;
+        }
+        Ok(Some(Token(self.base + at)))
     }
 }
 
@@ -132,6 +155,26 @@ mod tests {
         keys.used();
         assert_eq!(keys.token(&report(0, 1)), Ok(Some(Token(105))));
         assert_eq!(keys.token(&report(4, 2)), Ok(None), "of a datagram before");
+    }
+
+    #[test]
+    fn what_is_still_to_come_is_known() {
+        let (mut keys, card) = (Keys::default(), [false, true]);
+        assert!(keys.is_told(card), "nothing was sent");
+        (0..3).for_each(|_| keys.used());
+        assert!(!keys.is_told(card) && keys.is_told([false; 2]));
+        for key in 0..3 {
+            keys.token(&report(key, u64::from(key) + 1)).unwrap();
+        }
+        assert!(keys.is_told(card) && !keys.take_gap());
+        assert!(!keys.is_told([true, true]), "the kernel's own are of another kind");
+        (0..2).for_each(|_| keys.used());
+        keys.token(&report(4, 9)).unwrap();
+        assert!(keys.is_told(card) && keys.take_gap() && !keys.take_gap(), "that of 3 may still come");
+        keys.token(&report(3, 8)).unwrap();
+        assert!(keys.is_told(card) && !keys.take_gap());
+        keys.restart();
+        assert!(keys.is_told([true, true]));
     }
 
     proptest! {

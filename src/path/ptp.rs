@@ -56,7 +56,7 @@ impl PtpPort {
                 .map_err(|error| {
                     let answer = match error {
                         NetError::PortTaken { .. } => "somebody has it".to_owned(),
-                        NetError::PortDenied { .. } => "this takes CAP_NET_BIND_SERVICE (run as root)".to_owned(),
+                        NetError::PortDenied { .. } => return NetError::PtpPortDenied,
                         other => return other,
                     };
                     NetError::PtpPort { address, answer }

@@ -26,6 +26,9 @@ const SETTLING: Duration = Duration::from_millis(10);
 /// How long stamps of before may come after the kernel has begun to count anew: ten times what ptp4l waits for one.
 const MUTE: Duration = Duration::from_millis(100);
 
+/// How many stamps are taken in at a refused send: more than that wait in the error queue, and count as under way.
+const STASH: usize = 1024;
+
 /// Asks for stamps with datagrams and collects them.
 #[derive(Debug)]
 pub(super) struct TxStamper {
@@ -35,8 +38,14 @@ pub(super) struct TxStamper {
     keys: Keys,
     /// The kernel takes our keys; it is taken to until it says no.
     own_keys: bool,
+    /// The reports that each datagram has: of the kernel's clock, of the card's.
+    kinds: [bool; 2],
     /// The kernel has begun to count anew: until then reports may be of datagrams before, with keys that are given out again.
     muted: Option<Time<Monotonic>>,
+    /// Where the kernel counts: until then a report may come that others have overtaken.
+    gap_until: Option<Time<Monotonic>>,
+    /// What came before a refused send was made up for, not yet collected.
+    stash: Vec<TxStamp>,
     control: Box<Aligned>,
     /// Reports of datagrams that nobody sent, or without a stamp.
     strange: u64,
@@ -96,7 +105,10 @@ impl TxStamper {
             request: Request::new(ask),
             keys: Keys::from(first),
             own_keys: true,
+            kinds: [wishes.software, wishes.hardware],
             muted: None,
+            gap_until: None,
+            stash: Vec::with_capacity(STASH),
             control: Box::new(Aligned([0; ROOM])),
             strange: 0,
         })
@@ -106,6 +118,12 @@ impl TxStamper {
     #[cfg(test)]
     pub(super) fn refuse_own_keys(&mut self) {
         self.own_keys = false;
+    }
+
+    /// As after a datagram whose stamp does not come.
+    #[cfg(test)]
+    pub(super) fn pretend_one_is_under_way(&mut self) {
+        self.keys.used();
     }
 
     /// Sends once, and asks for stamps.
@@ -145,6 +163,11 @@ impl TxStamper {
             // Whether the kernel has counted it depends on the kernel and on where it was refused (__ip_append_data,
             // net/ipv4/ip_output.c; packet_snd, net/packet/af_packet.c): it is made to begin anew.
             _ if !self.own_keys => {
+                // What has come already is no longer under way.
+                let mut stash = std::mem::take(&mut self.stash);
+                let read = self.read(socket, &mut stash, STASH);
+                self.stash = stash;
+                read?;
                 self.count_anew(socket)?;
                 Err(error)
             }
@@ -156,15 +179,18 @@ impl TxStamper {
         }
     }
 
-    /// Switches counting off and on, which sets it to 0 (`sock_set_timestamping`, `net/core/sock.c`). Stamps that are under
-    /// way, and those of the next moment, are missed: nobody could tell whose they are.
+    /// Switches counting off and on, which sets it to 0 (`sock_set_timestamping`, `net/core/sock.c`). Where stamps are under
+    /// way, they and those of the next moment are missed: nobody could tell whose they are.
     #[cold]
     fn count_anew(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
         for options in [self.options & !libc::SOF_TIMESTAMPING_OPT_ID, self.options] {
             socket::set_option(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, options as i32)?;
         }
+        let now = monotonic_now();
+        if !self.keys.is_told(self.kinds) || self.gap_until.is_some_and(|until| now < until) {
+            self.muted = Some(now.plus(MUTE));
+        }
         self.keys.restart();
-        self.muted = Some(monotonic_now().plus(MUTE));
         Ok(())
     }
 
@@ -174,7 +200,17 @@ impl TxStamper {
     /// What the kernel answered, or that its keys stand still.
     #[inline]
     pub(super) fn collect(&mut self, socket: BorrowedFd<'_>, stamps: &mut Vec<TxStamp>) -> io::Result<()> {
-        while stamps.len() < BATCH {
+        if !self.stash.is_empty() {
+            let room = BATCH.saturating_sub(stamps.len()).min(self.stash.len());
+            stamps.extend(self.stash.drain(..room));
+        }
+        self.read(socket, stamps, BATCH)
+    }
+
+    /// Reads the error queue until there are `limit` stamps, or it is empty.
+    #[inline]
+    fn read(&mut self, socket: BorrowedFd<'_>, stamps: &mut Vec<TxStamp>, limit: usize) -> io::Result<()> {
+        while stamps.len() < limit {
             let arrival = match socket::receive(socket, &mut [], &mut self.control.0, libc::MSG_ERRQUEUE) {
                 Ok(arrival) => arrival,
                 Err(error) => return passing(error),
@@ -188,6 +224,9 @@ impl TxStamper {
                     None => self.strange += 1,
                 },
                 None => self.strange += 1,
+            }
+            if !self.own_keys && self.keys.take_gap() {
+                self.gap_until = Some(monotonic_now().plus(MUTE));
             }
         }
         Ok(())

@@ -5,14 +5,14 @@
 
 use super::interrupt::Interrupt;
 use super::outstanding::{Joined, Outstanding};
+use super::usage::Usage;
 use crate::clock::{ClockBoard, Monotonic, Source, Stamp, Time, monotonic_now, realtime_now};
+use crate::live::Sample;
 use crate::path::{BATCH, Batch, Path, Received, Sent, TxStamp};
 use crate::record::{Answer, Recorder, RoundTrips, Sighting, Sources, StampCounts};
 use crate::session::{Action, Body, End, Event, Incoming, Machine, Outgoing, TimerKind};
 use crate::wire::ptp::Shape;
 use crate::wire::{Account, Extension, Point};
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::{TimeVal, TimeValLike};
 use std::io;
 use std::net::SocketAddrV4;
 use std::sync::Arc;
@@ -29,6 +29,11 @@ const LOOK_PAUSE_NANOS: u64 = 10_000;
 const CROWD: usize = 1024;
 /// Between two looks for the last stamps of a session.
 const DRAIN_PAUSE: Duration = Duration::from_micros(50);
+
+/// Statistics so far are put together where no ping is due this soon: it takes some µs.
+const REPORT_NANOS: u64 = 50_000;
+/// Unless there was no such moment for so long.
+const REPORT_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Whose stamps count, and how they are judged.
 #[derive(Debug, Clone)]
@@ -57,20 +62,14 @@ pub struct Scene<'a, M, P> {
     pub arrival_stamped: bool,
 }
 
-/// What the loop hands to its owner: the events at which it may take its time.
+/// What the loop hands to its owner: the events at which it may take its time, and what somebody who watches wants to know,
+/// where it may not.
 pub trait Attendant<M, P> {
     /// A session stands.
     ///
     /// # Errors
     /// Whatever makes going on senseless; the loop ends with it.
     fn connected(&mut self, scene: Scene<'_, M, P>, event: Event) -> anyhow::Result<()>;
-
-    /// A ping and its first pong have both their stamps: t3 − t0 in ns, with its sign. In the midst of the session: nothing
-    /// that takes time.
-    #[inline]
-    fn round_trip(&mut self, nanos: i64) {
-        let _ = nanos;
-    }
 
     /// A session is over and its statistics are due.
     ///
@@ -80,6 +79,25 @@ pub trait Attendant<M, P> {
 
     /// The loop ends with an error: what was measured until now is all there will be.
     fn broken(&mut self, scene: Scene<'_, M, P>);
+
+    /// A ping has its pong, and both their stamps. In the hot loop.
+    #[inline]
+    fn round_trip(&mut self, _sample: Sample) {}
+
+    /// Whether somebody wants [`Attendant::counts`]; `sleeps`: the loop is about to sleep. In the hot loop.
+    #[inline]
+    fn wants_counts(&self, _sleeps: bool) -> bool {
+        false
+    }
+
+    /// How things stand. In the hot loop.
+    fn counts(&mut self, _scene: Scene<'_, M, P>) {}
+
+    /// The user wants the statistics so far. In the hot loop, in a moment in which nothing else is to be done: some µs, and no
+    /// system call. Whether that could be done; else it is asked for again.
+    fn so_far(&mut self, _scene: Scene<'_, M, P>) -> bool {
+        true
+    }
 }
 
 /// All that the loop works with.
@@ -111,35 +129,8 @@ pub struct HotLoop<'a, M, P, A> {
     usage_before: Usage,
     /// What the peer of the last session was told.
     usage_told: Option<(SocketAddrV4, Usage)>,
-}
-
-/// What a session costs and no machine knows.
-#[derive(Debug, Clone, Copy, Default)]
-struct Usage {
-    /// CPU time of all threads, in ns.
-    cpu_ns: Option<u64>,
-    /// Datagrams that reached the machine and not the process.
-    dropped: Option<u64>,
-}
-
-impl Usage {
-    /// Since the process began. Makes system calls.
-    fn now<P: Path>(path: &P) -> Self {
-        let nanos = |time: TimeVal| time.num_nanoseconds().max(0) as u64;
-        let counters = path.counters();
-        let of_rings = counters.xdp.map_or(0, |xdp| xdp.rx_dropped + xdp.rx_ring_full);
-        let cpu = getrusage(UsageWho::RUSAGE_SELF).ok();
-        Self {
-            cpu_ns: cpu.map(|usage| nanos(usage.user_time()) + nanos(usage.system_time())),
-            // A frame without a place in the fill ring is counted among those dropped for other reasons too.
-            dropped: Some(of_rings + counters.socket_dropped),
-        }
-    }
-
-    fn since(self, before: &Self) -> Self {
-        let difference = |now: Option<u64>, before: Option<u64>| Some(now?.saturating_sub(before?));
-        Self { cpu_ns: difference(self.cpu_ns, before.cpu_ns), dropped: difference(self.dropped, before.dropped) }
-    }
+    /// When it was first seen that the user wants the statistics so far.
+    asked_since: Option<Time<Monotonic>>,
 }
 
 impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
@@ -174,6 +165,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             loaded: false,
             usage_before: Usage::default(),
             usage_told: None,
+            asked_since: None,
         }
     }
 
@@ -209,9 +201,17 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
                 self.act()?;
             }
             let idle = !received && !pinged;
+            if self.interrupt.is_asked() {
+                self.report_so_far(idle);
+            }
+            let sleeps = idle && !self.unflushed && self.machine.timer() == TimerKind::Sleep && !self.machine.is_over();
+            if self.attendant.wants_counts(sleeps) {
+                let (scene, attendant) = self.scene();
+                attendant.counts(scene);
+            }
             if self.unflushed {
                 self.flush_now()?;
-            } else if idle && self.machine.timer() == TimerKind::Sleep && !self.machine.is_over() {
+            } else if sleeps {
                 if self.collects {
                     // Also what nobody waits for any more: it would make the descriptor readable for ever.
                     self.collect()?;
@@ -243,19 +243,20 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             let point = self.machine.handle_datagram(now, &incoming);
             let sighting = self.sighting(&received, point.unwrap_or(Point::T1));
             let stamp = sighting.stamp(self.rules.sources.received);
-            // A control message's makes no row, and one that the card is to leave alone is not missed.
-            let wanted = point.is_some() && received.shape != Shape::Unstamped;
-            self.arrival_stamped = stamp.is_some();
+            // As of datagrams sent: a control message is asked for the process's stamp only, as it makes no row; one that the
+            // card is to leave alone for none.
+            let wanted = (point.is_some() && received.shape != Shape::Unstamped)
+                || self.rules.sources.received == Source::Application;
+            self.arrival_stamped = wanted && stamp.is_some();
             self.stamps.rx += u64::from(self.arrival_stamped);
-            self.stamps.rx_missed += u64::from(stamp.is_none() && wanted);
+            self.stamps.rx_missed += u64::from(wanted && stamp.is_none());
             self.stamps.implausible += u64::from(received.stamps.hardware.is_some() && sighting.hardware.is_none());
             if let Some(point) = point {
                 self.recorder.seen(&sighting);
-                if point == Point::T3 {
-                    let answer = self.round_trips.answered(message.sequence, stamp);
-                    if let Answer::First(Some(nanos)) = answer {
-                        self.attendant.round_trip(nanos);
-                    }
+                if point == Point::T3
+                    && let Answer::First(Some(nanos)) = self.round_trips.answered(message.sequence, stamp)
+                {
+                    self.attendant.round_trip(Sample { t3_t0_ns: Some(nanos), rtt_ns: None });
                 }
             }
             self.act()?;
@@ -354,13 +355,28 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
                 if sighting.point == Point::T0
                     && let Some(nanos) = self.round_trips.left(sighting.sequence, stamp)
                 {
-                    self.attendant.round_trip(nanos);
+                    self.attendant.round_trip(Sample { t3_t0_ns: Some(nanos), rtt_ns: None });
                 }
             }
             None => self.stamps.tx_missed += 1,
         }
         self.recorder.seen(sighting);
         self.machine.handle_transmit_stamp(sighting.sequence);
+    }
+
+    /// Has the statistics so far put together as soon as nobody waits for the loop.
+    #[cold]
+    fn report_so_far(&mut self, idle: bool) {
+        let since = *self.asked_since.get_or_insert(self.now);
+        let due = self.machine.deadline().is_some_and(|due| due < self.now.plus_nanos(REPORT_NANOS));
+        if (!idle || due) && self.now.duration_since(since) < REPORT_PATIENCE {
+            return;
+        }
+        let (scene, attendant) = self.scene();
+        if attendant.so_far(scene) {
+            self.asked_since = None;
+            self.interrupt.take_question();
+        }
     }
 
     /// Waits for the last stamps: once the statistics are out nobody asks for them, and a driver may not take kindly to a

@@ -1,20 +1,24 @@
-//! What ends a wait before a datagram does: SIGINT, SIGTERM and SIGHUP, and the moment at which something is due.
+//! What ends a wait before a datagram does: SIGINT, SIGTERM and SIGHUP, SIGUSR1, and the moment at which something is due.
 
 use crate::clock::{Monotonic, Time};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The user's wish for an end and the next deadline: a flag to look at, and one descriptor that becomes readable for both.
+/// The user's wish for an end, or for statistics, and the next deadline: a flag to look at, and one descriptor that becomes readable for both.
 #[derive(Debug)]
 pub struct Interrupt {
     flag: Arc<AtomicBool>,
+    /// SIGUSR1 came: the user wants to know how things stand.
+    question: Arc<AtomicBool>,
+    /// Its byte may lie in `signals`.
+    undrained: bool,
     /// A signal does what it did before it was caught.
     deadly: Arc<AtomicBool>,
     signals: UnixStream,
@@ -26,7 +30,7 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// From now on SIGINT, SIGTERM and, unless somebody has it ignored (`nohup`), SIGHUP no longer end the process.
+    /// From now on SIGINT, SIGTERM, SIGUSR1 and, unless somebody has it ignored (`nohup`), SIGHUP no longer end the process.
     ///
     /// # Errors
     /// What the kernel answered to `sigaction(2)`, `socketpair(2)`, `timerfd_create(2)` or `epoll_create1(2)`.
@@ -37,7 +41,7 @@ impl Interrupt {
         let both = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         both.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
         both.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
-        let [flag, deadly] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+        let [flag, question, deadly] = [(); 3].map(|()| Arc::new(AtomicBool::new(false)));
         // A terminal that is closed must not leave a card's stamping changed.
         let hang_up = (!is_ignored(SIGHUP)).then_some(SIGHUP);
         for signal in [SIGINT, SIGTERM].into_iter().chain(hang_up) {
@@ -46,7 +50,9 @@ impl Interrupt {
             signal_hook::flag::register(signal, Arc::clone(&flag))?;
             signal_hook::low_level::pipe::register(signal, waker.try_clone()?)?;
         }
-        Ok(Self { flag, deadly, signals, timer, armed: None, both })
+        signal_hook::flag::register(SIGUSR1, Arc::clone(&question))?;
+        signal_hook::low_level::pipe::register(SIGUSR1, waker)?;
+        Ok(Self { flag, question, undrained: false, deadly, signals, timer, armed: None, both })
     }
 
     /// Lets signals end the process at once, as if nobody caught them, or no longer.
@@ -60,9 +66,26 @@ impl Interrupt {
             return false;
         }
         // Drained first: a signal that comes in between then leaves the flag set, or a byte for the next wait.
+        self.drain();
+        self.flag.swap(false, Ordering::Relaxed)
+    }
+
+    fn drain(&mut self) {
+        self.undrained = false;
         let mut bytes = [0; 16];
         while matches!(self.signals.read(&mut bytes), Ok(read) if read > 0) {}
-        self.flag.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether SIGUSR1 came since the last [`Interrupt::take_question`]. No system call.
+    #[inline]
+    pub fn is_asked(&self) -> bool {
+        self.question.load(Ordering::Relaxed)
+    }
+
+    /// The question is answered. No system call: its byte is left for the next wait.
+    pub fn take_question(&mut self) {
+        self.question.store(false, Ordering::Relaxed);
+        self.undrained = true;
     }
 
     /// Whether a signal came since the last [`Interrupt::take`]. No system call.
@@ -70,7 +93,8 @@ impl Interrupt {
         self.flag.load(Ordering::Relaxed)
     }
 
-    /// A descriptor that becomes readable at `deadline` (`None`: never), and once a signal came until [`Interrupt::take`].
+    /// A descriptor that becomes readable at `deadline` (`None`: never), and once a signal came until [`Interrupt::take`], or
+    /// [`Interrupt::take_question`].
     ///
     /// An absolute timer: the time-out of `ppoll` would be relative to whenever the call gets through, and the kernel
     /// allows itself a thousandth of it on top.
@@ -78,6 +102,11 @@ impl Interrupt {
     /// # Errors
     /// What the kernel answered to `timerfd_settime(2)`.
     pub fn until(&mut self, deadline: Option<Time<Monotonic>>) -> io::Result<BorrowedFd<'_>> {
+        if self.undrained {
+            self.drain();
+        }
+        // The byte of one signal may have been drained with another's.
+        let deadline = if self.is_pending() || self.is_asked() { Some(Time::from_nanos(1)) } else { deadline };
         if deadline != self.armed {
             match deadline {
                 Some(deadline) => {
@@ -107,6 +136,10 @@ mod tests {
     use super::*;
     use crate::clock::monotonic_now;
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::sync::Mutex;
+
+    /// A signal is the whole process's: held by whoever raises one.
+    static SIGNALS: Mutex<()> = Mutex::new(());
 
     fn is_readable(fd: BorrowedFd<'_>, timeout: PollTimeout) -> bool {
         poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout).unwrap() == 1
@@ -121,6 +154,7 @@ mod tests {
 
     #[test]
     fn a_signal_and_a_deadline_wake_and_each_only_once() {
+        let _alone = SIGNALS.lock().unwrap();
         let mut interrupt = Interrupt::catch().unwrap();
         assert!(!is_readable(interrupt.until(None).unwrap(), PollTimeout::ZERO));
         assert!(is_readable(interrupt.until(Some(monotonic_now())).unwrap(), PollTimeout::NONE));
@@ -131,6 +165,20 @@ mod tests {
         assert!(is_readable(interrupt.until(Some(later)).unwrap(), PollTimeout::NONE));
         assert!(interrupt.take());
         assert!(!interrupt.take());
+        assert!(!is_readable(interrupt.until(None).unwrap(), PollTimeout::ZERO));
+    }
+
+    #[test]
+    fn a_question_wakes_until_it_is_answered_and_ends_nothing() {
+        let _alone = SIGNALS.lock().unwrap();
+        let mut interrupt = Interrupt::catch().unwrap();
+        nix::sys::signal::raise(nix::sys::signal::Signal::SIGUSR1).unwrap();
+        for _ in 0..2 {
+            assert!(interrupt.is_asked());
+            assert!(is_readable(interrupt.until(None).unwrap(), PollTimeout::NONE));
+        }
+        interrupt.take_question();
+        assert!(!interrupt.is_asked() && !interrupt.take());
         assert!(!is_readable(interrupt.until(None).unwrap(), PollTimeout::ZERO));
     }
 }

@@ -10,6 +10,7 @@ mod reporter;
 mod rounds;
 mod setup;
 mod stamping;
+mod usage;
 
 pub use hot::{Attendant, HotLoop, Scene, StampRules};
 pub use interrupt::Interrupt;
@@ -18,12 +19,16 @@ pub use rounds::{Outcome, Round, Rounds};
 
 use crate::cli::{self, Plan, schedule};
 use crate::clock::{Source, monotonic_now};
+use crate::live::{self, BuildInfo, Display, Port};
 use crate::path::{Description, Path};
-use crate::record::{self, CardClock, Facts, Recorder, RecorderConfig, Role, ScheduleFacts, StampSource, Voice, text};
+use crate::record::{
+    self, CardClock, Facts, Recorder, RecorderConfig, Role, ScheduleFacts, StampSource, Voice, Watchers, text,
+};
 use crate::session::{Client, ClientConfig, Machine, Offers, Pattern, Probe, Sampling, Server, ServerConfig, Settings};
 use crate::wire::Extension;
 use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 use setup::OpenPath;
 use stamping::{Card, Clocks, StampPlan};
@@ -49,6 +54,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
     let mut settings = setup::settings(plan, &stamps, probes)?;
     setup::check_sizes(plan, &interface, settings.as_ref(), probes)?;
     record::check_logs(plan.log.as_deref(), plan.log_stages.as_deref())?;
+    let port = plan.metrics.map(Port::bind).transpose()?;
     let anywhere = sched_getaffinity(Pid::from_raw(0)).context("cannot read the CPU affinity")?;
     pin(plan)?;
     // Declared before the path, so that it is dropped after: a driver that forgets what its card stamps when XDP goes must
@@ -62,18 +68,26 @@ pub fn run(plan: &Plan) -> Result<bool> {
     let mut path = setup::open(plan, &interface, address, server, &stamps, &interrupt)?;
     // The threads inherit where they may run: it must not be where the hot loop is pinned.
     sched_setaffinity(Pid::from_raw(0), &anywhere).context("cannot set the CPU affinity")?;
-    // A log that is a FIFO waits for its reader, and the user may not.
-    interrupt.set_deadly(true);
+    // From here on a signal ends the run in order: what a driver has forgotten over XDP, and what the card is to stamp, is
+    // nothing that the kernel would take back.
+    interrupt.set_deadly(false);
     let card = stamps.card.map(|(_, phc)| Arc::new(Card::new(phc)));
+    let (display, feed) = display(plan, role, port, &stamps)?.unzip();
     let recorder = Recorder::start(RecorderConfig {
         log: plan.log.as_deref(),
         log_stages: plan.log_stages.as_deref(),
         voice: Voice { role, json: plan.json },
         sources: stamps.sources,
         card: card.clone().map(|card| card as Arc<dyn CardClock>),
+        // A log that is a FIFO waits for its reader, and the user may not.
+        is_stopped: &|| interrupt.is_pending(),
+        watchers: Watchers {
+            stages: display.as_ref().and_then(Display::stages),
+            screen: display.as_ref().and_then(Display::screen),
+        },
     })?;
-    // From here on a signal ends the run in order: what the card stamps is nothing that the kernel would take back.
-    interrupt.set_deadly(false);
+    // The hot loop is not to be interrupted for it: from here on another thread takes the signal, and leaves word.
+    SigSet::from(Signal::SIGUSR1).thread_block().context("cannot block SIGUSR1 in the hot loop's thread")?;
     clocks = match Clocks::start(&stamps, &interface, &mut found, card.as_deref()) {
         Err(error) if stamping::is_all_refused(&stamps, &error) => {
             stamps = stamping::plan_without_all(plan, &interface)?;
@@ -101,7 +115,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
         dummies: plan.dummies,
         command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
     };
-    let reporter = Reporter::new(role, keep, plan, clocks.sampler(), stamp_sources);
+    let reporter = Reporter::new(role, keep, plan, clocks.sampler(), stamp_sources, feed);
     let mtu = u16::try_from(interface.mtu).unwrap_or(u16::MAX);
     let max_ip_len = match plan.path {
         cli::PathKind::Xdp => Some(mtu),
@@ -125,6 +139,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
     };
     let Play { recorder, reporter, .. } = play;
     let log = recorder.finish();
+    drop(display);
     drop(path);
     let restored = clocks.restore(&interface.name);
     if let Err(error) = &restored {
@@ -132,6 +147,20 @@ pub fn run(plan: &Plan) -> Result<bool> {
     }
     played?;
     Ok(reporter.succeeded() && log.is_whole() && restored.is_ok())
+}
+
+/// Starts what shows how it goes; `None` where nobody watches.
+fn display(plan: &Plan, role: Role, port: Option<Port>, stamps: &StampPlan) -> Result<Option<(Display, live::Feed)>> {
+    let wishes = live::Wishes { role, interval: plan.interval, json: plan.json, quiet: plan.quiet };
+    let build = BuildInfo {
+        role,
+        path: match plan.path {
+            cli::PathKind::Xdp => "xdp",
+            cli::PathKind::Kernel => "kernel",
+        },
+        sources: [stamps.sources.sent, stamps.sources.received].map(Source::as_str),
+    };
+    Display::start(wishes, port, build).context("cannot start the threads that show how it goes: raise ulimit -u")
 }
 
 /// Says on stderr what the user should know, a line each.

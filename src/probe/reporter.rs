@@ -3,9 +3,11 @@
 use super::hot::{Attendant, Scene};
 use crate::cli::Plan;
 use crate::clock::{ClockSampler, OffsetMethod, OffsetSample, Realtime, TaiSample, Time, monotonic_now, realtime_now};
+use crate::live::{Begun, Counts, Feed, Sample};
 use crate::path::{Counters, Path};
 use crate::record::{
-    ClockRecord, ClockSample, Finished, Role, StampCounts, StampSource, Summary, SummaryInput, counters_since,
+    ClockRecord, ClockSample, Finished, Role, SessionSoFar, StampCounts, StampSource, Summary, SummaryInput, Written,
+    counters_since,
 };
 use crate::session::{End, Event, Machine, Settings};
 use anyhow::Result;
@@ -31,6 +33,8 @@ pub struct Reporter {
     stamp_sources: [[StampSource; 2]; 2],
     /// When the session began: older comparisons of clocks are not its affair.
     began: Time<Realtime>,
+    /// What shows how the session goes; `None` where nobody watches.
+    feed: Option<Feed>,
 }
 
 impl Reporter {
@@ -41,6 +45,7 @@ impl Reporter {
         plan: &Plan,
         sampler: Arc<ClockSampler>,
         stamp_sources: [[StampSource; 2]; 2],
+        feed: Option<Feed>,
     ) -> Self {
         Self {
             role,
@@ -53,6 +58,7 @@ impl Reporter {
             sampler,
             stamp_sources,
             began: realtime_now(),
+            feed,
         }
     }
 
@@ -82,6 +88,12 @@ impl Reporter {
         let recorded = finished.since(&self.before.1);
         let counters = path.counters();
         let mut totals = *machine.totals();
+        let counted = Counts { totals, stamps: *stamps, trips: round_trips.counts() };
+        let counted_by_path = counters_since(&self.before.0, &counters);
+        if let (Some(feed), Some(_)) = (&mut self.feed, &session) {
+            // What it still has to show stands before the statistics.
+            feed.end(&counted, end, counted_by_path);
+        }
         if end == End::Broken {
             // The machine does not know that it is over.
             totals.ended.get_or_insert_with(monotonic_now);
@@ -92,12 +104,12 @@ impl Reporter {
             settings: session.as_ref().map(|(_, settings)| settings),
             totals: &totals,
             end,
-            round_trips: Some(round_trips),
+            round_trips: Some(round_trips.totals()),
             stamps: *stamps,
             sources: recorder.sources(),
             stamp_timeout: path.late_stamps().any().then_some(self.stamp_timeout),
             description: &path.description(),
-            counters: counters_since(&self.before.0, &counters),
+            counters: counted_by_path,
             recorded: &recorded,
         });
         let kept = if session.is_some() { recorder.end_session(&summary, &self.clocks()) } else { Ok(()) };
@@ -133,6 +145,9 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
             *scene.stamps = StampCounts { rx: u64::from(scene.arrival_stamped), ..StampCounts::default() };
             self.before.0 = scene.path.counters();
         }
+        if let (Some(feed), Some((_, settings))) = (&mut self.feed, &self.session) {
+            feed.begin(Begun::from(settings), &counts(&scene));
+        }
         let description = scene.path.description();
         let [xdp, kernel] = &self.stamp_sources;
         scene.recorder.describe_path(&description, if description.path == "kernel" { kernel } else { xdp });
@@ -150,6 +165,55 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
     fn broken(&mut self, scene: Scene<'_, M, P>) {
         self.report(scene, End::Broken);
     }
+
+    #[inline]
+    fn round_trip(&mut self, sample: Sample) {
+        if let Some(feed) = &mut self.feed {
+            feed.sample(sample);
+        }
+    }
+
+    #[inline]
+    fn wants_counts(&self, sleeps: bool) -> bool {
+        // Nobody wakes a loop that sleeps: it says before how things stand.
+        self.feed.as_ref().is_some_and(|feed| sleeps || feed.is_asked())
+    }
+
+    fn counts(&mut self, scene: Scene<'_, M, P>) {
+        if let Some(feed) = &mut self.feed {
+            feed.publish(&counts(&scene));
+        }
+    }
+
+    fn so_far(&mut self, scene: Scene<'_, M, P>) -> bool {
+        let Scene { machine, path, recorder, round_trips, stamps, .. } = scene;
+        if !recorder.can_report() {
+            return false;
+        }
+        let so_far = self.session.map(|(peer, settings)| {
+            let mut totals = *machine.totals();
+            totals.ended.get_or_insert_with(monotonic_now);
+            let before = &self.before.1;
+            let rows =
+                |file: &Option<Written>| file.as_ref().map_or((0, 0), |file| (file.rows_written, file.rows_lost));
+            SessionSoFar {
+                peer,
+                settings,
+                totals,
+                trips: round_trips.totals(),
+                stamps: *stamps,
+                stamp_timeout: path.late_stamps().any().then_some(self.stamp_timeout),
+                rows_before: [rows(&before.log), rows(&before.stage_log)],
+                left_out_before: before.stages_left_out,
+            }
+        });
+        recorder.report(so_far);
+        true
+    }
+}
+
+fn counts<M: Machine, P>(scene: &Scene<'_, M, P>) -> Counts {
+    Counts { totals: *scene.machine.totals(), stamps: *scene.stamps, trips: scene.round_trips.counts() }
 }
 
 /// The TAI offsets that stamps were brought to the system's clock with since `began`: of those that agree the first.

@@ -7,19 +7,20 @@ use super::hot::{Attendant, HotLoop, Scene, StampRules};
 use super::interrupt::Interrupt;
 use super::setup::{self, OpenPath};
 use super::stamping::{self, Card, Clocks, StampPlan};
+use super::usage::Usage;
 use super::{pin, warn};
 use crate::cli::{self, Plan};
 use crate::clock::monotonic_now;
+use crate::live::Sample;
 use crate::net::Interface;
 use crate::path::{Batch, Counters, Description, Path};
-use crate::record::{CardClock, Recorder, RecorderConfig, Role, StampCounts, Voice, counters_since};
+use crate::record::{CardClock, Recorder, RecorderConfig, Role, StampCounts, Voice, Watchers, counters_since};
 use crate::session::{Client, ClientConfig, End, Event, Machine, Pattern, Sampling, Settings, Totals};
 use crate::stats::Distribution;
 use crate::wire::Extension;
 use anyhow::{Context, Result, bail};
 use nix::sched::{sched_getaffinity, sched_setaffinity};
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike;
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 use std::net::SocketAddrV4;
 use std::num::NonZeroU32;
@@ -55,9 +56,11 @@ pub struct Outcome {
     pub agreed: Option<Settings>,
     /// What the session counted, the server's account among it.
     pub totals: Totals,
-    /// Every t3 − t0 in ns, in no order.
+    /// Every t3 − t0 in ns.
     pub t3_t0: Distribution,
-    /// Round trips beyond those kept in `t3_t0`: too many in one round.
+    /// Every round trip without the time that the server took, (t3 − t0) − (t2 − t1), in ns, where the pongs bring both.
+    pub rtt: Distribution,
+    /// Samples beyond those kept: too many in one round.
     pub left_out: u64,
     /// Pings that asked for a pong and got none.
     pub lost: u64,
@@ -69,7 +72,7 @@ pub struct Outcome {
     pub stamps: StampCounts,
     /// What the path counted meanwhile.
     pub counters: Counters,
-    /// CPU time of this process, all threads, in ns; `None` where the kernel does not tell.
+    /// CPU time of this process in the session, all threads, in ns; `None` where the kernel does not tell.
     pub cpu_ns: Option<u64>,
 }
 
@@ -112,6 +115,7 @@ impl<'a> Rounds<'a> {
         interrupt.set_deadly(true);
         let path = setup::open(plan, &interface, address, Some(server), &stamps, &interrupt)?;
         sched_setaffinity(Pid::from_raw(0), &anywhere).context("cannot set the CPU affinity")?;
+        interrupt.set_deadly(false);
         let card = stamps.card.map(|(_, phc)| Arc::new(Card::new(phc)));
         let recorder = Recorder::start(RecorderConfig {
             log: None,
@@ -119,8 +123,11 @@ impl<'a> Rounds<'a> {
             voice: Voice { role: Role::Client, json: true },
             sources: stamps.sources,
             card: card.clone().map(|card| card as Arc<dyn CardClock>),
+            is_stopped: &|| interrupt.is_pending(),
+            watchers: Watchers::default(),
         })?;
-        interrupt.set_deadly(false);
+        // As in `run`. There are no statistics so far to be told.
+        SigSet::from(Signal::SIGUSR1).thread_block().context("cannot block SIGUSR1 in the hot loop's thread")?;
         let clocks = match Clocks::start(&stamps, &interface, &mut found, card.as_deref()) {
             Err(error) if stamping::is_all_refused(&stamps, &error) => {
                 stamps = stamping::plan_without_all(plan, &interface)?;
@@ -233,14 +240,13 @@ impl Player<'_> {
             sampling,
             pattern: round.pattern,
         };
-        let mut collector = Collector::new(&round.settings, path.counters());
-        let cpu = cpu_ns();
+        let mut collector = Collector::new(&round.settings, path);
         let mut client = Client::numbered(monotonic_now(), config, number);
         HotLoop::new(&mut client, path, recorder, &mut collector, interrupt, rules).run()?;
-        let cpu_ns = cpu_ns().zip(cpu).map(|(after, before)| after.saturating_sub(before));
         let mut outcome = collector.outcome.context("a session that is over has said how it ended")?;
-        collector.samples.iter().for_each(|sample| outcome.t3_t0.record(*sample));
-        Ok(Outcome { cpu_ns, ..outcome })
+        collector.t3_t0.iter().for_each(|sample| outcome.t3_t0.record(*sample));
+        collector.rtt.iter().for_each(|sample| outcome.rtt.record(*sample));
+        Ok(outcome)
     }
 }
 
@@ -263,30 +269,36 @@ fn wait_for_quiet<P: Path>(path: &mut P, quiet: Duration) -> Result<()> {
     }
 }
 
-/// CPU time of this process so far, all threads, in ns.
-fn cpu_ns() -> Option<u64> {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
-    let times = [usage.user_time(), usage.system_time()];
-    Some(times.map(|time| time.num_nanoseconds().max(0) as u64).iter().sum())
-}
-
 /// Keeps what a round brings.
 struct Collector {
-    /// Allocated before the session.
-    samples: Vec<i64>,
+    /// Allocated before the session, as are those below.
+    t3_t0: Vec<i64>,
+    rtt: Vec<i64>,
     left_out: u64,
     before: Counters,
+    usage_before: Usage,
     agreed: Option<Settings>,
     outcome: Option<Outcome>,
 }
 
 impl Collector {
-    fn new(settings: &Settings, before: Counters) -> Self {
+    fn new<P: Path>(settings: &Settings, path: &P) -> Self {
         let pings = u64::from(settings.count_s) * 1_000_000 / u64::from(settings.delay_us.max(1));
-        // As many as there can be, and memory that is there already.
-        let mut samples = vec![1; (pings + 64).min(MAX_SAMPLES) as usize];
-        samples.clear();
-        Self { samples, left_out: 0, before, agreed: None, outcome: None }
+        let room = |there: bool| {
+            // As many as there can be, and memory that is there already.
+            let mut samples = vec![1; if there { (pings + 64).min(MAX_SAMPLES) as usize } else { 0 }];
+            samples.clear();
+            samples
+        };
+        Self {
+            t3_t0: room(true),
+            rtt: room(settings.in_band),
+            left_out: 0,
+            before: path.counters(),
+            usage_before: Usage::now(path),
+            agreed: None,
+            outcome: None,
+        }
     }
 
     fn finish<M: Machine, P: Path>(&mut self, scene: &Scene<'_, M, P>, end: End) {
@@ -297,13 +309,14 @@ impl Collector {
             agreed: self.agreed,
             totals,
             t3_t0: Distribution::new(),
+            rtt: Distribution::new(),
             left_out: self.left_out,
             lost: totals.pongs_expected.saturating_sub(trips.unique()),
             duplicates: trips.duplicates(),
             unmeasured: trips.unstamped() + trips.incomparable(),
             stamps: *scene.stamps,
             counters: counters_since(&self.before, &scene.path.counters()),
-            cpu_ns: None,
+            cpu_ns: Usage::now(scene.path).since(&self.usage_before).cpu_ns,
         });
     }
 }
@@ -313,15 +326,19 @@ impl<M: Machine, P: Path> Attendant<M, P> for Collector {
         if let Event::Connected { settings, .. } = event {
             self.agreed = Some(settings);
         }
+        self.usage_before = Usage::now(scene.path);
         scene.recorder.begin_session();
         Ok(())
     }
 
-    fn round_trip(&mut self, nanos: i64) {
-        if self.samples.len() < self.samples.capacity() {
-            self.samples.push(nanos);
-        } else {
-            self.left_out += 1;
+    fn round_trip(&mut self, sample: Sample) {
+        for (kept, sample) in [(&mut self.t3_t0, sample.t3_t0_ns), (&mut self.rtt, sample.rtt_ns)] {
+            let Some(nanos) = sample else { continue };
+            if kept.len() < kept.capacity() {
+                kept.push(nanos);
+            } else {
+                self.left_out += 1;
+            }
         }
     }
 

@@ -164,6 +164,7 @@ fn open_xdp(
     interrupt: &Interrupt,
 ) -> Result<(XdpPath, UdpSocket)> {
     let queues = queues(plan, interface)?;
+    privilege::require_locked_memory(xdp::locked_memory(interface.mtu, queues.len()), queues.len())?;
     let mut source = address;
     let mut peer = None;
     if let Some(server) = server {

@@ -6,17 +6,15 @@ use super::warn;
 use crate::cli::{PathKind, Plan, PtpWish, Role, Timestamps, TxWay, XdpMode};
 use crate::clock::{ClockBoard, ClockSampler, Phc, PhcClock, Realtime, Source, Time};
 use crate::net::hwtstamp::{Found, RxFilter, Stamping, StampingError};
-use crate::net::netdev::{self, RX_METADATA_TIMESTAMP};
+use crate::net::kernel_version::KernelVersion;
+use crate::net::netdev;
 use crate::net::tsinfo::{TsInfo, tsinfo};
-use crate::net::{Interface, privilege};
+use crate::net::{Interface, NetError, privilege};
 use crate::path::StampWishes;
 use crate::record::{CardClock, Sources};
-use crate::wire::ptp::Transport;
+use crate::wire::ptp::{Transport, UDP_PORT};
 use anyhow::{Context, Result, bail, ensure};
 use std::sync::{Arc, OnceLock};
-
-/// Drivers that give XDP programs receive stamps in a kernel that cannot be asked (Linux 6.3 to 6.6).
-const EARLY_KFUNC_DRIVERS: [&str; 5] = ["mlx5_core", "mlx4_en", "igc", "st_gmac", "veth"];
 
 /// What a run does to have its stamps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,6 +147,16 @@ fn hardware(plan: &Plan, interface: &Interface, all_refused: bool) -> Result<Sta
          software, or application",
         named(interface)
     );
+    let card_stamps = plan.path == PathKind::Xdp && bypass_stamps;
+    // Where the XDP program may take what is stamped, nobody binds the port.
+    if !card_stamps && !privilege::may_bind(UDP_PORT) {
+        if ptp == Some(Transport::Udp) {
+            return Err(NetError::PtpPortDenied.into());
+        }
+        if requires_ptp {
+            remarks.push(format!("clients with --ptp udp cannot be served: {}", NetError::PtpPortDenied));
+        }
+    }
     let xsk = plan.path == PathKind::Xdp && plan.tx == TxWay::Xsk;
     ensure!(
         !(xsk && (ptp.is_some() || requires_ptp)),
@@ -164,7 +172,7 @@ fn hardware(plan: &Plan, interface: &Interface, all_refused: bool) -> Result<Sta
         sources: Sources { sent, received: Source::Hardware },
         wishes: StampWishes { software: info.software_tx(), hardware: true },
         companion: plan.path == PathKind::Xdp && !xsk,
-        card_stamps: plan.path == PathKind::Xdp && bypass_stamps,
+        card_stamps,
         ptp,
         requires_ptp,
         card: Some((filters, phc)),
@@ -206,11 +214,9 @@ fn driver_stamps_for_xdp(plan: &Plan, interface: &Interface) -> Result<bool> {
     if plan.xdp_mode == XdpMode::Generic {
         return Ok(false);
     }
-    Ok(match netdev::xdp_features(interface.index)?.rx_metadata {
-        Some(bits) => bits & RX_METADATA_TIMESTAMP != 0,
-        // Linux 6.3 to 6.6 do not tell, and a trial would: with a frame that a card of the PTP kind then never lets go of.
-        None => interface.driver.as_deref().is_some_and(|driver| EARLY_KFUNC_DRIVERS.contains(&driver)),
-    })
+    // A trial would tell too: with a frame that a card of the PTP kind then never lets go of.
+    let features = netdev::xdp_features(interface.index)?;
+    Ok(features.gives_receive_stamps(interface.driver.as_deref(), KernelVersion::running()) == Some(true))
 }
 
 /// What a client's pings and pongs that are to be stamped travel in.

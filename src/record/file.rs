@@ -3,17 +3,22 @@
 //! Who makes the rows and when they are written is the writer's business.
 
 use super::row::{HEADER, STAGES_HEADER};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Bytes written at once.
 const BLOCK: usize = 256 * 1024;
 /// Bytes that may be put behind a full block before it is written.
 const SLACK: usize = 256 * 1024;
+
+/// How often it is looked whether a FIFO has a reader: no event tells.
+const FIFO_LOOK: Duration = Duration::from_millis(10);
 
 /// Which of the two files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +84,14 @@ pub enum RecordError {
         /// As `--log-stages` names it.
         path: PathBuf,
     },
+    /// The user wanted an end before a FIFO had a reader.
+    #[error("stopped while the {} {} waited for its reader", kind.noun(), path.display())]
+    Stopped {
+        /// Which file.
+        kind: LogKind,
+        /// Its name.
+        path: PathBuf,
+    },
     /// No thread for the log.
     #[error("cannot start the thread that writes the log: {0}: raise the limit on processes (ulimit -u)")]
     Thread(io::Error),
@@ -139,9 +152,13 @@ fn is_same(one: &Path, other: &Path) -> bool {
     one == other || place(one).is_some_and(|one| place(other) == Some(one))
 }
 
-/// Opens a log and writes its header; returns it with its length.
-pub(super) fn open(kind: LogKind, path: &Path) -> Result<(File, u64), RecordError> {
+/// Opens a log and writes its header; returns it with its length. A FIFO waits for its reader, and for room, until
+/// `is_stopped`.
+pub(super) fn open(kind: LogKind, path: &Path, is_stopped: &dyn Fn() -> bool) -> Result<(File, u64), RecordError> {
     let failed = |answer| RecordError::Open { kind, path: path.into(), answer };
+    if path.metadata().is_ok_and(|status| status.file_type().is_fifo()) {
+        return Ok((open_fifo(kind, path, is_stopped)?, kind.header().len() as u64));
+    }
     let mut file = OpenOptions::new().append(true).create(true).open(path).map_err(failed)?;
     let status = file.metadata().map_err(failed)?;
     let mut length = if status.is_file() { status.len() } else { 0 };
@@ -154,6 +171,39 @@ pub(super) fn open(kind: LogKind, path: &Path) -> Result<(File, u64), RecordErro
     file.write_all(first.as_bytes()).map_err(|answer| RecordError::Header { kind, path: path.into(), answer })?;
     length += first.len() as u64;
     Ok((file, length))
+}
+
+/// Opens a FIFO and writes its header. Without waiting in the kernel, where a signal that is caught would end nothing.
+fn open_fifo(kind: LogKind, path: &Path, is_stopped: &dyn Fn() -> bool) -> Result<File, RecordError> {
+    let mut file = look_again(is_stopped, || {
+        match OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(path) {
+            // Nobody reads yet (fifo(7)).
+            Err(answer) if answer.raw_os_error() == Some(libc::ENXIO) => None,
+            opened => Some(opened.map_err(|answer| RecordError::Open { kind, path: path.into(), answer })),
+        }
+    })
+    .ok_or_else(|| RecordError::Stopped { kind, path: path.into() })??;
+    let failed = |answer| RecordError::Header { kind, path: path.into(), answer };
+    // What is shorter than PIPE_BUF is written as a whole, or not at all (pipe(7)).
+    look_again(is_stopped, || match file.write_all(kind.header().as_bytes()) {
+        Err(answer) if answer.kind() == io::ErrorKind::WouldBlock => None,
+        written => Some(written.map_err(failed)),
+    })
+    .ok_or_else(|| RecordError::Stopped { kind, path: path.into() })??;
+    // From now on it is the writing thread that waits.
+    fcntl(&file, FcntlArg::F_SETFL(OFlag::empty())).map_err(|answer| failed(answer.into()))?;
+    Ok(file)
+}
+
+/// Tries until there is an answer; `None` where the user wants an end before.
+fn look_again<T>(is_stopped: &dyn Fn() -> bool, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+    while !is_stopped() {
+        if let Some(answer) = attempt() {
+            return Some(answer);
+        }
+        std::thread::sleep(FIFO_LOOK);
+    }
+    None
 }
 
 /// Whether the file ends with a line feed, as far as it may be read.
@@ -332,6 +382,35 @@ mod tests {
         assert!(text.starts_with("--log-stages ") && text.contains("link.csv"), "{text}");
         assert!(check_logs(Some(&one), Some(&folder.path().join("stages.csv"))).is_ok());
         assert!(!folder.path().join("stages.csv").exists(), "a check leaves nothing behind");
+    }
+
+    #[test]
+    fn a_fifo_waits_for_its_reader_until_the_user_wants_an_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let looks = std::cell::Cell::new(0);
+        let after_three = || {
+            looks.set(looks.get() + 1);
+            looks.get() > 3
+        };
+        let stopped = open(LogKind::Stages, &fifo, &after_three).unwrap_err();
+        assert_eq!(
+            stopped.to_string(),
+            format!("stopped while the log of stages {} waited for its reader", fifo.display())
+        );
+        assert_eq!(looks.get(), 4);
+        let read = std::thread::spawn({
+            let fifo = fifo.clone();
+            move || std::fs::read_to_string(fifo).unwrap()
+        });
+        let (mut file, length) = open(LogKind::Main, &fifo, &|| false).unwrap();
+        assert_eq!(length, HEADER.len() as u64);
+        // More than a pipe holds: the file waits for room again.
+        let rows = "1,t0,0.000000001,44\n".repeat(10_000);
+        file.write_all(rows.as_bytes()).unwrap();
+        drop(file);
+        assert_eq!(read.join().unwrap(), format!("{HEADER}{rows}"));
     }
 
     #[test]

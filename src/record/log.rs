@@ -7,10 +7,11 @@ use super::clocks::ClockRecord;
 use super::file::{FileCounts, LogFile, LogKind, RecordError, Sink, open};
 use super::meta::{Facts, MetaFile, StampSource};
 use super::sighting::{Packed, Sighting, Sources};
-use super::stages::{CardClock, Stages};
+use super::so_far::{Report, SoFar};
+use super::stages::{CardClock, StageSink, Stages};
 use super::summary::Summary;
-use super::text::{Voice, is_strangers};
-use super::writer::{Entry, Notice, Products, Shared, Speaker, Writer};
+use super::text::{Screen, Voice, is_strangers};
+use super::writer::{Entry, Notice, Products, Rings, Shared, Speaker, Writer};
 use crate::clock::{monotonic_now, realtime_now};
 use crate::path::Description;
 use crate::session::Event;
@@ -25,6 +26,8 @@ use std::time::Duration;
 const SIGHTINGS: usize = 1 << 17;
 /// Events between hot loop and writer.
 const NOTICES: usize = 256;
+/// Statistics so far between hot loop and writer, who looks some dozen times a second.
+const REPORTS: usize = 4;
 /// How long a log that takes nothing is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is looked whether the writer is done.
@@ -103,12 +106,27 @@ pub struct RecorderConfig<'a> {
     pub sources: Sources,
     /// The card's clock; `None` where no stamp is the card's.
     pub card: Option<Arc<dyn CardClock>>,
+    /// Asked while a FIFO waits for its reader: whether the user wants an end.
+    pub is_stopped: &'a dyn Fn() -> bool,
+    /// Who watches.
+    pub watchers: Watchers,
+}
+
+/// Who watches what is recorded, while it is.
+#[derive(Clone, Default)]
+pub struct Watchers {
+    /// Is told of each stage of each packet.
+    pub stages: Option<Arc<dyn StageSink>>,
+    /// Makes room for what is said.
+    pub screen: Option<Arc<dyn Screen>>,
 }
 
 impl<'a> RecorderConfig<'a> {
     /// Only the process's stamps, and no log of stages.
     pub const fn application(log: Option<&'a Path>, voice: Voice) -> Self {
-        Self { log, log_stages: None, voice, sources: Sources::application(), card: None }
+        let watchers = Watchers { stages: None, screen: None };
+        let is_stopped = &|| false;
+        Self { log, log_stages: None, voice, sources: Sources::application(), card: None, is_stopped, watchers }
     }
 }
 
@@ -158,6 +176,7 @@ impl Handed {
 pub struct Recorder {
     sightings: Producer<Entry>,
     notices: Producer<Notice>,
+    reports: Producer<Report>,
     shared: Arc<Shared>,
     meta: Option<Arc<Mutex<MetaFile>>>,
     writer: Option<JoinHandle<()>>,
@@ -185,14 +204,14 @@ impl Recorder {
     /// Opens the logs for appending, writes the header lines as every start of nanoprobe does, and starts the thread that
     /// writes. Without a log the thread is there for what is said and for the statistics of stages.
     ///
-    /// A FIFO waits for its reader here. The thread inherits this thread's CPU affinity and scheduling: start it before
+    /// A FIFO waits for its reader here, until `is_stopped`. The thread inherits this thread's CPU affinity and scheduling: start it before
     /// the hot loop is pinned or given a real-time priority.
     ///
     /// # Errors
     /// [`RecordError`] where a log cannot be opened or written to, or the thread cannot be had.
     pub fn start(config: RecorderConfig<'_>) -> Result<Self, RecordError> {
-        let RecorderConfig { log, log_stages, voice, sources, card } = config;
-        let mut speaker = Speaker::standard(voice);
+        let RecorderConfig { log, log_stages, voice, sources, card, is_stopped, watchers } = config;
+        let mut speaker = Speaker::standard(voice, watchers.screen.as_ref());
         let mut meta = None;
         if let Some(path) = log {
             // Before the header is written: it counts the sessions that are there.
@@ -204,13 +223,13 @@ impl Recorder {
         }
         let open = |kind, path: Option<&Path>| -> Result<Option<LogFile>, RecordError> {
             let Some(path) = path else { return Ok(None) };
-            let (file, end) = open(kind, path)?;
+            let (file, end) = open(kind, path, is_stopped)?;
             Ok(Some(LogFile::new(kind, Box::new(file) as Box<dyn Sink>, end)))
         };
         let log = open(LogKind::Main, log)?;
         let stage_log = open(LogKind::Stages, log_stages)?;
         let tuning = Tuning { sightings: SIGHTINGS, patience: PATIENCE, speaker };
-        Self::with(Products { log, stage_log, sources, card }, meta, tuning)
+        Self::with(Products { log, stage_log, sources, card, stage_sink: watchers.stages }, meta, tuning)
     }
 
     pub(super) fn with(products: Products, meta: Option<MetaFile>, tuning: Tuning) -> Result<Self, RecordError> {
@@ -219,17 +238,19 @@ impl Recorder {
         while sightings.push(Entry::Session).is_ok() {}
         while source.pop().is_ok() {}
         let (notices, notice_source) = RingBuffer::new(NOTICES);
+        let (reports, report_source) = RingBuffer::new(REPORTS);
         let shared = Arc::new(Shared::default());
         let meta = meta.map(|meta| Arc::new(Mutex::new(meta)));
         let [log, stage_log] = products.counts().map(|counts| counts.map(Handed::new));
         let sources = products.sources;
-        let rings = (source, notice_source);
+        let rings = Rings { entries: source, notices: notice_source, reports: report_source };
         let writer = Writer::new(rings, products, Arc::clone(&shared), meta.clone(), tuning.speaker);
         let writer =
             thread::Builder::new().name("record".into()).spawn(|| writer.run()).map_err(RecordError::Thread)?;
         Ok(Self {
             sightings,
             notices,
+            reports,
             shared,
             meta,
             writer: Some(writer),
@@ -290,8 +311,28 @@ impl Recorder {
         }
     }
 
-    /// Says for the meta file what does not change from session to session. Not for the hot loop.
+    /// Whether [`Recorder::report`] has room. The writer makes some.
+    pub fn can_report(&mut self) -> bool {
+        if self.session_due {
+            self.session_due = self.sightings.push(Entry::Session).is_err();
+        }
+        !self.session_due && self.sightings.slots() > 0 && self.reports.slots() > 0
+    }
+
+    /// Statistics so far, to be said by the writer with the stages and rows of everything handed over before. Only where
+    /// [`Recorder::can_report`].
+    pub fn report(&mut self, so_far: SoFar) {
+        let of_files =
+            |count: fn(&Handed) -> u64| [&self.log, &self.stage_log].map(|file| file.as_ref().map_or(0, count));
+        let (pushed, lost) = (of_files(|file| file.pushed), of_files(|file| file.lost));
+        if self.reports.push(Report { so_far, pushed, lost, left_out: self.stages_left_out }).is_ok() {
+            let _ = self.sightings.push(Entry::Report);
+        }
+    }
+
+    /// Says for the meta file and for statistics so far what does not change from session to session. Not for the hot loop.
     pub fn describe(&mut self, facts: Facts) {
+        *lock(&self.shared.description) = Some(facts.description.clone());
         if let Some(meta) = &self.meta {
             lock(meta).describe(facts);
         }
@@ -418,6 +459,7 @@ mod tests {
     use super::super::Role;
     use super::super::row::{HEADER, STAGES_HEADER};
     use super::super::text::Narrator;
+    use super::super::{SessionSoFar, StampCounts, TripCounts, TripTotals};
     use super::*;
     use crate::clock::{Phc, Realtime, Source, Time};
     use crate::session::{End, Settings};
@@ -485,7 +527,13 @@ mod tests {
         let said = Disk::default();
         let (out, err) = (Box::new(said.clone()), Box::new(said.clone()));
         let speaker = Speaker { narrator: Narrator::new(VOICE), out, err };
-        let products = Products { log: Some(main(disk)), stage_log: None, sources: Sources::application(), card: None };
+        let products = Products {
+            log: Some(main(disk)),
+            stage_log: None,
+            sources: Sources::application(),
+            card: None,
+            stage_sink: None,
+        };
         (Recorder::with(products, None, Tuning { sightings: rows, patience, speaker }).unwrap(), said)
     }
 
@@ -499,7 +547,8 @@ mod tests {
         let (out, err) = (Box::new(said.clone()), Box::new(said.clone()));
         let speaker = Speaker { narrator: Narrator::new(VOICE), out, err };
         let stage_log = Some(LogFile::new(LogKind::Stages, Box::new(stages.clone()), 0));
-        let products = Products { log: Some(main(log)), stage_log, sources, card: Some(Arc::new(Card)) };
+        let card = Some(Arc::new(Card) as Arc<dyn CardClock>);
+        let products = Products { log: Some(main(log)), stage_log, sources, card, stage_sink: None };
         (Recorder::with(products, None, Tuning { sightings: 64, patience: PATIENCE, speaker }).unwrap(), said)
     }
 
@@ -755,6 +804,55 @@ mod tests {
             stages.times.iter().map(|(stage, t)| (stage.as_str(), t.max)).collect::<Vec<_>>(),
             [("app->hw", 50)]
         );
+    }
+
+    #[test]
+    fn statistics_so_far_are_of_what_was_handed_over_before_them() {
+        use crate::path::Description;
+        use crate::session::Totals;
+
+        let (log, stages) = (Disk::default(), Disk::default());
+        let (mut recorder, said) = start_both(&log, &stages, Sources::application());
+        let description = Description {
+            path: "kernel",
+            xdp_mode: None,
+            zero_copy: None,
+            queues: Vec::new(),
+            local: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1),
+        };
+        *lock(&recorder.shared.description) = Some(description);
+        let staged = |sequence| Sighting { software: Some(Time::from_nanos(7)), ..row(sequence) };
+        recorder.begin_session();
+        (1..=3).for_each(|sequence| recorder.seen(&staged(sequence)));
+        assert!(recorder.can_report());
+        recorder.report(Some(SessionSoFar {
+            peer: PEER,
+            settings: Settings::default(),
+            totals: Totals { pings_sent: 9, pongs_expected: 9, measures_loss: true, ..Totals::default() },
+            trips: TripTotals {
+                counts: TripCounts { unique: 5, newest_answered: 7, ..TripCounts::default() },
+                latency: None,
+            },
+            stamps: StampCounts::default(),
+            stamp_timeout: None,
+            rows_before: [(1, 0), (0, 0)],
+            left_out_before: 0,
+        }));
+        // What comes later is not in it, although the writer has it by then.
+        (4..=9).for_each(|sequence| recorder.seen(&staged(sequence)));
+        recorder.sync();
+        let text = said.content();
+        for line in [
+            "--- so far ---",
+            "app->sw      p50 0.002  p99 0.002  max 0.002 us, 3 samples",
+            "lost         2 of 9 pings that asked for a pong got none",
+            "outstanding  2 pings have no answer yet",
+        ] {
+            assert!(text.lines().any(|said| said == line), "{line}: {text}");
+        }
+        recorder.report(None);
+        recorder.sync();
+        assert!(said.content().ends_with("No session stands: there are no statistics yet.\n"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::Role;
 use super::clocks::{self, ClockRecord, OffsetRecord, TaiRecord};
 use super::row::HEADER;
 use super::summary::Summary;
-use crate::clock::{Domain, Phc, Realtime, Time};
+use crate::clock::{Domain, Phc, Realtime, Time, boot_id};
 use crate::path::Description;
 use crate::session::{Direction, Settings, ip_len};
 use crate::wire::Point;
@@ -130,7 +130,7 @@ struct Session {
     peer: SocketAddrV4,
     direction: &'static str,
     /// Source and clock of every point that this log's rows can have in this session.
-    timestamps: BTreeMap<&'static str, StampSource>,
+    timestamps: BTreeMap<&'static str, PointRecord>,
     /// `CLOCK_TAI` − `CLOCK_REALTIME`; `None` where it was not measured, or while the session lasts.
     tai_offset_ns: Option<i64>,
     /// Since when it is which, in ns: the first one, and each that was another one.
@@ -146,6 +146,24 @@ struct Session {
     hostname: Option<String>,
     kernel: Option<String>,
     summary: Option<Summary>,
+}
+
+/// A [`StampSource`] as the file has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct PointRecord {
+    #[serde(flatten)]
+    source: StampSource,
+    /// The one clock in the world that the stamps are of, such as `ptp0@` and the id of this machine's boot: stamps from two
+    /// hosts subtract where this is the same, and nowhere else. `None` where the machine does not tell who it is.
+    clock_id: Option<String>,
+}
+
+impl PointRecord {
+    fn new(source: StampSource, boot: Option<&str>) -> Self {
+        let clock = source.device.as_deref().unwrap_or(source.clock);
+        let clock_id = boot.map(|boot| format!("{clock}@{boot}"));
+        Self { source, clock_id }
+    }
 }
 
 /// [`Settings`] in nanoprobe's units; sizes in bytes with the IP header.
@@ -452,7 +470,9 @@ fn points(
     direction: Direction,
     sent: StampSource,
     received: StampSource,
-) -> BTreeMap<&'static str, StampSource> {
+) -> BTreeMap<&'static str, PointRecord> {
+    let boot = boot_id();
+    let [sent, received] = [sent, received].map(|source| PointRecord::new(source, boot.as_deref()));
     let (out, back) = match (direction, role) {
         (Direction::Forward, Role::Client) | (Direction::Reverse, Role::Server) => (Point::T0, Point::T3),
         (Direction::Forward, Role::Server) | (Direction::Reverse, Role::Client) => (Point::T2, Point::T1),
@@ -597,7 +617,11 @@ mod tests {
         meta.describe(Facts { sent: StampSource::hand_over(), received: StampSource::card("ptp3".into()), ..facts() });
         meta.begin(PEER, Settings::default(), at(1), 0).unwrap();
         let written = read(&log);
-        let source = |source, place, clock, device| serde_json::json!({"source": source, "where": place, "clock": clock, "device": device});
+        let boot = boot_id().unwrap();
+        let source = |source: &str, place: &str, clock: &str, device: Value| {
+            let id = format!("{}@{boot}", device.as_str().unwrap_or(clock));
+            serde_json::json!({"source": source, "where": place, "clock": clock, "device": device, "clock_id": id})
+        };
         let null = Value::Null;
         assert_eq!(written["timestamps"]["t0"], source("application", "hand-over", "CLOCK_REALTIME", null.clone()));
         assert_eq!(written["timestamps"]["t3"], source("hardware", "network card", "PHC", "ptp3".into()));
@@ -609,6 +633,20 @@ mod tests {
             let fields = (source.source, source.place, source.clock, source.device);
             assert_eq!(fields, ("software", place, "CLOCK_REALTIME", None));
         }
+    }
+
+    #[test]
+    fn two_hosts_clocks_of_one_name_are_two_clocks() {
+        let id = |source, boot| PointRecord::new(source, Some(boot)).clock_id.unwrap();
+        let ptp0 = || StampSource::card("ptp0".into());
+        assert_ne!(id(ptp0(), "one"), id(ptp0(), "other"));
+        assert_ne!(id(StampSource::kernel(), "one"), id(StampSource::kernel(), "other"));
+        // On one machine two ports of a card may have one clock, and everything that reads the system's has that.
+        assert_eq!(id(ptp0(), "one"), id(ptp0(), "one"));
+        assert_ne!(id(ptp0(), "one"), id(StampSource::card("ptp1".into()), "one"));
+        assert_ne!(id(ptp0(), "one"), id(StampSource::application(), "one"));
+        assert_eq!(id(StampSource::hook(), "one"), id(StampSource::driver(), "one"));
+        assert_eq!(PointRecord::new(ptp0(), None).clock_id, None);
     }
 
     #[test]

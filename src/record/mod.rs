@@ -12,6 +12,7 @@ mod meta;
 mod roundtrip;
 mod row;
 mod sighting;
+mod so_far;
 mod stages;
 mod stamps;
 mod summary;
@@ -20,15 +21,17 @@ mod writer;
 
 pub use clocks::{ClockRecord, ClockSample};
 pub use file::{LogKind, RecordError, check_logs};
-pub use log::{Finished, Recorder, RecorderConfig, Written};
+pub use log::{Finished, Recorder, RecorderConfig, Watchers, Written};
 pub use meta::{Facts, ScheduleFacts, StampSource};
-pub use roundtrip::{Answer, Latency, RoundTrips};
+pub use roundtrip::{Answer, Latency, RoundTrips, TripCounts, TripTotals};
 pub use row::{HEADER, Row, STAGES_HEADER};
 pub use sighting::{Sighting, Sources};
-pub use stages::{CardClock, Stage, StageTimes, Stages};
+pub use so_far::{SessionSoFar, SoFar};
+pub use stages::{CardClock, Stage, StageSink, StageTimes, Stages};
 pub use stamps::StampCounts;
 pub use summary::{Summary, SummaryInput, counters_since};
-pub use text::Voice;
+pub(crate) use summary::{end_name, micros};
+pub use text::{Screen, Voice};
 
 /// Which side of a session this process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]

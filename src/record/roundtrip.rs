@@ -52,6 +52,7 @@ pub struct RoundTrips {
     incomparable: u64,
     duplicates: u64,
     unknown: u64,
+    newest_answered: u64,
 }
 
 /// Round-trip times, t3 − t0, in ns. Minimum, mean and maximum are exact, quantiles good to 3 digits.
@@ -73,6 +74,43 @@ pub struct Latency {
     pub p999: u64,
     /// The longest.
     pub max: u64,
+}
+
+/// What became of pings and pongs, without times. Numbers of pings unless said otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TripCounts {
+    /// Those that were answered, each counted once.
+    pub unique: u64,
+    /// Of those, the ones answered before they were sent as the clock has it: it was stepped back.
+    pub negative: u64,
+    /// Of those, the ones whose t0 and t3 are of different clocks.
+    pub incomparable: u64,
+    /// Of those, the ones of which t0 or t3 is not known, or not yet.
+    pub unstamped: u64,
+    /// Pongs to pings that were answered already.
+    pub duplicates: u64,
+    /// Pongs to no ping of the window.
+    pub unknown: u64,
+    /// The largest sequence that was answered; 0 where none was.
+    pub newest_answered: u64,
+}
+
+impl TripCounts {
+    /// Pings without an answer of which a later one has its answer: lost, unless pongs overtake each other. Every
+    /// `pong_every`-th ping asks for a pong.
+    pub fn overtaken(&self, pong_every: u32) -> u64 {
+        let asked = self.newest_answered.checked_div(u64::from(pong_every)).unwrap_or(0);
+        asked.saturating_sub(self.unique)
+    }
+}
+
+/// All that is known of a session's pings and pongs at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TripTotals {
+    /// What became of them.
+    pub counts: TripCounts,
+    /// Their times; `None` where there are none.
+    pub latency: Option<Latency>,
 }
 
 impl Default for RoundTrips {
@@ -100,6 +138,7 @@ impl RoundTrips {
             incomparable: 0,
             duplicates: 0,
             unknown: 0,
+            newest_answered: 0,
         };
         // Zeroed memory is only mapped when it is written to.
         trips.states.fill(ANSWERED);
@@ -114,7 +153,7 @@ impl RoundTrips {
         self.histogram.reset();
         (self.sum, self.min, self.max) = (0, u64::MAX, 0);
         (self.unique, self.measured, self.negative, self.incomparable) = (0, 0, 0, 0);
-        (self.duplicates, self.unknown) = (0, 0);
+        (self.duplicates, self.unknown, self.newest_answered) = (0, 0, 0);
     }
 
     /// A ping was handed over. Its t0 comes with [`RoundTrips::left`].
@@ -126,7 +165,7 @@ impl RoundTrips {
     }
 
     /// A ping's t0 is known: it left then. Before its pong or after it; only the first of several counts. Does nothing for
-    /// a ping that is not remembered. Where t3 was there already, returns t3 − t0 in ns, as in [`Answer::First`].
+    /// a ping that is not remembered. t3 − t0 in ns where the pong came before, as [`Answer::First`] has it.
     #[inline]
     pub fn left(&mut self, sequence: u64, t0: Stamp) -> Option<i64> {
         let slot = slot(sequence);
@@ -162,6 +201,7 @@ impl RoundTrips {
         }
         self.states[slot] |= ANSWERED;
         self.unique += 1;
+        self.newest_answered = self.newest_answered.max(sequence);
         let t0 = (state & HELD != 0).then(|| self.take(slot));
         match (t0, t3) {
             (Some(t0), Some(t3)) => Answer::First(self.record(t0, t3)),
@@ -234,6 +274,19 @@ impl RoundTrips {
     /// Pongs to no ping of the window.
     pub fn unknown(&self) -> u64 {
         self.unknown
+    }
+
+    /// What became of the pings so far.
+    #[inline]
+    pub fn counts(&self) -> TripCounts {
+        let Self { unique, negative, incomparable, duplicates, unknown, newest_answered, .. } = *self;
+        let unstamped = self.unstamped();
+        TripCounts { unique, negative, incomparable, unstamped, duplicates, unknown, newest_answered }
+    }
+
+    /// All that is known so far. Goes through the histogram: some µs.
+    pub fn totals(&self) -> TripTotals {
+        TripTotals { counts: self.counts(), latency: self.latency() }
     }
 
     /// The round-trip times so far; `None` where there are none.
@@ -421,7 +474,7 @@ mod tests {
     #[test]
     fn a_stamp_of_no_ping_is_nothing() {
         let mut trips = RoundTrips::new();
-        [1, 1 + WINDOW as u64, u64::MAX].into_iter().for_each(|sequence| trips.left(sequence, at(1)));
+        [1, 1 + WINDOW as u64, u64::MAX].into_iter().for_each(|sequence| assert_eq!(trips.left(sequence, at(1)), None));
         trips.sent(1);
         trips.left(1 + WINDOW as u64, at(1));
         assert_eq!(trips.answered_at(1, 5), Answer::First(None));

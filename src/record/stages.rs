@@ -24,6 +24,12 @@ pub trait CardClock: Send + Sync {
     fn name(&self) -> String;
 }
 
+/// Whoever wants to know of each stage of each packet. Told in the thread that writes, never in the hot loop.
+pub trait StageSink: Send + Sync {
+    /// A stage took so many ns; `uncertainty_ns` is how far off that may be, `None` where both stamps are of one clock.
+    fn took(&self, stage: Stage, nanos: i64, uncertainty_ns: Option<u64>);
+}
+
 /// The way from one stamp to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
@@ -47,7 +53,7 @@ pub enum Stage {
 
 impl Stage {
     /// All of them, in the order in which they are listed.
-    const ALL: [Self; 8] = [
+    pub const ALL: [Self; 8] = [
         Self::HwToHook,
         Self::HookToApp,
         Self::HwToKernel,
@@ -225,11 +231,12 @@ pub(super) struct StageStatistics {
     spreads: [Spread; Stage::ALL.len()],
     unconverted: u64,
     card: Option<Arc<dyn CardClock>>,
+    sink: Option<Arc<dyn StageSink>>,
 }
 
 impl StageStatistics {
-    pub(super) fn new(card: Option<Arc<dyn CardClock>>) -> Self {
-        Self { spreads: std::array::from_fn(|_| Spread::new()), unconverted: 0, card }
+    pub(super) fn new(card: Option<Arc<dyn CardClock>>, sink: Option<Arc<dyn StageSink>>) -> Self {
+        Self { spreads: std::array::from_fn(|_| Spread::new()), unconverted: 0, card, sink }
     }
 
     pub(super) fn clear(&mut self) {
@@ -246,12 +253,12 @@ impl StageStatistics {
         self.unconverted += u64::from(hardware.is_some() && card.is_none());
         if sighting.point.is_sending() {
             if let Some(software) = software {
-                self.spread(Stage::AppToSw).add(software.nanos_since(application), None);
+                self.took(Stage::AppToSw, software.nanos_since(application), None);
             }
             if let Some((hardware, uncertainty)) = card {
-                self.spread(Stage::AppToHw).add(hardware.nanos_since(application), Some(uncertainty));
+                self.took(Stage::AppToHw, hardware.nanos_since(application), Some(uncertainty));
                 if let Some(software) = software {
-                    self.spread(Stage::SwToHw).add(hardware.nanos_since(software), Some(uncertainty));
+                    self.took(Stage::SwToHw, hardware.nanos_since(software), Some(uncertainty));
                 }
             }
             return;
@@ -262,18 +269,21 @@ impl StageStatistics {
             None => (Stage::HwToKernel, Stage::KernelToApp),
         };
         if let Some(software) = software {
-            self.spread(from_software).add(application.nanos_since(software), None);
+            self.took(from_software, application.nanos_since(software), None);
         }
         if let Some((hardware, uncertainty)) = card {
-            self.spread(Stage::HwToApp).add(application.nanos_since(hardware), Some(uncertainty));
+            self.took(Stage::HwToApp, application.nanos_since(hardware), Some(uncertainty));
             if let Some(software) = software {
-                self.spread(to_software).add(software.nanos_since(hardware), Some(uncertainty));
+                self.took(to_software, software.nanos_since(hardware), Some(uncertainty));
             }
         }
     }
 
-    fn spread(&mut self, stage: Stage) -> &mut Spread {
-        &mut self.spreads[stage as usize]
+    fn took(&mut self, stage: Stage, nanos: i64, uncertainty: Option<u64>) {
+        self.spreads[stage as usize].add(nanos, uncertainty);
+        if let Some(sink) = &self.sink {
+            sink.took(stage, nanos, uncertainty);
+        }
     }
 
     pub(super) fn stages(&self) -> Stages {
@@ -321,7 +331,7 @@ mod tests {
 
     fn stages_of(card: Option<u64>, sightings: &[Sighting]) -> Stages {
         let clock = card.map(|ahead| Arc::new(Ahead(ahead)) as Arc<dyn CardClock>);
-        let mut statistics = StageStatistics::new(clock);
+        let mut statistics = StageStatistics::new(clock, None);
         sightings.iter().for_each(|sighting| statistics.add(sighting));
         statistics.stages()
     }
@@ -382,7 +392,7 @@ mod tests {
 
     #[test]
     fn a_cleared_statistic_knows_nothing() {
-        let mut statistics = StageStatistics::new(None);
+        let mut statistics = StageStatistics::new(None, None);
         statistics.add(&seen(Point::T3, None, 1, Some(5), Some(1)));
         assert_eq!(statistics.stages().times, [(Stage::KernelToApp, one(-4, None))]);
         statistics.clear();

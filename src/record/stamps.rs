@@ -15,9 +15,10 @@ pub struct StampCounts {
     pub tx_late: u64,
     /// Transmit stamps of datagrams that had theirs already: the first one counts.
     pub tx_duplicates: u64,
-    /// Datagrams received that had a stamp.
+    /// Datagrams received that were to have a stamp and had one. Where the process stamps these are all, else pings and pongs,
+    /// without those that the card was to leave alone.
     pub rx: u64,
-    /// Datagrams received that should have had one and had none.
+    /// Those of them that had none.
     pub rx_missed: u64,
     /// Stamps of the card, of either direction, that were none: 0, or more than an hour from the card's own time.
     pub implausible: u64,

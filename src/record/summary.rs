@@ -4,7 +4,7 @@
 
 use super::Role;
 use super::log::{Finished, Written};
-use super::roundtrip::{Latency, RoundTrips};
+use super::roundtrip::{Latency, TripTotals};
 use super::sighting::Sources;
 use super::stages::Stages;
 use super::stamps::StampCounts;
@@ -17,6 +17,9 @@ use serde::Serialize;
 use std::fmt::Write;
 use std::net::SocketAddrV4;
 use std::time::Duration;
+
+/// The end of a session that has none yet.
+const RUNNING: &str = "running";
 
 /// What a summary is made from.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +35,7 @@ pub struct SummaryInput<'a> {
     /// How it ended.
     pub end: End,
     /// The pings and pongs of this side, where it pings and is ponged.
-    pub round_trips: Option<&'a RoundTrips>,
+    pub round_trips: Option<TripTotals>,
     /// The stamps of this session's datagrams.
     pub stamps: StampCounts,
     /// Whose stamps they are.
@@ -56,7 +59,7 @@ pub struct Summary {
     pub peer: Option<SocketAddrV4>,
     /// `forward`, `reverse` or `duplex`.
     pub direction: Option<&'static str>,
-    /// How it ended: `complete`, `stopped`, `timed_out` …
+    /// How it ended: `complete`, `stopped`, `timed_out` …; `running` of one that goes on.
     pub end: &'static str,
     /// Whether the measurement did what was asked for, and every row reached the log.
     pub success: bool,
@@ -82,9 +85,12 @@ pub struct Summary {
     pub tx_stamps_late: u64,
     /// Transmit stamps of datagrams that had theirs already.
     pub tx_stamps_duplicates: u64,
-    /// Datagrams received of which there is a stamp.
+    /// Datagrams received that were to have a stamp: with the application's stamps all, else pings and pongs, without those
+    /// that the card was to leave alone.
+    pub rx_stamps_requested: u64,
+    /// Of those, the ones that had it.
     pub rx_stamps: u64,
-    /// Datagrams received that should have had one and had none.
+    /// Of those, the ones that had not: together with `rx_stamps` all of them.
     pub rx_stamps_missed: u64,
     /// Whose stamps those of datagrams sent are: `hardware`, `software` or `application`.
     pub tx_source: &'static str,
@@ -157,9 +163,10 @@ pub struct Summary {
     /// `path`, `xdp_mode`, `zero_copy`, `queues`, `local`.
     #[serde(flatten)]
     pub description: Description,
-    /// `not_protocol`, `tx_ring_full`, `tx_retries`, `tx_dropped`, `reached_kernel`, `socket_dropped`, `xdp`.
+    /// `not_protocol`, `tx_ring_full`, `tx_retries`, `tx_dropped`, `reached_kernel`, `socket_dropped`, `xdp`. Not of a session
+    /// that runs: reading them takes system calls.
     #[serde(flatten)]
-    pub counters: Counters,
+    pub counters: Option<Counters>,
     #[serde(skip)]
     stamp_words: Option<String>,
     /// What the percentage of transmit stamps is of.
@@ -176,7 +183,7 @@ impl Summary {
         let trips = round_trips.filter(|_| totals.measures_loss);
         let expected = totals.pongs_expected;
         // A pong to a ping that asked for none must not make the loss negative.
-        let lost = trips.map(|trips| expected.saturating_sub(trips.unique()));
+        let lost = trips.map(|trips| expected.saturating_sub(trips.counts.unique));
         let duration = totals.started.zip(totals.ended).map(|(started, ended)| ended.duration_since(started));
         let Finished { log, stage_log, stages, stages_left_out } = recorded;
         let error = |file: &Option<Written>| file.as_ref().and_then(|file| file.error.clone());
@@ -197,6 +204,7 @@ impl Summary {
             tx_stamps_missed: stamps.tx_missed,
             tx_stamps_late: stamps.tx_late,
             tx_stamps_duplicates: stamps.tx_duplicates,
+            rx_stamps_requested: stamps.rx + stamps.rx_missed,
             rx_stamps: stamps.rx,
             rx_stamps_missed: stamps.rx_missed,
             tx_source: sources.sent.as_str(),
@@ -211,13 +219,13 @@ impl Summary {
             stamped_pongs_sent: totals.stamped_pongs_sent,
             stamps_withheld: totals.stamps_withheld,
             stamps_implausible: stamps.implausible,
-            duplicates: trips.map(RoundTrips::duplicates),
-            too_late: trips.map(RoundTrips::unknown),
+            duplicates: trips.map(|trips| trips.counts.duplicates),
+            too_late: trips.map(|trips| trips.counts.unknown),
             dummies_sent: totals.dummies_sent,
-            t3_t0_ns: trips.and_then(RoundTrips::latency),
-            t3_t0_negative: trips.map(RoundTrips::negative),
-            t3_t0_incomparable: trips.map(RoundTrips::incomparable),
-            t3_t0_unstamped: trips.map(RoundTrips::unstamped),
+            t3_t0_ns: trips.and_then(|trips| trips.latency),
+            t3_t0_negative: trips.map(|trips| trips.counts.negative),
+            t3_t0_incomparable: trips.map(|trips| trips.counts.incomparable),
+            t3_t0_unstamped: trips.map(|trips| trips.counts.unstamped),
             late_sends: totals.late_sends,
             late_threshold_ns: LATE_NANOS,
             worst_lateness_ns: totals.worst_lateness_nanos,
@@ -234,7 +242,7 @@ impl Summary {
             stages_left_out: *stages_left_out,
             stages_unconverted: stages.as_ref().map(|stages| stages.unconverted),
             description: input.description.clone(),
-            counters: input.counters,
+            counters: Some(input.counters),
             stamp_words: stamps.words(input.stamp_timeout),
             tx_base: match sources.sent {
                 // nanoprobe's own reckoning: of everything sent, dummies too.
@@ -247,6 +255,16 @@ impl Summary {
                 Source::Software | Source::Hardware => stamps.rx + stamps.rx_missed,
             },
         }
+    }
+
+    /// What a session came to until now, that goes on: the input's end and counters are left out. Its `success` says whether
+    /// every row reached the log, and only pings are lost of which a later one has its answer.
+    pub fn so_far(input: SummaryInput<'_>) -> Self {
+        let success = input.recorded.is_whole();
+        let every = input.settings.map_or(0, |settings| settings.pong_every);
+        let lost = input.round_trips.filter(|_| input.totals.measures_loss).map(|trips| trips.counts.overtaken(every));
+        let loss_percent = lost.map(|lost| percent(lost, input.totals.pongs_expected));
+        Self { end: RUNNING, success, lost, loss_percent, counters: None, ..Self::new(input) }
     }
 
     /// nanoprobe's four lines, then ours; each ends with a line feed.
@@ -307,7 +325,7 @@ impl Summary {
             socket_dropped,
             strange_stamps,
             xdp,
-        } = self.counters;
+        } = self.counters.unwrap_or_default();
         if let Some(xdp) = xdp {
             lines.push(("ring full", format!("{tx_ring_full} on sending, {} on receiving", xdp.rx_ring_full)));
             let XdpCounters { seen, redirected, passed, malformed, .. } = xdp;
@@ -331,7 +349,14 @@ impl Summary {
                     self.tx_source, self.rx_source
                 ),
             ),
-            ("unstamped", self.t3_t0_unstamped.unwrap_or(0), "round trips left out: t0 or t3 is missing".into()),
+            (
+                "unstamped",
+                self.t3_t0_unstamped.unwrap_or(0),
+                format!(
+                    "round trips left out: t0 or t3 is missing{}",
+                    if self.end == RUNNING { ", or not yet there" } else { "" }
+                ),
+            ),
             ("stages", self.stages_left_out, "packets left out: they came too fast to be reckoned".into()),
             ("retries", tx_retries, "times the kernel was busy and was asked again".into()),
             ("dropped", tx_dropped, "frames dropped by this machine's kernel before they left".into()),
@@ -410,7 +435,8 @@ pub fn counters_since(earlier: &Counters, later: &Counters) -> Counters {
     }
 }
 
-const fn end_name(end: End) -> &'static str {
+/// How a session ended, as JSON and metrics have it.
+pub(crate) const fn end_name(end: End) -> &'static str {
     match end {
         End::Complete => "complete",
         End::Stopped => "stopped",
@@ -460,7 +486,7 @@ fn xdp_anomalies(xdp: &XdpCounters) -> Option<String> {
 }
 
 /// ns as µs with three decimals, exactly.
-pub(super) fn micros(nanos: u64) -> String {
+pub(crate) fn micros(nanos: u64) -> String {
     format!("{}.{:03}", nanos / 1000, nanos % 1000)
 }
 
@@ -481,6 +507,7 @@ fn per_second(count: u64, nanos: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::roundtrip::RoundTrips;
     use super::super::stages::{Stage, StageTimes};
     use super::*;
     use crate::clock::{Stamp, Time};
@@ -509,7 +536,7 @@ mod tests {
             settings: None,
             totals,
             end: End::Complete,
-            round_trips,
+            round_trips: round_trips.map(RoundTrips::totals),
             stamps: StampCounts {
                 tx_requested: totals.transmitted,
                 tx: totals.transmitted,

@@ -18,6 +18,12 @@ pub struct Voice {
     pub json: bool,
 }
 
+/// A terminal that shows something which other output must not be mixed with.
+pub trait Screen: Send + Sync + std::fmt::Debug {
+    /// Makes room, has it printed, and shows again what was there.
+    fn aside(&self, print: &mut dyn FnMut());
+}
+
 /// Where a line goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
@@ -120,6 +126,11 @@ impl Narrator {
     /// A narrator before the first session.
     pub fn new(voice: Voice) -> Self {
         Self { voice, in_session: false, limit: Limit::default() }
+    }
+
+    /// Who speaks.
+    pub(super) const fn voice(&self) -> Voice {
+        self.voice
     }
 
     /// The line or lines of an event at `now_nanos` (of any clock that does not run backwards), without a final line

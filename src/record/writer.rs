@@ -6,9 +6,11 @@ use super::file::{FileCounts, LogFile};
 use super::meta::MetaFile;
 use super::row::{Row, append_stages};
 use super::sighting::{Packed, Sources};
-use super::stages::{CardClock, StageStatistics, Stages};
-use super::text::{Narrator, Stream, Voice};
+use super::so_far::{self, Known, Report};
+use super::stages::{CardClock, StageSink, StageStatistics, Stages};
+use super::text::{Narrator, Screen, Stream, Voice};
 use crate::clock::{Domain, Monotonic, Phc, Realtime, Time, monotonic_now};
+use crate::path::Description;
 use crate::session::Event;
 use rtrb::Consumer;
 use std::io::{self, Write};
@@ -36,6 +38,8 @@ pub(super) enum Entry {
     Seen(Packed),
     /// A session begins: what follows is its own.
     Session,
+    /// How things stand here is to be said; the numbers are in the ring of reports.
+    Report,
 }
 
 /// What stands in the ring of events.
@@ -56,6 +60,8 @@ pub(super) struct Shared {
     pub(super) notices_missed: AtomicU64,
     /// Of the session that stands, up to the newest sync; `None` while one is asked for.
     pub(super) stages: Mutex<Option<Stages>>,
+    /// What the path is, once somebody has described it.
+    pub(super) description: Mutex<Option<Description>>,
 }
 
 /// What the writer makes of sightings.
@@ -65,6 +71,7 @@ pub(super) struct Products {
     /// Whose stamps the rows of `log` have.
     pub(super) sources: Sources,
     pub(super) card: Option<Arc<dyn CardClock>>,
+    pub(super) stage_sink: Option<Arc<dyn StageSink>>,
 }
 
 impl Products {
@@ -81,8 +88,12 @@ pub(super) struct Speaker {
 }
 
 impl Speaker {
-    pub(super) fn standard(voice: Voice) -> Self {
-        Self { narrator: Narrator::new(voice), out: Box::new(io::stdout()), err: Box::new(io::stderr()) }
+    pub(super) fn standard(voice: Voice, screen: Option<&Arc<dyn Screen>>) -> Self {
+        let on = |stream: Box<dyn Write + Send>| match screen {
+            Some(screen) => Box::new(Aside { screen: Arc::clone(screen), stream }),
+            None => stream,
+        };
+        Self { narrator: Narrator::new(voice), out: on(Box::new(io::stdout())), err: on(Box::new(io::stderr())) }
     }
 
     pub(super) fn warn(&mut self, text: &str) {
@@ -99,10 +110,37 @@ impl Speaker {
     }
 }
 
+/// A stream to a terminal that shows something else too.
+struct Aside {
+    screen: Arc<dyn Screen>,
+    stream: Box<dyn Write + Send>,
+}
+
+impl Write for Aside {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut written = Ok(());
+        let Self { screen, stream } = self;
+        screen.aside(&mut || written = stream.write_all(bytes));
+        written.map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+/// The ends of the rings.
+pub(super) struct Rings {
+    pub(super) entries: Consumer<Entry>,
+    pub(super) notices: Consumer<Notice>,
+    pub(super) reports: Consumer<Report>,
+}
+
 /// Owns the files and the ends of the rings.
 pub(super) struct Writer {
     entries: Consumer<Entry>,
     notices: Consumer<Notice>,
+    reports: Consumer<Report>,
     log: Option<LogFile>,
     stage_log: Option<LogFile>,
     sources: Sources,
@@ -120,22 +158,24 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(
-        (entries, notices): (Consumer<Entry>, Consumer<Notice>),
+        rings: Rings,
         products: Products,
         shared: Arc<Shared>,
         meta: Option<Arc<Mutex<MetaFile>>>,
         speaker: Speaker,
     ) -> Self {
-        let Products { log, stage_log, sources, card } = products;
+        let Products { log, stage_log, sources, card, stage_sink } = products;
+        let Rings { entries, notices, reports } = rings;
         Self {
             entries,
             notices,
+            reports,
             log,
             stage_log,
             sources,
             // A card stamp has a clock, if one without a name.
             card_name: card.as_ref().map_or_else(|| Phc::NAME.into(), |card| card.name()),
-            statistics: StageStatistics::new(card),
+            statistics: StageStatistics::new(card, stage_sink),
             shared,
             meta,
             speaker,
@@ -189,6 +229,7 @@ impl Writer {
             }
             taken += chunk.len();
             self.shared.taken.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            let mut reports = Vec::new();
             let (head, tail) = chunk.as_slices();
             for entry in head.iter().chain(tail) {
                 match entry {
@@ -203,6 +244,9 @@ impl Writer {
                             stage_log.push_row(|out| append_stages(&sighting, &self.card_name, out));
                         }
                     }
+                    Entry::Report => {
+                        reports.extend(self.reports.pop().map(|report| (report, self.statistics.stages())))
+                    }
                     Entry::Session => {
                         self.statistics.clear();
                         [&mut self.log, &mut self.stage_log].into_iter().flatten().for_each(LogFile::push_header);
@@ -214,7 +258,10 @@ impl Writer {
             if self.held_since.is_none() {
                 self.held_since = Some(monotonic_now());
             }
-            self.write(LogFile::is_full);
+            self.write(|file| file.is_full() || !reports.is_empty());
+            for (report, stages) in reports {
+                self.report(&report, stages);
+            }
         }
     }
 
@@ -244,6 +291,20 @@ impl Writer {
             }
         }
         self.untold.clear();
+    }
+
+    /// Everything that was handed over before the report is in the stages and in the files.
+    fn report(&mut self, report: &Report, stages: Stages) {
+        let description = self.shared.description.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = Known {
+            voice: self.speaker.narrator.voice(),
+            sources: self.sources,
+            description: description.as_ref(),
+            stages,
+            files: [&self.log, &self.stage_log].map(|file| file.as_ref().map(LogFile::counts)),
+        };
+        let (stream, text) = so_far::words(report, known);
+        self.speaker.say(stream, &text);
     }
 
     fn tell_unsaid(&mut self) {

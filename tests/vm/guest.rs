@@ -14,7 +14,7 @@ const BOOTS: u32 = 3;
 
 /// The applets of busybox that the guest's scripts use. Its shell and its `ip` are not among them.
 const APPLETS: &[&str] = &[
-    "cat", "chmod", "cp", "date", "dmesg", "grep", "head", "insmod", "kill", "ls", "mkdir", "mount", "pidof",
+    "cat", "chmod", "cp", "date", "dmesg", "grep", "head", "insmod", "kill", "ls", "mkdir", "mkfifo", "mount", "pidof",
     "poweroff", "rm", "rmmod", "sed", "sleep", "sync", "tail", "tar", "timeout", "tr", "true", "uname", "wc",
 ];
 
@@ -159,7 +159,9 @@ impl Boot {
         let start = Instant::now();
         let console = folder.join("console");
         let tar = folder.join("results.tar");
-        let mut qemu = self.qemu(&cache, &archive, &tar, &console);
+        // A socket's path must be short.
+        let sockets = tempfile::tempdir().expect("a temporary folder");
+        let mut qemu = self.qemu(&cache, &archive, &tar, &console, &sockets.path().join("monitor"));
         let ended = wait(&mut qemu, start + self.bound);
         let took = start.elapsed();
 
@@ -188,6 +190,7 @@ impl Boot {
         }
         archive.program(&tool("dash"), "/bin/dash");
         archive.program(&tool("ip"), "/sbin/ip");
+        archive.program(&tool("setpriv"), "/bin/setpriv");
         for name in ["ethtool", "hwstamp_ctl", "phc_ctl", "ptp4l"] {
             archive.program(&cache.tool(name), &format!("/sbin/{name}"));
         }
@@ -220,7 +223,7 @@ impl Boot {
         archive
     }
 
-    fn qemu(&self, cache: &Cache, archive: &Path, tar: &Path, console: &Path) -> Child {
+    fn qemu(&self, cache: &Cache, archive: &Path, tar: &Path, console: &Path, monitor: &Path) -> Child {
         let mut command = Command::new(tool("qemu-system-x86_64"));
         command.args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1024"]);
         command.args(["-nodefaults", "-display", "none", "-no-reboot", "-monitor", "none"]);
@@ -236,6 +239,12 @@ impl Boot {
                 let mac = format!("02:00:00:00:76:0{}", nic + 1);
                 command.arg("-device").arg(format!("igb,bus=root{nic},netdev=port{nic},mac={mac}"));
             }
+            // QEMU's monitor, which the guest itself talks to, through a second port: it may pull the cable (set_link).
+            let mut server = prefixed("socket,id=monitor,path=", monitor);
+            server.push(",server=on,wait=off");
+            command.arg("-chardev").arg(server).args(["-mon", "chardev=monitor"]);
+            command.arg("-chardev").arg(prefixed("socket,id=operator,path=", monitor));
+            command.args(["-device", "virtserialport,chardev=operator,name=operator"]);
         }
         command.stdin(Stdio::null()).spawn().expect("QEMU runs: make test-vm installs it")
     }

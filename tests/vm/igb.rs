@@ -3,7 +3,7 @@
 
 use crate::Scenario;
 use crate::outcome::{Outcome, SIDES, Side};
-use crate::session::{Logs, MODES, Mode, PATHS, Session, Stamps};
+use crate::session::{Logs, MODES, Mode, PATHS, Session, Stamps, number};
 use serde_json::Value;
 
 /// `HWTSTAMP_TX_ON` and `HWTSTAMP_FILTER_PTP_V2_EVENT` of `linux/net_tstamp.h`.
@@ -49,6 +49,7 @@ pub fn scenarios() -> Vec<Scenario> {
             }
         }));
     }
+    all.extend(carrier());
     // FILTER_ALL is refused; PTP is chosen, and the user is told.
     let session = Session::hardware(Mode::Forward, "xdp", "");
     all.push(scenario("all-refused", &session, |outcome| {
@@ -72,6 +73,51 @@ pub fn scenarios() -> Vec<Scenario> {
         outcome.assert_unchanged();
     }));
     all
+}
+
+/// The driver takes the carrier away over XDP, and nobody sends before it is back.
+fn carrier() -> Vec<Scenario> {
+    let begin = "nics eth0 eth1\nset_hwtstamp client 0 0\nset_hwtstamp server 0 0\nhwtstamp before\n";
+    let flags = "--json --timestamps application --zero-copy off";
+    let session = format!(
+        "wait_for_line server.err started 1\ncarrier started\nclient {flags} --count 2 --delay 5000\n\
+         wait_for_rows client 20\ncarrier during\nfinish client server\nobserve\n"
+    );
+    let assert_first_ping_arrived = |outcome: &Outcome| {
+        outcome.assert_success();
+        Logs::of(outcome).assert_complete(Mode::Forward);
+        let [client, server] = SIDES.map(|side| outcome.json(side));
+        for (sender, receiver) in [(&client, &server), (&server, &client)] {
+            // Also the very first, the SYN.
+            assert_eq!(
+                number(sender, "transmitted"),
+                number(receiver, "received"),
+                "all arrived: {sender}, {receiver}"
+            );
+            assert_eq!(number(sender, "tx_dropped"), 0, "{sender}");
+        }
+        outcome.assert_unchanged();
+    };
+    let script = format!("{begin}carrier before\nserver {flags}\n{session}");
+    let back_soon = Scenario::new("carrier-back-soon", script, move |outcome| {
+        for (side, when) in [(Side::Server, "started"), (Side::Client, "during")] {
+            let ((_, before), (is_there, after)) = (outcome.carrier(side, "before"), outcome.carrier(side, when));
+            assert!(is_there && after >= before + 2, "it went and came at the {}: {before}, {after}", side.name());
+        }
+        assert_first_ping_arrived(outcome);
+    });
+    // With the cable pulled it stays away for as long as it takes to see that it is waited for, and told.
+    let script = format!(
+        "{begin}cable eth1 off\nwhile ip -n server -o link show dev eth1 | grep -q LOWER_UP; do sleep 0.05; done\ncarrier before\n\
+         server {flags}\nwait_for_line server.err 'waiting for the carrier of eth1' 1\ncarrier waiting\n\
+         if grep -q started $out/server.err; then touch $out/hasty; fi\ncable eth1 on\n{session}"
+    );
+    let back_late = Scenario::new("carrier-back-late", script, move |outcome| {
+        assert!(!outcome.carrier(Side::Server, "waiting").0 && outcome.try_file("hasty").is_none(), "it waits");
+        assert!(outcome.carrier(Side::Server, "started").0, "and starts with a carrier");
+        assert_first_ping_arrived(outcome);
+    });
+    vec![back_soon, back_late]
 }
 
 fn scenario(name: impl Into<String>, session: &Session, check: impl Fn(&Outcome) + Send + 'static) -> Scenario {

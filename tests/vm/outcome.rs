@@ -37,10 +37,15 @@ pub struct Outcome {
 impl Outcome {
     /// Panics with all that was printed where the scenario's script did not come to its end.
     pub fn new(folder: PathBuf) -> Self {
-        let outcome = Self { folder };
+        let outcome = Self::of_logs(folder);
         let code = outcome.file("code");
         assert_eq!(code.trim(), "0", "the scenario's script failed (124: it hung)");
         outcome
+    }
+
+    /// Only logs, whoever wrote them.
+    pub fn of_logs(folder: PathBuf) -> Self {
+        Self { folder }
     }
 
     /// Everything that was printed, for whoever looks into a failure.
@@ -128,6 +133,14 @@ impl Outcome {
             line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text:?}"))
         };
         (field("tx_type"), field("rx_filter"))
+    }
+
+    /// Whether a side's NIC had a carrier, and how often that had changed.
+    pub fn carrier(&self, side: Side, when: &str) -> (bool, u64) {
+        let text = self.file(&format!("{}.carrier.{when}", side.name()));
+        let numbers: Vec<u64> = text.lines().map(|line| line.parse().expect("a number")).collect();
+        let [carrier, changes] = numbers[..] else { panic!("two lines: {text:?}") };
+        (carrier == 1, changes)
     }
 
     /// No XDP program hangs on either NIC, and their stamping is as it was.

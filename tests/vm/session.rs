@@ -114,6 +114,7 @@ pub struct Stamps {
     pub tx_missed: u64,
     pub tx_late: u64,
     pub tx_duplicates: u64,
+    pub rx_requested: u64,
     pub rx: u64,
     pub rx_missed: u64,
 }
@@ -126,6 +127,7 @@ impl Stamps {
             tx_missed: number(json, "tx_stamps_missed"),
             tx_late: number(json, "tx_stamps_late"),
             tx_duplicates: number(json, "tx_stamps_duplicates"),
+            rx_requested: number(json, "rx_stamps_requested"),
             rx: number(json, "rx_stamps"),
             rx_missed: number(json, "rx_stamps_missed"),
         }
@@ -139,11 +141,13 @@ impl Stamps {
             "missing: {self:?}"
         );
         assert_eq!(self.tx, self.tx_requested, "every transmit stamp that was asked for came: {self:?}");
+        assert_eq!(self.rx, self.rx_requested, "and every receive stamp: {self:?}");
     }
 
     /// Whatever was asked for came or is counted as missed.
     pub fn assert_accounted(&self) {
         assert_eq!(self.tx + self.tx_missed, self.tx_requested, "every request has an end: {self:?}");
+        assert_eq!(self.rx + self.rx_missed, self.rx_requested, "and so has every arrival: {self:?}");
     }
 }
 
@@ -266,6 +270,15 @@ pub fn assert_stages(outcome: &Outcome, mode: Mode, wire: &Wire) {
         }
         let rows: usize = log.points().into_iter().map(|point| log.point(point).len()).sum();
         assert_eq!(with_hardware, rows, "the {}'s log has a row for each hardware stamp", side.name());
+    }
+}
+
+/// Each side's stamps are of its own card's clock, which nobody takes for the other's.
+pub fn assert_two_clocks(outcome: &Outcome, mode: Mode) {
+    for way in mode.ways() {
+        let [sent, received] = [(way.sender, way.sent), (way.receiver(), way.received)]
+            .map(|(side, point)| outcome.meta(side)["timestamps"][point]["clock_id"].as_str().map(str::to_owned));
+        assert!(sent.is_some() && received.is_some() && sent != received, "{sent:?} {received:?}");
     }
 }
 

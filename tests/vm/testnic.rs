@@ -5,7 +5,8 @@ use crate::Scenario;
 use crate::guest::original;
 use crate::outcome::{Outcome, SIDES, Side, Stage};
 use crate::session::{
-    ClockSample, Logs, MODES, Mode, PATHS, PATIENCE, Session, Stamps, Wire, assert_stages, clock_samples,
+    ClockSample, Logs, MODES, Mode, PATHS, PATIENCE, Session, Stamps, Wire, assert_stages, assert_two_clocks,
+    clock_samples, number,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend(clocks());
     all.extend(ptp_only());
     all.extend(capabilities());
+    all.extend(privileges());
     if original().is_some() {
         all.extend(with_the_original());
     }
@@ -146,6 +148,7 @@ fn hardware() -> Vec<Scenario> {
             all.push(scenario(format!("hardware-{path}-{}", mode.name()), "", &session, move |outcome| {
                 assert_perfect(outcome, mode, &WIRE);
                 assert_stages(outcome, mode, &WIRE);
+                assert_two_clocks(outcome, mode);
             }));
         }
         let session = Session::hardware(Mode::Forward, path, "--dummy-pkt 3 --ping-size 700 --pong-size 1400");
@@ -233,6 +236,33 @@ fn transmit_stamps_in_trouble() -> Vec<Scenario> {
                 assert!(stamps.tx_duplicates + stamps.tx_late > 20, "and is counted: {stamps:?}");
             }
         }));
+        all.push(scenario(name("refused"), "tx_refused=300", &session, move |outcome| {
+            assert_perfect(outcome, Mode::Forward, &WIRE);
+            for side in SIDES {
+                assert_retries(outcome, side, path);
+            }
+        }));
+        // While stamps are under way, and the kernel of this guest counts the keys, some are given up, and none is mistaken.
+        let name_late = name("refused-late");
+        all.push(scenario(name_late, "tx_refused=20 tx_late_ns=30000000", &session, move |outcome| {
+            outcome.assert_success();
+            let logs = Logs::of(outcome);
+            let counts = logs.assert_exact(Mode::Forward, &WIRE);
+            assert!(counts.iter().all(|count| *count > 20), "packets with both stamps: {counts:?}");
+            let [client, server] = SIDES.map(|side| outcome.json(side));
+            let pings = [(&client, "pings_sent"), (&server, "pings_received"), (&client, "pongs_received")];
+            assert_eq!(
+                pings.map(|(json, name)| number(json, name)),
+                [number(&server, "pongs_sent"); 3],
+                "none is lost"
+            );
+            for side in SIDES {
+                let json = outcome.json(side);
+                Stamps::of(&json).assert_accounted();
+                assert_retries(outcome, side, path);
+            }
+            outcome.assert_unchanged();
+        }));
         let hasty = Session::hardware(Mode::Forward, path, "--stamp-timeout 50000");
         all.push(scenario(name("too-late"), "tx_late_ns=300000000", &hasty, |outcome| {
             outcome.assert_success();
@@ -259,6 +289,17 @@ fn transmit_stamps_in_trouble() -> Vec<Scenario> {
         }));
     }
     all
+}
+
+/// Each refusal that the program was told of is counted; of those on the kernel path the queueing discipline keeps the frame.
+fn assert_retries(outcome: &Outcome, side: Side, path: &str) {
+    let (refused, retries) = (outcome.counter(side, "tx_refused"), number(&outcome.json(side), "tx_retries"));
+    assert!(refused > 0, "the driver refused some at the {}", side.name());
+    match path {
+        // The kernel's own frames (ARP) are refused too, and asked for again by itself.
+        "xdp" => assert!(retries > 0 && retries <= refused && refused <= retries + 3, "{retries} of {refused}"),
+        _ => assert_eq!(retries, 0, "{refused} were refused"),
+    }
 }
 
 /// Receive stamps that are lost or nonsense, and drivers that do not give them to an XDP program.
@@ -353,6 +394,24 @@ fn stamping_switch() -> Vec<Scenario> {
         assert_eq!(outcome.hwtstamp(Side::Client, "before"), ON);
         outcome.assert_unchanged();
     }));
+    // And while a log that is a FIFO waits for its reader.
+    for flag in ["--log", "--log-stages"] {
+        let script = format!(
+            "testnic {} reset_on_xdp=1\nset_hwtstamp client 1 1\nhwtstamp before\nmkfifo $out/fifo\n\
+             begin client client xdprobe --client -i tn0 --timestamps hardware {flag} $out/fifo $server_address\n\
+             while ! ip -n client -d link show dev tn0 | grep -q prog/xdp; do sleep 0.05; done\nhwtstamp during\n\
+             send_signal INT client\nfinish client\nrm $out/fifo\nobserve\n",
+            WIRE.parameters()
+        );
+        all.push(Scenario::new(format!("reset-on-xdp-fifo{}", &flag[1..]), script, |outcome| {
+            assert_eq!(outcome.hwtstamp(Side::Client, "before"), ON);
+            assert_eq!(outcome.hwtstamp(Side::Client, "during"), OFF, "the driver has forgotten it");
+            assert_eq!(outcome.code("client"), 1);
+            let said = outcome.stderr(Side::Client);
+            assert!(said.contains("fifo waited for its reader"), "{said}");
+            outcome.assert_unchanged();
+        }));
+    }
     for path in PATHS {
         let session = Session::hardware(Mode::Forward, path, "").line();
         let script =
@@ -548,6 +607,52 @@ fn capabilities() -> Vec<Scenario> {
         })
     };
     kinds.map(scenario).into()
+}
+
+/// What a process may do without privileges that some options need.
+fn privileges() -> Vec<Scenario> {
+    // The kernel counts the bytes of AF_XDP's memory against the limit, to the last one; that may be raised only here.
+    let begin = |name: &str, kibibytes: u32| {
+        format!(
+            "begin {name} server dash -c 'ulimit -l {kibibytes}; exec setpriv --bounding-set=-ipc_lock xdprobe --server -e -i tn1'\n"
+        )
+    };
+    let locked = format!(
+        "testnic {}\n{}finish tight\n{}wait_for_line roomy.out started 1\nsend_signal INT roomy\nfinish roomy\n",
+        WIRE.parameters(),
+        begin("tight", 12_287),
+        begin("roomy", 12_288)
+    );
+    let locked = Scenario::new("privileges-locked-memory", locked, |outcome| {
+        assert_eq!((outcome.code("tight"), outcome.code("roomy")), (1, 0));
+        let said = outcome.file("tight.err");
+        for part in ["12288 KiB", "12287 KiB", "CAP_IPC_LOCK"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    });
+    let denied = "setpriv --bounding-set=-net_bind_service xdprobe --timestamps hardware --path kernel --json";
+    let mut ports = format!("testnic {} filters=ptp-only kfunc=absent\nhwtstamp before\n", WIRE.parameters());
+    ports += &format!("begin denied client {denied} --client -i tn0 $server_address\nfinish denied\n");
+    ports += &format!("begin deaf server {denied} --server -i tn1\nwait_for_line deaf.err started 1\n");
+    ports += "send_signal INT deaf\nfinish deaf\nrm $out/denied.code $out/deaf.code\nfor side in client server; do\n\
+              on $side dash -c 'echo 319 >/proc/sys/net/ipv4/ip_unprivileged_port_start'\ndone\n";
+    ports += &format!("begin server server {denied} --server -i tn1 --log $out/server.csv\nwait_for_server\n");
+    ports += &format!(
+        "begin client client {denied} --client -i tn0 -n 1 -d 5000 {PATIENCE} --log $out/client.csv $server_address\n"
+    );
+    ports += "finish client server\nobserve\nfor side in client server; do\n\
+              on $side dash -c 'echo 1024 >/proc/sys/net/ipv4/ip_unprivileged_port_start'\ndone\n";
+    let ports = Scenario::new("privileges-ptp-port", ports, |outcome| {
+        let said = outcome.file("denied.err");
+        for part in ["CAP_NET_BIND_SERVICE", "net.ipv4.ip_unprivileged_port_start=319", "--ptp l2"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        // A server may still serve clients over Ethernet.
+        let said = outcome.file("deaf.err");
+        assert!(said.contains("clients with --ptp udp cannot be served: UDP port 319"), "{said}");
+        assert_ptp(outcome, Mode::Forward);
+    });
+    vec![locked, ports]
 }
 
 /// No PTP frame went where its stamp would stay in the register, and so none blocked it.

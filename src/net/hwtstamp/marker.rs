@@ -115,8 +115,7 @@ impl Slot {
 
 /// The id of this boot of the system.
 pub(super) fn boot() -> String {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.trim().to_owned()
+    crate::clock::boot_id().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ mod queue;
 mod trial;
 
 pub use program::{AttachedMode, AttachedProgram, DryRun, Link, Program, attached_program};
-pub use queue::Frames;
-pub use trial::trial_load;
+pub use queue::{Frames, locked_memory};
+pub use trial::{Reason, Refusal, trial_load};
 
 use super::companion::Companion;
 use super::kernel::{KernelPath, receive_ptp};

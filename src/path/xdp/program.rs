@@ -4,6 +4,8 @@
 //! killed, as the program hangs on a `bpf_link` that lives as long as its file descriptor.
 
 use super::XdpMode;
+use super::trial::Reason;
+use crate::net::kernel_version::KernelVersion;
 use crate::path::XdpCounters;
 use crate::wire::frame::MacAddr;
 use anyhow::{Context, anyhow};
@@ -94,10 +96,14 @@ impl Program {
         let result = Self::try_load(local, mac, queues, device);
         let messages = MESSAGES.take();
         result.map_err(|error| match device {
-            Some(_) => load_error(&error, &messages).context(
-                "cannot bind the XDP program to the device, which hardware receive stamps over AF_XDP need (Linux 6.3): use \
-                 --path kernel, or --timestamps software",
-            ),
+            Some(_) => {
+                let reason = Reason::of(error.kind(), true, is_rejected(&messages), KernelVersion::running());
+                load_error(&error, &messages).context(format!(
+                    "cannot bind the XDP program to the device, which hardware receive stamps over AF_XDP need: {} Use --path \
+                     kernel, or --timestamps software",
+                    reason.sentence()
+                ))
+            }
             None => load_error(&error, &messages),
         })
     }
@@ -105,11 +111,13 @@ impl Program {
     /// Whether the kernel takes the program; it is unloaded at once.
     ///
     /// # Errors
-    /// What libbpf answered, without more words.
-    pub(super) fn trial(device: Option<u32>) -> libbpf_rs::Result<()> {
+    /// What libbpf answered, without more words; and whether it was the verifier that said no.
+    pub(super) fn trial(device: Option<u32>) -> Result<(), (libbpf_rs::Error, bool)> {
         collect_libbpf_messages();
         let nowhere = SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 9);
-        Self::try_load(nowhere, MacAddr([0; 6]), 1, device).map(drop)
+        let result = Self::try_load(nowhere, MacAddr([0; 6]), 1, device);
+        let messages = MESSAGES.take();
+        result.map(drop).map_err(|error| (error, is_rejected(&messages)))
     }
 
     fn try_load(local: SocketAddrV4, mac: MacAddr, queues: u32, device: Option<u32>) -> libbpf_rs::Result<Self> {
@@ -377,9 +385,13 @@ fn attach_answer(errno: Errno) -> String {
     format!("{}{meaning}", errno.desc())
 }
 
+/// Whether the verifier has looked at the program and said what it found.
+fn is_rejected(messages: &str) -> bool {
+    messages.contains("BEGIN PROG LOAD LOG")
+}
+
 fn load_error(error: &libbpf_rs::Error, messages: &str) -> anyhow::Error {
-    let rejected = messages.contains("BEGIN PROG LOAD LOG");
-    if error.kind() == libbpf_rs::ErrorKind::PermissionDenied && !rejected {
+    if error.kind() == libbpf_rs::ErrorKind::PermissionDenied && !is_rejected(messages) {
         return anyhow!(
             "cannot load the XDP program: {error}: it takes root, or CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW"
         );

@@ -77,6 +77,13 @@ impl Dimensions {
     }
 }
 
+/// Bytes of memory that the kernel locks for AF_XDP sockets on so many queues of an interface with this MTU: all their UMEMs.
+pub fn locked_memory(mtu: u32, queues: usize) -> u64 {
+    let dimensions = Dimensions::new(mtu, queues);
+    let each = u64::from(dimensions.frames()) * u64::from(dimensions.frame);
+    each.saturating_mul(queues.try_into().unwrap_or(u64::MAX))
+}
+
 /// What is asked for a socket.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wishes {

@@ -120,6 +120,21 @@ wait_for_line() {
     done
 }
 
+# cable NIC on|off: plugs in the cable of an emulated NIC, or pulls it.
+cable() {
+    echo "set_link port${1#eth} $2" >/dev/vport0p2
+}
+
+# carrier WHEN: writes to SIDE.carrier.WHEN whether each side has a carrier, and how often that has changed.
+carrier() {
+    local side
+    for side in client server; do
+        # shellcheck disable=SC2016 # filled in where it runs
+        on "$side" dash -c 'cd "/sys/class/net/$0" && cat carrier carrier_changes' "$(nic_of "$side")" \
+            >"$out/$side.carrier.$1"
+    done
+}
+
 # hwtstamp WHEN: writes each side's stamping configuration to SIDE.hwtstamp.WHEN: "tx_type 0", "rx_filter 0".
 hwtstamp() {
     local side

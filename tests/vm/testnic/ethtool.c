@@ -6,6 +6,7 @@
 
 static const char tn_names[TN_STATS][ETH_GSTRING_LEN] = {
 	[TN_TX_FRAMES] = "tx_frames",
+	[TN_TX_REFUSED] = "tx_refused",
 	[TN_TX_STAMP_REQUESTED] = "tx_hwtstamp_requested",
 	[TN_TX_STAMP_DELIVERED] = "tx_hwtstamp_delivered",
 	[TN_TX_STAMP_LOST] = "tx_hwtstamp_lost",

@@ -33,6 +33,8 @@ module_param(kfunc, charp, 0444);
 MODULE_PARM_DESC(kfunc, "RX timestamp kfunc: ok, absent, enodata, zero");
 module_param(phc_read, charp, 0444);
 MODULE_PARM_DESC(phc_read, "best way to read a clock: cross, extended, basic");
+module_param_named(tx_refused, tn_options.tx_refused, uint, 0444);
+MODULE_PARM_DESC(tx_refused, "transmissions refused with NETDEV_TX_BUSY, per mille");
 module_param_named(tx_lost, tn_options.tx_lost, uint, 0444);
 MODULE_PARM_DESC(tx_lost, "TX stamps that never come, per mille");
 module_param_named(tx_late_ns, tn_options.tx_late_ns, ulong, 0444);
@@ -98,10 +100,19 @@ static void tn_link_down(void)
 static netdev_tx_t tn_start_xmit(struct sk_buff *skb, struct net_device *netdev)
 {
 	struct tn_dev *dev = netdev_priv(netdev);
-	struct tn_frame *frame = tn_frame_alloc(skb->len);
-	bool stamp;
+	struct tn_frame *frame;
+	bool refused, stamp;
 	u64 mono;
 
+	spin_lock_bh(&dev->tx_lock);
+	refused = tn_share_hits(&dev->tx_refused, tn_options.tx_refused);
+	spin_unlock_bh(&dev->tx_lock);
+	if (refused) {
+		/* As without room in a ring: the caller keeps the frame. */
+		tn_count(dev, TN_TX_REFUSED);
+		return NETDEV_TX_BUSY;
+	}
+	frame = tn_frame_alloc(skb->len);
 	if (!frame || skb_copy_bits(skb, 0, frame->data, skb->len)) {
 		kfree(frame);
 		netdev->stats.tx_dropped++;

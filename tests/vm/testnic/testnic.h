@@ -52,6 +52,7 @@ struct tn_options {
 	bool lists_all;
 	enum tn_kfunc kfunc;
 	enum tn_phc_read phc_read;
+	unsigned int tx_refused;
 	unsigned int tx_lost;
 	unsigned long tx_late_ns;
 	bool tx_reorder;
@@ -70,6 +71,7 @@ extern struct tn_options tn_options;
 /* Counters that ethtool -S shows: the truth that a log is compared with. */
 enum tn_stat {
 	TN_TX_FRAMES,
+	TN_TX_REFUSED,
 	TN_TX_STAMP_REQUESTED,
 	TN_TX_STAMP_DELIVERED,
 	TN_TX_STAMP_LOST,
@@ -167,6 +169,7 @@ struct tn_dev {
 	struct list_head stamps;
 	struct tn_pending *held;
 	struct hrtimer stamp_timer;
+	struct tn_share tx_refused;
 	struct tn_share tx_lost;
 	struct tn_share tx_wild;
 };

@@ -1,0 +1,334 @@
+//! One interval of a session: what was counted in it and how long its pongs took, in words and as JSON.
+//!
+//! The numbers of all intervals of a session add up to those of its statistics.
+
+use super::Begun;
+use super::feed::{Sample, Snapshot};
+use crate::clock::{Monotonic, Time};
+use crate::record::{Latency, Role, micros};
+use crate::session::Direction;
+use crate::stats::Distribution;
+use serde::Serialize;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How old a ping is, at least, that counts as lost although none after it was answered either.
+pub const GRACE: Duration = Duration::from_secs(1);
+
+/// What happened in one interval. Durations in ns, the rest datagrams.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Interval {
+    /// `interval`: what tells the line from the statistics.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// `client` or `server`.
+    pub role: Role,
+    /// Which session of this process, from 1.
+    pub session: u64,
+    /// Which interval of the session, from 1.
+    pub interval: u64,
+    /// From the session's beginning to the interval's end.
+    pub elapsed_ns: u64,
+    /// How long the interval was; the last one is cut off by the session's end.
+    pub duration_ns: u64,
+    /// Everything sent, control messages and dummies too.
+    pub transmitted: u64,
+    /// Everything received.
+    pub received: u64,
+    /// Pings sent.
+    pub pings_sent: u64,
+    /// Pings sent that asked for a pong.
+    pub pongs_expected: u64,
+    /// Pongs received, repeated ones too.
+    pub pongs_received: u64,
+    /// Pings received, repeated ones too.
+    pub pings_received: u64,
+    /// Pongs sent.
+    pub pongs_sent: u64,
+    /// Pings that are known to be lost since this interval. Negative where more of those that counted as lost were answered
+    /// after all. `None` on a side that cannot tell.
+    pub lost: Option<i64>,
+    /// Pongs to pings that were answered already; `None` on a side that is not ponged.
+    pub duplicates: Option<u64>,
+    /// Pings that left too late.
+    pub late_sends: u64,
+    /// t3 − t0; `None` where there is none.
+    pub t3_t0_ns: Option<Latency>,
+    /// Round trips that are not in it, as the clock was stepped back.
+    pub t3_t0_negative: Option<u64>,
+    /// (t3 − t0) − (t2 − t1); `None` where the pongs do not bring t1 and t2.
+    pub rtt_ns: Option<Latency>,
+    /// Samples that are in neither: they came too fast for the display. The statistics at the end have them.
+    pub samples_left_out: u64,
+}
+
+impl Interval {
+    /// The object of `--json`, on one line, without a line feed.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("numbers, strings and fixed names always become JSON")
+    }
+
+    /// A line for a person, without a line feed.
+    pub fn to_text(&self, direction: Direction) -> String {
+        let Self { pings_sent, pongs_received, pings_received, pongs_sent, .. } = self;
+        let mut text = format!("[{:>9.3} s] ", self.elapsed_ns as f64 / 1e9);
+        match (self.lost, direction) {
+            (Some(lost), _) => {
+                text += &format!("sent {pings_sent}, received {pongs_received}, lost {lost}");
+            }
+            (None, Direction::Duplex) => text += &format!("sent {pings_sent}, received {pings_received}"),
+            (None, _) => text += &format!("received {pings_received}, answered {pongs_sent}"),
+        }
+        for (name, latency) in [("RTT t3-t0", &self.t3_t0_ns), ("RTT", &self.rtt_ns)] {
+            if let Some(Latency { p50, p99, max, .. }) = latency {
+                let [p50, p99, max] = [*p50, *p99, *max].map(micros);
+                text += &format!(", {name} p50 {p50}  p99 {p99}  max {max} us");
+            }
+        }
+        if self.samples_left_out > 0 {
+            text += &format!(" ({} samples left out: too fast for this line)", self.samples_left_out);
+        }
+        text
+    }
+}
+
+/// Pings that are lost, as far as it can be told while others are on their way.
+///
+/// Lost is a ping without an answer when a later one has its answer, or when it is [`GRACE`] old. A pong that comes after
+/// all takes it back.
+#[derive(Debug, Default)]
+pub struct Losses {
+    /// How many pings had asked for a pong at earlier moments.
+    expected: VecDeque<(Time<Monotonic>, u64)>,
+}
+
+impl Losses {
+    /// How many pings of the session are lost at `now`, of which every `pong_every`-th asks for a pong.
+    pub fn at(&mut self, now: Time<Monotonic>, snapshot: &Snapshot, pong_every: u32) -> u64 {
+        let expected = snapshot.totals.pongs_expected;
+        // Only the newest of those that are old enough is of use.
+        while self.expected.get(1).is_some_and(|(then, _)| now.duration_since(*then) >= GRACE) {
+            self.expected.pop_front();
+        }
+        let old = self.expected.front().filter(|(then, _)| now.duration_since(*then) >= GRACE);
+        let old = old.map_or(0, |(_, expected)| *expected);
+        self.expected.push_back((now, expected));
+        old.saturating_sub(snapshot.trips.unique).max(snapshot.trips.overtaken(pong_every))
+    }
+
+    /// How many are lost once the session is over.
+    pub fn in_the_end(snapshot: &Snapshot) -> u64 {
+        snapshot.totals.pongs_expected.saturating_sub(snapshot.trips.unique)
+    }
+}
+
+/// Cuts a session into intervals.
+#[derive(Debug)]
+pub struct Cutter {
+    role: Role,
+    begun: Begun,
+    began: Time<Monotonic>,
+    session: u64,
+    intervals: u64,
+    t3_t0: Distribution,
+    rtt: Distribution,
+    /// What the session had counted at the end of the last interval.
+    last: Snapshot,
+    last_lost: u64,
+    last_cut: Time<Monotonic>,
+}
+
+impl Cutter {
+    /// A session stands since `now`.
+    pub fn new(role: Role, session: u64, begun: Begun, now: Time<Monotonic>, left_out: u64) -> Self {
+        Self {
+            role,
+            begun,
+            began: now,
+            session,
+            intervals: 0,
+            t3_t0: Distribution::new(),
+            rtt: Distribution::new(),
+            last: Snapshot { left_out, ..Snapshot::default() },
+            last_lost: 0,
+            last_cut: now,
+        }
+    }
+
+    /// A sample of the interval that lasts. A negative t3 − t0 is counted with the pings, as in the statistics.
+    pub fn add(&mut self, sample: Sample) {
+        if let Some(nanos) = sample.t3_t0_ns.filter(|nanos| *nanos >= 0) {
+            self.t3_t0.record(nanos);
+        }
+        if let Some(nanos) = sample.rtt_ns.filter(|nanos| *nanos >= 0) {
+            self.rtt.record(nanos);
+        }
+    }
+
+    /// Ends the interval, at whose end this was counted and so many pings of the session were lost.
+    pub fn cut(&mut self, now: Time<Monotonic>, snapshot: &Snapshot, lost: u64) -> Interval {
+        let last = std::mem::replace(&mut self.last, *snapshot);
+        let since = |count: fn(&Snapshot) -> u64| count(snapshot).saturating_sub(count(&last));
+        let is_ponged = snapshot.totals.measures_loss;
+        self.intervals += 1;
+        let last_lost = std::mem::replace(&mut self.last_lost, lost);
+        let last_cut = std::mem::replace(&mut self.last_cut, now);
+        let change = i64::try_from(lost).unwrap_or(i64::MAX) - i64::try_from(last_lost).unwrap_or(i64::MAX);
+        Interval {
+            kind: "interval",
+            role: self.role,
+            session: self.session,
+            interval: self.intervals,
+            elapsed_ns: nanos(now.duration_since(self.began)),
+            duration_ns: nanos(now.duration_since(last_cut)),
+            transmitted: since(|snapshot| snapshot.totals.transmitted),
+            received: since(|snapshot| snapshot.totals.received),
+            pings_sent: since(|snapshot| snapshot.totals.pings_sent),
+            pongs_expected: since(|snapshot| snapshot.totals.pongs_expected),
+            pongs_received: since(|snapshot| snapshot.totals.pongs_received),
+            pings_received: since(|snapshot| snapshot.totals.pings_received),
+            pongs_sent: since(|snapshot| snapshot.totals.pongs_sent),
+            lost: is_ponged.then_some(change),
+            duplicates: is_ponged.then(|| since(|snapshot| snapshot.trips.duplicates)),
+            late_sends: since(|snapshot| snapshot.totals.late_sends),
+            t3_t0_ns: latency(&mut self.t3_t0),
+            t3_t0_negative: is_ponged.then(|| since(|snapshot| snapshot.trips.negative)),
+            rtt_ns: latency(&mut self.rtt),
+            samples_left_out: since(|snapshot| snapshot.left_out),
+        }
+    }
+
+    /// What the session does.
+    pub fn begun(&self) -> &Begun {
+        &self.begun
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What a distribution of durations came to, and empties it.
+fn latency(distribution: &mut Distribution) -> Option<Latency> {
+    let summary = std::mem::take(distribution).summary()?;
+    let whole = |nanos: i64| u64::try_from(nanos).unwrap_or(0);
+    Some(Latency {
+        count: summary.count,
+        min: whole(summary.min),
+        mean: summary.mean.round() as u64,
+        p50: whole(summary.p50),
+        p90: whole(summary.p90),
+        p99: whole(summary.p99),
+        p999: whole(summary.p999),
+        max: whole(summary.max),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::TripCounts;
+    use crate::session::Totals;
+
+    const BEGUN: Begun = Begun { direction: Direction::Forward, pong_every: 1 };
+
+    fn at(millis: u64) -> Time<Monotonic> {
+        Time::from_nanos(1_000_000_000 + millis * 1_000_000)
+    }
+
+    /// So many pings asked for a pong, so many have theirs, of which the newest is this one.
+    fn snapshot(expected: u64, unique: u64, newest_answered: u64) -> Snapshot {
+        Snapshot {
+            totals: Totals { pings_sent: expected, pongs_expected: expected, measures_loss: true, ..Totals::default() },
+            trips: TripCounts { unique, newest_answered, ..TripCounts::default() },
+            ..Snapshot::default()
+        }
+    }
+
+    fn cutter() -> Cutter {
+        Cutter::new(Role::Client, 1, BEGUN, at(0), 0)
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_not_lost_and_what_was_overtaken_is() {
+        let mut losses = Losses::default();
+        assert_eq!(losses.at(at(100), &snapshot(100, 90, 90), 1), 0);
+        assert_eq!(losses.at(at(200), &snapshot(200, 195, 199), 1), 4);
+        // Two of them come after all.
+        assert_eq!(losses.at(at(300), &snapshot(300, 297, 299), 1), 2);
+        assert_eq!(Losses::in_the_end(&snapshot(300, 297, 299)), 3);
+    }
+
+    #[test]
+    fn pings_that_nobody_answers_are_lost_once_they_are_old_enough() {
+        let mut losses = Losses::default();
+        assert_eq!(losses.at(at(0), &snapshot(100, 99, 99), 1), 0);
+        assert_eq!(losses.at(at(500), &snapshot(150, 99, 99), 1), 0);
+        assert_eq!(losses.at(at(999), &snapshot(200, 99, 99), 1), 0);
+        assert_eq!(losses.at(at(1000), &snapshot(200, 99, 99), 1), 1, "those of 1 s before");
+        assert_eq!(losses.at(at(1499), &snapshot(250, 99, 99), 1), 1);
+        assert_eq!(losses.at(at(1500), &snapshot(250, 99, 99), 1), 51, "those of 0.5 s");
+    }
+
+    #[test]
+    fn only_pings_that_ask_for_a_pong_can_lose_it() {
+        let mut losses = Losses::default();
+        // Of 1 to 30 every third asks: 3, 6 … 30, of which 27 is the newest that was answered.
+        assert_eq!(losses.at(at(0), &snapshot(10, 8, 27), 3), 1);
+        assert_eq!(Losses::default().at(at(5000), &snapshot(0, 0, 0), 0), 0, "where none asks, none is lost");
+    }
+
+    #[test]
+    fn an_interval_is_what_was_counted_since_the_last() {
+        let mut cutter = cutter();
+        for nanos in [5000, -3, 1000, 9000] {
+            cutter.add(Sample { t3_t0_ns: Some(nanos), rtt_ns: None });
+        }
+        let mut first = snapshot(10, 4, 5);
+        (first.trips.negative, first.left_out) = (1, 2);
+        let interval = cutter.cut(at(250), &first, 1);
+        assert_eq!((interval.interval, interval.elapsed_ns, interval.duration_ns), (1, 250_000_000, 250_000_000));
+        assert_eq!((interval.pings_sent, interval.lost, interval.samples_left_out), (10, Some(1), 2));
+        assert_eq!((interval.t3_t0_negative, interval.rtt_ns), (Some(1), None));
+        let expected =
+            Latency { count: 3, min: 1000, mean: 5000, p50: 5000, p90: 9000, p99: 9000, p999: 9000, max: 9000 };
+        assert_eq!(interval.t3_t0_ns, Some(expected));
+        // A pong that counted as lost has come.
+        cutter.add(Sample { t3_t0_ns: Some(7), rtt_ns: Some(4) });
+        let interval = cutter.cut(at(400), &Snapshot { left_out: 2, ..snapshot(12, 5, 5) }, 0);
+        assert_eq!((interval.interval, interval.elapsed_ns, interval.duration_ns), (2, 400_000_000, 150_000_000));
+        assert_eq!((interval.pings_sent, interval.lost, interval.samples_left_out), (2, Some(-1), 0));
+        let times = [interval.t3_t0_ns, interval.rtt_ns].map(|times| times.map(|times| (times.count, times.max)));
+        assert_eq!(times, [Some((1, 7)), Some((1, 4))]);
+    }
+
+    #[test]
+    fn a_line_says_what_this_side_can_know() {
+        let interval = cutter().cut(at(1500), &snapshot(10, 9, 10), 1);
+        assert_eq!(interval.to_text(Direction::Forward), "[    1.500 s] sent 10, received 0, lost 1");
+        let mut cutter = cutter();
+        cutter.add(Sample { t3_t0_ns: Some(12_345), rtt_ns: Some(2000) });
+        let left_out = Snapshot { left_out: 3, ..snapshot(1, 1, 1) };
+        let expected = "[    1.000 s] sent 1, received 0, lost 0, RTT t3-t0 p50 12.345  p99 12.345  max 12.345 us, \
+                        RTT p50 2.000  p99 2.000  max 2.000 us (3 samples left out: too fast for this line)";
+        assert_eq!(cutter.cut(at(1000), &left_out, 0).to_text(Direction::Forward), expected);
+        let totals = Totals { pings_received: 7, pongs_sent: 6, pings_sent: 5, ..Totals::default() };
+        let echoing = cutter.cut(at(2000), &Snapshot { totals, ..Snapshot::default() }, 0);
+        assert_eq!((echoing.lost, echoing.duplicates), (None, None));
+        assert_eq!(echoing.to_text(Direction::Forward), "[    2.000 s] received 7, answered 6");
+        assert_eq!(echoing.to_text(Direction::Duplex), "[    2.000 s] sent 4, received 7");
+    }
+
+    #[test]
+    fn every_duration_of_the_object_is_a_whole_number_of_ns() {
+        let mut cutter = cutter();
+        cutter.add(Sample { t3_t0_ns: Some(1), rtt_ns: None });
+        cutter.add(Sample { t3_t0_ns: Some(2), rtt_ns: None });
+        let json: serde_json::Value =
+            serde_json::from_str(&cutter.cut(at(1), &snapshot(2, 2, 2), 0).to_json()).expect("an object");
+        assert_eq!((&json["type"], &json["role"]), (&"interval".into(), &"client".into()));
+        assert!(json["elapsed_ns"].is_u64() && json["duration_ns"].is_u64() && json["rtt_ns"].is_null());
+        let times = json["t3_t0_ns"].as_object().expect("an object");
+        assert!(times.len() == 8 && times.values().all(serde_json::Value::is_u64), "{times:?}");
+    }
+}
