@@ -4,6 +4,7 @@
 //!
 //! * [`cli`]: arguments → a checked configuration; every rule about flags
 //! * [`probe`]: the hot loop that joins session, path and record; pacing, CPU, signals
+//! * [`sweep`]: latency under load, step by step
 //! * [`caps`]: what card, driver and kernel can do for probing, put into words
 //! * [`session`]: who says what when, as state machines without socket or clock
 //! * [`path`]: how a datagram gets out and in: AF_XDP behind a steering program, or the kernel's UDP
@@ -27,4 +28,5 @@ pub mod probe;
 pub mod record;
 pub mod session;
 pub mod stats;
+pub mod sweep;
 pub mod wire;

@@ -1,6 +1,7 @@
 //! What can be typed: the flags, their values one by one, and the help. What flags mean together is `plan`'s.
 
 use super::generate::Generate;
+use super::sweep::{SWEEP, SWEEP_ABOUT};
 use super::{PathKind, PtpWish, Timestamps, TxWay, XdpMode, ZeroCopy, rate};
 use crate::session::{MAX_PONG_EVERY, Rate, Settings, TimerKind};
 use crate::wire::{MAX_IP_LEN, MIN_IP_LEN};
@@ -27,6 +28,7 @@ const MAX_DUMMIES: u32 = 65535;
 
 const USAGE: &str = "xdprobe --server --interface <nic> [options]
        xdprobe --client --interface <nic> [options] <host>
+       xdprobe sweep --interface <nic> --rates <list> [options] <host>
        xdprobe caps --interface <nic> [--json]";
 
 /// What can be done with the program, and how.
@@ -63,7 +65,9 @@ pub(super) const EXIT_CODES: [(&str, &str); 3] =
 fn after_help() -> String {
     let examples = EXAMPLES.map(|(what, line)| format!("  {what}\n    {line}")).join("\n\n");
     let codes = EXIT_CODES.map(|(code, meaning)| format!("{code} {meaning}")).join(", ");
-    format!("Other commands:\n  xdprobe {CAPS}: {CAPS_ABOUT}\n\nExamples:\n{examples}\n\n{NOTES}\nExit code: {codes}.")
+    format!(
+        "Other commands:\n  xdprobe {SWEEP}: {SWEEP_ABOUT}\n  xdprobe {CAPS}: {CAPS_ABOUT}\n\nExamples:\n{examples}\n\n{NOTES}\nExit code: {codes}."
+    )
 }
 
 /// What was typed, each value in the widest range that its flag can have. The help is these fields' documentation.
@@ -288,7 +292,7 @@ pub fn caps_command() -> Command {
 pub(super) struct Queues(pub Vec<u32>);
 
 /// A parser of decimal numbers from `min` to `max`: nothing in front of them but a sign, nothing behind them.
-fn whole<T: TryFrom<u32>>(
+pub(super) fn whole<T: TryFrom<u32>>(
     min: u32,
     max: u32,
     unit: &'static str,

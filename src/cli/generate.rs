@@ -3,7 +3,8 @@
 //! Where they belong is the Makefile's business.
 
 use super::args::{CAPS_ABOUT, EXAMPLES, EXIT_CODES, NOTES};
-use super::{caps_command, command};
+use super::sweep::SWEEP_ABOUT;
+use super::{caps_command, command, sweep_command};
 use clap::{Arg, Command, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use clap_mangen::Man;
@@ -55,7 +56,9 @@ pub(super) fn text(what: Generate) -> String {
         if is_open && flag.get_value_hint() == ValueHint::Unknown { flag.value_hint(ValueHint::Other) } else { flag }
     };
     let caps = caps_command().mut_args(without_files);
-    let mut command = command().mut_args(without_files).subcommand(caps).disable_help_subcommand(true);
+    let sweep = sweep_command().mut_args(without_files);
+    let mut command =
+        command().mut_args(without_files).subcommand(sweep).subcommand(caps).disable_help_subcommand(true);
     rendered(|out| {
         clap_complete::generate(shell, &mut command, "xdprobe", out);
         Ok(())
@@ -141,6 +144,24 @@ fn commands(roff: &mut Roff) {
     for flag in caps_command().get_opts() {
         let (Some(long), Some(help)) = (flag.get_long(), flag.get_help()) else { continue };
         roff.control("br", []).text([bold(format!("--{long}")), roman(format!(": {help}"))]);
+    }
+    let usage = [
+        bold("xdprobe sweep"),
+        roman(" "),
+        bold("--interface"),
+        roman(" <nic> "),
+        bold("--rates"),
+        roman(" <list> [options] <host>"),
+    ];
+    roff.control("TP", ["4"])
+        .text(usage)
+        .text([roman(format!("{SWEEP_ABOUT}. It also takes a client's flags on pings, time stamps and path."))]);
+    let of_client = |long: &str| command().get_opts().any(|flag| flag.get_long() == Some(long));
+    for flag in sweep_command().get_opts() {
+        let (Some(long), Some(help)) = (flag.get_long(), flag.get_help()) else { continue };
+        if !of_client(long) || long == "max-rate" {
+            roff.control("br", []).text([bold(format!("--{long}")), roman(format!(": {help}"))]);
+        }
     }
 }
 

@@ -28,9 +28,11 @@ mod generate;
 mod plan;
 mod rate;
 pub mod schedule;
+mod sweep;
 
 pub use args::{DEFAULT_PORT, DEFAULT_STAMP_TIMEOUT_US, DEFAULT_TIMEOUT_US, MAX_CPU, MAX_QUEUE, caps_command, command};
 pub use error::UsageError;
+pub use sweep::{SweepPlan, Target, sweep_command};
 
 use crate::session::{Rate, Settings, TimerKind};
 use args::CapsArgs;
@@ -48,6 +50,8 @@ pub enum Parsed {
     Run(Plan),
     /// `xdprobe caps`.
     Caps(CapsPlan),
+    /// `xdprobe sweep`.
+    Sweep(SweepPlan),
     /// A text for stdout, and exit code 0: `--help`, `--version`, `--generate`. It ends with a newline.
     Print(String),
 }
@@ -209,6 +213,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageEr
     let args: Vec<OsString> = args.into_iter().collect();
     if args.get(1).is_some_and(|first| first == args::CAPS) {
         return caps(&args[1..]);
+    }
+    if args.get(1).is_some_and(|first| first == sweep::SWEEP) {
+        return sweep::parse(&args[1..]);
     }
     match command().try_get_matches_from(args) {
         Ok(matches) => match matches.get_one("generate") {

@@ -29,7 +29,7 @@ fn absolute(typed: &str) -> Option<Rate> {
 }
 
 /// A decimal number times `scale`, where that is a whole number.
-fn decimal(typed: &str, scale: u64) -> Option<u64> {
+pub(super) fn decimal(typed: &str, scale: u64) -> Option<u64> {
     let (whole, part) = typed.split_once('.').unwrap_or((typed, ""));
     let all_digits = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
     // What is longer is out of range, or too fine.
