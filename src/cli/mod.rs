@@ -44,7 +44,6 @@ use std::time::Duration;
 
 /// What a command line asks for.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "there is one for the life of the program")]
 pub enum Parsed {
     /// A measurement.
     Run(Plan),

@@ -241,10 +241,10 @@ pub(super) fn parse(args: &[OsString]) -> Result<Parsed, UsageError> {
 
 /// Where both are in one unit, nothing else needs to be known.
 fn check_max_rate(plan: &SweepPlan) -> Result<(), UsageError> {
-    let beyond = plan.targets.iter().find_map(|target| match (target, plan.max_rate) {
-        (Target::Rate(Rate::Bits(rate)), Some(Rate::Bits(most))) if *rate > most => Some(target),
-        (Target::Rate(Rate::Packets(rate)), Some(Rate::Packets(most))) if *rate > most => Some(target),
-        _ => None,
+    let beyond = plan.targets.iter().find(|target| match (target, plan.max_rate) {
+        (Target::Rate(Rate::Bits(rate)), Some(Rate::Bits(most))) => *rate > most,
+        (Target::Rate(Rate::Packets(rate)), Some(Rate::Packets(most))) => *rate > most,
+        _ => false,
     });
     match (beyond, plan.max_rate) {
         (Some(target), Some(most)) => Err(UsageError::new(format!("--rates: {target} is more than --max-rate {most}"))),

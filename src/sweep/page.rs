@@ -10,6 +10,9 @@ use crate::page::{
 use crate::session::Rate;
 use crate::stats::Summary;
 
+/// Its name, and where it is found.
+type Percentile = (&'static str, fn(&Summary) -> i64);
+
 /// What the durations are.
 const QUANTITY: &str = "t3 − t0";
 
@@ -92,7 +95,7 @@ fn histogram(steps: &mut [Step]) -> Chart {
 }
 
 fn lines(steps: &[Step], summaries: &[(String, Option<Summary>)], packets: bool) -> Chart {
-    let percentiles: [(&str, fn(&Summary) -> i64); 4] = [
+    let percentiles: [Percentile; 4] = [
         ("p50", |summary| summary.p50),
         ("p99", |summary| summary.p99),
         ("p99.9", |summary| summary.p999),
