@@ -466,17 +466,20 @@ fn the_metrics_of_a_keep_server_are_the_statistics_of_all_its_sessions() {
 #[test]
 fn an_endless_client_serves_metrics_of_the_moment_whether_it_is_busy_or_asleep() {
     let lan = Lan::new(1);
-    for timer in ["busy", "sleep"] {
+    for (timer, source) in [("busy", "application"), ("sleep", "application"), ("sleep", "software")] {
         let mut server = start_server(&lan, "xdp", &[]);
-        let mut client =
-            start_client(&lan, "xdp", &["--delay", "2000", "--timer", timer, "--metrics", METRICS, "--json"]);
+        let flags =
+            ["--client", "-i", CLIENT_LINK, "--timestamps", source, "--delay", "2000", "--timer", timer, "--json"];
+        let mut client = lan.start(Side::Client, &[&flags[..], &["--metrics", METRICS, SERVER_ADDRESS]].concat());
         server.wait_for_line("Connected to client");
         let mut last = 0.0;
         for _ in 0..20 {
             let metrics = text_metrics(&lan, Side::Client);
             let [sent, answered, trips] = ["pings_sent_total", "pings_answered_total", "t3_t0_seconds_count"]
                 .map(|name| metrics.get(&format!("xdprobe_{name}")).copied().unwrap_or(0.0));
-            assert!(last <= sent && answered <= sent && trips == answered, "{sent} {answered} {trips}");
+            assert!(last <= sent && answered <= sent, "{sent} {answered}");
+            // The kernel's stamp of a ping may come after its pong.
+            assert!(trips == answered || source == "software" && trips < answered, "{trips} of {answered}");
             last = sent;
         }
         assert!(last > 0.0);

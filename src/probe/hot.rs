@@ -204,18 +204,16 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             if self.interrupt.is_asked() {
                 self.report_so_far(idle);
             }
-            let sleeps = idle && !self.unflushed && self.machine.timer() == TimerKind::Sleep && !self.machine.is_over();
-            if self.attendant.wants_counts(sleeps) {
-                let (scene, attendant) = self.scene();
-                attendant.counts(scene);
-            }
+            self.tell_counts(false);
             if self.unflushed {
                 self.flush_now()?;
-            } else if sleeps {
+            } else if idle && self.machine.timer() == TimerKind::Sleep && !self.machine.is_over() {
                 if self.collects {
                     // Also what nobody waits for any more: it would make the descriptor readable for ever.
                     self.collect()?;
                 }
+                // After the last stamps were taken in: until it wakes this is how things stand.
+                self.tell_counts(true);
                 let deadlines = [self.machine.deadline(), self.outstanding.deadline()];
                 let woken = self.interrupt.until(deadlines.into_iter().flatten().min())?;
                 self.path.wait(None, woken)?;
@@ -362,6 +360,15 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         }
         self.recorder.seen(sighting);
         self.machine.handle_transmit_stamp(sighting.sequence);
+    }
+
+    /// Says how things stand where somebody wants to know.
+    #[inline]
+    fn tell_counts(&mut self, sleeps: bool) {
+        if self.attendant.wants_counts(sleeps) {
+            let (scene, attendant) = self.scene();
+            attendant.counts(scene);
+        }
     }
 
     /// Has the statistics so far put together as soon as nobody waits for the loop.

@@ -86,16 +86,9 @@ fn carrier() -> Vec<Scenario> {
     let assert_first_ping_arrived = |outcome: &Outcome| {
         outcome.assert_success();
         Logs::of(outcome).assert_complete(Mode::Forward);
-        let [client, server] = SIDES.map(|side| outcome.json(side));
-        for (sender, receiver) in [(&client, &server), (&server, &client)] {
-            // Also the very first, the SYN.
-            assert_eq!(
-                number(sender, "transmitted"),
-                number(receiver, "received"),
-                "all arrived: {sender}, {receiver}"
-            );
-            assert_eq!(number(sender, "tx_dropped"), 0, "{sender}");
-        }
+        // The first ping too. SYN and FIN may be sent again where a guest is slow, so they tell nothing.
+        let client = outcome.json(Side::Client);
+        assert_eq!((number(&client, "lost"), number(&client, "tx_dropped")), (0, 0), "{client}");
         outcome.assert_unchanged();
     };
     let script = format!("{begin}carrier before\nserver {flags}\n{session}");
