@@ -14,6 +14,7 @@ use clap::{ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parse
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What the subcommand is called.
 pub(super) const SWEEP: &str = "sweep";
@@ -21,7 +22,7 @@ pub(super) const SWEEP: &str = "sweep";
 pub(super) const SWEEP_ABOUT: &str = "Measure latency under load: ping a server while dummies fill the link, step by step, and say what kept a step back";
 
 /// Flags of a client that mean the same here. Those of the session that are not among them are set by the steps.
-const OF_CLIENT: [&str; 19] = [
+const OF_CLIENT: [&str; 20] = [
     "host",
     "interface",
     "port",
@@ -40,8 +41,11 @@ const OF_CLIENT: [&str; 19] = [
     "xdp_mode",
     "zero_copy",
     "queue",
+    "busypoll",
     "cpu",
 ];
+/// Microseconds that a server is waited for where `--connect-timeout` is not given.
+const CONNECT_TIMEOUT_US: &str = "5000000";
 /// The longest `--delay`, in µs: by its pongs a server shows that it is there.
 const MAX_DELAY_US: u32 = 100_000;
 /// The most steps.
@@ -198,6 +202,10 @@ pub fn sweep_command() -> Command {
     sweep = sweep.mut_arg("delay", |arg| {
         arg.help(delay).value_parser(whole::<u32>(1, MAX_DELAY_US, "µs")).help_heading("Pings")
     });
+    sweep = sweep.mut_arg("connect_timeout", |arg| {
+        arg.help("Give up when no server answers for this many microseconds, 0 to 4294967295; 0 is never")
+            .default_value(CONNECT_TIMEOUT_US)
+    });
     for id in ["ping_size", "pong_size", "timeout"] {
         sweep = sweep.mut_arg(id, |arg| arg.help_heading("Pings"));
     }
@@ -219,9 +227,13 @@ pub(super) fn parse(args: &[OsString]) -> Result<Parsed, UsageError> {
     if host.is_none() {
         return Err(UsageError::see_help("xdprobe sweep needs the server's name or address as its last argument"));
     }
+    let patience = matches.get_one::<u32>("connect_timeout").copied();
     let matches = command().try_get_matches_from(client_line(&matches)).map_err(wrong)?;
-    let client = plan::build(&matches)?;
-    let Role::Client { .. } = client.role else { unreachable!("--client was typed") };
+    let mut client = plan::build(&matches)?;
+    // Here it has another default.
+    if let Role::Client { connect_timeout, .. } = &mut client.role {
+        *connect_timeout = patience.filter(|micros| *micros > 0).map(|micros| Duration::from_micros(micros.into()));
+    }
     let plan = SweepPlan {
         client,
         targets,
