@@ -13,6 +13,9 @@ use crate::stats::Summary;
 /// Its name, and where it is found.
 type Percentile = (&'static str, fn(&Summary) -> i64);
 
+/// What rates mean here.
+const RATES: &str = "Rates count what a frame takes of the wire: the IP packet, 14 bytes of Ethernet header, 4 of checksum, and 20 of \
+                     preamble and gap.";
 /// What the durations are.
 const QUANTITY: &str = "t3 − t0";
 
@@ -23,6 +26,7 @@ pub(super) fn page(common: &Common, steps: &mut [Step]) -> Page {
         steps.iter().all(|step| !matches!(step.aim.target, Some(Target::Share(_) | Target::Rate(Rate::Bits(_)))));
     let summaries: Vec<(String, Option<Summary>)> = steps.iter_mut().map(|step| (step.label(), step.t3_t0())).collect();
     sections.push(Section::Table(loads(steps)));
+    sections.push(Section::Text(RATES.to_owned()));
     sections.push(Section::Table(Table::of_summaries("t3 − t0 of the pings, by the target of the load", &summaries)));
     sections.push(Section::Chart(histogram(steps)));
     sections.push(Section::Chart(lines(steps, &summaries, packets)));
@@ -37,14 +41,10 @@ pub(super) fn page(common: &Common, steps: &mut [Step]) -> Page {
 fn facts(common: &Common) -> Vec<(String, String)> {
     let mut facts = vec![
         ("path", way(common)),
-        ("load", format!("dummies of {} bytes with the IP header, {}", common.load_size, pattern(common.pattern))),
+        ("dummies", format!("{} bytes", common.load_size)),
+        ("spacing", pattern(common.pattern)),
         ("a step", format!("{} s", common.step_time_s)),
-        ("pings", format!("one each {} µs", common.delay_us)),
-        (
-            "rates",
-            "count what a frame takes of the wire: IP packet, 14 bytes of header, 4 of checksum, 20 of preamble and gap"
-                .to_owned(),
-        ),
+        ("a ping each", format!("{} µs", common.delay_us)),
     ];
     facts.extend(common.link_speed.map(|speed| ("link speed", Rate::Bits(speed).to_string())));
     facts.extend(common.max_rate.map(|rate| ("--max-rate", rate.to_string())));

@@ -158,7 +158,8 @@ impl Step {
         let lost = self.flow.lost();
         let sentence = match self.limit() {
             None if self.end() != End::Complete => {
-                format!("{label}: the step did not end as planned, and the server has not said what came.")
+                let said = if self.flow.received.is_some() { "" } else { ", and the server has not said what came" };
+                format!("{label}: the step did not end as planned{said}.")
             }
             None => return None,
             Some(Limit::Cpu) => format!(
@@ -192,7 +193,23 @@ impl Step {
                 dropped.unwrap_or(0)
             ),
         };
-        Some(sentence)
+        let besides = match (lost, self.limit()) {
+            (Some(lost), Some(Limit::Cpu | Limit::Ring)) if lost * 1000 > sent * TOLERATED_PER_MILLE => {
+                format!(" Besides, {lost} of {sent} packets that were sent did not come{}.", self.dropped_there())
+            }
+            _ => String::new(),
+        };
+        Some(sentence + &besides)
+    }
+
+    /// Where what was lost was seen last, as far as the server can tell.
+    fn dropped_there(&self) -> String {
+        match self.flow.dropped {
+            Some(dropped) if dropped > 0 => {
+                format!(": the server's machine dropped {dropped}, as the server did not take them")
+            }
+            _ => String::new(),
+        }
     }
 }
 
