@@ -25,9 +25,12 @@ CARGO_FLAGS ?= --locked
 TEST_ARGS   ?=
 # Which scenarios of test-vm, by a part of their names: make test-vm VM_ARGS=hardware-xdp.
 VM_ARGS     ?=
+# Which page screenshots takes its pictures from, and where they go.
+HTML        ?= page.html
+DOCS        ?= docs
 
 .DEFAULT_GOAL := all
-.PHONY: all demo test test-vm bench fmt clippy install uninstall clean deps test-tools help need-root
+.PHONY: all demo test test-vm bench fmt clippy install uninstall clean deps test-deps screenshots help need-root
 
 all: $(BINARY) ## build the release binary (default)
 
@@ -38,13 +41,14 @@ $(BINARY): $(SOURCES)
 deps: ## install what the build needs and this machine lacks (Debian, Ubuntu)
 	scripts/deps.sh
 
-test-tools: ## get what tests check with and this machine lacks (Debian, Ubuntu)
-	scripts/test-tools.sh
-
 demo: need-root deps all ## run server and client in two network namespaces, over AF_XDP and over the kernel
 	scripts/demo.sh $(BINARY)
 
-test: need-root deps test-tools ## run every test, as root
+test-deps: ## install what the tests need besides: a browser, and promtool into tests/cache
+	scripts/deps.sh --test
+	scripts/test-tools.sh
+
+test: need-root test-deps ## run every test, as root
 	scripts/cargo test --no-run $(CARGO_FLAGS) $(TEST_ARGS)
 	scripts/cargo --root test $(CARGO_FLAGS) $(TEST_ARGS)
 
@@ -56,6 +60,10 @@ test-vm: need-root deps ## boot guests that have NICs with hardware stamps, and 
 bench: need-root deps all ## measure, and compare with an original where NANOPROBE= names its binary
 	scripts/cargo bench --no-run $(CARGO_FLAGS)
 	scripts/cargo --root bench $(CARGO_FLAGS)
+
+screenshots: ## make a PNG of each picture of the page HTML= in the folder DOCS=
+	mkdir -p $(DOCS)
+	scripts/cargo run $(CARGO_FLAGS) --example screenshots -- $(HTML) $(DOCS)
 
 fmt: ## format the source
 	scripts/cargo fmt

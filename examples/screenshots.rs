@@ -23,6 +23,7 @@ fn main() -> anyhow::Result<()> {
     let mut browser = Browser::start();
     browser.show(1000, "screen", scheme);
     browser.open(Path::new(page));
+    browser.evaluate("document.querySelectorAll('figure.chart').forEach(figure => { figure.style.padding = '14px' })");
     let kinds = browser.evaluate("[...document.querySelectorAll('figure.chart')].map(figure => figure.classList[1])");
     let mut seen: HashMap<String, u32> = HashMap::new();
     for (index, kind) in kinds.as_array().into_iter().flatten().enumerate() {

@@ -1,12 +1,20 @@
 #!/bin/bash
 # Installs what building and testing need and this machine lacks: with apt-get, on Debian and Ubuntu. Elsewhere, and
-# without root, it says what is missing. A tool that is there counts, wherever it came from.
+# without root, it says what is missing. A tool that is there counts, wherever it came from. With --test, what the tests
+# need besides.
 set -euo pipefail
+
+for_tests=
+if [[ ${1-} == --test ]]; then
+    for_tests=1
+fi
 
 # Who needs what: clang compiles the XDP program (and libclang reads headers for bindgen in libxdp-sys); libxdp-sys and
 # libbpf-sys build their C libraries with m4, make, gcc, binutils and pkg-config against libelf and zlib; demo and tests
 # make network namespaces with iproute2.
 tools=(clang:clang m4:m4 make:make cc:gcc ld:binutils objcopy:binutils ar:binutils pkg-config:pkg-config ip:iproute2)
+# The tests open HTML pages in a browser without a window; with a font, as text without one has no size.
+browsers=(chromium chromium-browser google-chrome)
 headers=(stdlib.h:libc6-dev linux/if_xdp.h:linux-libc-dev gelf.h:libelf-dev zlib.h:zlib1g-dev)
 
 # Prints the packages of what is missing, one a line.
@@ -24,6 +32,10 @@ missing() {
             dpkg-query -W -f '${Status}' "${need#*:}" 2>/dev/null | grep -q '^install ok installed' || echo "${need#*:}"
         fi
     done
+    if [[ $for_tests ]]; then
+        command -v "${browsers[@]}" >/dev/null || echo chromium
+        compgen -G '/usr/share/fonts/*/*/*.ttf' >/dev/null || echo fonts-dejavu-core
+    fi
     # Comes with clang on Debian and Ubuntu; bindgen loads whichever version there is.
     compgen -G '/usr/lib/llvm*/lib/libclang*.so*' >/dev/null || compgen -G '/usr/lib*/*/libclang[.-]*so*' >/dev/null ||
         compgen -G '/usr/lib*/libclang[.-]*so*' >/dev/null || [[ -n ${LIBCLANG_PATH-} ]] || echo libclang-dev
@@ -39,7 +51,7 @@ if ! command -v apt-get >/dev/null; then
     exit 1
 fi
 if [[ $(id -u) != 0 ]]; then
-    echo "missing here: $list: install them with sudo make deps" >&2
+    echo "missing here: $list: install them with sudo make ${for_tests:+test-}deps" >&2
     exit 1
 fi
 

@@ -36,12 +36,13 @@ const NANOPROBE: [(&str, Option<char>, bool); 20] = [
 ];
 
 /// Ours: long only.
-const NEW: [(&str, bool); 19] = [
+const NEW: [(&str, bool); 20] = [
     ("max-rate", true),
     ("timestamps", true),
     ("tx", true),
     ("stamp-timeout", true),
     ("ptp", true),
+    ("in-band", false),
     ("stamp-every", true),
     ("log-stages", true),
     ("path", true),
@@ -491,6 +492,25 @@ fn a_server_takes_a_clients_flags_with_a_warning_but_not_with_a_wrong_value() {
     assert_eq!(server.warnings, told);
     assert_eq!(Plan { warnings: vec![], ..server }, plan("--server -i eth0"));
     assert_eq!(refused("--server -i eth0 -s 43"), "--ping-size 43: must be in [44, 2092] (bytes with the IP header)");
+}
+
+#[test]
+fn pongs_with_stamps_are_large_enough_for_them_and_there_are_pongs() {
+    let asked = settings(client("--in-band"));
+    assert_eq!(asked, Settings { in_band: true, pong_padding: 56, ..Settings::default() });
+    assert_eq!(settings(client("--in-band -R -n 1 -o 100")).pong_padding, 56);
+    assert_eq!(settings(client("--in-band -o 101 -s 44")).pong_padding, 57);
+    for size in [44, 99] {
+        let answer = format!("--pong-size {size}: must be at least 100 (bytes with the IP header) with --in-band");
+        assert_eq!(refused(&format!("--client -i eth0 --in-band --pong-size {size} h")), answer);
+    }
+    assert_eq!(refused("--client -i eth0 --in-band -D -n 1 h"), "--in-band cannot go with --duplex: nobody pongs");
+    let told = "--in-band is not used: a server does what its client asks for";
+    assert_eq!(plan("--server -i eth0 --in-band").warnings, [told]);
+    // nanoprobe knows no other long option that begins so.
+    for abbreviated in ["--i", "--in", "--int"] {
+        assert_eq!(plan(&format!("--server {abbreviated} eth7")).interface, "eth7");
+    }
 }
 
 #[test]

@@ -134,7 +134,7 @@ fn a_syn_carries_its_settings_and_leaves_no_trace_in_later_pings() {
 
     let mut bytes = [0xaa; 4096];
     let len = peer.recv(&mut bytes).unwrap();
-    let parsed = Parsed { message: syn, settings: Some(settings), extension: None, account: None };
+    let parsed = Parsed { message: syn, settings: Some(settings), extension: None, account: None, in_band: None };
     assert_eq!(Message::parse(&bytes[..len]), Ok(parsed));
     assert_eq!(len, 40);
     let len = peer.recv(&mut bytes).unwrap();

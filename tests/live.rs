@@ -1,6 +1,6 @@
 //! What a running session shows, from outside: intervals, SIGUSR1, the line on a terminal, metrics.
 //!
-//! Needs root, iproute2 and promtool (`make test-tools`). Nothing here asserts a time; every wait has a bound that only a
+//! Needs root, iproute2 and promtool (`make test-deps`). Nothing here asserts a time; every wait has a bound that only a
 //! hang reaches.
 
 #[path = "support/programs.rs"]
@@ -330,7 +330,7 @@ fn check(text: &str) {
     let promtool = if cached.exists() { cached } else { PathBuf::from("promtool") };
     let mut command = Command::new(promtool);
     command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("promtool is there: run make test-tools");
+    let mut child = command.spawn().expect("promtool is there: run make test-deps");
     child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("it reads");
     let output = child.wait_with_output().expect("it ends");
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();

@@ -483,7 +483,7 @@ fn a_client_that_is_not_agreed_with_has_no_session_in_any_weather() {
         assert!(client.shapes.iter().all(|shaped| !shaped.sent), "{label}: a ping or pong without agreement");
         assert_eq!(server.was_connected(), kind == 0 && server.is_over(), "{label}: a server that does not end");
         let name = match client.end() {
-            Some(End::NotAgreed { server }) if kind == 0 => {
+            Some(End::NotAgreed { server, .. }) if kind == 0 => {
                 assert_eq!(server, server_address(), "{label}");
                 assert!(!client.sent(Kind::Fin).is_empty(), "{label}: the server is not told");
                 "not agreed"

@@ -94,7 +94,12 @@ fn a_server_that_cannot_serve_so_refuses_and_a_nanoprobe_is_declined() {
         world.nodes[SERVER].is_nanoprobe = true;
         world.add_client(0, at(0), client_config(settings));
         world.run_until(at(5_000_000));
-        assert_eq!(world.nodes[CLIENT].end(), Some(End::NotAgreed { server: server_address() }), "{settings:?}");
+        let missing = settings.extension().unwrap();
+        assert_eq!(
+            world.nodes[CLIENT].end(),
+            Some(End::NotAgreed { server: server_address(), missing }),
+            "{settings:?}"
+        );
         assert_eq!(world.nodes[CLIENT].totals().pings_sent, 0);
     }
 }

@@ -37,6 +37,12 @@ fn short(direction: Direction, transport: Transport) -> Settings {
     }
 }
 
+/// The end of a client whose server knows nothing of PTP headers.
+fn not_agreed(transport: Transport) -> End {
+    let missing = Extension { ptp: Some(transport), ..Extension::default() };
+    End::NotAgreed { server: server_address(), missing }
+}
+
 /// A server that has what is asked for.
 fn offering() -> ServerConfig {
     ServerConfig { offers: Offers { udp: true, l2: true }, ..server_config() }
@@ -181,7 +187,7 @@ fn a_nanoprobe_that_ignores_the_extension_is_left_with_a_fin_and_a_reason() {
         world.nodes[SERVER].is_nanoprobe = true;
         world.drive(10);
         let (server, client) = (&world.nodes[SERVER], &world.nodes[CLIENT]);
-        assert_eq!(client.end(), Some(End::NotAgreed { server: server_address() }));
+        assert_eq!(client.end(), Some(not_agreed(Transport::Udp)));
         assert!(!client.end().unwrap().is_success());
         // At the SYN-ACK, and once more in duplex, where nobody answers it.
         let fins = if direction == Direction::Duplex { vec![(200, 1), (50_200, 1)] } else { vec![(200, 1)] };
@@ -209,7 +215,7 @@ fn a_declining_client_answers_a_fin_and_ends_when_stopped() {
     let declining = || {
         let mut client = Client::new(at(0), client_config(short(Direction::Reverse, Transport::Udp)));
         client.handle_datagram(at(1), &from_server(Kind::SynAck, 0));
-        assert_eq!(end_of(&drain(&mut client)), Some(End::NotAgreed { server: server_address() }));
+        assert_eq!(end_of(&drain(&mut client)), Some(not_agreed(Transport::Udp)));
         client
     };
     let mut client = declining();
@@ -232,7 +238,7 @@ fn a_nanoprobe_whose_syn_acks_are_lost_is_declined_at_its_first_ping() {
     let mut world = pair(losing_first(100, &[(Kind::SynAck, u32::MAX)]), short(Direction::Reverse, Transport::L2));
     world.nodes[SERVER].is_nanoprobe = true;
     world.drive(10);
-    assert_eq!(world.nodes[CLIENT].end(), Some(End::NotAgreed { server: server_address() }));
+    assert_eq!(world.nodes[CLIENT].end(), Some(not_agreed(Transport::L2)));
     assert_eq!(micros(world.nodes[CLIENT].ends[0].0), 1_000_200);
     assert!(world.nodes[CLIENT].rows(Point::T1).is_empty());
     assert_eq!(world.nodes[SERVER].end(), Some(End::PeerStopped));

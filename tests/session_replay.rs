@@ -202,7 +202,7 @@ impl Replay<'_> {
     }
 
     fn deliver(&mut self, datagram: &Datagram) {
-        let Parsed { message, settings, extension, account } = Message::parse(&datagram.payload).unwrap();
+        let Parsed { message, settings, extension, account, .. } = Message::parse(&datagram.payload).unwrap();
         let incoming = Incoming { settings, extension, account, ..Incoming::plain(datagram.source, message) };
         let point = self.machine.handle_datagram(self.now, &incoming);
         self.row(point, message.sequence, datagram.payload.len() as u16 + 28);

@@ -18,9 +18,10 @@ use std::path::{Path, PathBuf};
 use xdprobe::wire::frame::{
     Envelope, Flow, FrameError, LinkHeader, MAX_FRAME_LEN, MacAddr, Template, parse, parse_ptp, write_control,
 };
+use xdprobe::wire::in_band::{self, Earlier, FarSource};
 use xdprobe::wire::ptp::{self, Shape, Transport};
 use xdprobe::wire::{
-    Extension, HEADER_LEN, Kind, Load, MAX_PADDING, Message, Parsed, RawSettings, SETTINGS_LEN, ServePath,
+    Extension, HEADER_LEN, InBand, Kind, Load, MAX_PADDING, Message, Parsed, RawSettings, SETTINGS_LEN, ServePath,
     UDP_IP_HEADERS, extension,
 };
 
@@ -129,7 +130,7 @@ fn every_recorded_datagram_is_read_and_written_back() {
         let datagrams = pcap::datagrams(&capture(folder));
         let mut counts = [[0; 2]; KINDS.len()];
         for datagram in &datagrams {
-            let Parsed { message, settings, extension, account } = Message::parse(&datagram.payload).unwrap();
+            let Parsed { message, settings, extension, account, .. } = Message::parse(&datagram.payload).unwrap();
             assert_eq!((extension, account), (None, None), "{folder}: {datagram:?}");
             let to_server = *datagram.destination.ip() == SERVER;
             let kind = KINDS.iter().position(|kind| *kind == message.kind).unwrap();
@@ -407,7 +408,7 @@ proptest! {
     fn a_message_reads_back(message in any_message(), settings in any_settings(), behind in any::<[u8; 9]>()) {
         let bytes = [&message.to_bytes()[..], &settings.to_bytes(), &behind].concat();
         let expected = (message.kind == Kind::Syn).then_some(settings);
-        prop_assert_eq!(Message::parse(&bytes), Ok(Parsed { message, settings: expected, extension: None, account: None }));
+        prop_assert_eq!(Message::parse(&bytes), Ok(Parsed { message, settings: expected, extension: None, account: None, in_band: None }));
     }
 
     #[test]
@@ -435,7 +436,7 @@ proptest! {
         let parsed = parse(&frame).unwrap();
         prop_assert_eq!((parsed.flow(), parsed.ip_len), (flow, 68));
         let message = Message { kind: Kind::Syn, sequence };
-        let expected = Parsed { message, settings: Some(settings), extension: None, account: None };
+        let expected = Parsed { message, settings: Some(settings), extension: None, account: None, in_band: None };
         prop_assert_eq!(Message::parse(parsed.payload), Ok(expected));
     }
 
@@ -459,7 +460,7 @@ proptest! {
             let parsed = parse(&buf[..len]).unwrap();
             prop_assert_eq!(parsed.flow(), flow);
             prop_assert_eq!(&parsed.payload[HEADER_LEN..], &body);
-            let expected = Parsed { message, settings, extension: Some(extension), account: None };
+            let expected = Parsed { message, settings, extension: Some(extension), account: None, in_band: None };
             prop_assert_eq!(Message::parse(parsed.payload), Ok(expected));
         }
     }
@@ -492,6 +493,40 @@ proptest! {
     }
 
     #[test]
+    fn stamps_in_a_pong_read_back_in_any_envelope(
+        (template, sequence, padding) in any_ptp(), (t1, t2) in any::<(u64, u64)>(),
+        earlier in any::<Option<(u64, u64, u64, u64)>>(), tries in collection::vec(any::<u64>(), 0..3),
+    ) {
+        let earlier = earlier.map(|(sequence, pong, t1, t2)| Earlier { sequence, pong, t1, t2 });
+        let told = InBand { source: FarSource::Software, t1: Some(t1), t2: None, earlier };
+        let padding = padding.saturating_add(in_band::MIN_PADDING).min(MAX_PADDING);
+        let plain = Template::new(template.flow(), Kind::Pong);
+        let ptp = Template::in_envelope(template.flow(), Kind::Pong, template.envelope());
+        for template in [plain, ptp] {
+            let mut frame = write(&template, sequence, padding);
+            template.put_in_band(&mut frame, sequence, padding, &told);
+            // As where the kernel has no room at first.
+            tries.iter().chain([&t2]).for_each(|t2| template.put_t2(&mut frame, *t2));
+            let (message, read) = match template.envelope() {
+                Envelope::Plain => {
+                    let Parsed { message, in_band, .. } = Message::parse(parse(&frame).unwrap().payload).unwrap();
+                    (message, in_band)
+                }
+                Envelope::Ptp { .. } => {
+                    let probe = parse_ptp(&frame).unwrap().probe;
+                    (probe.message, probe.in_band)
+                }
+            };
+            prop_assert_eq!(message, Message { kind: Kind::Pong, sequence });
+            prop_assert_eq!(read, Some(InBand { t2: Some(t2), ..told }));
+            if template.envelope() == Envelope::Plain {
+                prop_assert!(checksums_are_right(&frame));
+            }
+            prop_assert_eq!(frame.len(), template.frame_len(padding));
+        }
+    }
+
+    #[test]
     fn a_ping_behind_a_ptp_header_reads_back((template, sequence, padding) in any_ptp()) {
         let frame = write(&template, sequence, padding);
         let (flow, envelope) = (template.flow(), template.envelope());
@@ -505,7 +540,7 @@ proptest! {
         prop_assert_eq!(parsed.transport, transport);
         let shape = if stamped { Shape::Stamped } else { Shape::Unstamped };
         let message = Message { kind: template.kind(), sequence };
-        prop_assert_eq!(parsed.probe, ptp::Probe { sender: flow.source, shape, message });
+        prop_assert_eq!(parsed.probe, ptp::Probe { sender: flow.source, shape, message, in_band: None });
         let head_at = match transport {
             Transport::Udp => {
                 prop_assert!(checksums_are_right(&frame));

@@ -344,7 +344,7 @@ fn a_kernel_socket_accepts_what_we_send_and_we_accept_what_it_sends() {
     client.flush().unwrap();
     let (len, _) = socket.recv_from(&mut bytes).unwrap();
     let syn = Message { kind: Kind::Syn, sequence: 0 };
-    let parsed = Parsed { message: syn, settings: Some(settings), extension: None, account: None };
+    let parsed = Parsed { message: syn, settings: Some(settings), extension: None, account: None, in_band: None };
     assert_eq!(Message::parse(&bytes[..len]), Ok(parsed));
     for _ in 0..2 {
         let (len, from) = socket.recv_from(&mut bytes).unwrap();

@@ -139,6 +139,10 @@ pub(super) struct Args {
     #[arg(short = 'y', long, value_name = "n", help_heading = CLIENT, allow_negative_numbers = true)]
     #[arg(value_parser = whole::<u32>(0, MAX_PONG_EVERY, "pings"), default_value_t = Settings::default().pong_every)]
     pub pong_every: u32,
+    /// Have pongs carry the stamps of the side that sends them, so that this side's statistics have the RTT without its time:
+    /// (t3-t0)-(t2-t1); pongs are 100 bytes or more then. Both sides must be xdprobe
+    #[arg(long, help_heading = CLIENT)]
+    pub in_band: bool,
     /// The server pings, the client pongs; needs --count
     #[arg(short = 'R', long, help_heading = CLIENT)]
     pub reverse: bool,

@@ -3,15 +3,15 @@
 use super::args::Args;
 use super::error::{UsageError, shown};
 use super::{PathKind, Plan, PtpWish, Role, Timestamps, TxWay, XdpMode, ZeroCopy};
-use crate::session::{Direction, MAX_COUNT_S, MAX_DELAY_US, Settings, default_timer};
+use crate::session::{Direction, MAX_COUNT_S, MAX_DELAY_US, Settings, default_timer, ip_len};
 use crate::wire::MIN_IP_LEN;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, FromArgMatches};
 use std::time::Duration;
 
 /// Flags that a server accepts and ignores, as nanoprobe's does: the client's SYN says it.
-const CLIENTS_BUSINESS: [&str; 8] =
-    ["count", "delay", "ping_size", "pong_size", "pong_every", "reverse", "duplex", "ptp"];
+const CLIENTS_BUSINESS: [&str; 9] =
+    ["count", "delay", "ping_size", "pong_size", "pong_every", "in_band", "reverse", "duplex", "ptp"];
 /// Flags that only the AF_XDP path has.
 const XDP_ONLY: [&str; 4] = ["xdp_mode", "zero_copy", "queue", "tx"];
 
@@ -121,6 +121,9 @@ fn client(args: &Args, typed: Typed, timestamps: Timestamps, warnings: &mut Vec<
     if direction == Direction::Reverse && typed.has("probe_schedule") {
         warnings.push("--probe-schedule is not used: with --reverse the server pings, so give it to the server".into());
     }
+    if direction == Direction::Duplex && args.in_band {
+        return Err(UsageError::new("--in-band cannot go with --duplex: nobody pongs"));
+    }
     if direction == Direction::Duplex {
         let unused = typed.flags(&["pong_size", "pong_every"]);
         warnings.extend(unused.map(|flag| format!("{flag} is not used: with --duplex nobody pongs")));
@@ -130,7 +133,7 @@ fn client(args: &Args, typed: Typed, timestamps: Timestamps, warnings: &mut Vec<
         Some(_) => return Err(UsageError::see_help("the host is empty: --client needs the server's name or address")),
         None => return Err(UsageError::see_help("--client needs the server's name or address as its last argument")),
     };
-    let settings = Settings {
+    let mut settings = Settings {
         count_s: args.count,
         delay_us: args.delay,
         ping_padding: args.ping_size - MIN_IP_LEN,
@@ -138,8 +141,15 @@ fn client(args: &Args, typed: Typed, timestamps: Timestamps, warnings: &mut Vec<
         pong_every: args.pong_every,
         timer: args.timer.unwrap_or(default_timer(args.delay)),
         direction,
+        in_band: args.in_band,
         ..Settings::default()
     };
+    let least = settings.min_pong_padding();
+    if settings.pong_padding < least && typed.has("pong_size") {
+        let must = format!("must be at least {} (bytes with the IP header) with --in-band", ip_len(least));
+        return Err(UsageError::value("--pong-size", args.pong_size.to_string(), must));
+    }
+    settings.pong_padding = settings.pong_padding.max(least);
     let ptp = match (args.ptp, timestamps) {
         (None, Timestamps::Hardware) => Some(PtpWish::Auto),
         (wish, Timestamps::Hardware) => wish,

@@ -239,32 +239,47 @@ impl Axis {
         }
     }
 
-    /// All 1 to 9 times powers of ten on a logarithmic axis, and 0.
+    /// All 1 to 9 times powers of ten on a logarithmic axis, 0, and tenths of the linear part.
     fn steps(&self) -> Vec<i64> {
-        let linear = if let Form::Symlog { linear } = self.form { linear } else { 1 };
-        let magnitudes =
-            || powers().filter(|power| *power >= linear).flat_map(|p| (1..10).filter_map(move |n| p.checked_mul(n)));
+        let linear = self.linear_part();
+        let tenths = || (1..10).map(|n| linear / 10 * n).filter(|step| *step > 0);
+        let powers = || powers().filter(|power| *power >= linear);
+        let multiples = || powers().flat_map(|power| (1..10).filter_map(move |n| power.checked_mul(n)));
+        let magnitudes = || tenths().chain(multiples());
         let mut steps: Vec<i64> = magnitudes().map(|step| -step).chain([0]).chain(magnitudes()).collect();
         steps.retain(|step| (self.low..=self.high).contains(step));
         steps.sort_unstable();
         steps
     }
 
+    /// Up to where the axis is linear; 1 where it is nowhere.
+    const fn linear_part(&self) -> i64 {
+        if let Form::Symlog { linear } = self.form { linear } else { 1 }
+    }
+
     /// Those of the steps with room for a number: 1, 2 and 5 times the powers of ten, or the powers, or some of them.
     fn labelled(&self) -> Vec<i64> {
         let steps = self.steps();
-        let leading = |value: i64| {
-            let digits = value.unsigned_abs();
-            if digits == 0 { 0 } else { digits / 10u64.pow(digits.ilog10()) }
+        let linear = self.linear_part();
+        let leading = |value: i64| match value.unsigned_abs() {
+            0 => 0,
+            digits => digits / 10u64.pow(digits.ilog10()),
         };
-        let with = |allowed: &[u64]| -> Vec<i64> {
-            steps.iter().copied().filter(|step| *step == 0 || allowed.contains(&leading(*step))).collect()
+        // Of the linear part only its middle.
+        let with = |allowed: &[u64], middle: bool| -> Vec<i64> {
+            let is_kept = |step: i64| match step.abs() >= linear {
+                true => allowed.contains(&leading(step)),
+                false => step == 0 || (middle && leading(step) == 5),
+            };
+            steps.iter().copied().filter(|step| is_kept(*step)).collect()
         };
-        let fine = with(&[1, 2, 5]);
-        if fine.len() <= self.room {
-            return fine;
+        let powers = with(&[1], false);
+        for labelled in [with(&[1, 2, 5], true), with(&[1], true)] {
+            // Two numbers at least, so that one sees what a step is.
+            if (2..=self.room).contains(&labelled.len()) {
+                return labelled;
+            }
         }
-        let powers = with(&[1]);
         // Each second or third power and so on, counted from 0 or from the lower end.
         let zero = powers.iter().position(|power| *power == 0).unwrap_or(0);
         let stride = powers.len().div_ceil(self.room.max(1)).max(1);
@@ -284,15 +299,17 @@ fn exactly(nanos: i64) -> String {
     format!("{}{} s", if nanos < 0 { "−" } else { "" }, without_zeros(&text))
 }
 
-/// What of a logarithmic axis around 0 is linear: up to the smallest of the extremes that are of interest, but not more than
-/// eight decades below the largest.
+/// What of a logarithmic axis around 0 is linear: most of where most numbers are, as a logarithm would tear apart what differs
+/// by little but in its sign; not less than eight decades below the largest number.
 fn linear_part(Extent { min, max, core }: Extent) -> i64 {
-    let ends = [min, max, core.0, core.1].map(i64::unsigned_abs);
-    let largest = ends.into_iter().max().unwrap_or(1);
-    let smallest = ends.into_iter().filter(|end| *end > 0).min().unwrap_or(1);
-    let power = 10u64.pow(smallest.ilog10()).max(largest / 100_000_000);
-    // Again a power of ten.
-    let power = 10u64.pow(power.max(1).ilog10());
+    let magnitudes = |(low, high): (i64, i64)| [low.unsigned_abs(), high.unsigned_abs()];
+    let largest = magnitudes((min, max)).into_iter().max().unwrap_or(0);
+    let usual = match magnitudes(core).into_iter().max() {
+        Some(usual) if usual > 0 => usual,
+        _ => magnitudes((min, max)).into_iter().filter(|end| *end > 0).min().unwrap_or(1),
+    };
+    // A power of ten.
+    let power = 10u64.pow(usual.max(largest / 100_000_000).max(1).ilog10());
     i64::try_from(power).unwrap_or(i64::MAX)
 }
 
@@ -388,13 +405,16 @@ mod tests {
         assert_eq!(axis.title("one-way delay"), "one-way delay less 3600.00001 s (µs)");
         assert_eq!(axis.ends(), (hour + 10_000, hour + 50_000));
         let tailed = Extent { min: -hour + 4_100, max: -hour + 2_000_000, core: (-hour + 4_200, -hour + 5_000) };
-        let axis = Axis::new(Scale::Auto, tailed, Words::Duration, 12);
+        let axis = Axis::new(Scale::Auto, tailed, Words::Duration, 13);
         assert_eq!(axis.title("one-way delay"), "one-way delay less −3599.999996 s");
         assert_eq!(axis.ends(), (-hour + 4_000, -hour + 2_004_000));
         assert_eq!(axis.place(-hour + 4_000), 0.0);
         assert_eq!(
             words(&axis),
-            ["0 ns", "1 µs", "2 µs", "5 µs", "10 µs", "20 µs", "50 µs", "100 µs", "200 µs", "500 µs", "1 ms", "2 ms"]
+            [
+                "0 ns", "500 ns", "1 µs", "2 µs", "5 µs", "10 µs", "20 µs", "50 µs", "100 µs", "200 µs", "500 µs",
+                "1 ms", "2 ms"
+            ]
         );
     }
 
@@ -417,7 +437,21 @@ mod tests {
         assert_eq!(axis.ends(), (-5_000_000, 10_000_000_000));
         assert_eq!(
             words(&axis),
-            ["−1 ms", "−100 µs", "−10 µs", "0 ns", "10 µs", "100 µs", "1 ms", "10 ms", "100 ms", "1 s", "10 s"]
+            [
+                "−1 ms",
+                "−100 µs",
+                "−10 µs",
+                "−5 µs",
+                "0 ns",
+                "5 µs",
+                "10 µs",
+                "100 µs",
+                "1 ms",
+                "10 ms",
+                "100 ms",
+                "1 s",
+                "10 s"
+            ]
         );
         assert!(axis.place(-1) < axis.place(0) && axis.place(0) < axis.place(1));
         assert_eq!(axis.origin(), axis.place(0));

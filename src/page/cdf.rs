@@ -57,7 +57,7 @@ fn end(total: u64) -> f64 {
 fn ticks(top: f64) -> Vec<Tick> {
     let tick = |nines: f64, label: String| Tick { place: nines / top, label: Some(label) };
     let mut ticks = vec![tick(0.0, "0 %".to_owned())];
-    if 2f64.log10() / top * HEIGHT > 14.0 {
+    if 2f64.log10() / top * HEIGHT > 16.0 {
         ticks.push(tick(2f64.log10(), "50 %".to_owned()));
     }
     ticks.extend((1..=top as usize).map(|nines| tick(nines as f64, percentile(nines))));

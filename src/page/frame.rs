@@ -9,10 +9,10 @@ use std::fmt::Write;
 pub(super) const WIDTH: f64 = 800.0;
 /// Labels that fit along x.
 pub(super) const X_ROOM: usize = 11;
-/// Of a character of a tick's label: the digits of a wide font, DejaVu Sans.
-const CHARACTER: f64 = 7.0;
+/// Of a character of a tick's label: the digits of a wide font, DejaVu Sans, as large as on a narrow page.
+const CHARACTER: f64 = 7.8;
 /// From the lower end of what is drawn to the picture's: labels and the title of x.
-const FOOT: f64 = 40.0;
+const FOOT: f64 = 45.0;
 
 /// A picture, to be put into a page.
 #[derive(Debug)]
@@ -81,14 +81,14 @@ impl Frame {
                     path class=(line_class(tick)) d={ "M" (Px(self.x(tick.place))) " " (Px(self.top)) "v" (Px(self.height)) } {}
                 }
                 path class="edge" d={ "M" (Px(self.left)) " " (Px(self.top + self.height)) "h" (Px(self.width)) } {}
-                @for (place, label) in apart(y, self.height, |_| 13.0) {
+                @for (place, label) in apart(y, self.height, |_| 15.0) {
                     text class="tick end" x=(Px(self.left - 6.0)) y=(Px(self.y(place) + 4.0)) { (label) }
                 }
                 @for (place, label) in apart(x, self.width, |label| text_width(label) + 6.0) {
-                    text class="tick middle" x=(Px(self.x(place))) y=(Px(foot + 16.0)) { (label) }
+                    text class="tick middle" x=(Px(self.x(place))) y=(Px(foot + 19.0)) { (label) }
                 }
-                text class="title" x="2" y="13" { (y_title) }
-                text class="title end" x=(Px(self.left + self.width)) y=(Px(foot + 34.0)) { (x_title) }
+                @if !y_title.is_empty() { text class="title" x="2" y="13" { (y_title) } }
+                text class="title end" x=(Px(self.left + self.width)) y=(Px(foot + 39.0)) { (x_title) }
             }
         }
     }

@@ -6,6 +6,9 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 const STYLE: &str = include_str!("style.css");
 
+/// Columns that a narrow screen has no room for.
+const WIDE: usize = 7;
+
 /// The browser itself refuses whatever would leave the file.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
 
@@ -59,9 +62,12 @@ fn section(section: &Section, charts: &mut usize) -> Markup {
 
 fn table(table: &Table) -> Markup {
     let class = |index: usize| table.columns.get(index).filter(|column| column.numeric).map(|_| "number");
+    // On a narrow screen a row of a wide table becomes a list: its cells bring their column's name along.
+    let wide = table.columns.len() >= WIDE;
+    let head = |index: usize| table.columns.get(index).filter(|_| wide).map(|column| &column.name);
     html! {
         // It can be scrolled to by keyboard where the window is too narrow for it.
-        div class="table" tabindex="0" role="region" aria-label=(table.caption) {
+        div class=(if wide { "table wide" } else { "table" }) tabindex="0" role="region" aria-label=(table.caption) {
             table {
                 @if !table.caption.is_empty() { caption { (table.caption) } }
                 thead { tr {
@@ -70,7 +76,7 @@ fn table(table: &Table) -> Markup {
                 tbody {
                     @for row in &table.rows { tr {
                         @for (index, cell) in row.iter().enumerate() {
-                            @if index == 0 { th scope="row" class=[class(0)] { (cell) } } @else { td class=[class(index)] { (cell) } }
+                            @if index == 0 { th scope="row" class=[class(0)] { (cell) } } @else { td class=[class(index)] data-head=[head(index)] { (cell) } }
                         }
                     } }
                 }

@@ -99,25 +99,32 @@ fn told(series: &Line, unit: &str) -> String {
 
 /// A row for each rate.
 fn table(lines: &Lines, missed: bool) -> Table {
-    let mut rates: Vec<u64> = lines.series.iter().flat_map(|series| &series.points).map(|point| point.x).collect();
+    // A rate that a series has twice has two rows.
+    let of = |series: &Line, (rate, nth): (u64, usize)| {
+        series.points.iter().filter(|point| point.x == rate).nth(nth).copied()
+    };
+    let twice = |points: &[Point]| -> Vec<(u64, usize)> {
+        let before = |index: usize| points[..index].iter().filter(|point| point.x == points[index].x).count();
+        (0..points.len()).map(|index| (points[index].x, before(index))).collect()
+    };
+    let mut rates: Vec<(u64, usize)> = lines.series.iter().flat_map(|series| twice(&series.points)).collect();
     rates.sort_unstable();
     rates.dedup();
     let mut columns = vec![Column::number(format!("{} ({})", lines.x, lines.x_unit))];
     columns.extend(lines.series.iter().map(|series| Column::number(series.label.clone())));
     if missed {
-        columns.push(Column::text("rate"));
+        columns.push(Column::text("target"));
     }
     let rows = rates.into_iter().map(|rate| {
-        let of = |series: &Line| series.points.iter().find(|point| point.x == rate).copied();
-        let mut row = vec![prefixed(whole(rate))];
+        let mut row = vec![prefixed(whole(rate.0))];
         row.extend(
             lines
                 .series
                 .iter()
-                .map(|series| of(series).and_then(|point| point.y).map_or_else(|| "–".to_owned(), fixed)),
+                .map(|series| of(series, rate).and_then(|point| point.y).map_or_else(|| "–".to_owned(), fixed)),
         );
         if missed {
-            let reached = lines.series.iter().filter_map(of).all(|point| point.reached);
+            let reached = lines.series.iter().filter_map(|series| of(series, rate)).all(|point| point.reached);
             row.push(if reached { "reached" } else { "not reached" }.to_owned());
         }
         row
@@ -134,7 +141,8 @@ mod tests {
         let point = |x, y, reached| Point { x, y, reached };
         let a =
             Line { label: "p50".to_owned(), points: vec![point(0, Some(5_000), true), point(1_000_000, None, false)] };
-        let b = Line { label: "p99".to_owned(), points: vec![point(0, Some(9_000), true)] };
+        let b =
+            Line { label: "p99".to_owned(), points: vec![point(0, Some(9_000), true), point(0, Some(8_000), true)] };
         let lines = Lines {
             x: "offered rate".to_owned(),
             x_unit: "bit/s".to_owned(),
@@ -143,6 +151,13 @@ mod tests {
             series: vec![a, b],
         };
         let table = table(&lines, true);
-        assert_eq!(table.rows, [["0", "5.000\u{a0}µs", "9.000\u{a0}µs", "reached"], ["1M", "–", "–", "not reached"]]);
+        assert_eq!(
+            table.rows,
+            [
+                ["0", "5.000\u{a0}µs", "9.000\u{a0}µs", "reached"],
+                ["0", "–", "8.000\u{a0}µs", "reached"],
+                ["1M", "–", "–", "not reached"]
+            ]
+        );
     }
 }

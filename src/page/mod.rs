@@ -304,3 +304,36 @@ pub struct Point {
     /// The rate that was asked for was reached; where it was not, the point is hollow and the line to it dashed.
     pub reached: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_has_the_unit_of_its_usual_samples() {
+        let spread = |p50, p90, max| Summary {
+            count: 12_345,
+            min: -250,
+            mean: 5_500.25,
+            stddev: 10.0,
+            p50,
+            p90,
+            p99: p90,
+            p999: p90,
+            p9999: p90,
+            max,
+        };
+        let rows = [
+            ("usual".to_owned(), Some(spread(5_432, 6_000, 2_000_000_000))),
+            ("small".to_owned(), Some(spread(0, 999, -7))),
+            ("none".to_owned(), None),
+        ];
+        let table = Table::of_summaries("Distributions", &rows);
+        assert!(table.rows.iter().all(|row| row.len() == table.columns.len()));
+        let row = |index: usize| table.rows[index].iter().map(|cell| cell.replace('\u{202f}', " ")).collect::<Vec<_>>();
+        let usual = ["usual", "µs", "12 345", "−0.250", "5.500", "0.010", "5.432", "6.000", "6.000", "6.000", "6.000"];
+        assert_eq!((&row(0)[..11], row(0)[11].as_str()), (&usual.map(str::to_owned)[..], "2 000 000.000"));
+        assert_eq!(row(1)[1..7], ["ns", "12 345", "−250", "5500.2", "10.0", "0"].map(str::to_owned));
+        assert_eq!(row(2)[..4], ["none", "", "0", "–"].map(str::to_owned));
+    }
+}

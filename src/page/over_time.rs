@@ -61,7 +61,7 @@ pub(super) fn draw(over_time: &OverTime) -> Picture {
     };
     let mut legend: Vec<Entry> =
         over_time.series.iter().enumerate().map(|(index, series)| entry(Sign::Range, index, named(series))).collect();
-    legend.push(explanation());
+    legend.push(explanation(over_time.series.iter().any(|series| series.bins.len() > TIME_BINS)));
     if !lossy.is_empty() {
         let sign = swatch(
             "",
@@ -252,12 +252,19 @@ fn said(group: &Group) -> String {
     }
 }
 
-fn explanation() -> Entry {
+fn explanation(merged: bool) -> Entry {
     let sign = swatch(
         "neutral",
         &html! { rect class="range" x="1" y="1" width="24" height="12" {} rect class="range" x="1" y="4" width="24" height="9" {} path class="line" d="M1 10h24" {} },
     );
-    Entry { sign, text: "light: all samples; darker: p50 to p99; line: p50".to_owned() }
+    let text = match merged {
+        false => "light: all samples; darker: p50 to p99; line: p50",
+        // Neither can be reckoned of several time bins.
+        true => {
+            "light: all samples; darker: from the smallest p50 to the largest p99 of several time bins; line: their p50"
+        }
+    };
+    Entry { sign, text: text.to_owned() }
 }
 
 fn named(series: &Timeline) -> String {

@@ -18,7 +18,7 @@ pub(super) fn draw(stages: &Stages) -> Picture {
     let shown = extent.unwrap_or(Extent { min: 1, max: 1_000, core: (1, 1_000) });
     // Beside negative ones, the smallest is still to be seen.
     let smallest = bars().map(|spread| spread.p50.saturating_abs()).filter(|p50| *p50 > 0).min().unwrap_or(1);
-    let shown = Extent { core: (smallest, shown.max), ..shown };
+    let shown = Extent { core: (smallest, smallest), ..shown };
     let from = if shown.min > 1 { shown.min * 2 / 3 } else { shown.min };
     let axis = Axis::new(Scale::Log, Extent { min: from, ..shown }, Words::Duration, X_ROOM);
     let x = axis.ticks();

@@ -48,21 +48,31 @@ impl Companion {
     }
 
     /// Sends a frame; where the kernel has no room it is asked again for up to a second. The time is that just before the
-    /// call that succeeded.
+    /// call that succeeded; `finish` is told it before each call, and may write it into the frame.
     ///
     /// # Errors
     /// What the kernel answered.
     #[inline]
-    pub(super) fn send(&mut self, frame: &[u8]) -> io::Result<(Time<Realtime>, Token)> {
+    pub(super) fn send(
+        &mut self,
+        frame: &mut [u8],
+        finish: impl Fn(&mut [u8], Time<Realtime>),
+    ) -> io::Result<(Time<Realtime>, Token)> {
         let application = realtime_now();
+        finish(frame, application);
         match self.stamper.send(self.socket.as_fd(), frame, None) {
             Ok(token) => Ok((application, token)),
-            Err(error) => self.insist(error, frame),
+            Err(error) => self.insist(error, frame, finish),
         }
     }
 
     #[cold]
-    fn insist(&mut self, error: io::Error, frame: &[u8]) -> io::Result<(Time<Realtime>, Token)> {
+    fn insist(
+        &mut self,
+        error: io::Error,
+        frame: &mut [u8],
+        finish: impl Fn(&mut [u8], Time<Realtime>),
+    ) -> io::Result<(Time<Realtime>, Token)> {
         let began = monotonic_now();
         let mut error = error;
         loop {
@@ -74,6 +84,7 @@ impl Companion {
             self.retries += 1;
             std::thread::sleep(PAUSE);
             let application = realtime_now();
+            finish(frame, application);
             match self.stamper.send(self.socket.as_fd(), frame, None) {
                 Ok(token) => return Ok((application, token)),
                 Err(again) => error = again,
@@ -125,6 +136,10 @@ mod tests {
         Companion::open("lo", index, SOFTWARE).unwrap()
     }
 
+    fn send(companion: &mut Companion) -> io::Result<(Time<Realtime>, Token)> {
+        companion.send(&mut FRAME.clone(), |_, _| ())
+    }
+
     fn collected(companion: &mut Companion, count: usize) -> Vec<TxStamp> {
         let limit = monotonic_now().plus(Duration::from_secs(10));
         let mut all = Vec::new();
@@ -155,7 +170,7 @@ mod tests {
             if !own_keys {
                 companion.stamper.refuse_own_keys();
             }
-            let sent: Vec<_> = (0..100).map(|_| companion.send(&FRAME).unwrap()).collect();
+            let sent: Vec<_> = (0..100).map(|_| send(&mut companion).unwrap()).collect();
             let after = realtime_now();
             let stamps = collected(&mut companion, 100);
             assert_eq!(stamps.len(), 100, "own keys: {own_keys}");
@@ -177,7 +192,7 @@ mod tests {
                 companion.stamper.refuse_own_keys();
             }
             for count in [1, 2, 3] {
-                let sent: Vec<_> = (0..count).map(|_| companion.send(&FRAME).unwrap()).collect();
+                let sent: Vec<_> = (0..count).map(|_| send(&mut companion).unwrap()).collect();
                 let stamps = collected(&mut companion, count);
                 for (application, token) in sent {
                     let of_it: Vec<_> = stamps.iter().filter(|stamp| stamp.token == token).collect();
@@ -185,7 +200,7 @@ mod tests {
                     assert!(application <= *time, "own keys: {own_keys}");
                 }
                 // Longer than any packet: EMSGSIZE.
-                companion.send(&[0; 1 << 17]).unwrap_err();
+                companion.send(&mut [0; 1 << 17], |_, _| ()).unwrap_err();
             }
             assert_eq!(companion.strange(), 0);
         }
@@ -198,8 +213,8 @@ mod tests {
         // Loopback stamps at once: nothing is under way, and what was not collected yet is kept.
         let tokens: Vec<Token> = (0..100)
             .map(|_| {
-                let (_, token) = companion.send(&FRAME).unwrap();
-                companion.send(&[0; 1 << 17]).unwrap_err();
+                let (_, token) = send(&mut companion).unwrap();
+                companion.send(&mut [0; 1 << 17], |_, _| ()).unwrap_err();
                 token
             })
             .collect();
@@ -207,24 +222,24 @@ mod tests {
         assert_eq!(stamps, tokens);
         // As if there had been another datagram, whose stamp is under way.
         companion.stamper.pretend_one_is_under_way();
-        companion.send(&[0; 1 << 17]).unwrap_err();
+        companion.send(&mut [0; 1 << 17], |_, _| ()).unwrap_err();
         // Nobody can tell yet whose stamps come: they are let go.
-        companion.send(&FRAME).unwrap();
+        send(&mut companion).unwrap();
         assert_eq!(all_that_is_there(&mut companion), []);
         std::thread::sleep(Duration::from_millis(101));
         // The first that comes behind those tells that some are missing: for a moment a refusal is as costly.
-        companion.send(&FRAME).unwrap();
+        send(&mut companion).unwrap();
         assert_eq!(collected(&mut companion, 1).len(), 1);
-        companion.send(&[0; 1 << 17]).unwrap_err();
-        companion.send(&FRAME).unwrap();
+        companion.send(&mut [0; 1 << 17], |_, _| ()).unwrap_err();
+        send(&mut companion).unwrap();
         assert_eq!(all_that_is_there(&mut companion), []);
         std::thread::sleep(Duration::from_millis(101));
-        companion.send(&FRAME).unwrap();
+        send(&mut companion).unwrap();
         assert_eq!(collected(&mut companion, 1).len(), 1);
         std::thread::sleep(Duration::from_millis(101));
         // Then all is as before.
-        companion.send(&[0; 1 << 17]).unwrap_err();
-        let (_, token) = companion.send(&FRAME).unwrap();
+        companion.send(&mut [0; 1 << 17], |_, _| ()).unwrap_err();
+        let (_, token) = send(&mut companion).unwrap();
         assert_eq!(collected(&mut companion, 1)[0].token, token);
     }
 
@@ -234,19 +249,19 @@ mod tests {
         // The least that the kernel allows.
         socket::set_option(companion.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, 1).unwrap();
         for _ in 0..1000 {
-            companion.send(&FRAME).unwrap();
+            send(&mut companion).unwrap();
         }
         let first = all_that_is_there(&mut companion);
         assert!(!first.is_empty() && first.len() < 1000, "{} of 1000", first.len());
         // There is room again, and whose a stamp is can still be told.
-        let (_, token) = companion.send(&FRAME).unwrap();
+        let (_, token) = send(&mut companion).unwrap();
         assert_eq!(collected(&mut companion, 1)[0].token, token);
     }
 
     #[test]
     fn nothing_is_received() {
         let mut companion = on_loopback();
-        companion.send(&FRAME).unwrap();
+        send(&mut companion).unwrap();
         collected(&mut companion, 1);
         let nothing = socket::receive(companion.as_fd(), &mut [0; 64], &mut [0; 64], 0);
         assert_eq!(nothing.unwrap_err().kind(), io::ErrorKind::WouldBlock);

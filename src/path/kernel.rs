@@ -9,10 +9,11 @@ use super::ptp::{Nic, PtpPort};
 use super::socket;
 use super::stamper::{Aligned, TxStamper};
 use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps, Sent, StampWishes, Token, TxStamp};
-use crate::clock::{Monotonic, Time, monotonic_now, realtime_now};
+use crate::clock::{Monotonic, Realtime, Time, monotonic_now, realtime_now};
 use crate::net::{self, NetError, local_address, reserve_port};
-use crate::session::{MAX_BODY, Outgoing};
+use crate::session::{Body, MAX_BODY, Outgoing};
 use crate::wire::frame::{Envelope, Flow, LinkHeader, MAX_FRAME_LEN, Template};
+use crate::wire::in_band::{self, InBand};
 use crate::wire::ptp::{self, HEAD_LEN, Shape, Transport};
 use crate::wire::{
     DUMMY_SEQUENCE, Extension, HEADER_LEN, Kind, MAX_PADDING, Message, Parsed, ServePath, UDP_IP_HEADERS,
@@ -61,7 +62,8 @@ pub struct KernelPath {
     socket: UdpSocket,
     dummies: UdpSocket,
     local: SocketAddrV4,
-    /// What pings and pongs are sent from: only the header is ever written to, the rest stays zero.
+    /// What pings and pongs are sent from: only the header is written to, and a pong's stamps, which are taken out again; the
+    /// rest stays zero.
     transmit: Box<[u8; MAX_PAYLOAD]>,
     receive: Box<[u8]>,
     control: Box<Aligned>,
@@ -84,7 +86,7 @@ struct PtpWay {
     port: PtpPort,
     /// The Ethernet header of frames to the peer; `None` over UDP, where the kernel builds it.
     link: Option<LinkHeader>,
-    /// What is sent: a frame, or behind the Sync header zeros that nobody writes to.
+    /// What is sent: a frame, or behind the Sync header a pong's stamps, which are taken out again, and zeros.
     data: Box<[u8; MAX_FRAME_LEN]>,
 }
 
@@ -177,7 +179,7 @@ impl KernelPath {
             let ip_len = u16::try_from(payload_len).unwrap_or(u16::MAX).saturating_add(UDP_IP_HEADERS);
             let control::Stamps { software, hardware } = control::stamps(&self.control.0[..arrival.control_len]);
             let stamps = RxStamps { application, hook: None, software, hardware };
-            let Parsed { message, settings, extension, account } = parsed;
+            let Parsed { message, settings, extension, account, in_band } = parsed;
             let shape = Shape::Plain;
             batch.datagrams.push(Received {
                 from,
@@ -185,6 +187,7 @@ impl KernelPath {
                 settings,
                 extension,
                 account,
+                in_band,
                 shape,
                 ip_len,
                 queue: None,
@@ -237,16 +240,27 @@ fn send_ptp(way: &mut PtpWay, local: SocketAddrV4, outgoing: &Outgoing, counters
     let len = match link {
         None => {
             data[..HEAD_LEN].copy_from_slice(&ptp::head(local, stamped, message));
-            usize::from(outgoing.payload_len())
+            let payload = &mut data[..usize::from(outgoing.payload_len())];
+            let send = |payload: &[u8]| port.send(payload, *to.ip(), stamped);
+            return send_payload(payload, HEAD_LEN, &outgoing.body, to, counters, send);
         }
         Some(link) => {
             let flow = Flow { link: *link, source: local, destination: to };
             let envelope = Envelope::new(shape, Transport::L2);
             let padding = outgoing.payload_len() - HEADER_LEN as u16;
-            Template::in_envelope(&flow, message.kind, envelope).write(&mut data[..], message.sequence, padding)
+            let template = Template::in_envelope(&flow, message.kind, envelope);
+            let len = template.write(&mut data[..], message.sequence, padding);
+            if let Body::InBand { told, .. } = &outgoing.body {
+                template.put_in_band(&mut data[..], message.sequence, padding, told);
+                return insist(to, counters, |application| {
+                    template.put_t2(&mut data[..len], application.as_nanos());
+                    port.send(&data[..len], *to.ip(), stamped)
+                });
+            }
+            len
         }
     };
-    insist(to, counters, || port.send(&data[..len], *to.ip(), stamped))
+    insist(to, counters, |_| port.send(&data[..len], *to.ip(), stamped))
 }
 
 impl Path for KernelPath {
@@ -293,21 +307,24 @@ impl Path for KernelPath {
             let mut control = [0; HEADER_LEN + MAX_BODY];
             control[..HEADER_LEN].copy_from_slice(&header);
             control[HEADER_LEN..payload_len].copy_from_slice(said);
-            return send_to(&self.socket, &control[..payload_len], outgoing.to, None, &mut self.counters);
+            let payload = &control[..payload_len];
+            return insist(outgoing.to, &mut self.counters, |_| send_once(&self.socket, payload, outgoing.to, None));
         }
         self.transmit[..HEADER_LEN].copy_from_slice(&header);
-        let Some(payload) = self.transmit.get(..payload_len) else {
+        let Some(payload) = self.transmit.get_mut(..payload_len) else {
             return Err(protocol_ends(payload_len, outgoing.to));
         };
         // Control messages make no row: the stamp registers of a card are few, and theirs would be taken from pings.
-        let stamper = self.stamper.as_mut().filter(|_| self.stamps_sent && outgoing.point.is_some());
-        send_to(&self.socket, payload, outgoing.to, stamper, &mut self.counters)
+        let mut stamper = self.stamper.as_mut().filter(|_| self.stamps_sent && outgoing.point.is_some());
+        let Self { socket, counters, .. } = self;
+        let send = |payload: &[u8]| send_once(socket, payload, outgoing.to, stamper.as_deref_mut());
+        send_payload(payload, HEADER_LEN, &outgoing.body, outgoing.to, counters, send)
     }
 
     fn send_dummies(&mut self, to: SocketAddrV4, count: u32) -> io::Result<()> {
         let dummy = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE }.to_bytes();
         for _ in 0..count {
-            send_to(&self.dummies, &dummy, to, None, &mut self.counters)?;
+            insist(to, &mut self.counters, |_| send_once(&self.dummies, &dummy, to, None))?;
         }
         Ok(())
     }
@@ -383,33 +400,64 @@ fn protocol_ends(payload_len: usize, to: SocketAddrV4) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
-/// Sends one datagram; where the kernel has no room it is asked again for up to [`SEND_PATIENCE`].
-///
-/// The time is that just before the call that succeeded.
-fn send_to(
+/// Sends one datagram, where there is a stamper with a stamp to come.
+#[inline]
+fn send_once(
     socket: &UdpSocket,
     payload: &[u8],
     to: SocketAddrV4,
-    mut stamper: Option<&mut TxStamper>,
-    counters: &mut Counters,
-) -> io::Result<Sent> {
-    insist(to, counters, || match &mut stamper {
+    stamper: Option<&mut TxStamper>,
+) -> io::Result<Option<Token>> {
+    match stamper {
         Some(stamper) => stamper.send(socket.as_fd(), payload, Some(to)).map(Some),
         None => socket::send(socket.as_fd(), payload, Some(to), &[]).map(|()| None),
-    })
+    }
 }
 
-/// Makes a call that sends until it gets through, for up to [`SEND_PATIENCE`].
+/// Sends a ping or pong, in `payload` with zeros from `at` on. A pong's stamps take the place of the first of them, t2 with each
+/// attempt; afterwards the zeros are there again.
+#[inline]
+fn send_payload(
+    payload: &mut [u8],
+    at: usize,
+    body: &Body,
+    to: SocketAddrV4,
+    counters: &mut Counters,
+    mut send: impl FnMut(&[u8]) -> io::Result<Option<Token>>,
+) -> io::Result<Sent> {
+    let Body::InBand { told, .. } = body else {
+        return insist(to, counters, |_| send(payload));
+    };
+    let Some(stamps) = payload[at..].first_chunk_mut() else { return Err(no_room(told, to)) };
+    *stamps = told.to_bytes();
+    let sent = insist(to, counters, |application| {
+        if let Some(stamps) = payload[at..].first_chunk_mut() {
+            in_band::put_t2(stamps, application.as_nanos());
+        }
+        send(payload)
+    });
+    payload[at..at + in_band::LEN].fill(0);
+    sent
+}
+
+/// Settings do not allow it.
+#[cold]
+fn no_room(told: &InBand, to: SocketAddrV4) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("cannot send {told:?} to {to}: the pong is too small"))
+}
+
+/// Makes a call that sends until it gets through, for up to [`SEND_PATIENCE`]. It is given the time just before it, which is
+/// that of what was sent once it succeeds.
 #[inline]
 fn insist(
     to: SocketAddrV4,
     counters: &mut Counters,
-    mut send: impl FnMut() -> io::Result<Option<Token>>,
+    mut send: impl FnMut(Time<Realtime>) -> io::Result<Option<Token>>,
 ) -> io::Result<Sent> {
     let mut since: Option<Time<Monotonic>> = None;
     loop {
         let application = realtime_now();
-        let error = match send() {
+        let error = match send(application) {
             Ok(token) => return Ok(Sent { application, queue: None, token }),
             Err(error) => error,
         };

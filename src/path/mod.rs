@@ -16,7 +16,7 @@ use crate::clock::{Monotonic, Phc, Realtime, Stamp, Tai, Time};
 use crate::net::NetError;
 use crate::session::{Incoming, Outgoing};
 use crate::wire::ptp::Shape;
-use crate::wire::{Account, Extension, Message, RawSettings};
+use crate::wire::{Account, Extension, InBand, Message, RawSettings};
 use std::io;
 use std::net::SocketAddrV4;
 use std::os::fd::BorrowedFd;
@@ -53,6 +53,8 @@ pub struct Received {
     pub extension: Option<Extension>,
     /// The account, where it is a FIN-ACK that has one.
     pub account: Option<Account>,
+    /// What its sender tells of stamps, where it is a pong that does.
+    pub in_band: Option<InBand>,
     /// What it looked like.
     pub shape: Shape,
     /// Bytes of the IP packet; of PTP over Ethernet those of the Ethernet payload.
@@ -136,7 +138,8 @@ pub trait Path {
     /// takes back the peer that it had left to the kernel. Not for the hot loop.
     fn release(&mut self);
 
-    /// Sends one datagram; where it makes a row of the log and the path was opened for it, with transmit stamps to come.
+    /// Sends one datagram; where it makes a row of the log and the path was opened for it, with transmit stamps to come. Into
+    /// a pong that carries stamps ([`crate::session::Body::InBand`]) it writes, as t2, what [`Sent::application`] says.
     ///
     /// On the xdp path the frame may wait in the ring until [`Path::flush`]. A full ring is waited for and counted.
     ///

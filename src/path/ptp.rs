@@ -125,7 +125,7 @@ impl PtpPort {
                     .filter(|frame| frame.link.destination() == self.mac)
                     .map(|frame| (frame.probe, frame.ip_len)),
             };
-            let Some((Probe { sender, shape, message }, ip_len)) = read else {
+            let Some((Probe { sender, shape, message, in_band }, ip_len)) = read else {
                 *foreign += 1;
                 continue;
             };
@@ -136,6 +136,7 @@ impl PtpPort {
                 settings: None,
                 extension: None,
                 account: None,
+                in_band,
                 shape,
                 ip_len,
                 queue: None,

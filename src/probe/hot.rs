@@ -5,8 +5,9 @@
 
 use super::interrupt::Interrupt;
 use super::outstanding::{Joined, Outstanding};
+use super::turnarounds::Turnarounds;
 use super::usage::Usage;
-use crate::clock::{ClockBoard, Monotonic, Source, Stamp, Time, monotonic_now, realtime_now};
+use crate::clock::{ClockBoard, Monotonic, Realtime, Source, Stamp, Time, monotonic_now, realtime_now};
 use crate::live::Sample;
 use crate::path::{BATCH, Batch, Path, Received, Sent, TxStamp};
 use crate::record::{Answer, Recorder, RoundTrips, Sighting, Sources, StampCounts};
@@ -111,6 +112,11 @@ pub struct HotLoop<'a, M, P, A> {
     round_trips: RoundTrips,
     stamps: StampCounts,
     outstanding: Outstanding,
+    turnarounds: Turnarounds,
+    /// The session's pongs carry the stamps of the side that sends them.
+    in_band: bool,
+    /// The ping that is being handled: when the process had read it, and its stamp of the chosen source.
+    ping: (Time<Realtime>, Option<Stamp>),
     batch: Batch,
     late: Vec<TxStamp>,
     /// Stamps may come later than their datagrams.
@@ -145,6 +151,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
     ) -> Self {
         let late_stamps = path.late_stamps();
         let outstanding = Outstanding::new(late_stamps, rules.patience);
+        let turnarounds = Turnarounds::new(rules.sources);
         Self {
             machine,
             path,
@@ -155,6 +162,9 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             round_trips: RoundTrips::new(),
             stamps: StampCounts::default(),
             outstanding,
+            turnarounds,
+            in_band: false,
+            ping: (realtime_now(), None),
             batch: Batch::new(),
             late: Vec::with_capacity(BATCH),
             collects: late_stamps.any(),
@@ -236,7 +246,6 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         self.now = now;
         for at in 0..self.batch.datagrams.len() {
             let received = self.batch.datagrams[at];
-            let message = received.message;
             let incoming = self.incoming(&received);
             let point = self.machine.handle_datagram(now, &incoming);
             let sighting = self.sighting(&received, point.unwrap_or(Point::T1));
@@ -251,15 +260,41 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             self.stamps.implausible += u64::from(received.stamps.hardware.is_some() && sighting.hardware.is_none());
             if let Some(point) = point {
                 self.recorder.seen(&sighting);
-                if point == Point::T3
-                    && let Answer::First(Some(nanos)) = self.round_trips.answered(message.sequence, stamp)
-                {
-                    self.attendant.round_trip(Sample { t3_t0_ns: Some(nanos), rtt_ns: None });
+                if point == Point::T3 {
+                    self.answered(&received, stamp);
                 }
+                self.ping = (received.stamps.application, stamp);
             }
             self.act()?;
         }
         Ok(true)
+    }
+
+    /// A pong was received.
+    fn answered(&mut self, received: &Received, t3: Option<Stamp>) {
+        let sequence = received.message.sequence;
+        let answer = self.round_trips.answered(sequence, t3);
+        // At most one of the two calls makes a round trip whole.
+        let mut rtt_ns = self.round_trips.take_rtt();
+        if self.in_band
+            && let Some(told) = &received.in_band
+        {
+            self.round_trips.told(sequence, answer, told);
+            rtt_ns = rtt_ns.or_else(|| self.round_trips.take_rtt());
+        }
+        let t3_t0_ns = match answer {
+            Answer::First(nanos) => nanos,
+            Answer::Duplicate | Answer::Unknown => None,
+        };
+        self.tell_round_trip(t3_t0_ns, rtt_ns);
+    }
+
+    /// Hands over what has become known of a round trip, if anything.
+    #[inline]
+    fn tell_round_trip(&mut self, t3_t0_ns: Option<i64>, rtt_ns: Option<i64>) {
+        if t3_t0_ns.is_some() || rtt_ns.is_some() {
+            self.attendant.round_trip(Sample { t3_t0_ns, rtt_ns });
+        }
     }
 
     /// What the session has to know of a datagram: of a SYN that wants more than datagrams also what the path has got ready.
@@ -347,13 +382,17 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
 
     /// All that will ever be known of a datagram sent is known.
     fn settle(&mut self, sighting: &Sighting) {
-        match sighting.stamp(self.rules.sources.sent) {
+        let stamp = sighting.stamp(self.rules.sources.sent);
+        if self.in_band && sighting.point == Point::T2 {
+            self.turnarounds.left(sighting, stamp, &mut self.stamps);
+        }
+        match stamp {
             Some(stamp) => {
                 self.stamps.tx += 1;
-                if sighting.point == Point::T0
-                    && let Some(nanos) = self.round_trips.left(sighting.sequence, stamp)
-                {
-                    self.attendant.round_trip(Sample { t3_t0_ns: Some(nanos), rtt_ns: None });
+                if sighting.point == Point::T0 {
+                    let t3_t0_ns = self.round_trips.left(sighting.sequence, stamp);
+                    let rtt_ns = self.round_trips.take_rtt();
+                    self.tell_round_trip(t3_t0_ns, rtt_ns);
                 }
             }
             None => self.stamps.tx_missed += 1,
@@ -434,8 +473,10 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         while let Some(action) = self.machine.poll_action() {
             match action {
                 Action::Send(mut outgoing) => {
-                    if let Body::Account(account) = &mut outgoing.body {
-                        self.complete(outgoing.to, account);
+                    match &mut outgoing.body {
+                        Body::Account(account) => self.complete(outgoing.to, account),
+                        Body::InBand { told, .. } => *told = self.turnarounds.tell(self.ping.0, &mut self.stamps),
+                        _ => {}
                     }
                     let sent = match self.path.send(&outgoing) {
                         Ok(sent) => sent,
@@ -492,6 +533,9 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             self.round_trips.sent(sequence);
         }
         let Sent { application, queue, token } = sent;
+        if self.in_band && point == Point::T2 {
+            self.turnarounds.sent(sequence, self.ping.1, application, &mut self.stamps);
+        }
         let size = outgoing.ip_len();
         let sighting = Sighting { sequence, point, size, queue, application, software: None, hardware: None };
         if outgoing.shape == Shape::Unstamped && token.is_none() {
@@ -514,7 +558,9 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
     fn tell(&mut self, event: Event) -> anyhow::Result<()> {
         // The peer must not wait for what the attendant has to print.
         self.flush_now()?;
-        if matches!(event, Event::Connected { .. }) {
+        if let Event::Connected { settings, .. } = event {
+            self.in_band = settings.in_band;
+            self.round_trips.expect_in_band(self.in_band);
             // What still comes of the session before must not count as this one's.
             self.collect()?;
             self.usage_before = Usage::now(self.path);
@@ -528,6 +574,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             Event::Connected { .. } => attendant.connected(scene, event),
             Event::Finished(end) => {
                 let said = attendant.finished(scene, end);
+                self.turnarounds.clear();
                 // Only now: what the path is depends on what serves the session.
                 self.path.release();
                 said

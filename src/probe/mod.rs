@@ -10,12 +10,14 @@ mod reporter;
 mod rounds;
 mod setup;
 mod stamping;
+mod turnarounds;
 mod usage;
 
 pub use hot::{Attendant, HotLoop, Scene, StampRules};
 pub use interrupt::Interrupt;
 pub use reporter::{Reporter, say};
 pub use rounds::{Outcome, Round, Rounds};
+pub use turnarounds::Turnarounds;
 
 use crate::cli::{self, Plan, schedule};
 use crate::clock::{Source, monotonic_now};

@@ -29,26 +29,29 @@ pub enum OpenPath {
 /// What a client asks for, with its pings and pongs large enough for what they travel in; `None` of a server.
 ///
 /// # Errors
-/// Where a size that the user chose is too small for a PTP header.
+/// Where a size that the user chose is too small for a PTP header, or for that and a pong's stamps.
 pub fn settings(plan: &Plan, stamps: &StampPlan, schedule: &[Probe]) -> Result<Option<Settings>> {
     let Role::Client { settings, sizes_typed, .. } = &plan.role else { return Ok(None) };
     let mut settings = Settings { ptp: stamps.ptp, ..*settings };
-    let least = settings.min_padding();
-    let fit = |flag: &str, padding: &mut u16, typed: bool| {
+    let (least, least_pong) = (settings.min_padding(), settings.min_pong_padding());
+    let stamps = if settings.in_band { " and for the stamps of --in-band" } else { "" };
+    let fit = |flag: &str, padding: &mut u16, typed: bool, least: u16| {
+        let stamps = if flag == "--pong-size" { stamps } else { "" };
         ensure!(
             *padding >= least || !typed,
-            "{flag}: {} bytes have no room for the PTP header that the packet is to be stamped behind: at least {} are needed",
+            "{flag}: {} bytes have no room for the PTP header that the packet is to be stamped behind{stamps}: at least {} are \
+             needed",
             ip_len(*padding),
             ip_len(least)
         );
         *padding = least.max(*padding);
         Ok(())
     };
-    fit("--ping-size", &mut settings.ping_padding, sizes_typed[0])?;
-    fit("--pong-size", &mut settings.pong_padding, sizes_typed[1])?;
+    fit("--ping-size", &mut settings.ping_padding, sizes_typed[0], least)?;
+    fit("--pong-size", &mut settings.pong_padding, sizes_typed[1], least_pong)?;
     if settings.direction != Direction::Reverse {
         for probe in schedule {
-            fit("--probe-schedule", &mut { probe.padding }, true)?;
+            fit("--probe-schedule", &mut { probe.padding }, true, least)?;
         }
     }
     Ok(Some(settings))

@@ -832,6 +832,7 @@ mod tests {
             trips: TripTotals {
                 counts: TripCounts { unique: 5, newest_answered: 7, ..TripCounts::default() },
                 latency: None,
+                in_band: None,
             },
             stamps: StampCounts::default(),
             stamp_timeout: None,

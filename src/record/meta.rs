@@ -175,6 +175,7 @@ struct SettingsRecord {
     pong_size: u16,
     pong_every: u32,
     timer: &'static str,
+    in_band: bool,
 }
 
 /// The meta file of one log.
@@ -270,6 +271,7 @@ impl MetaFile {
                 pong_size: ip_len(settings.pong_padding),
                 pong_every: settings.pong_every,
                 timer: settings.timer.as_str(),
+                in_band: settings.in_band,
             },
             schedule: facts.schedule,
             dummies: facts.dummies,

@@ -1,9 +1,14 @@
-//! Which pong answers which ping, and how long it took: t3 − t0 of every first answer.
+//! Which pong answers which ping, and how long it took: t3 − t0 of every first answer, and where the pongs carry the other
+//! side's stamps, RTT = (t3 − t0) − (t2 − t1).
 //!
 //! Nothing is allocated after the start, and no clock is read: both stamps come from the caller, t0 perhaps after t3, as
-//! a card may tell of it after the pong has come. Stamps of two clocks are not subtracted.
+//! a card may tell of it after the pong has come; t1 and t2 perhaps with a later pong. Stamps of two clocks are not subtracted,
+//! nor those of two pongs to one ping.
 
 use crate::clock::{Stamp, Time};
+use crate::stats::{self, Distribution};
+use crate::wire::InBand;
+use crate::wire::in_band::FarSource;
 use hdrhistogram::Histogram;
 
 /// How many pings are remembered: 131 ms of them at a million a second. A power of two.
@@ -33,13 +38,22 @@ const ANSWERED: u8 = 1;
 const HELD: u8 = 2;
 /// That stamp is of the card's clock.
 const CARD: u8 = 4;
+/// t3 − t0 is kept, and waits for t2 − t1.
+const T3_T0: u8 = 8;
+/// t2 − t1 is kept, and waits for t3 − t0.
+const T2_T1: u8 = 16;
+/// The other side's t2 of the first pong is kept: a later one tells of that one's t2 − t1.
+const AWAITS_T2_T1: u8 = 32;
 
 /// The pings under way, and the round-trip times of those answered.
 #[derive(Debug)]
 pub struct RoundTrips {
     /// Of the newest ping with each `sequence mod WINDOW`: its sequence, and ns of the stamp that is kept. One is enough:
-    /// whichever of t0 and t3 comes second is subtracted at once.
+    /// whichever of t0 and t3 comes second is subtracted at once. The difference then takes its place where it waits for
+    /// another.
     pings: Vec<(u64, u64)>,
+    /// Of the same pings what is kept of the other side's stamps.
+    far: Vec<u64>,
     /// What is known of each entry of `pings`.
     states: Vec<u8>,
     histogram: Histogram<u64>,
@@ -53,6 +67,16 @@ pub struct RoundTrips {
     duplicates: u64,
     unknown: u64,
     newest_answered: u64,
+    /// Pongs carry the other side's stamps.
+    in_band: bool,
+    /// Whose stamps the first of them named.
+    far_source: Option<FarSource>,
+    rtt: Distribution,
+    rtt_negative: u64,
+    /// Stamps of the other side that belong to nothing that waits for them.
+    strange: u64,
+    /// What the last call made whole.
+    newest_rtt: Option<i64>,
 }
 
 /// Round-trip times, t3 − t0, in ns. Minimum, mean and maximum are exact, quantiles good to 3 digits.
@@ -105,12 +129,29 @@ impl TripCounts {
 }
 
 /// All that is known of a session's pings and pongs at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct TripTotals {
     /// What became of them.
     pub counts: TripCounts,
     /// Their times; `None` where there are none.
     pub latency: Option<Latency>,
+    /// What the stamps inside the pongs told; `None` where pongs carry none.
+    pub in_band: Option<InBandTotals>,
+}
+
+/// The round trips without the other side's time.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct InBandTotals {
+    /// (t3 − t0) − (t2 − t1) in ns; `None` where there is none.
+    pub rtt: Option<stats::Summary>,
+    /// Whose stamps t2 − t1 is of; `None` where no pong has said so.
+    pub far_source: Option<FarSource>,
+    /// Of the round trips those below 0.
+    pub negative: u64,
+    /// Pings that were answered and have none.
+    pub missing: u64,
+    /// What was told that belongs to no ping that waits for it.
+    pub strange: u64,
 }
 
 impl Default for RoundTrips {
@@ -120,13 +161,14 @@ impl Default for RoundTrips {
 }
 
 impl RoundTrips {
-    /// Allocates the window (2.1 MiB) and the histogram, and touches both so that the hot loop meets no page fault.
+    /// Allocates the window (3.1 MiB) and the histograms, and touches both so that the hot loop meets no page fault.
     pub fn new() -> Self {
         let mut histogram = Histogram::new_with_bounds(1, HIGHEST_NANOS, DIGITS)
             .expect("the bounds are constants in hdrhistogram's range");
         histogram.reset();
         let mut trips = Self {
             pings: vec![(VACANT, 0); WINDOW],
+            far: vec![u64::MAX; WINDOW],
             states: vec![0; WINDOW],
             histogram,
             sum: 0,
@@ -139,6 +181,12 @@ impl RoundTrips {
             duplicates: 0,
             unknown: 0,
             newest_answered: 0,
+            in_band: false,
+            far_source: None,
+            rtt: Distribution::preallocated(),
+            rtt_negative: 0,
+            strange: 0,
+            newest_rtt: None,
         };
         // Zeroed memory is only mapped when it is written to.
         trips.states.fill(ANSWERED);
@@ -154,6 +202,14 @@ impl RoundTrips {
         (self.sum, self.min, self.max) = (0, u64::MAX, 0);
         (self.unique, self.measured, self.negative, self.incomparable) = (0, 0, 0, 0);
         (self.duplicates, self.unknown, self.newest_answered) = (0, 0, 0);
+        self.rtt.clear();
+        (self.in_band, self.far_source, self.newest_rtt) = (false, None, None);
+        (self.rtt_negative, self.strange) = (0, 0);
+    }
+
+    /// Whether in the session that begins pongs carry the stamps of the side that sends them.
+    pub fn expect_in_band(&mut self, in_band: bool) {
+        self.in_band = in_band;
     }
 
     /// A ping was handed over. Its t0 comes with [`RoundTrips::left`].
@@ -179,7 +235,7 @@ impl RoundTrips {
             }
             both if both == ANSWERED | HELD => {
                 let t3 = self.take(slot);
-                self.record(t0, t3)
+                self.record(slot, t0, t3)
             }
             // It had its t0 before, or has a pong without t3.
             _ => None,
@@ -204,13 +260,79 @@ impl RoundTrips {
         self.newest_answered = self.newest_answered.max(sequence);
         let t0 = (state & HELD != 0).then(|| self.take(slot));
         match (t0, t3) {
-            (Some(t0), Some(t3)) => Answer::First(self.record(t0, t3)),
+            (Some(t0), Some(t3)) => Answer::First(self.record(slot, t0, t3)),
             (None, Some(t3)) => {
                 self.hold(slot, t3);
                 Answer::First(None)
             }
             (_, None) => Answer::First(None),
         }
+    }
+
+    /// What a received pong tells of the other side's stamps, behind [`RoundTrips::answered`], which said what it is. Does
+    /// nothing without [`RoundTrips::expect_in_band`].
+    ///
+    /// An earlier pong's stamps are taken only for the pong that they are of: of a ping that arrived twice there are two, and
+    /// t3 is of one of them.
+    #[inline]
+    pub fn told(&mut self, sequence: u64, answer: Answer, told: &InBand) {
+        if !self.in_band {
+            return;
+        }
+        if *self.far_source.get_or_insert(told.source) != told.source {
+            self.strange += 1;
+            return;
+        }
+        if matches!(answer, Answer::First(_)) {
+            let slot = slot(sequence);
+            match (told.source, told.t2) {
+                (FarSource::Application, _) => self.turned(slot, told.turnaround_ns()),
+                (FarSource::Software | FarSource::Hardware, Some(t2)) => {
+                    self.far[slot] = t2;
+                    self.states[slot] |= AWAITS_T2_T1;
+                }
+                (FarSource::Software | FarSource::Hardware, None) => {}
+            }
+        }
+        let Some(earlier) = told.earlier else { return };
+        let slot = slot(earlier.sequence);
+        let known = self.pings[slot].0 == earlier.sequence && earlier.sequence != VACANT;
+        if known && self.states[slot] & AWAITS_T2_T1 != 0 && self.far[slot] == earlier.pong {
+            self.states[slot] &= !AWAITS_T2_T1;
+            self.turned(slot, earlier.turnaround_ns());
+        } else {
+            self.strange += 1;
+        }
+    }
+
+    /// t2 − t1 is known.
+    fn turned(&mut self, slot: usize, turnaround: Option<i64>) {
+        if let Some(nanos) = turnaround {
+            self.far[slot] = nanos as u64;
+            self.states[slot] |= T2_T1;
+            self.subtract(slot);
+        }
+    }
+
+    /// Makes a round trip of the two differences, once both are there.
+    fn subtract(&mut self, slot: usize) {
+        if self.states[slot] & (T3_T0 | T2_T1) != T3_T0 | T2_T1 {
+            return;
+        }
+        self.states[slot] &= !(T3_T0 | T2_T1);
+        // What does not fit into 292 years is no measurement, whatever it is.
+        if let Some(nanos) = (self.pings[slot].1 as i64).checked_sub(self.far[slot] as i64) {
+            self.rtt.record(nanos);
+            self.rtt_negative += u64::from(nanos < 0);
+            self.newest_rtt = Some(nanos);
+        }
+    }
+
+    /// The round trip, (t3 − t0) − (t2 − t1) in ns, that the last call of [`RoundTrips::left`], [`RoundTrips::answered`] or
+    /// [`RoundTrips::told`] made whole, which at most one is; for who looks on. Once.
+    #[inline]
+    pub fn take_rtt(&mut self) -> Option<i64> {
+        self.newest_rtt.take()
     }
 
     fn hold(&mut self, slot: usize, stamp: Stamp) {
@@ -228,7 +350,7 @@ impl RoundTrips {
         if card { Stamp::Card(Time::from_nanos(nanos)) } else { Stamp::System(Time::from_nanos(nanos)) }
     }
 
-    fn record(&mut self, t0: Stamp, t3: Stamp) -> Option<i64> {
+    fn record(&mut self, slot: usize, t0: Stamp, t3: Stamp) -> Option<i64> {
         let Some(difference) = t3.nanos_since(t0) else {
             self.incomparable += 1;
             return None;
@@ -242,6 +364,11 @@ impl RoundTrips {
                 self.max = self.max.max(nanos);
             }
             Err(_) => self.negative += 1,
+        }
+        if self.in_band {
+            self.pings[slot].1 = difference as u64;
+            self.states[slot] |= T3_T0;
+            self.subtract(slot);
         }
         Some(difference)
     }
@@ -286,7 +413,47 @@ impl RoundTrips {
 
     /// All that is known so far. Goes through the histogram: some µs.
     pub fn totals(&self) -> TripTotals {
-        TripTotals { counts: self.counts(), latency: self.latency() }
+        let in_band = self.in_band.then(|| InBandTotals {
+            rtt: self.rtt.summary_of_sorted(),
+            far_source: self.far_source,
+            negative: self.rtt_negative,
+            missing: self.rtt_missing(),
+            strange: self.strange,
+        });
+        TripTotals { counts: self.counts(), latency: self.latency(), in_band }
+    }
+
+    /// (t3 − t0) − (t2 − t1) in ns of every ping that has all four, negative ones too; empty where pongs carry no stamps.
+    pub fn rtt(&self) -> &Distribution {
+        &self.rtt
+    }
+
+    /// Whose stamps t2 − t1 in [`RoundTrips::rtt`] is reckoned with; `None` where no pong has said so.
+    pub fn far_source(&self) -> Option<FarSource> {
+        self.far_source
+    }
+
+    /// Whether pongs are expected to carry stamps.
+    pub fn is_in_band(&self) -> bool {
+        self.in_band
+    }
+
+    /// Of [`RoundTrips::rtt`] those below 0: a clock was stepped in between.
+    pub fn rtt_negative(&self) -> u64 {
+        self.rtt_negative
+    }
+
+    /// Pings that were answered and are not in [`RoundTrips::rtt`]: one of the four stamps is missing, is of another clock, or did
+    /// not come, as stamps of the other side's kernel or card come with a later pong, which may be lost, or be none, or overtake
+    /// the pong that it tells of.
+    pub fn rtt_missing(&self) -> u64 {
+        self.unique.saturating_sub(self.rtt.count())
+    }
+
+    /// What the other side told of that belongs to no ping that waits for it: its ping arrived twice, or is no longer
+    /// remembered, or the pong that told it came twice.
+    pub fn strange_turnarounds(&self) -> u64 {
+        self.strange
     }
 
     /// The round-trip times so far; `None` where there are none.
@@ -318,6 +485,7 @@ const fn slot(sequence: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::in_band::Earlier;
     use proptest::prelude::*;
     use std::collections::HashMap;
 
@@ -471,6 +639,98 @@ mod tests {
         assert_eq!((trips.unique(), trips.unstamped(), trips.latency()), (2, 2, None));
     }
 
+    const fn far(t1: u64, t2: u64) -> InBand {
+        InBand { source: FarSource::Application, t1: Some(t1), t2: Some(t2), earlier: None }
+    }
+
+    /// A pong that its sender handed over at `t2`, with what it tells of another.
+    const fn card_far(t2: u64, earlier: Option<Earlier>) -> InBand {
+        InBand { source: FarSource::Hardware, t1: Some(1), t2: Some(t2), earlier }
+    }
+
+    impl RoundTrips {
+        fn in_band() -> Self {
+            let mut trips = Self::new();
+            trips.expect_in_band(true);
+            trips
+        }
+
+        fn told_at(&mut self, sequence: u64, t3: u64, told: InBand) -> Option<i64> {
+            let answer = self.answered_at(sequence, t3);
+            self.told(sequence, answer, &told);
+            self.take_rtt()
+        }
+    }
+
+    #[test]
+    fn the_other_sides_time_is_taken_off() {
+        let mut trips = RoundTrips::in_band();
+        trips.sent_at(1, 1000);
+        // Its clock is another: only the difference of its two times counts.
+        assert_eq!(trips.told_at(1, 9000, far(7_000_000, 7_003_000)), Some(5000));
+        assert_eq!(trips.take_rtt(), None);
+        // The same pong once more, and one of another turnaround.
+        assert_eq!(trips.told_at(1, 9999, far(7_000_000, 7_003_000)), None);
+        assert_eq!(trips.told_at(1, 9999, far(7_000_000, 7_000_001)), None);
+        // t0 comes last.
+        trips.sent(2);
+        assert_eq!(trips.told_at(2, 9000, far(5, 6)), None);
+        trips.left(2, at(1000));
+        assert_eq!(trips.take_rtt(), Some(7999));
+        // A clock that was stepped: here, and there.
+        trips.sent_at(3, 9000);
+        assert_eq!(trips.told_at(3, 2000, far(5, 6)), Some(-7001));
+        trips.sent_at(4, 1000);
+        assert_eq!(trips.told_at(4, 2000, far(500, 0)), Some(1500));
+        // What is missing or cannot be.
+        trips.sent_at(5, 1000);
+        assert_eq!(trips.told_at(5, 2000, InBand { t1: None, ..far(0, 1) }), None);
+        trips.sent_at(6, 1000);
+        assert_eq!(trips.told_at(6, 2000, far(u64::MAX, 0)), None);
+        trips.sent_at(7, 1000);
+        assert_eq!(trips.answered(7, Some(card(2000))), Answer::First(None));
+        trips.told(7, Answer::First(None), &far(1, 2));
+        assert_eq!(trips.take_rtt(), None);
+        let rtt = trips.rtt().summary_of_sorted().unwrap();
+        assert_eq!((rtt.count, rtt.min, rtt.max), (4, -7001, 7999));
+        assert_eq!(rtt.mean, (5000 + 7999 - 7001 + 1500) as f64 / 4.0);
+        assert_eq!((trips.rtt_negative(), trips.rtt_missing(), trips.strange_turnarounds()), (1, 3, 0));
+        assert_eq!(trips.far_source(), Some(FarSource::Application));
+        trips.clear();
+        assert_eq!((trips.rtt().count(), trips.far_source(), trips.is_in_band()), (0, None, false));
+        trips.sent_at(1, 1000);
+        assert_eq!(trips.told_at(1, 9000, far(0, 1)), None, "nobody expects it");
+    }
+
+    #[test]
+    fn what_a_later_pong_tells_is_of_the_pong_that_was_taken() {
+        let earlier = |sequence, pong, t1, t2| Some(Earlier { sequence, pong, t1, t2 });
+        let mut trips = RoundTrips::in_band();
+        (1..=6).for_each(|sequence| trips.sent_at(sequence, 1000 * sequence));
+        assert_eq!(trips.told_at(1, 11_000, card_far(71, None)), None);
+        // Its ping arrived twice: the other pong to it left at another time.
+        assert_eq!(trips.told_at(2, 12_000, card_far(72, earlier(1, 70, 0, 9))), None);
+        assert_eq!(trips.strange_turnarounds(), 1);
+        assert_eq!(trips.told_at(3, 13_000, card_far(73, earlier(1, 71, 100, 400))), Some(10_000 - 300));
+        // Told twice, also by a pong that is a duplicate.
+        assert_eq!(trips.told_at(3, 13_000, card_far(73, earlier(1, 71, 100, 400))), None);
+        // A pong that is a duplicate tells all the same.
+        assert_eq!(trips.told_at(3, 13_000, card_far(74, earlier(2, 72, 100, 101))), Some(10_000 - 1));
+        // Before t0, and of a ping that nobody sent.
+        trips.sent(7);
+        assert_eq!(trips.told_at(7, 20_000, card_far(77, earlier(9, 79, 1, 2))), None);
+        assert_eq!(trips.told_at(4, 14_000, card_far(74, earlier(7, 77, 5, 10))), None);
+        trips.left(7, at(8000));
+        assert_eq!(trips.take_rtt(), Some(12_000 - 5));
+        // A pong of another source than the first one's is not of this session's kind.
+        assert_eq!(trips.told_at(5, 15_000, far(1, 2)), None);
+        // The window has gone on.
+        trips.sent_at(4 + WINDOW as u64, 1);
+        assert_eq!(trips.told_at(6, 16_000, card_far(76, earlier(4, 74, 1, 2))), None);
+        assert_eq!(trips.told_at(6, 16_000, card_far(76, earlier(u64::MAX, u64::MAX, 1, 2))), None);
+        assert_eq!((trips.rtt().count(), trips.strange_turnarounds()), (3, 6));
+    }
+
     #[test]
     fn a_stamp_of_no_ping_is_nothing() {
         let mut trips = RoundTrips::new();
@@ -487,6 +747,7 @@ mod tests {
         let bytes = size_of_val(&trips.pings[..])
             + size_of_val(&trips.states[..])
             + trips.histogram.distinct_values() * size_of::<u64>();
+        let bytes = bytes + size_of_val(&trips.far[..]);
         assert!(bytes <= 4 << 20, "{bytes}");
     }
 

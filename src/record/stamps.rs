@@ -22,6 +22,10 @@ pub struct StampCounts {
     pub rx_missed: u64,
     /// Stamps of the card, of either direction, that were none: 0, or more than an hour from the card's own time.
     pub implausible: u64,
+    /// Pairs of stamps of a ping and its pong that went out with a later pong, as the client asked for (`--in-band`).
+    pub told: u64,
+    /// Such pairs that there was no room to keep until then.
+    pub untold: u64,
 }
 
 impl StampCounts {

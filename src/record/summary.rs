@@ -11,7 +11,9 @@ use super::stamps::StampCounts;
 use crate::clock::Source;
 use crate::path::{Counters, Description, XdpCounters};
 use crate::session::{Direction, End, LATE_NANOS, Settings, Totals};
+use crate::stats;
 use crate::wire::UDP_IP_HEADERS;
+use crate::wire::in_band::FarSource;
 use crate::wire::ptp::Transport;
 use serde::Serialize;
 use std::fmt::Write;
@@ -130,6 +132,23 @@ pub struct Summary {
     pub t3_t0_incomparable: Option<u64>,
     /// Round trips left out because t0 or t3 is missing.
     pub t3_t0_unstamped: Option<u64>,
+    /// Whether pongs carried the stamps of the side that sent them; `None` where there was no session.
+    pub in_band: Option<bool>,
+    /// Where they did, (t3 − t0) − (t2 − t1), with its sign: t3 − t0 as above, t2 − t1 of the stamps that `t2_t1_source` names.
+    /// `None` where there is none. Percentiles are good to 3 digits.
+    pub rtt_ns: Option<stats::Summary>,
+    /// Whose stamps of the other side t2 − t1 is reckoned with: `hardware`, `software` or `application`.
+    pub t2_t1_source: Option<&'static str>,
+    /// Of `rtt_ns` those below 0: a clock was stepped in between. They are among its samples.
+    pub rtt_negative: Option<u64>,
+    /// Pings that were answered and have no RTT: a stamp of this side or of the other is missing.
+    pub rtt_missing: Option<u64>,
+    /// What the other side told of a pong that nobody waits for: its ping had arrived twice, or it was told twice.
+    pub rtt_strange: Option<u64>,
+    /// Echoing with stamps in the pongs: earlier pongs whose stamps of the kernel or the card went out with later ones.
+    pub stamps_told: u64,
+    /// The same that there was no room to keep until then.
+    pub stamps_untold: u64,
     /// Pings that left more than `late_threshold_ns` after their planned moment.
     pub late_sends: u64,
     /// From when on a ping is late.
@@ -181,6 +200,7 @@ impl Summary {
     pub fn new(input: SummaryInput<'_>) -> Self {
         let SummaryInput { totals, round_trips, recorded, stamps, sources, .. } = input;
         let trips = round_trips.filter(|_| totals.measures_loss);
+        let in_band = trips.and_then(|trips| trips.in_band);
         let expected = totals.pongs_expected;
         // A pong to a ping that asked for none must not make the loss negative.
         let lost = trips.map(|trips| expected.saturating_sub(trips.counts.unique));
@@ -226,6 +246,14 @@ impl Summary {
             t3_t0_negative: trips.map(|trips| trips.counts.negative),
             t3_t0_incomparable: trips.map(|trips| trips.counts.incomparable),
             t3_t0_unstamped: trips.map(|trips| trips.counts.unstamped),
+            in_band: input.settings.map(|settings| settings.in_band),
+            rtt_ns: in_band.and_then(|in_band| in_band.rtt),
+            t2_t1_source: in_band.and_then(|in_band| in_band.far_source).map(FarSource::as_str),
+            rtt_negative: in_band.map(|in_band| in_band.negative),
+            rtt_missing: in_band.map(|in_band| in_band.missing),
+            rtt_strange: in_band.map(|in_band| in_band.strange),
+            stamps_told: stamps.told,
+            stamps_untold: stamps.untold,
             late_sends: totals.late_sends,
             late_threshold_ns: LATE_NANOS,
             worst_lateness_ns: totals.worst_lateness_nanos,
@@ -305,6 +333,7 @@ impl Summary {
         if let Some(rtt) = self.t3_t0_ns {
             lines.push(("RTT t3-t0", rtt_words(&rtt)));
         }
+        lines.extend(self.in_band_words().map(|words| ("RTT", words)));
         lines.extend(self.stages.iter().flat_map(Stages::lines));
         if let Some(ptp) = self.ptp {
             let (sent, stamped) =
@@ -349,6 +378,17 @@ impl Summary {
                     self.tx_source, self.rx_source
                 ),
             ),
+            ("RTT", self.rtt_negative.unwrap_or(0), "of the RTTs are negative: a clock was stepped".into()),
+            (
+                "RTT",
+                self.rtt_strange.unwrap_or(0),
+                "stamps of the other side belong to no pong that waits for them".into(),
+            ),
+            (
+                "untold",
+                self.stamps_untold,
+                "pairs of stamps were not told to the other side: no room to keep them".into(),
+            ),
             (
                 "unstamped",
                 self.t3_t0_unstamped.unwrap_or(0),
@@ -380,6 +420,28 @@ impl Summary {
         let log = log_words(self.stage_rows_written, self.stage_rows_lost, self.stage_log_error.as_deref());
         lines.extend(log.map(|words| ("stage log", words)));
         lines
+    }
+
+    /// The round trips without the other side's time, and whose stamps they are; `None` where nobody tells.
+    fn in_band_words(&self) -> Option<String> {
+        let missing = self.rtt_missing?;
+        let Some(stats::Summary { count, min, p50, p99, p999, max, .. }) = self.rtt_ns else {
+            return Some(format!(
+                "none: of {missing} answered pings the other side's t2-t1 or this side's t3-t0 is missing"
+            ));
+        };
+        let [min, p50, p99, p999, max] = [min, p50, p99, p999, max].map(signed_micros);
+        let mut words = format!("min {min}  p50 {p50}  p99 {p99}  p99.9 {p999}  max {max} us, {count} samples");
+        if missing > 0 {
+            let _ = write!(words, " ({missing} without)");
+        }
+        let whose = if self.tx_source == self.rx_source {
+            self.tx_source.to_owned()
+        } else {
+            format!("{} and {}", self.tx_source, self.rx_source)
+        };
+        let _ = write!(words, "; t3-t0 {whose}, t2-t1 {}", self.t2_t1_source.unwrap_or("unknown"));
+        Some(words)
     }
 
     fn lateness_words(&self) -> String {
@@ -488,6 +550,12 @@ fn xdp_anomalies(xdp: &XdpCounters) -> Option<String> {
 /// ns as µs with three decimals, exactly.
 pub(crate) fn micros(nanos: u64) -> String {
     format!("{}.{:03}", nanos / 1000, nanos % 1000)
+}
+
+/// The same with a sign where it is below 0.
+fn signed_micros(nanos: i64) -> String {
+    let sign = if nanos < 0 { "-" } else { "" };
+    format!("{sign}{}", micros(nanos.unsigned_abs()))
 }
 
 /// 0 where nothing was to be had.
@@ -738,6 +806,44 @@ mod tests {
         ] {
             assert_eq!(json[name], value, "{name}");
         }
+    }
+
+    #[test]
+    fn round_trips_without_the_other_sides_time_are_said_with_their_sources() {
+        use crate::wire::InBand;
+        let totals = Totals { transmitted: 5, received: 5, measures_loss: true, ..Totals::default() };
+        let mut trips = RoundTrips::new();
+        trips.expect_in_band(true);
+        let said = |trips: &RoundTrips| {
+            let text = summary(&totals, Some(trips)).to_text();
+            text.split_once("path         kernel\n").unwrap().1.to_owned()
+        };
+        assert_eq!(
+            said(&trips),
+            "RTT          none: of 0 answered pings the other side's t2-t1 or this side's t3-t0 is missing\n"
+        );
+        for (sequence, t2) in [(1, Some(1_500)), (2, Some(11_500)), (3, None)] {
+            let at = |nanos| Stamp::System(Time::from_nanos(nanos));
+            trips.sent(sequence);
+            trips.left(sequence, at(1000));
+            let answer = trips.answered(sequence, Some(at(7000)));
+            trips.told(sequence, answer, &InBand { t1: Some(1000), t2, ..InBand::default() });
+        }
+        let expected = "RTT t3-t0    min 6.000  p50 6.000  p99 6.000  p99.9 6.000  max 6.000 us, 3 samples\n\
+            RTT          min -4.500  p50 -4.500  p99 5.500  p99.9 5.500  max 5.500 us, 2 samples (1 without); t3-t0 application, \
+            t2-t1 application\n\
+            RTT          1 of the RTTs are negative: a clock was stepped\n";
+        assert_eq!(said(&trips), expected);
+        let json: serde_json::Value = serde_json::from_str(&summary(&totals, Some(&trips)).to_json()).unwrap();
+        let numbers =
+            ["count", "min", "p50", "p90", "p99", "p999", "max"].map(|name| json["rtt_ns"][name].as_i64().unwrap());
+        assert_eq!(numbers, [2, -4500, -4500, 5500, 5500, 5500, 5500]);
+        assert_eq!((&json["rtt_ns"]["mean"], &json["t2_t1_source"]), (&500.0.into(), &"application".into()));
+        assert_eq!((&json["rtt_negative"], &json["rtt_missing"]), (&1.into(), &1.into()));
+        // Where no pong carries stamps there is nothing to say of them.
+        let json: serde_json::Value =
+            serde_json::from_str(&summary(&totals, Some(&RoundTrips::new())).to_json()).unwrap();
+        assert!(["rtt_ns", "t2_t1_source", "rtt_negative", "rtt_missing"].iter().all(|name| json[name].is_null()));
     }
 
     #[test]

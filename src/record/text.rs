@@ -4,8 +4,8 @@
 
 use super::Role;
 use crate::session::{Correction, End, Event, PtpRefusal, Settings};
-use crate::wire::Kind;
 use crate::wire::ptp::Transport;
+use crate::wire::{Extension, Kind};
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
@@ -84,10 +84,7 @@ pub fn end(end: End) -> Option<String> {
              The server has another client, or cannot serve what was asked for (sizes, PTP headers or their absence): its \
              stderr says which; try again later, or ask for something else."
             .to_string(),
-        End::NotAgreed { server } => format!(
-            "The server at {server} does not answer the extension that --ptp needs: it is a nanoprobe, or an xdprobe \
-             that is too old: run this xdprobe there, or leave --ptp out."
-        ),
+        End::NotAgreed { server, missing } => not_agreed(server, &missing),
         End::NoAnswer { waited } => format!(
             "The server did not answer for {}: check that it runs, that address and port are its own, \
              and that no firewall drops its UDP port; or raise --connect-timeout.",
@@ -112,6 +109,32 @@ pub fn end(end: End) -> Option<String> {
             "The other side was stopped by its user: the measurement ended before its time.".to_string()
         }
     })
+}
+
+/// A client's line on a server that accepts and does not grant what was asked for.
+fn not_agreed(server: SocketAddrV4, missing: &Extension) -> String {
+    let Extension { ptp, in_band, serve_on, account, load } = missing;
+    let flags = [(ptp.is_some(), "--ptp"), (*in_band, "--in-band")];
+    let others = [
+        (serve_on.is_some(), "the choice of the server's path"),
+        (*account, "an account of what the server counted"),
+        (load.is_some(), "a flood of dummies"),
+    ];
+    let names = |of: &[(bool, &'static str)]| -> Vec<&str> {
+        of.iter().filter(|(is_missing, _)| *is_missing).map(|(_, name)| *name).collect()
+    };
+    let (flags, others) = (names(&flags), names(&others));
+    let advice = match others.is_empty() {
+        true => format!(", or leave {} out", flags.join(" and ")),
+        false => String::new(),
+    };
+    let all = [flags, others].concat();
+    let need = if all.len() == 1 { "needs" } else { "need" };
+    format!(
+        "The server at {server} does not answer the extension that {} {need}: it is a nanoprobe, or an xdprobe that is too \
+         old: run this xdprobe there{advice}.",
+        all.join(" and ")
+    )
 }
 
 /// Turns events into lines, in the order in which they happened.
@@ -402,8 +425,20 @@ mod tests {
         assert!(end(End::Rejected).unwrap().starts_with("Remote node rejected connection\n"));
         let text = end(End::TimedOut { after: Duration::from_micros(500_000) }).unwrap();
         assert!(text.contains("500 ms") && text.contains("--timeout"), "{text}");
-        let text = end(End::NotAgreed { server: PEER }).unwrap();
-        assert!(text.contains("10.66.0.1:55411") && text.contains("leave --ptp out"), "{text}");
+        let ptp = Extension { ptp: Some(Transport::Udp), ..Extension::default() };
+        let text = |missing| end(End::NotAgreed { server: PEER, missing }).unwrap();
+        let said = text(ptp);
+        assert!(said.contains("10.66.0.1:55411 does not answer the extension that --ptp needs:"), "{said}");
+        assert!(said.ends_with("run this xdprobe there, or leave --ptp out."), "{said}");
+        let said = text(Extension { in_band: true, ..ptp });
+        assert!(
+            said.contains("that --ptp and --in-band need:") && said.contains("leave --ptp and --in-band out."),
+            "{said}"
+        );
+        let said = text(Extension { in_band: true, ..Extension::default() });
+        assert!(said.contains("that --in-band needs:") && !said.contains("--ptp"), "{said}");
+        let said = text(Extension { account: true, ..Extension::default() });
+        assert!(said.contains("an account") && said.ends_with("run this xdprobe there."), "{said}");
         assert_eq!((end(End::Complete), end(End::Stopped)), (None, None));
         assert!(end(End::NoAnswer { waited: Duration::from_millis(1500) }).unwrap().contains("1.500 s"));
     }

@@ -67,7 +67,7 @@ impl Client {
     /// A client whose first SYN is due at `now`: it is the first action.
     ///
     /// # Panics
-    /// If a ping or pong of this side would not hold the PTP header that it is to travel behind.
+    /// If a ping or pong of this side would not hold the PTP header that it is to travel behind, or the stamps that it is to carry.
     pub fn new(now: Time<Monotonic>, config: ClientConfig) -> Self {
         Self::numbered(now, config, 0)
     }
@@ -79,8 +79,12 @@ impl Client {
     /// # Panics
     /// As [`Client::new`].
     pub fn numbered(now: Time<Monotonic>, config: ClientConfig, number: u64) -> Self {
-        let least = config.settings.min_padding();
-        assert!(sent_padding(&config) >= least, "a ping or pong holds no PTP header: {config:?}");
+        let settings = &config.settings;
+        let least = match settings.direction {
+            Direction::Reverse => settings.min_pong_padding(),
+            Direction::Forward | Direction::Duplex => settings.min_padding(),
+        };
+        assert!(sent_padding(&config) >= least, "a ping or pong does not hold what it is to carry: {config:?}");
         let state = State::Connecting { retry: Retry::first(now), report: now.plus(CONNECTING_REPORT) };
         let mut client = Self { config, number, state, outbox: Outbox::new() };
         client.send_syn();
@@ -119,22 +123,28 @@ impl Client {
     fn handle_syn_ack(&mut self, now: Time<Monotonic>, granted: Option<Extension>) {
         match self.config.settings.granted(granted) {
             Some(settings) => self.connected(now, settings),
-            None => self.decline(now),
+            None => self.decline(now, granted),
         }
     }
 
-    fn decline(&mut self, now: Time<Monotonic>) {
+    fn decline(&mut self, now: Time<Monotonic>, granted: Option<Extension>) {
+        let missing = self.config.settings.missing(granted);
         self.outbox.control(self.config.server, Kind::Fin, FIRST_SEQUENCE);
-        self.outbox.tell(Event::Finished(End::NotAgreed { server: self.config.server }));
+        self.outbox.tell(Event::Finished(End::NotAgreed { server: self.config.server, missing }));
         self.state = State::Declining { retry: Retry::first(now) };
     }
 
-    /// In reverse every SYN-ACK may have been lost, and then what follows it says that the server has accepted.
+    /// In reverse every SYN-ACK may have been lost, and then what follows it says that the server has accepted. Of what was asked
+    /// for it says no more than whether there are PTP headers: for the rest the answer to the next SYN is waited for.
     fn handle_without_syn_ack(&mut self, now: Time<Monotonic>, incoming: &Incoming) -> Option<Point> {
         let asked = self.config.settings.ptp.is_some();
+        let rest = Extension { ptp: None, ..self.config.settings.extension().unwrap_or_default() };
+        let is_agreed = rest == Extension::default();
         match (incoming.message.kind, asked, incoming.shape) {
             // A server that pings, or is even done with it.
-            (Kind::Ping | Kind::Fin, false, Shape::Plain) | (Kind::Ping, true, Shape::Stamped | Shape::Unstamped) => {
+            (Kind::Ping | Kind::Fin, false, Shape::Plain) | (Kind::Ping, true, Shape::Stamped | Shape::Unstamped)
+                if is_agreed =>
+            {
                 self.connected(now, self.config.settings);
                 if let State::Talking(conversation) = &mut self.state {
                     return conversation.handle(now, incoming, &mut self.outbox);
@@ -143,7 +153,7 @@ impl Client {
             // Who agreed would have pinged behind a PTP header.
             (Kind::Ping, true, Shape::Plain) => {
                 self.outbox.totals.unexpected += 1;
-                self.decline(now);
+                self.decline(now, None);
             }
             // A FIN does not say what was agreed: the answer to the next SYN does.
             _ => self.outbox.totals.unexpected += 1,

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::clock::{Monotonic, Time};
 use crate::wire::ptp::Shape;
-use crate::wire::{Account, Extension, Kind, Message, Point};
+use crate::wire::{Account, Extension, InBand, Kind, Message, Point};
 use std::collections::VecDeque;
 use std::net::SocketAddrV4;
 use std::sync::Arc;
@@ -394,7 +394,11 @@ impl Conversation {
         if asks_for_pong(settings.pong_every, sequence) {
             outbox.totals.pongs_sent += 1;
             let message = Message { kind: Kind::Pong, sequence };
-            let body = Body::Padding(settings.pong_padding);
+            let padding = settings.pong_padding;
+            let body = match settings.in_band {
+                true => Body::InBand { padding, told: InBand::default() },
+                false => Body::Padding(padding),
+            };
             let shape = match &mut self.sampler {
                 Some(sampler) => sampler.pong_shape(now, sequence, shape, &mut outbox.totals),
                 None => shape,

@@ -35,6 +35,7 @@ pub use totals::{LATE_NANOS, Totals};
 use crate::clock::{Monotonic, Time};
 use crate::wire::account::{self, Account};
 use crate::wire::extension;
+use crate::wire::in_band::InBand;
 use crate::wire::ptp::{Shape, Transport};
 use crate::wire::{
     Extension, HEADER_LEN, Kind, MIN_IP_LEN, Message, Point, RawSettings, SETTINGS_LEN, ServePath, UDP_IP_HEADERS,
@@ -190,6 +191,14 @@ pub enum Body {
     Settings(RawSettings, Option<Extension>),
     /// What a SYN-ACK grants.
     Extension(Extension),
+    /// Of a pong that carries stamps: so many bytes in all, the stamps first, then zeros. The machine leaves the stamps open, which
+    /// it does not know; the path writes t2, which is that of [`crate::path::Sent`].
+    InBand {
+        /// Bytes behind the header, as with [`Body::Padding`].
+        padding: u16,
+        /// The stamps.
+        told: InBand,
+    },
     /// What a FIN-ACK says of its session. The machine leaves open what it cannot know: CPU time, and what was dropped.
     Account(Account),
 }
@@ -205,7 +214,7 @@ impl Body {
     pub const fn len(&self) -> usize {
         match self {
             Self::Empty => 0,
-            Self::Padding(bytes) => *bytes as usize,
+            Self::Padding(bytes) | Self::InBand { padding: bytes, .. } => *bytes as usize,
             Self::Settings(_, None) => SETTINGS_LEN,
             Self::Settings(_, Some(extension)) => SETTINGS_LEN + extension.len(),
             Self::Extension(extension) => extension.len(),
@@ -219,10 +228,10 @@ impl Body {
     }
 
     /// Writes what a SYN, a SYN-ACK or a FIN-ACK says behind its header; returns its bytes. `None` where there is nothing to say:
-    /// zeros are the path's.
+    /// zeros are the path's, and so is what a pong says in front of them.
     pub fn write<'a>(&self, buf: &'a mut [u8; MAX_BODY]) -> Option<&'a [u8]> {
         match self {
-            Self::Empty | Self::Padding(_) => return None,
+            Self::Empty | Self::Padding(_) | Self::InBand { .. } => return None,
             Self::Settings(settings, extension) => {
                 let (front, behind) = buf.split_at_mut(SETTINGS_LEN);
                 front.copy_from_slice(&settings.to_bytes());
@@ -361,6 +370,8 @@ pub enum End {
     NotAgreed {
         /// The server.
         server: SocketAddrV4,
+        /// What it did not grant of what was asked for.
+        missing: Extension,
     },
     /// The server answered no SYN.
     NoAnswer {

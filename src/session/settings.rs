@@ -1,5 +1,6 @@
 //! What a session does, with every value in its range.
 
+use crate::wire::in_band;
 use crate::wire::ptp::Transport;
 use crate::wire::{Extension, Load, MAX_PADDING, RawSettings, ServePath};
 
@@ -86,7 +87,8 @@ pub struct Settings {
     pub direction: Direction,
     /// Pings and pongs travel behind a PTP header, carried by this. Their padding is [`Transport::min_padding`] at least.
     pub ptp: Option<Transport>,
-    /// Pongs carry the stamps of the side that sends them.
+    /// Pongs carry the stamps of the side that sends them. Their padding is [`Settings::min_pong_padding`] at least. Nobody pongs in
+    /// duplex: there is no such thing.
     pub in_band: bool,
     /// The path on which the server serves; `None` where it is the server's choice.
     pub serve_on: Option<ServePath>,
@@ -183,9 +185,27 @@ impl Settings {
         (Extension { load: None, ..asked } == Extension { load: None, ..granted }).then_some(Self { load, ..self })
     }
 
-    /// The least padding of a ping or pong, in bytes.
+    /// What was asked for and not granted, where [`Settings::granted`] says so.
+    pub fn missing(&self, granted: Option<Extension>) -> Extension {
+        let asked = self.extension().unwrap_or_default();
+        let granted = granted.unwrap_or_default();
+        Extension {
+            ptp: asked.ptp.filter(|_| granted.ptp != asked.ptp),
+            in_band: asked.in_band && !granted.in_band,
+            serve_on: asked.serve_on.filter(|_| granted.serve_on != asked.serve_on),
+            account: asked.account && !granted.account,
+            load: asked.load.filter(|load| granted.load.map(|granted| granted.ip_len) != Some(load.ip_len)),
+        }
+    }
+
+    /// The least padding of a ping, in bytes: what makes room for a PTP header.
     pub fn min_padding(&self) -> u16 {
         self.ptp.map_or(0, Transport::min_padding)
+    }
+
+    /// The least padding of a pong, in bytes: that of a ping, and room for stamps.
+    pub fn min_pong_padding(&self) -> u16 {
+        self.min_padding() + if self.in_band { in_band::MIN_PADDING } else { 0 }
     }
 
     /// What a server makes of a client's wishes: values out of range are replaced, each replacement told. `extension` is
@@ -193,7 +213,7 @@ impl Settings {
     ///
     /// As in nanoprobe only the fields that matter to the server in that direction are checked: in forward what it
     /// pongs, otherwise what it pings, unless it has a schedule of its own. So what this side sends behind a PTP header
-    /// holds that header; that the client's pings do is the client's care.
+    /// holds that header, and its pongs hold their stamps; that the client's pings and pongs do is the client's care.
     pub fn from_client(
         raw: RawSettings,
         extension: Extension,
@@ -216,7 +236,9 @@ impl Settings {
         let pings = direction != Direction::Forward && !has_schedule;
         let pongs = direction == Direction::Forward;
         let Extension { ptp, in_band, serve_on, account, load } = extension;
-        let min_padding = ptp.map_or(0, Transport::min_padding).into();
+        let in_band = in_band && direction != Direction::Duplex;
+        let least = Self { ptp, in_band, ..Self::default() };
+        let (min_padding, min_pong_padding) = (least.min_padding().into(), least.min_pong_padding().into());
         let max_padding = u32::from(MAX_PADDING);
         let count_s = if pings { limit("count", raw.count_s, 1, MAX_COUNT_S) } else { raw.count_s };
         let delay_us = if pings { limit("delay", raw.delay_us, 0, MAX_DELAY_US) } else { raw.delay_us };
@@ -225,7 +247,7 @@ impl Settings {
             false => raw.ping_padding,
         };
         let pong_padding = match pongs {
-            true => limit("pong padding", raw.pong_padding.into(), min_padding, max_padding) as u16,
+            true => limit("pong padding", raw.pong_padding.into(), min_pong_padding, max_padding) as u16,
             false => raw.pong_padding,
         };
         let pong_every = if pongs { limit("pong every", raw.pong_every, 0, MAX_PONG_EVERY) } else { raw.pong_every };
@@ -323,6 +345,33 @@ mod tests {
     }
 
     #[test]
+    fn a_pong_with_stamps_has_room_for_them_and_for_what_is_in_front_of_them() {
+        for (ptp, least) in [(None, 56), (Some(Transport::Udp), 100), (Some(Transport::L2), 96)] {
+            for (padding, used) in [(0, least), (least - 1, least), (least, least), (2048, 2048)] {
+                let raw = RawSettings { pong_padding: padding, ..Settings::default().to_raw() };
+                let asked = Extension { ptp, in_band: true, ..Extension::default() };
+                let mut told = Vec::new();
+                let settings = Settings::from_client(raw, asked, false, |correction| told.push(correction));
+                assert_eq!((settings.pong_padding, settings.in_band), (used, true));
+                assert_eq!(settings.min_pong_padding(), least);
+                assert_eq!(settings.min_padding(), ptp.map_or(0, Transport::min_padding), "pings carry no stamps");
+                assert_eq!(told.len(), usize::from(used != padding), "{told:?}");
+                assert!(told.iter().all(|told| told.setting == "pong padding" && told.min == u32::from(least)));
+            }
+        }
+    }
+
+    #[test]
+    fn where_nobody_pongs_no_pong_carries_stamps() {
+        let asked = Settings { in_band: true, count_s: 1, direction: Direction::Duplex, ..Settings::default() };
+        let extension = asked.extension().unwrap();
+        let settings = Settings::from_client(asked.to_raw(), extension, false, |told| panic!("{told:?}"));
+        assert_eq!(settings, Settings { in_band: false, ..asked });
+        // So the client is told, and there is no session.
+        assert_eq!(asked.granted(Some(settings.extension().unwrap_or_default())), None);
+    }
+
+    #[test]
     fn only_what_needs_an_extension_asks_for_one() {
         assert_eq!(Settings::default().extension(), None);
         let ptp = Some(Transport::L2);
@@ -362,8 +411,13 @@ mod tests {
             Extension { load: Some(Load { ip_len: 1400, ..load }), ..all },
         ] {
             assert_eq!(asked.granted(Some(less)), None, "{less:?}");
+            let missing = asked.missing(Some(less));
+            let fields = [missing.ptp.is_some(), missing.in_band, missing.serve_on.is_some(), missing.account];
+            let count = fields.into_iter().chain([missing.load.is_some()]).filter(|is_missing| *is_missing).count();
+            assert_eq!(count, 1, "{less:?}: {missing:?}");
         }
         assert_eq!(asked.granted(None), None);
+        assert_eq!((asked.missing(None), asked.missing(Some(all))), (all, Extension::default()));
         // A server may lower the rate, and cannot raise it.
         let at = |packets_per_second| Some(Load { packets_per_second, ..load });
         assert_eq!(asked.granted(Some(Extension { load: at(10), ..all })).unwrap().load, at(10));

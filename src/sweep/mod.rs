@@ -154,7 +154,7 @@ fn walk(
 /// Why a step had no session.
 fn no_session(common: &Common, end: End) -> anyhow::Error {
     match end {
-        End::NotAgreed { server } => anyhow::anyhow!(
+        End::NotAgreed { server, .. } => anyhow::anyhow!(
             "the server at {server} does not agree to be flooded and to count what comes: it is a nanoprobe, or an xdprobe \
              that is too old: run this xdprobe there (xdprobe --server --keep)"
         ),

@@ -4,6 +4,7 @@
 //! No fragments, no reassembly, no IPv6, no neighbour lookup: who a frame goes to is known before it is built. Headers
 //! are in network byte order, the message within is little endian (see [`super::message`]).
 
+use super::in_band::{self, InBand};
 use super::message::{HEADER_LEN, Kind, MAX_IP_LEN, MAX_PADDING, MIN_IP_LEN, Message};
 use super::ptp::{self, Shape, Transport};
 use pnet_packet::ethernet::{EtherType, EtherTypes, MutableEthernetPacket};
@@ -454,6 +455,51 @@ impl Template {
         self.put_sequence(&mut frame[self.flow.link.len()..], sequence, padding, 0);
     }
 
+    /// Writes what a pong tells of stamps ([`super::in_band`]) in place of its first zeros, and the sequence again: the sum
+    /// is that of all. t2 follows with [`put_t2`](Self::put_t2), as it is not known before the very end.
+    ///
+    /// `buf` begins with what [`write`](Self::write) of this template wrote with the same padding; such stamps may stand there
+    /// already.
+    ///
+    /// # Panics
+    /// If `buf` is shorter than [`frame_len`](Self::frame_len), or the padding less than that of the envelope and
+    /// [`in_band::MIN_PADDING`] together.
+    #[inline]
+    pub fn put_in_band(&self, buf: &mut [u8], sequence: u64, padding: u16, told: &InBand) {
+        let body = told.to_bytes();
+        let frame = &mut buf[..self.frame_len(padding)];
+        self.body(frame).copy_from_slice(&body);
+        self.put_sequence(&mut frame[self.flow.link.len()..], sequence, padding, sum(&body));
+    }
+
+    /// Writes t2 into a frame with stamps, in ns, whatever stood there before, and corrects the UDP checksum by the difference
+    /// (RFC 1624, section 3): for the moment between the look at the clock and the hand-over.
+    ///
+    /// # Panics
+    /// As [`put_in_band`](Self::put_in_band), which has been called for this frame.
+    #[inline]
+    pub fn put_t2(&self, frame: &mut [u8], t2: u64) {
+        let body = self.body(frame);
+        let parts = |body: &[u8; in_band::LEN]| in_band::T2_PARTS.map(|part| sum(&body[part])).iter().sum::<u32>();
+        let before = parts(body);
+        in_band::put_t2(body, t2);
+        let after = parts(body);
+        if self.envelope.has_ip() {
+            let at = self.flow.link.len() + IPV4_LEN + 6;
+            let checksum = u16_at(frame, at);
+            // HC' = ~(~HC + ~m + m').
+            let corrected = !fold(u32::from(!checksum) + u32::from(!fold(before)) + u32::from(fold(after)));
+            // As in put_sequence.
+            let corrected = if corrected == 0 { 0xffff } else { corrected };
+            frame[at..at + 2].copy_from_slice(&corrected.to_be_bytes());
+        }
+    }
+
+    /// Where a frame's stamps are: behind the message's header.
+    fn body<'a>(&self, frame: &'a mut [u8]) -> &'a mut [u8; in_band::LEN] {
+        frame[self.head_len()..].first_chunk_mut().expect("a pong with stamps has room for them")
+    }
+
     /// `packet` begins behind the Ethernet header; `rest` is the sum of what follows the message's header.
     #[inline]
     fn put_sequence(&self, packet: &mut [u8], sequence: u64, padding: u16, rest: u32) {
@@ -718,6 +764,31 @@ mod tests {
         }
         assert_eq!(long_sum(&[0xff; 65_507]), fold(0xffff + 0xff00));
         assert_eq!(long_sum(&[0; 100]), 0);
+    }
+
+    #[test]
+    fn a_checksum_corrected_for_t2_is_that_of_the_whole_frame() {
+        for envelope in [Shape::Plain, Shape::Stamped].map(|shape| Envelope::new(shape, Transport::Udp)) {
+            let template = Template::in_envelope(&flow(), Kind::Pong, envelope);
+            let padding = envelope.min_padding() + in_band::MIN_PADDING;
+            let mut buf = [0; MAX_FRAME_LEN];
+            let len = template.write(&mut buf, 1, padding);
+            let mut zero_checksums = 0;
+            // One after the other into one frame; one word of t2 takes every value, so that the sum comes out as zero too.
+            for n in 0..=0x1_0001_u64 {
+                let told = InBand { t1: Some(7 << 50), t2: (n % 3 == 0).then_some(n), ..InBand::default() };
+                template.put_in_band(&mut buf, 9, padding, &told);
+                template.put_t2(&mut buf[..len], n ^ 0x5555_0000_5555);
+                template.put_t2(&mut buf[..len], n);
+                let mut whole = [0; MAX_FRAME_LEN];
+                template.write(&mut whole, 9, padding);
+                template.put_in_band(&mut whole, 9, padding, &InBand { t2: Some(n), ..told });
+                assert_eq!(buf, whole, "{envelope:?} {n}");
+                assert!(parse(&buf[..len]).is_ok());
+                zero_checksums += u32::from(buf[40..42] == [0xff; 2]);
+            }
+            assert!(zero_checksums > 0, "{envelope:?}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! nanoprobe's datagram: a 16-byte header, in a SYN 24 bytes of settings, in a ping or pong zeros as padding.
 //!
-//! Ours alone is what may follow the settings, the header of a SYN-ACK ([`super::extension`]) and that of a FIN-ACK
-//! ([`super::account`]).
+//! Ours alone is what may follow the settings, the header of a SYN-ACK ([`super::extension`]), that of a FIN-ACK
+//! ([`super::account`]) and that of a pong ([`super::in_band`]).
 //!
 //! ```text
 //!  0       8      9              16                                        40
@@ -14,6 +14,7 @@
 
 use super::account::Account;
 use super::extension::Extension;
+use super::in_band::InBand;
 
 /// Bytes of the header at the start of every datagram.
 pub const HEADER_LEN: usize = 16;
@@ -108,6 +109,8 @@ pub struct Parsed {
     pub extension: Option<Extension>,
     /// What the sender counted, where it is a FIN-ACK that says so.
     pub account: Option<Account>,
+    /// What the sender tells of its stamps, where it is a pong that does.
+    pub in_band: Option<InBand>,
 }
 
 /// Why bytes are not a datagram of this protocol.
@@ -122,7 +125,7 @@ pub enum ParseError {
 }
 
 impl Message {
-    /// Reads the header of a datagram (UDP payload), and what a SYN, a SYN-ACK or a FIN-ACK carries behind it.
+    /// Reads the header of a datagram (UDP payload), and what a SYN, a SYN-ACK, a FIN-ACK or a pong carries behind it.
     ///
     /// The reserved bytes are ignored, and so is whatever follows the settings and is no extension.
     ///
@@ -135,7 +138,7 @@ impl Message {
         let kind = Kind::from_wire(header[8]).ok_or(ParseError::UnknownKind(header[8]))?;
         let sequence = u64::from_le_bytes(*header.first_chunk().expect("8 of 16 bytes"));
         let message = Self { kind, sequence };
-        let mut parsed = Parsed { message, settings: None, extension: None, account: None };
+        let mut parsed = Parsed { message, settings: None, extension: None, account: None, in_band: None };
         match kind {
             Kind::Syn => {
                 if let Some((settings, rest)) = rest.split_first_chunk::<SETTINGS_LEN>() {
@@ -145,6 +148,7 @@ impl Message {
             }
             Kind::SynAck => parsed.extension = Extension::parse(rest),
             Kind::FinAck => parsed.account = Account::parse(rest),
+            Kind::Pong => parsed.in_band = InBand::parse(rest),
             _ => {}
         }
         Ok(parsed)
@@ -203,9 +207,9 @@ mod tests {
 
     #[test]
     fn a_syn_reads_as_nanoprobe_wrote_it_and_writes_back() {
-        let Parsed { message, settings, extension, account } = Message::parse(&SYN).unwrap();
+        let Parsed { message, settings, extension, account, in_band } = Message::parse(&SYN).unwrap();
         let settings = settings.unwrap();
-        assert_eq!((extension, account), (None, None));
+        assert_eq!((extension, account, in_band), (None, None, None));
         assert_eq!(message, Message { kind: Kind::Syn, sequence: 0 });
         assert_eq!(
             settings,
@@ -251,6 +255,16 @@ mod tests {
             let long = Message::parse(&[&header[..], &SYN[HEADER_LEN..], &bytes].concat()).unwrap();
             assert_eq!(long.extension, (kind == Kind::Syn).then_some(extension), "{kind:?}");
             assert_eq!(long.settings.is_some(), kind == Kind::Syn, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn stamps_are_read_behind_a_pong_and_nowhere_else() {
+        let told = InBand { t1: Some(1), t2: Some(2), ..InBand::default() };
+        for kind in (0..=9).filter_map(Kind::from_wire) {
+            let header = Message { kind, sequence: 3 }.to_bytes();
+            let read = Message::parse(&[&header[..], &told.to_bytes(), &[0; 3]].concat()).unwrap().in_band;
+            assert_eq!(read, (kind == Kind::Pong).then_some(told), "{kind:?}");
         }
     }
 

@@ -18,7 +18,8 @@
 //! PTP's integers are big endian, nanoprobe's header behind it is little endian (see [`super::message`]). No clock is
 //! synchronised and no other PTP message is known here.
 
-use super::message::{self, Kind, MIN_IP_LEN, Message, UDP_IP_HEADERS};
+use super::in_band::InBand;
+use super::message::{self, Kind, MIN_IP_LEN, Message, Parsed, UDP_IP_HEADERS};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// The UDP port of PTP's event messages, source and destination alike (IEEE 1588-2008, annex D.2).
@@ -105,6 +106,8 @@ pub struct Probe {
     pub shape: Shape,
     /// The ping or pong.
     pub message: Message,
+    /// What a pong tells of its sender's stamps.
+    pub in_band: Option<InBand>,
 }
 
 /// The bytes in front of the zeros; `sender` is the session's address and port of this side.
@@ -143,12 +146,12 @@ pub fn parse(payload: &[u8]) -> Option<Probe> {
     };
     let address = Ipv4Addr::new(bytes[24], bytes[25], bytes[26], bytes[27]);
     let sender = SocketAddrV4::new(address, u16::from_be_bytes([bytes[28], bytes[29]]));
-    let message = Message::parse(&bytes[SYNC_LEN..]).ok()?.message;
+    let Parsed { message, in_band, .. } = Message::parse(&payload[SYNC_LEN..]).ok()?;
     let is_probe = matches!(message.kind, Kind::Ping | Kind::Pong);
     let told = u16::from_be_bytes([bytes[SEQUENCE_ID_AT], bytes[SEQUENCE_ID_AT + 1]]);
     // Nobody can be answered at port 0 (RFC 768), so nobody sends from there.
     let holds_together = is_probe && told == sequence_id(message.sequence) && sender.port() != 0;
-    holds_together.then_some(Probe { sender, shape, message })
+    holds_together.then_some(Probe { sender, shape, message, in_band })
 }
 
 /// The low 16 bits.
@@ -195,7 +198,7 @@ mod tests {
     #[test]
     fn what_differs_in_any_field_of_ours_is_foreign() {
         let own = head(SENDER, true, PING);
-        assert_eq!(parse(&own), Some(Probe { sender: SENDER, shape: Shape::Stamped, message: PING }));
+        assert_eq!(parse(&own), Some(Probe { sender: SENDER, shape: Shape::Stamped, message: PING, in_band: None }));
         // Field by field: type, transportSpecific, versions, length, domain, flags, magic, sequenceId, nanoprobe's type.
         let changes: [(usize, u8); 14] = [
             (0, 1),
@@ -229,7 +232,10 @@ mod tests {
         for at in [5, 7, 8, 15, 16, 19, 32, 33, 34, 43] {
             bytes[at] = 0xa5;
         }
-        assert_eq!(parse(&bytes), Some(Probe { sender: SENDER, shape: Shape::Unstamped, message: PING }));
+        assert_eq!(
+            parse(&bytes),
+            Some(Probe { sender: SENDER, shape: Shape::Unstamped, message: PING, in_band: None })
+        );
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend(stamping_switch());
     all.extend(clocks());
     all.extend(ptp_only());
+    all.extend(in_band());
     all.extend(capabilities());
     all.extend(privileges());
     if original().is_some() {
@@ -673,6 +674,63 @@ fn assert_ptp_exact(outcome: &Outcome, mode: Mode) {
         stamps.assert_accounted();
     }
     outcome.assert_unchanged();
+}
+
+/// Stamps inside the pongs: the side that pings knows the wire's delay, twice, from its own statistics alone.
+fn in_band() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    for path in PATHS {
+        for mode in [Mode::Forward, Mode::Reverse] {
+            let mut session = Session::hardware(mode, path, "");
+            session.client += " --in-band";
+            all.push(scenario(format!("in-band-{path}-{}", mode.name()), "", &session, move |outcome| {
+                assert_perfect(outcome, mode, &WIRE);
+                let (count, missing) = assert_rtt(outcome, mode);
+                // The last pong's stamps come with no other; a slow guest is told of a few later.
+                assert!(count > 5 && (1..=10).contains(&missing), "{count} and {missing} missing");
+            }));
+        }
+        let mut session = Session::hardware(Mode::Forward, path, "");
+        session.client += " --in-band --ptp auto";
+        all.push(scenario(format!("in-band-ptp-{path}"), "filters=ptp-only kfunc=absent", &session, |outcome| {
+            assert_ptp(outcome, Mode::Forward);
+            let (count, _) = assert_rtt(outcome, Mode::Forward);
+            assert!(count > 3, "{count}");
+            let log = outcome.file("client.csv");
+            assert!(log.lines().any(|line| line.contains(",t3,") && line.ends_with(",144")), "{log}");
+        }));
+        // Stamps that never come, come when some further pongs are gone, or in another order: what is told is right, and what
+        // is missing is counted.
+        for (what, parameters) in
+            [("lost", "tx_lost=100"), ("late", "tx_late_ns=30000000"), ("swapped", "tx_reorder=1")]
+        {
+            let mut session = Session::hardware(Mode::Forward, path, "");
+            session.client += " --in-band";
+            all.push(scenario(format!("in-band-tx-{what}-{path}"), parameters, &session, |outcome| {
+                outcome.assert_success();
+                let (count, missing) = assert_rtt(outcome, Mode::Forward);
+                assert!(count > 5 && missing > 0, "{count} and {missing} missing");
+            }));
+        }
+    }
+    all
+}
+
+/// The RTTs of the side that pings are all twice the wire's delay: how many there are, and how many are missing.
+fn assert_rtt(outcome: &Outcome, mode: Mode) -> (u64, u64) {
+    let (pings, pongs) = match mode {
+        Mode::Reverse => (Side::Server, Side::Client),
+        Mode::Forward | Mode::Duplex => (Side::Client, Side::Server),
+    };
+    let json = outcome.json(pings);
+    let expected = json!(2 * WIRE.delay_ns);
+    for name in ["min", "p50", "p99", "p999", "max"] {
+        assert_eq!(json["rtt_ns"][name], expected, "{name}: {json}");
+    }
+    assert_eq!((&json["t2_t1_source"], &json["rtt_negative"]), (&json!("hardware"), &json!(0)), "{json}");
+    let count = number(&json["rtt_ns"], "count");
+    assert!(number(&outcome.json(pongs), "stamps_told") >= count, "each was told once");
+    (count, number(&json, "rtt_missing"))
 }
 
 /// The original program at one end or both, where the environment names it.

@@ -316,25 +316,33 @@ impl Path for XdpPath {
             self.tx_ring_full += u64::from(queue.submit(blank, len)?);
             return Ok(Sent { application, queue: Some(queue.id()), token: None });
         }
-        let padding = match outgoing.body {
-            Body::Padding(padding) => padding,
-            Body::Empty | Body::Settings(..) | Body::Extension(_) | Body::Account(_) => 0,
+        let (padding, told) = match &outgoing.body {
+            Body::Padding(padding) => (*padding, None),
+            Body::InBand { padding, told } => (*padding, Some(told)),
+            Body::Empty | Body::Settings(..) | Body::Extension(_) | Body::Account(_) => (0, None),
         };
         let way = self.peers.route(outgoing.to, kind, outgoing.shape);
         let (at, template) = way.ok_or_else(|| Self::unknown_way(outgoing.to))?;
         let stamped = outgoing.point.is_some() && outgoing.shape != Shape::Unstamped;
         if let (Some(Outlet { companion, frame, content }), true) = (&mut self.companion, stamped) {
             let len;
-            (*content, len) = template.put(&mut frame[..], *content, sequence, padding);
-            let (application, token) = companion.send(&frame[..len])?;
+            (*content, len) = template.put(&mut frame[..], *content, sequence, padding, told);
+            let (application, token) = companion.send(&mut frame[..len], |frame, application| {
+                if told.is_some() {
+                    template.put_t2(frame, application);
+                }
+            })?;
             return Ok(Sent { application, queue: None, token: Some(token) });
         }
         let queue = &mut self.queues[at];
         let blank = blank(queue, &mut self.tx_ring_full, &mut self.tx_retries)?;
         let (frame, content) = queue.contents(&blank);
         let len;
-        (*content, len) = template.put(frame, *content, sequence, padding);
+        (*content, len) = template.put(frame, *content, sequence, padding, told);
         let application = realtime_now();
+        if told.is_some() {
+            template.put_t2(&mut frame[..len], application);
+        }
         self.tx_ring_full += u64::from(queue.submit(blank, len)?);
         Ok(Sent { application, queue: Some(queue.id()), token: None })
     }
@@ -370,7 +378,7 @@ impl Path for XdpPath {
             };
             let (frame, content) = queue.contents(&blank);
             let len;
-            (*content, len) = template.put(frame, *content, DUMMY_SEQUENCE, padding);
+            (*content, len) = template.put(frame, *content, DUMMY_SEQUENCE, padding, None);
             self.tx_ring_full += u64::from(queue.submit(blank, len)?);
         }
         Ok(count)
@@ -567,22 +575,19 @@ fn read(frame: &[u8], queue: u32, application: Time<Realtime>, meta: Option<&Met
         Ok(frame) if frame.destination.port() != ptp::UDP_PORT => frame,
         _ => return read_ptp(frame, queue, stamps),
     };
-    let Parsed { message, settings, extension, account } = Message::parse(frame.payload).ok()?;
+    let Parsed { message, settings, extension, account, in_band } = Message::parse(frame.payload).ok()?;
     // Nobody can be answered there (RFC 768: a source port of 0 wants no reply).
     if frame.source.port() == 0 {
         return None;
     }
-    let (from, ip_len, shape) = (frame.source, frame.ip_len, Shape::Plain);
-    Some((
-        Received { from, message, settings, extension, account, shape, ip_len, queue: Some(queue), stamps },
-        frame.link,
-    ))
+    let (from, ip_len, shape, queue) = (frame.source, frame.ip_len, Shape::Plain, Some(queue));
+    Some((Received { from, message, settings, extension, account, in_band, shape, ip_len, queue, stamps }, frame.link))
 }
 
 /// A ping or pong behind a PTP header.
 fn read_ptp(frame: &[u8], queue: u32, stamps: RxStamps) -> Option<(Received, LinkHeader)> {
     let PtpFrame { link, ip_len, probe, .. } = parse_ptp(frame).ok()?;
-    let Probe { sender: from, shape, message } = probe;
-    let (settings, extension, account) = (None, None, None);
-    Some((Received { from, message, settings, extension, account, shape, ip_len, queue: Some(queue), stamps }, link))
+    let Probe { sender: from, shape, message, in_band } = probe;
+    let (settings, extension, account, queue) = (None, None, None, Some(queue));
+    Some((Received { from, message, settings, extension, account, in_band, shape, ip_len, queue, stamps }, link))
 }

@@ -2,10 +2,11 @@
 //!
 //! No allocation after [`Peers::new`]; no ring and no memory of frames.
 
+use crate::clock::{Realtime, Time};
 use crate::path::BATCH;
 use crate::wire::frame::{Envelope, Flow, LinkHeader, Template};
 use crate::wire::ptp::{Shape, Transport};
-use crate::wire::{DUMMY_SEQUENCE, Kind};
+use crate::wire::{DUMMY_SEQUENCE, InBand, Kind};
 use std::net::SocketAddrV4;
 
 /// How many peers are remembered: what one batch brings never pushes out what the same batch brought.
@@ -32,11 +33,13 @@ pub(super) struct Content {
     template: u64,
     /// Bytes of padding.
     padding: u16,
+    /// The padding begins with a pong's stamps.
+    in_band: bool,
 }
 
 impl Content {
     /// Nothing that could be patched.
-    pub(super) const NONE: Self = Self { template: 0, padding: 0 };
+    pub(super) const NONE: Self = Self { template: 0, padding: 0, in_band: false };
 }
 
 /// A template with its number.
@@ -47,18 +50,38 @@ pub(super) struct Numbered {
 }
 
 impl Numbered {
-    /// Puts a message into a frame that holds `content`; returns what it holds now, and the frame's length in bytes.
-    pub(super) fn put(&self, frame: &mut [u8], content: Content, sequence: u64, padding: u16) -> (Content, usize) {
-        let wanted = Content { template: self.number, padding };
-        if content == wanted {
+    /// Puts a message into a frame that holds `content`, of a pong with stamps also those (`told`); returns what it holds now,
+    /// and the frame's length in bytes.
+    pub(super) fn put(
+        &self,
+        frame: &mut [u8],
+        content: Content,
+        sequence: u64,
+        padding: u16,
+        told: Option<&InBand>,
+    ) -> (Content, usize) {
+        let wanted = Content { template: self.number, padding, in_band: told.is_some() };
+        let len = self.template.frame_len(padding);
+        match told {
             // Every dummy is the same.
-            if sequence != DUMMY_SEQUENCE {
-                self.template.patch(frame, sequence, padding);
+            None if content == wanted && sequence == DUMMY_SEQUENCE => {}
+            None if content == wanted => self.template.patch(frame, sequence, padding),
+            None => {
+                self.template.write(frame, sequence, padding);
             }
-            (wanted, self.template.frame_len(padding))
-        } else {
-            (wanted, self.template.write(frame, sequence, padding))
+            Some(told) => {
+                if content != wanted {
+                    self.template.write(frame, sequence, padding);
+                }
+                self.template.put_in_band(frame, sequence, padding, told);
+            }
         }
+        (wanted, len)
+    }
+
+    /// Writes t2 into a frame that holds a pong with stamps.
+    pub(super) fn put_t2(&self, frame: &mut [u8], t2: Time<Realtime>) {
+        self.template.put_t2(frame, t2.as_nanos());
     }
 }
 
@@ -293,7 +316,7 @@ mod tests {
         ];
         for (sequence, (to, kind, padding)) in (1..).zip(steps) {
             let (_, template) = peers.route(to, kind, Shape::Plain).unwrap();
-            let (now, len) = template.put(&mut frame, content, sequence, padding);
+            let (now, len) = template.put(&mut frame, content, sequence, padding, None);
             content = now;
             let parsed = parse(&frame[..len]).unwrap();
             assert_eq!(parsed.destination, to);
@@ -301,8 +324,33 @@ mod tests {
             assert_eq!(Message::parse(parsed.payload).unwrap().message, Message { kind, sequence });
             assert!(parsed.payload[16..].iter().all(|byte| *byte == 0));
             let mut fresh = [0; MAX_FRAME_LEN];
-            template.put(&mut fresh, Content::NONE, sequence, padding);
+            template.put(&mut fresh, Content::NONE, sequence, padding, None);
             assert_eq!(frame[..len], fresh[..len]);
+        }
+    }
+
+    #[test]
+    fn a_frame_with_stamps_holds_these_and_no_others() {
+        let mut peers = Peers::new(LOCAL, 9, Some((peer(1), header(7))));
+        let (_, template) = peers.route(peer(1), Kind::Pong, Shape::Plain).unwrap();
+        let mut frame = [0xff; MAX_FRAME_LEN];
+        let mut content = Content::NONE;
+        let told = |n| InBand { t1: Some(n), ..InBand::default() };
+        // With stamps, with others, without, with stamps again; in a larger pong.
+        let steps = [(Some(told(1)), 56), (Some(told(2)), 56), (None, 56), (None, 56), (Some(told(5)), 56), (None, 70)];
+        for (sequence, (told, padding)) in (1..).zip(steps) {
+            let len;
+            (content, len) = template.put(&mut frame, content, sequence, padding, told.as_ref());
+            let t2 = told.map(|_| 1000 + sequence);
+            if let Some(t2) = t2 {
+                template.put_t2(&mut frame[..len], Time::from_nanos(t2));
+            }
+            let parsed = parse(&frame[..len]).unwrap();
+            let read = Message::parse(parsed.payload).unwrap();
+            assert_eq!(read.message, Message { kind: Kind::Pong, sequence });
+            assert_eq!(read.in_band, told.map(|told| InBand { t2, ..told }));
+            let zeros = if told.is_some() { 16 + 56 } else { 16 };
+            assert!(parsed.payload[zeros..].iter().all(|byte| *byte == 0), "{sequence}");
         }
     }
 
