@@ -4,6 +4,7 @@
 //!
 //! * [`cli`]: arguments → a checked configuration; every rule about flags
 //! * [`probe`]: the hot loop that joins session, path and record; pacing, CPU, signals
+//! * [`sweep`]: latency under load, step by step
 //! * [`caps`]: what card, driver and kernel can do for probing, put into words
 //! * [`report`]: what the logs of a session say, put together
 //! * [`session`]: who says what when, as state machines without socket or clock
@@ -29,4 +30,5 @@ pub mod record;
 pub mod report;
 pub mod session;
 pub mod stats;
+pub mod sweep;
 pub mod wire;

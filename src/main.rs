@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use xdprobe::caps;
 use xdprobe::cli::{self, Parsed, UsageError};
-use xdprobe::{probe, report};
+use xdprobe::{probe, report, sweep};
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
@@ -23,17 +23,23 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        Ok(Parsed::Run(plan)) => match probe::run(&plan) {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::FAILURE,
-            Err(error) => {
-                eprintln!("xdprobe: {error:#}");
-                ExitCode::FAILURE
-            }
-        },
+        Ok(Parsed::Sweep(plan)) => exit(sweep::run(&plan)),
+        Ok(Parsed::Run(plan)) => exit(probe::run(&plan)),
         Err(error) => {
             eprintln!("xdprobe: {error}");
             ExitCode::from(UsageError::EXIT_CODE)
+        }
+    }
+}
+
+/// Success, a measurement that failed, or an error.
+fn exit(ran: anyhow::Result<bool>) -> ExitCode {
+    match ran {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xdprobe: {error:#}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -1,9 +1,10 @@
 //! What can be typed: the flags, their values one by one, and the help. What flags mean together is `plan`'s.
 
 use super::generate::Generate;
-use super::{PathKind, PtpWish, Timestamps, TxWay, XdpMode, ZeroCopy};
+use super::sweep::{SWEEP, SWEEP_ABOUT};
+use super::{PathKind, PtpWish, Timestamps, TxWay, XdpMode, ZeroCopy, rate};
 use crate::report::Clocks;
-use crate::session::{MAX_PONG_EVERY, Settings, TimerKind};
+use crate::session::{MAX_PONG_EVERY, Rate, Settings, TimerKind};
 use crate::wire::{MAX_IP_LEN, MIN_IP_LEN};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Command, CommandFactory, Parser, ValueHint};
@@ -28,8 +29,9 @@ const MAX_DUMMIES: u32 = 65535;
 
 const USAGE: &str = "xdprobe --server --interface <nic> [options]
        xdprobe --client --interface <nic> [options] <host>
-       xdprobe caps --interface <nic> [--json]
-       xdprobe report [options] <client.csv> [<server.csv>]";
+       xdprobe sweep --interface <nic> --rates <list> [options] <host>
+       xdprobe report [options] <client.csv> [<server.csv>]
+       xdprobe caps --interface <nic> [--json]";
 
 /// What can be done with the program, and how.
 pub(super) const EXAMPLES: [(&str, &str); 6] = [
@@ -66,7 +68,7 @@ fn after_help() -> String {
     let examples = EXAMPLES.map(|(what, line)| format!("  {what}\n    {line}")).join("\n\n");
     let codes = EXIT_CODES.map(|(code, meaning)| format!("{code} {meaning}")).join(", ");
     format!(
-        "Other commands:\n  xdprobe {CAPS}: {CAPS_ABOUT}\n  xdprobe {REPORT}: {REPORT_ABOUT}\n\nExamples:\n{examples}\n\n{NOTES}\nExit code: {codes}."
+        "Other commands:\n  xdprobe {SWEEP}: {SWEEP_ABOUT}\n  xdprobe {REPORT}: {REPORT_ABOUT}\n  xdprobe {CAPS}: {CAPS_ABOUT}\n\nExamples:\n{examples}\n\n{NOTES}\nExit code: {codes}."
     )
 }
 
@@ -107,6 +109,10 @@ pub(super) struct Args {
     /// Server: serve sessions one after the other until stopped
     #[arg(long, help_heading = "Role")]
     pub keep: bool,
+    /// Server: the most that a client may flood this side with (see xdprobe sweep): bits a second such as 100M or 2.5G,
+    /// or packets a second such as 500kpps; 1 bit/s or pps to 1T [default: no limit]
+    #[arg(long, value_name = "rate", help_heading = "Role", allow_negative_numbers = true, value_parser = rate::parse)]
+    pub max_rate: Option<Rate>,
     /// Client: give up when no server answers for this many microseconds, 0 to 4294967295; 0 is never
     #[arg(long, value_name = "µs", help_heading = "Role", allow_negative_numbers = true)]
     #[arg(value_parser = whole::<u32>(0, u32::MAX, "µs"), default_value_t = 0)]
@@ -363,7 +369,7 @@ pub fn report_command() -> Command {
 pub(super) struct Queues(pub Vec<u32>);
 
 /// A parser of decimal numbers from `min` to `max`: nothing in front of them but a sign, nothing behind them.
-fn whole<T: TryFrom<u32>>(
+pub(super) fn whole<T: TryFrom<u32>>(
     min: u32,
     max: u32,
     unit: &'static str,

@@ -3,7 +3,8 @@
 //! Where they belong is the Makefile's business.
 
 use super::args::{CAPS_ABOUT, EXAMPLES, EXIT_CODES, NOTES, REPORT_ABOUT};
-use super::{caps_command, command, report_command};
+use super::sweep::SWEEP_ABOUT;
+use super::{caps_command, command, report_command, sweep_command};
 use clap::{Arg, Command, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use clap_mangen::Man;
@@ -56,7 +57,9 @@ pub(super) fn text(what: Generate) -> String {
     };
     let caps = caps_command().mut_args(without_files);
     let report = report_command().mut_args(without_files);
-    let mut command = command().mut_args(without_files).subcommands([caps, report]).disable_help_subcommand(true);
+    let sweep = sweep_command().mut_args(without_files);
+    let mut command =
+        command().mut_args(without_files).subcommands([sweep, report, caps]).disable_help_subcommand(true);
     rendered(|out| {
         clap_complete::generate(shell, &mut command, "xdprobe", out);
         Ok(())
@@ -137,6 +140,15 @@ fn notes(roff: &mut Roff) {
 
 /// What there is beside the measurement.
 fn commands(roff: &mut Roff) {
+    let sweep = [
+        bold("xdprobe sweep"),
+        roman(" "),
+        bold("--interface"),
+        roman(" <nic> "),
+        bold("--rates"),
+        roman(" <list> [options] <host>"),
+    ];
+    subcommand(roff, sweep, SWEEP_ABOUT, &sweep_command());
     let caps = [bold("xdprobe caps"), roman(" "), bold("--interface"), roman(" <nic> ["), bold("--json"), roman("]")];
     subcommand(roff, caps, CAPS_ABOUT, &caps_command());
     let report = [bold("xdprobe report"), roman(" [options] <client.csv> [<server.csv>]")];
@@ -145,9 +157,22 @@ fn commands(roff: &mut Roff) {
 
 fn subcommand(roff: &mut Roff, usage: impl Into<Vec<Inline>>, about: &str, command: &Command) {
     roff.control("TP", ["4"]).text(usage).text([roman(format!("{about}."))]);
+    let measurement = super::command();
+    let is_known = |flag: &Arg| {
+        let mut known = measurement.get_opts();
+        known.any(|known| known.get_long() == flag.get_long() && known.get_help() == flag.get_help())
+    };
+    let mut shared = Vec::new();
     for flag in command.get_opts() {
         let (Some(long), Some(help)) = (flag.get_long(), flag.get_help()) else { continue };
-        roff.control("br", []).text([bold(format!("--{long}")), roman(format!(": {help}"))]);
+        if is_known(flag) {
+            shared.push(format!("--{long}"));
+        } else {
+            roff.control("br", []).text([bold(format!("--{long}")), roman(format!(": {help}"))]);
+        }
+    }
+    if shared.len() > 1 {
+        roff.control("br", []).text([roman(format!("As above: {}.", shared.join(", ")))]);
     }
 }
 

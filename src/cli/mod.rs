@@ -26,17 +26,20 @@ mod args;
 mod error;
 mod generate;
 mod plan;
+mod rate;
 mod report;
 pub mod schedule;
+mod sweep;
 
 pub use args::{
     DEFAULT_PORT, DEFAULT_STAMP_TIMEOUT_US, DEFAULT_TIMEOUT_US, MAX_CPU, MAX_QUEUE, caps_command, command,
     report_command,
 };
 pub use error::UsageError;
+pub use sweep::{SweepPlan, Target, sweep_command};
 
 use crate::report::ReportPlan;
-use crate::session::{Settings, TimerKind};
+use crate::session::{Rate, Settings, TimerKind};
 use args::{CapsArgs, ReportArgs};
 use clap::{Parser, ValueEnum};
 use std::ffi::OsString;
@@ -46,12 +49,13 @@ use std::time::Duration;
 
 /// What a command line asks for.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "there is one for the life of the program")]
 pub enum Parsed {
     /// A measurement.
     Run(Plan),
     /// `xdprobe caps`.
     Caps(CapsPlan),
+    /// `xdprobe sweep`.
+    Sweep(SweepPlan),
     /// `xdprobe report`.
     Report(ReportPlan),
     /// A text for stdout, and exit code 0: `--help`, `--version`, `--generate`. It ends with a newline.
@@ -140,6 +144,8 @@ pub enum Role {
     Server {
         /// `--keep`: serve one session after the other.
         keep: bool,
+        /// `--max-rate`: the most that a client may flood this side with; `None` is without limit.
+        max_rate: Option<Rate>,
     },
 }
 
@@ -213,6 +219,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageEr
     let args: Vec<OsString> = args.into_iter().collect();
     if args.get(1).is_some_and(|first| first == args::CAPS) {
         return caps(&args[1..]);
+    }
+    if args.get(1).is_some_and(|first| first == sweep::SWEEP) {
+        return sweep::parse(&args[1..]);
     }
     if args.get(1).is_some_and(|first| first == args::REPORT) {
         return report(&args[1..]);
