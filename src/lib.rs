@@ -6,6 +6,7 @@
 //! * [`probe`]: the hot loop that joins session, path and record; pacing, CPU, signals
 //! * [`sweep`]: latency under load, step by step
 //! * [`caps`]: what card, driver and kernel can do for probing, put into words
+//! * [`compare`]: AF_XDP beside the kernel's UDP, in alternating rounds
 //! * [`report`]: what the logs of a session say, put together
 //! * [`session`]: who says what when, as state machines without socket or clock
 //! * [`path`]: how a datagram gets out and in: AF_XDP behind a steering program, or the kernel's UDP
@@ -21,6 +22,7 @@
 pub mod caps;
 pub mod cli;
 pub mod clock;
+pub mod compare;
 pub mod live;
 pub mod net;
 pub mod page;

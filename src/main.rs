@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use xdprobe::caps;
 use xdprobe::cli::{self, Parsed, UsageError};
-use xdprobe::{probe, report, sweep};
+use xdprobe::{compare, probe, report, sweep};
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        Ok(Parsed::Compare(plan)) => exit(compare::run(&plan)),
         Ok(Parsed::Report(plan)) => match report::run(&plan) {
             Ok(text) => print(&text),
             Err(error) => {
@@ -32,9 +33,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Success, a measurement that failed, or an error.
-fn exit(ran: anyhow::Result<bool>) -> ExitCode {
-    match ran {
+/// Whether a measurement did what was asked for.
+fn exit(measured: anyhow::Result<bool>) -> ExitCode {
+    match measured {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use xdprobe::cli::{
     self, CapsPlan, Parsed, PathKind, Plan, PtpWish, Role, SweepPlan, Target, Timestamps, TxWay, XdpMode, ZeroCopy,
-    caps_command, command, parse, report_command, sweep_command,
+    caps_command, command, compare_command, parse, report_command, sweep_command,
 };
 use xdprobe::session::{Direction, Pattern, Rate, Settings, TimerKind};
 
@@ -574,6 +574,65 @@ fn the_readme_has_every_flag_with_its_default() {
         if let Some((_, min, max, _)) = NUMBERS.iter().find(|number| number.0 == long) {
             assert_eq!(columns[3], format!("{min} to {max}"), "{row}");
         }
+    }
+}
+
+#[test]
+fn a_comparison_has_a_clients_measuring_flags_and_its_own() {
+    let compared = |line: &str| match parse(words(line)) {
+        Ok(Parsed::Compare(plan)) => plan,
+        answer => panic!("{line}: {answer:?}"),
+    };
+    let least = compared("compare -i eth0 h");
+    assert_eq!((least.rounds, least.matrix, least.html.clone()), (10, false, None));
+    let Role::Client { settings, connect_timeout, ref host, .. } = least.client.role else { panic!("{least:?}") };
+    assert_eq!((host.as_str(), connect_timeout), ("h", Some(Duration::from_secs(5))));
+    let expected = Settings { count_s: 1, account: true, serve_on: None, ..Settings::default() };
+    assert_eq!(settings, Settings { in_band: true, pong_padding: 56, ..expected });
+    assert_eq!(
+        (least.client.path, least.client.timestamps, least.client.json),
+        (PathKind::Xdp, Timestamps::Hardware, false)
+    );
+    let all = compared(
+        "compare --rounds 3 --round-time 2 --matrix --html x.html -e -d 50 -s 100 -o 200 --cpu 1 -T sleep --json -p 7 \
+         --queue 0,2 -b 5 --xdp-mode generic --zero-copy off --connect-timeout 0 --int eth0 h",
+    );
+    assert_eq!((all.rounds, all.matrix, all.html), (3, true, Some("x.html".into())));
+    let Role::Client { settings, connect_timeout, .. } = all.client.role else { panic!() };
+    assert_eq!((settings.count_s, settings.delay_us, settings.ping_padding, settings.pong_padding), (2, 50, 56, 156));
+    assert_eq!((settings.timer, connect_timeout), (TimerKind::Sleep, None));
+    assert_eq!((all.client.port, all.client.cpu, all.client.json), (7, Some(1), true));
+    assert_eq!((all.client.queues, all.client.busypoll_us), (Some(vec![0, 2]), Some(5)));
+
+    let refused = |line: &str| match parse(words(line)) {
+        Err(error) => error.to_string(),
+        answer => panic!("{line}: {answer:?}"),
+    };
+    for (line, words) in [
+        ("compare -i eth0", "needs the server's name"),
+        ("compare h", "--interface <nic> is needed"),
+        ("compare -i eth0 --rounds 2 h", "--rounds 2: must be in [3, 10000] (rounds)"),
+        ("compare -i eth0 --round-time 0 h", "--round-time 0: must be in [1, 3600] (seconds)"),
+        ("compare -i eth0 --client h", "--client is no flag of xdprobe compare"),
+        ("compare -i eth0 --count 3 h", "--count is no flag of xdprobe compare"),
+        ("compare -i eth0 --path kernel h", "--path is no flag of xdprobe compare"),
+        ("compare -i eth0 -n3 h", "-n is no flag of xdprobe compare"),
+        ("compare -i eth0 -e --timestamps software h", "--emulation is --timestamps application"),
+        ("compare -i eth0 -o 99 h", "--pong-size 99: must be at least 100 (bytes with the IP header)"),
+        ("compare -i eth0 --in-band h", "--in-band is no flag of xdprobe compare"),
+        ("compare -i eth0 h h", "h is one argument too many"),
+    ] {
+        assert!(refused(line).contains(words), "{line}: {}", refused(line));
+    }
+    compare_command().debug_assert();
+    let help = printed("compare --help");
+    assert_eq!(printed("compare -h"), help);
+    for flag in compare_command().get_opts() {
+        assert!(help.contains(&format!("--{}", flag.get_long().unwrap())), "{flag:?}");
+    }
+    assert!(!help.contains("--count") && help.contains("[default: 5000000]"), "{help}");
+    for what in ["man", "bash", "zsh", "fish"] {
+        assert!(printed(&format!("--generate {what}")).replace(r"\-", "-").contains("round-time"), "{what}");
     }
 }
 

@@ -3,9 +3,11 @@
 #[path = "support/sim.rs"]
 mod sim;
 
-use sim::{Now, Trace, World, at, client_address, client_config, losing_first, server_address, server_config, steady};
-use xdprobe::session::{Body, End, Event, ServerConfig, Settings};
-use xdprobe::wire::{Account, Extension, Kind, Load, ServePath};
+use sim::{
+    Now, Trace, World, at, client_address, client_config, hear, losing_first, server_address, server_config, steady,
+};
+use xdprobe::session::{Action, Body, Client, End, Event, Incoming, Machine, Server, ServerConfig, Settings};
+use xdprobe::wire::{Account, Extension, Kind, Load, Message, ServePath};
 
 const SERVER: usize = 0;
 const CLIENT: usize = 1;
@@ -102,4 +104,71 @@ fn a_server_that_cannot_serve_so_refuses_and_a_nanoprobe_is_declined() {
         );
         assert_eq!(world.nodes[CLIENT].totals().pings_sent, 0);
     }
+}
+
+/// What a machine wants to send, in the order in which it says so.
+fn sent(machine: &mut impl Machine) -> Vec<Message> {
+    let actions = std::iter::from_fn(|| machine.poll_action());
+    actions
+        .filter_map(|action| if let Action::Send(outgoing) = action { Some(outgoing.message) } else { None })
+        .collect()
+}
+
+#[test]
+fn the_next_session_from_a_port_is_told_from_a_late_copy_of_the_last_ones_syn() {
+    let settings = Settings { account: true, ..short() };
+    let mut server = Server::new(ServerConfig { keep: true, ..server_config() });
+    let syn = |sequence| Incoming {
+        settings: Some(settings.to_raw()),
+        extension: settings.extension(),
+        ..Incoming::plain(client_address(0), Message { kind: Kind::Syn, sequence })
+    };
+    let fin = Message { kind: Kind::Fin, sequence: 1 };
+    let mut now = at(1000);
+    for number in [7, 8, 20] {
+        server.handle_datagram(now, &syn(number));
+        assert_eq!(sent(&mut server), [Message { kind: Kind::SynAck, sequence: number }]);
+        // Its own again is answered; the next one's is refused as long as this one lasts.
+        server.handle_datagram(now, &syn(number));
+        server.handle_datagram(now, &syn(number + 1));
+        let [again, early] = sent(&mut server)[..] else { panic!("two answers") };
+        assert_eq!((again.kind, early.kind), (Kind::SynAck, Kind::SynRst));
+        hear(&mut server, now, client_address(0), fin, None);
+        assert_eq!(sent(&mut server), [Message { kind: Kind::FinAck, ..fin }]);
+        for late in [1, number - 1, number] {
+            assert_eq!(server.wants(now, &syn(late)), None);
+            server.handle_datagram(now, &syn(late));
+            assert_eq!(sent(&mut server), [], "{late} after {number}");
+        }
+        now = now.plus_nanos(1_000_000);
+    }
+}
+
+#[test]
+fn a_client_with_a_number_says_it_and_takes_no_answer_to_an_earlier_one() {
+    let settings = Settings { account: true, ..short() };
+    let mut client = Client::numbered(at(0), client_config(settings), 7);
+    assert_eq!(sent(&mut client), [Message { kind: Kind::Syn, sequence: 7 }]);
+    let answer = |kind, sequence| Incoming {
+        extension: settings.extension(),
+        ..Incoming::plain(server_address(), Message { kind, sequence })
+    };
+    for kind in [Kind::SynAck, Kind::SynRst] {
+        client.handle_datagram(at(1), &answer(kind, 6));
+        assert!(!client.is_over() && client.poll_action().is_none());
+    }
+    client.handle_datagram(at(2), &answer(Kind::SynAck, 7));
+    assert!(matches!(client.poll_action(), Some(Action::Tell(Event::Connected { .. }))));
+
+    // Stopped before it is answered it says so, as the server may have accepted.
+    let mut client = Client::numbered(at(0), client_config(settings), 8);
+    client.handle_stop(at(1));
+    assert_eq!(sent(&mut client).last().map(|message| message.kind), Some(Kind::Fin));
+    hear(&mut client, at(2), server_address(), Message { kind: Kind::FinAck, sequence: 1 }, None);
+    assert!(client.is_over());
+    // nanoprobe's does not.
+    let mut client = Client::new(at(0), client_config(settings));
+    client.handle_stop(at(1));
+    assert_eq!(sent(&mut client), [Message { kind: Kind::Syn, sequence: 0 }]);
+    assert!(client.is_over());
 }

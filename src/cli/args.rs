@@ -1,5 +1,6 @@
 //! What can be typed: the flags, their values one by one, and the help. What flags mean together is `plan`'s.
 
+use super::compare::{COMPARE, COMPARE_ABOUT};
 use super::generate::Generate;
 use super::sweep::{SWEEP, SWEEP_ABOUT};
 use super::{PathKind, PtpWish, Timestamps, TxWay, XdpMode, ZeroCopy, rate};
@@ -29,6 +30,7 @@ const MAX_DUMMIES: u32 = 65535;
 
 const USAGE: &str = "xdprobe --server --interface <nic> [options]
        xdprobe --client --interface <nic> [options] <host>
+       xdprobe compare --interface <nic> [options] <host>
        xdprobe sweep --interface <nic> --rates <list> [options] <host>
        xdprobe report [options] <client.csv> [<server.csv>]
        xdprobe caps --interface <nic> [--json]";
@@ -68,7 +70,7 @@ fn after_help() -> String {
     let examples = EXAMPLES.map(|(what, line)| format!("  {what}\n    {line}")).join("\n\n");
     let codes = EXIT_CODES.map(|(code, meaning)| format!("{code} {meaning}")).join(", ");
     format!(
-        "Other commands:\n  xdprobe {SWEEP}: {SWEEP_ABOUT}\n  xdprobe {REPORT}: {REPORT_ABOUT}\n  xdprobe {CAPS}: {CAPS_ABOUT}\n\nExamples:\n{examples}\n\n{NOTES}\nExit code: {codes}."
+        "Other commands:\n  xdprobe {COMPARE}: {COMPARE_ABOUT}\n  xdprobe {SWEEP}: {SWEEP_ABOUT}\n  xdprobe {REPORT}: {REPORT_ABOUT}\n  xdprobe {CAPS}: {CAPS_ABOUT}\n\nExamples:\n{examples}\n\n{NOTES}\nExit code: {codes}."
     )
 }
 

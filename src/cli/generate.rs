@@ -3,8 +3,9 @@
 //! Where they belong is the Makefile's business.
 
 use super::args::{CAPS_ABOUT, EXAMPLES, EXIT_CODES, NOTES, REPORT_ABOUT};
+use super::compare::COMPARE_ABOUT;
 use super::sweep::SWEEP_ABOUT;
-use super::{caps_command, command, report_command, sweep_command};
+use super::{caps_command, command, compare_command, report_command, sweep_command};
 use clap::{Arg, Command, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use clap_mangen::Man;
@@ -56,10 +57,9 @@ pub(super) fn text(what: Generate) -> String {
         if is_open && flag.get_value_hint() == ValueHint::Unknown { flag.value_hint(ValueHint::Other) } else { flag }
     };
     let caps = caps_command().mut_args(without_files);
-    let report = report_command().mut_args(without_files);
-    let sweep = sweep_command().mut_args(without_files);
+    let others = [compare_command(), sweep_command(), report_command()].map(|command| command.mut_args(without_files));
     let mut command =
-        command().mut_args(without_files).subcommands([sweep, report, caps]).disable_help_subcommand(true);
+        command().mut_args(without_files).subcommands(others).subcommand(caps).disable_help_subcommand(true);
     rendered(|out| {
         clap_complete::generate(shell, &mut command, "xdprobe", out);
         Ok(())
@@ -140,6 +140,8 @@ fn notes(roff: &mut Roff) {
 
 /// What there is beside the measurement.
 fn commands(roff: &mut Roff) {
+    let compare = [bold("xdprobe compare"), roman(" "), bold("--interface"), roman(" <nic> [options] <host>")];
+    subcommand(roff, compare, COMPARE_ABOUT, &compare_command());
     let sweep = [
         bold("xdprobe sweep"),
         roman(" "),

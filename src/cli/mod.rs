@@ -23,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod compare;
 mod error;
 mod generate;
 mod plan;
@@ -35,6 +36,7 @@ pub use args::{
     DEFAULT_PORT, DEFAULT_STAMP_TIMEOUT_US, DEFAULT_TIMEOUT_US, MAX_CPU, MAX_QUEUE, caps_command, command,
     report_command,
 };
+pub use compare::{ComparePlan, MIN_ROUNDS, compare_command};
 pub use error::UsageError;
 pub use sweep::{SweepPlan, Target, sweep_command};
 
@@ -54,6 +56,8 @@ pub enum Parsed {
     Run(Plan),
     /// `xdprobe caps`.
     Caps(CapsPlan),
+    /// `xdprobe compare`.
+    Compare(ComparePlan),
     /// `xdprobe sweep`.
     Sweep(SweepPlan),
     /// `xdprobe report`.
@@ -160,6 +164,17 @@ pub enum Timestamps {
     Application,
 }
 
+impl Timestamps {
+    /// The name on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hardware => "hardware",
+            Self::Software => "software",
+            Self::Application => "application",
+        }
+    }
+}
+
 /// What pings and pongs leave through on the xdp path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum TxWay {
@@ -219,6 +234,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageEr
     let args: Vec<OsString> = args.into_iter().collect();
     if args.get(1).is_some_and(|first| first == args::CAPS) {
         return caps(&args[1..]);
+    }
+    if args.get(1).is_some_and(|first| first == compare::COMPARE) {
+        return compare::parse(&args[1..]);
     }
     if args.get(1).is_some_and(|first| first == sweep::SWEEP) {
         return sweep::parse(&args[1..]);

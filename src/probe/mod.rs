@@ -8,10 +8,10 @@ mod interrupt;
 mod outstanding;
 mod reporter;
 mod rounds;
-mod setup;
-mod stamping;
+pub(crate) mod setup;
+pub(crate) mod stamping;
 mod turnarounds;
-mod usage;
+pub(crate) mod usage;
 
 pub use hot::{Attendant, HotLoop, Scene, StampRules};
 pub use interrupt::Interrupt;
@@ -166,7 +166,7 @@ fn display(plan: &Plan, role: Role, port: Option<Port>, stamps: &StampPlan) -> R
 }
 
 /// Says on stderr what the user should know, a line each.
-fn warn(lines: &[String]) {
+pub(crate) fn warn(lines: &[String]) {
     for line in lines {
         eprintln!("xdprobe: {line}");
     }
@@ -275,7 +275,7 @@ fn say_first(plan: &Plan, line: &str) {
 }
 
 /// Pins the calling thread where `--cpu` says so, and has the kernel wake it when it asked to be woken.
-fn pin(plan: &Plan) -> Result<()> {
+pub(crate) fn pin(plan: &Plan) -> Result<()> {
     // The kernel may wake a sleeper that much later than it asked for: 50 µs if nothing is said.
     nix::sys::prctl::set_timerslack(1).context("cannot set the timer slack (PR_SET_TIMERSLACK)")?;
     let Some(cpu) = plan.cpu else { return Ok(()) };

@@ -6,16 +6,16 @@ use nix::sys::time::{TimeVal, TimeValLike};
 
 /// What a session costs and no machine knows.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     /// CPU time of all threads, in ns.
-    pub(super) cpu_ns: Option<u64>,
+    pub(crate) cpu_ns: Option<u64>,
     /// Datagrams that reached the machine and not the process.
-    pub(super) dropped: Option<u64>,
+    pub(crate) dropped: Option<u64>,
 }
 
 impl Usage {
     /// Since the process began. Makes system calls.
-    pub(super) fn now<P: Path>(path: &P) -> Self {
+    pub(crate) fn now<P: Path>(path: &P) -> Self {
         let nanos = |time: TimeVal| time.num_nanoseconds().max(0) as u64;
         let counters = path.counters();
         let of_rings = counters.xdp.map_or(0, |xdp| xdp.rx_dropped + xdp.rx_ring_full);
@@ -27,7 +27,7 @@ impl Usage {
         }
     }
 
-    pub(super) fn since(self, before: &Self) -> Self {
+    pub(crate) fn since(self, before: &Self) -> Self {
         let difference = |now: Option<u64>, before: Option<u64>| Some(now?.saturating_sub(before?));
         Self { cpu_ns: difference(self.cpu_ns, before.cpu_ns), dropped: difference(self.dropped, before.dropped) }
     }

@@ -53,7 +53,7 @@ enum State {
         report: Time<Monotonic>,
     },
     Talking(Conversation),
-    /// Accepted, but not as agreed: a FIN ends the session that the server believes in.
+    /// Accepted, but not as agreed, or no longer wanted: a FIN ends the session that the server believes in.
     Declining {
         retry: Retry,
     },
@@ -258,6 +258,13 @@ impl Machine for Client {
 
     fn handle_stop(&mut self, now: Time<Monotonic>) {
         match &mut self.state {
+            // The server may have accepted already. Of one of several sessions it is told so that the next client, which may be
+            // the same user's, need not wait for its time-out; nanoprobe's client says nothing.
+            State::Connecting { .. } if self.number > 0 => {
+                self.outbox.control(self.config.server, Kind::Fin, FIRST_SEQUENCE);
+                self.outbox.tell(Event::Finished(End::StoppedConnecting));
+                self.state = State::Declining { retry: Retry::first(now) };
+            }
             State::Connecting { .. } => self.give_up(End::StoppedConnecting),
             State::Talking(conversation) => conversation.handle_stop(now, &mut self.outbox),
             State::Declining { .. } => self.state = State::Over,

@@ -7,7 +7,7 @@
 use super::program::Program;
 use crate::net::{NetError, local_address, reserve_port};
 use crate::path::kernel::{KernelPath, Wiring};
-use crate::path::{Batch, Counters, Path, StampWishes, socket};
+use crate::path::{BATCH, Batch, Counters, Path, Received, StampWishes, socket};
 use crate::wire::{Extension, Kind};
 use socket2::SockRef;
 use std::cell::Cell;
@@ -17,6 +17,8 @@ use std::os::fd::AsFd;
 
 /// Bytes that datagrams may take in the reserved socket: they are only counted, and what does not fit is counted too.
 const RESERVED_BUFFER: usize = 4096;
+/// Messages of a peer whose session is over that are handed on: a FIN again, a SYN with its repetitions.
+const LEFTOVER: usize = 16;
 /// Tokens of the first such session begin here: never those of the companion, nor of a PTP port.
 const FIRST_TOKEN: u64 = 1 << 61;
 /// And those of the next so much higher.
@@ -34,6 +36,8 @@ pub(super) struct Reserved {
     counted: Counters,
     sessions: u64,
     session: Option<Box<Session>>,
+    /// What the peer of the last session said when that was over: it may ask for its next one.
+    leftover: Vec<Received>,
 }
 
 #[derive(Debug)]
@@ -69,7 +73,19 @@ impl Reserved {
             counted: Counters::default(),
             sessions: 0,
             session: None,
+            leftover: Vec::with_capacity(LEFTOVER),
         })
+    }
+
+    /// Whether [`Reserved::receive`] has anything to look for.
+    #[inline]
+    pub(super) fn is_active(&self) -> bool {
+        self.session.is_some() || self.has_leftover()
+    }
+
+    /// Whether something can be received at once.
+    pub(super) fn has_leftover(&self) -> bool {
+        !self.leftover.is_empty()
     }
 
     /// The path of the session that stands here; `None` where none does.
@@ -141,16 +157,27 @@ impl Reserved {
 
     /// The session that stands here, if any, is over: from now on everybody's packets go to the rings.
     pub(super) fn end(&mut self, program: &Program) {
-        let Some(session) = self.session.take() else { return };
+        let Some(mut session) = self.session.take() else { return };
         // Writing to an array that is there does not fail; if it did, the peer's next session would say so.
         let _ = program.leave_to_kernel(None);
         let counters = session.path.counters();
         self.counted = sum(&self.counted, &counters);
         self.dropped_aside += counters.socket_dropped;
         let peer = session.peer;
+        let mut batch = Batch::new();
+        // Bounded, as it may go on sending: then what is left does not matter.
+        for _ in 0..BATCH {
+            batch.datagrams.clear();
+            // What cannot be received it will send again.
+            let _ = session.path.receive_one(&mut batch);
+            let Some(datagram) = batch.datagrams.pop() else { break };
+            let speaks = datagram.from == peer && matches!(datagram.message.kind, Kind::Syn | Kind::Fin);
+            if speaks && self.leftover.len() < LEFTOVER {
+                self.leftover.push(datagram);
+            }
+        }
         drop(session);
         self.calm();
-        // What the peer has sent meanwhile (a FIN again) it will send again.
         self.drain(Some(peer));
     }
 
@@ -163,13 +190,18 @@ impl Reserved {
         let _ = SockRef::from(&self.socket).set_recv_buffer_size(RESERVED_BUFFER);
     }
 
-    /// Adds what has come for the session that stands here to `batch`.
+    /// Adds what has come for the session that stands here to `batch`, and what the last one's peer still had to say.
     ///
     /// # Errors
     /// As [`Path::receive`].
     pub(super) fn receive(&mut self, batch: &mut Batch) -> io::Result<()> {
+        batch.datagrams.append(&mut self.leftover);
         let Some(session) = &mut self.session else { return Ok(()) };
+        let before = batch.datagrams.len();
         session.path.receive_one(batch)?;
+        if batch.datagrams.len() == before {
+            return Ok(());
+        }
         let peer = session.peer;
         let is_its = |from: SocketAddrV4, kind| from == peer || (kind == Kind::Dummy && from.ip() == peer.ip());
         if batch.datagrams.pop_if(|datagram| !is_its(datagram.from, datagram.message.kind)).is_some() {

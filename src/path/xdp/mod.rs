@@ -401,7 +401,7 @@ impl Path for XdpPath {
     #[inline]
     fn receive(&mut self, batch: &mut Batch) -> io::Result<()> {
         batch.datagrams.clear();
-        if self.reserved.serving().is_some() {
+        if self.reserved.is_active() {
             // Others' SYNs come through the rings, and a flood of them must not keep this session waiting.
             self.reserved.receive(batch)?;
         }
@@ -457,7 +457,7 @@ impl Path for XdpPath {
 
     fn wait(&mut self, deadline: Option<Time<Monotonic>>, interrupt: BorrowedFd<'_>) -> io::Result<()> {
         self.flush()?;
-        if self.queues.iter_mut().any(Queue::has_received) {
+        if self.reserved.has_leftover() || self.queues.iter_mut().any(Queue::has_received) {
             return Ok(());
         }
         let timeout = deadline.map(|deadline| deadline.duration_since(monotonic_now()));

@@ -1,0 +1,265 @@
+//! The outcome in words.
+
+use super::bootstrap::Interval;
+use super::outcome::{DifferenceOutcome, Outcome, PathOutcome};
+use crate::stats::Summary;
+use std::fmt::Write;
+
+/// A busy thread that gets less of a CPU than this had to share it.
+const STARVED: f64 = 0.9;
+/// Fewer pairs of rounds than this, and the interval is little more than their range.
+const FEW_ROUNDS: usize = 5;
+
+/// All of it, for a person; it ends with a line feed.
+pub(super) fn text(outcome: &Outcome) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{}", headline(outcome));
+    for (what, of) in [("RTT (t3-t0)-(t2-t1)", rtt as fn(&PathOutcome) -> Option<Summary>), ("t3-t0", t3_t0)] {
+        if outcome.paths.iter().any(|path| of(path).is_some()) {
+            distributions(&mut text, what, outcome, of);
+        }
+    }
+    let _ = writeln!(text, "\n{}", losses_head());
+    for path in &outcome.paths {
+        let _ = writeln!(text, "{}", losses(path));
+    }
+    let _ = writeln!(text, "\n{:<16}{:>12}{:>12}{:>12}{:>12}", "CPU", "ns a ping", "of a CPU", "server's", "of a CPU");
+    for path in &outcome.paths {
+        let _ = writeln!(text, "{}", cpu(path));
+    }
+    stages(&mut text, outcome);
+    for difference in [&outcome.rtt, &outcome.t3_t0].into_iter().flatten() {
+        differences(&mut text, difference);
+    }
+    text.push('\n');
+    for sentence in verdicts(outcome).into_iter().chain(remarks(outcome)) {
+        let _ = writeln!(text, "{sentence}");
+    }
+    text
+}
+
+fn rtt(path: &PathOutcome) -> Option<Summary> {
+    path.rtt_ns
+}
+
+fn t3_t0(path: &PathOutcome) -> Option<Summary> {
+    path.t3_t0_ns
+}
+
+/// What was compared.
+pub(super) fn headline(outcome: &Outcome) -> String {
+    let setting = &outcome.setting;
+    let rounds = outcome.paths.first().map_or(0, |path| path.rounds);
+    let every = match setting.delay_us {
+        0 => "pings as fast as they go".to_owned(),
+        delay => format!("a ping every {delay} us"),
+    };
+    format!(
+        "{} to {} from {}: {rounds} rounds of {} s on each path, {every}, pings of {} and pongs of {} bytes, timer {}, stamps: {}",
+        if outcome.paths.len() > 2 { "Four combinations of paths" } else { "AF_XDP beside the kernel's UDP" },
+        setting.server,
+        setting.interface,
+        setting.round_time_s,
+        setting.ping_size,
+        setting.pong_size,
+        setting.timer,
+        setting.timestamps,
+    )
+}
+
+fn distributions(text: &mut String, what: &str, outcome: &Outcome, of: fn(&PathOutcome) -> Option<Summary>) {
+    let _ = write!(text, "\n{what}, in us\n{:<16}", "");
+    for name in ["samples", "min", "mean", "p50", "p90", "p99", "p99.9", "max"] {
+        let _ = write!(text, "{name:>12}");
+    }
+    text.push('\n');
+    for path in &outcome.paths {
+        let _ = write!(text, "{:<16}", path.name);
+        match of(path) {
+            Some(Summary { count, min, mean, p50, p90, p99, p999, max, .. }) => {
+                let _ = write!(text, "{count:>12}");
+                for nanos in [min, mean.round() as i64, p50, p90, p99, p999, max] {
+                    let _ = write!(text, "{:>12}", micros(nanos));
+                }
+            }
+            None => text.push_str("  no sample"),
+        }
+        text.push('\n');
+    }
+}
+
+fn losses_head() -> String {
+    format!(
+        "{:<16}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}",
+        "", "pings", "lost", "%", "there", "back", "late sends", "left out"
+    )
+}
+
+fn losses(path: &PathOutcome) -> String {
+    let known = |count: Option<i64>| count.map_or("?".to_owned(), |count| count.to_string());
+    format!(
+        "{:<16}{:>12}{:>12}{:>12.4}{:>12}{:>12}{:>12}{:>12}",
+        path.name,
+        path.pings_sent,
+        path.lost,
+        path.loss_percent,
+        known(path.lost_forward),
+        known(path.lost_backward),
+        path.late_sends,
+        path.skipped_slots
+    )
+}
+
+fn cpu(path: &PathOutcome) -> String {
+    let nanos = |nanos: Option<u64>| nanos.map_or("?".to_owned(), |nanos| nanos.to_string());
+    let share = |share: Option<f64>| share.map_or("?".to_owned(), |share| format!("{:.1} %", share * 100.0));
+    format!(
+        "{:<16}{:>12}{:>12}{:>12}{:>12}",
+        path.name,
+        nanos(path.cpu_ns_per_ping),
+        share(path.cpu_share),
+        nanos(path.server.cpu_ns_per_ping),
+        share(path.server.cpu_share)
+    )
+}
+
+fn stages(text: &mut String, outcome: &Outcome) {
+    if outcome.paths.iter().all(|path| path.stage_times.is_empty()) {
+        return;
+    }
+    let _ = write!(text, "\nStages on this side, in us\n{:<16}{:<16}", "", "");
+    for name in ["samples", "min", "p50", "p99", "max"] {
+        let _ = write!(text, "{name:>12}");
+    }
+    text.push('\n');
+    for path in &outcome.paths {
+        for (stage, times) in &path.stage_times {
+            let _ = write!(text, "{:<16}{:<16}{:>12}", path.name, stage.as_str(), times.count);
+            for nanos in [times.min, times.p50, times.p99, times.max] {
+                let _ = write!(text, "{:>12}", micros(nanos));
+            }
+            text.push('\n');
+        }
+    }
+}
+
+fn differences(text: &mut String, difference: &DifferenceOutcome) {
+    let _ = writeln!(
+        text,
+        "\n{}: kernel less xdp, in us, with the {} % interval of {} drawings from {} pairs of rounds",
+        quantity(difference),
+        difference.level * 100.0,
+        difference.resamples,
+        difference.rounds
+    );
+    for (name, Interval { estimate, low, high, within_noise }) in difference.differences.named() {
+        let noise = if within_noise { "  within the noise" } else { "" };
+        let _ =
+            writeln!(text, "{name:<8}{:>12}   {:>12} to {:>12}{noise}", signed(estimate), signed(low), signed(high));
+    }
+}
+
+/// What a difference is of.
+pub(super) const fn quantity(difference: &DifferenceOutcome) -> &'static str {
+    match difference.of.as_bytes() {
+        b"rtt_ns" => "RTT",
+        _ => "t3-t0",
+    }
+}
+
+/// What the differences come to, in sentences.
+pub(super) fn verdicts(outcome: &Outcome) -> Vec<String> {
+    let Some(difference) = outcome.difference() else {
+        return vec!["There is no difference to speak of: one of the paths has no sample.".to_owned()];
+    };
+    let sentence = |(name, interval): (&str, Interval)| {
+        let Interval { estimate, low, high, within_noise } = interval;
+        let what = quantity(difference);
+        if within_noise {
+            return format!(
+                "{what} {name}: the difference is within the noise: its {:.0} % interval, {} to {} us, contains 0.",
+                difference.level * 100.0,
+                signed(low),
+                signed(high)
+            );
+        }
+        let (faster, ends) = if estimate > 0 { ("xdp", [low, high]) } else { ("kernel", [-high, -low]) };
+        let [low, high] = ends.map(micros);
+        format!("{what} {name}: {faster} is faster by {} us ({low} to {high}).", micros(estimate.abs()))
+    };
+    let named = difference.differences.named();
+    named.into_iter().filter(|(name, _)| ["p50", "p99"].contains(name)).map(sentence).collect()
+}
+
+/// What a reader of the numbers must know, a sentence each.
+pub(super) fn remarks(outcome: &Outcome) -> Vec<String> {
+    let mut remarks = vec![
+        "The kernel's rounds ran while the XDP programs of this side and of the server were attached: they look at each packet and pass \
+         it on, which costs these rounds a little; a machine without any would show the kernel's path alone."
+            .to_owned(),
+        "CPU time is that of the two processes (getrusage): what the kernel does in interrupts for others' packets and for these is \
+         in it only where it happens in their calls."
+            .to_owned(),
+    ];
+    if outcome.setting.is_busy() {
+        remarks.push(
+            "Both sides waited busily: each took what it got of a CPU whatever the path cost, so that CPU time a ping says nothing of the \
+             paths. --timer sleep shows what they cost."
+                .to_owned(),
+        );
+        let shares = outcome.paths.iter().flat_map(|path| [path.cpu_share, path.server.cpu_share]).flatten();
+        let least = shares.fold(1.0, f64::min);
+        if least < STARVED {
+            remarks.push(format!(
+                "One side got {:.0} % of a CPU only: others ran there, and the tails are theirs too. A CPU of its own for each side \
+                 (--cpu) mends that.",
+                least * 100.0
+            ));
+        }
+    }
+    if outcome.rtt.is_none() {
+        remarks.push("t3-t0 includes the time that the server took: its t1 and t2 are not subtracted.".to_owned());
+    }
+    if outcome.stopped {
+        remarks.push("It ended before its time: these are the rounds until then.".to_owned());
+    }
+    let rounds = outcome.paths.first().map_or(0, |path| path.rounds);
+    if rounds < FEW_ROUNDS {
+        remarks
+            .push(format!("{rounds} rounds are few: the intervals are narrower than they should be; raise --rounds."));
+    }
+    for path in &outcome.paths {
+        let missed = path.tx_stamps_missed + path.rx_stamps_missed;
+        let parts = [
+            (missed, "packets had no stamp of the chosen source, and are in no distribution"),
+            (path.samples_left_out, "samples had no room, and are in no distribution"),
+        ];
+        let told = parts.into_iter().filter(|(count, _)| *count > 0);
+        remarks.extend(told.map(|(count, words)| format!("{}: {count} {words}.", path.name)));
+        let samples = |summary: Option<Summary>| summary.map_or(0, |summary| summary.count);
+        let without = samples(path.t3_t0_ns).saturating_sub(samples(path.rtt_ns));
+        if outcome.rtt.is_some() && without > 0 {
+            remarks.push(format!(
+                "{}: {without} of {} pongs have no RTT: the server's stamps of a pong come with a later one, and these did not.",
+                path.name,
+                samples(path.t3_t0_ns)
+            ));
+        }
+        if path.t3_t0_ns.is_some_and(|summary| summary.min < 0) {
+            remarks.push(format!("{}: some times are negative: a clock was stepped in between.", path.name));
+        }
+    }
+    remarks
+}
+
+/// In µs, with a sign where it is negative.
+pub(super) fn micros(nanos: i64) -> String {
+    let magnitude = nanos.unsigned_abs();
+    format!("{}{}.{:03}", if nanos < 0 { "-" } else { "" }, magnitude / 1000, magnitude % 1000)
+}
+
+/// In µs, always with a sign.
+pub(super) fn signed(nanos: i64) -> String {
+    format!("{}{}", if nanos > 0 { "+" } else { "" }, micros(nanos))
+}

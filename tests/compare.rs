@@ -1,0 +1,257 @@
+//! `xdprobe compare` in network namespaces: both paths are really used, a known delay and a known loss are found, and what
+//! cannot be had is said.
+//!
+//! Needs root and iproute2. No time is asserted but with bounds that only a hang reaches, or against what the relay adds.
+
+#[path = "support/programs.rs"]
+mod programs;
+
+use nix::sys::signal::Signal;
+use programs::{CLIENT_LINK, Lan, Program, SERVER_ADDRESS, SERVER_LINK, Side, Way};
+use serde_json::Value;
+use std::time::Duration;
+
+const DISTRIBUTION: [&str; 9] = ["count", "min", "mean", "stddev", "p50", "p90", "p99", "p999", "max"];
+
+fn server(lan: &Lan, flags: &[&str]) -> Program {
+    let fixed = ["--server", "--emulation", "--interface", SERVER_LINK];
+    let mut server = lan.start(Side::Server, &[&fixed, flags].concat());
+    server.wait_for_line("nanoprobe server started");
+    server
+}
+
+fn compare(lan: &Lan, flags: &[&str]) -> Program {
+    let fixed = ["compare", "--interface", CLIENT_LINK, "--emulation", "--timer", "sleep"];
+    lan.start(Side::Client, &[&fixed, flags, &[SERVER_ADDRESS]].concat())
+}
+
+fn run(lan: &Lan, flags: &[&str]) -> Program {
+    let mut compare = compare(lan, flags);
+    compare.finish();
+    compare
+}
+
+fn json(program: &Program) -> Value {
+    assert_eq!(program.code(), Some(0), "{}", program.all_output());
+    serde_json::from_str(&program.stdout()).expect("one object")
+}
+
+/// The server's statistics, an object for each session.
+fn sessions(server: &mut Program, count: usize) -> Vec<Value> {
+    server.wait_until("the statistics", |server| server.stdout().lines().count() >= count);
+    server.stdout().lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect()
+}
+
+fn number(value: &Value) -> i64 {
+    value.as_i64().unwrap_or_else(|| panic!("a whole number: {value}"))
+}
+
+fn assert_interval(interval: &Value) {
+    let [estimate, low, high] = ["estimate", "low", "high"].map(|key| number(&interval[key]));
+    assert!(low <= high, "{interval}");
+    assert_eq!(interval["within_noise"], low <= 0 && high >= 0, "{interval}");
+    assert!(estimate.abs() < 10_000_000_000, "{interval}");
+}
+
+#[test]
+fn both_paths_are_used_in_turn_on_both_sides_and_what_they_did_adds_up() {
+    let lan = Lan::new(1);
+    let mut server = server(&lan, &["--keep", "--json"]);
+    let page = lan.file("compare.html");
+    let flags = ["--delay", "2000", "--rounds", "4", "--json", "--ping-size", "300", "--html", &page];
+    let found = json(&run(&lan, &flags));
+    let all = sessions(&mut server, 8);
+    server.signal(Signal::SIGINT);
+    server.finish();
+
+    let paths: Vec<_> = all.iter().map(|session| session["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["xdp", "kernel", "kernel", "xdp", "xdp", "kernel", "kernel", "xdp"]);
+    for session in &all {
+        let redirected = session["xdp"]["redirected"].as_i64().unwrap();
+        let pings = number(&session["pings_received"]);
+        assert!(pings > 0, "{session}");
+        // Pings and FIN; the SYN comes through the ring in any case.
+        let through_the_ring = if session["path"] == "xdp" { pings + 1 } else { 0 };
+        assert!((through_the_ring..=through_the_ring + 1).contains(&redirected), "{session}");
+        assert_eq!(session["reached_kernel"], 0);
+        assert_eq!(session["packet_size"], found["pong_size"]);
+    }
+    for (path, kept) in [("xdp", [3, 4, 7]), ("kernel", [2, 5, 6])] {
+        let of = &found["paths"][path];
+        assert_eq!((&of["client_path"], &of["server_path"], &of["rounds"]), (&path.into(), &path.into(), &3.into()));
+        let received: i64 = kept.iter().map(|at| number(&all[*at]["pings_received"])).sum();
+        assert_eq!((number(&of["pings_sent"]), number(&of["lost"])), (received, 0), "{of}");
+        assert_eq!((number(&of["lost_forward"]), number(&of["lost_backward"])), (0, 0));
+        assert_eq!(of["server"]["pings_received"], received);
+        assert_eq!(of["server"]["dropped"], 0);
+        assert!(number(&of["late_sends"]) <= received);
+        for key in DISTRIBUTION {
+            assert!(of["t3_t0_ns"][key].is_number(), "{key}: {of}");
+        }
+        assert_eq!((&of["t3_t0_ns"]["count"], &of["rtt_ns"]["count"]), (&received.into(), &received.into()));
+        for key in DISTRIBUTION {
+            assert!(of["rtt_ns"][key].is_number(), "{key}: {of}");
+            // The server took some of the time. What is subtracted differs from ping to ping, so that the deviation may be any.
+            assert!(
+                key == "stddev" || key == "count" || of["rtt_ns"][key].as_f64() <= of["t3_t0_ns"][key].as_f64(),
+                "{of}"
+            );
+        }
+        let ordered: Vec<_> =
+            ["min", "p50", "p90", "p99", "p999", "max"].map(|key| number(&of["t3_t0_ns"][key])).into();
+        assert!(ordered[0] > 0 && ordered.is_sorted(), "{of}");
+        for cpu in [&of["cpu_ns_per_ping"], &of["server"]["cpu_ns_per_ping"]] {
+            assert!((1..2_000_000_000).contains(&number(cpu)), "{of}");
+        }
+        // A thread that sleeps does not take a CPU.
+        assert!(of["cpu_share"].as_f64().unwrap() < 1.0, "{of}");
+        assert_eq!(of["samples_left_out"], 0);
+    }
+    // Only AF_XDP has the hook's stamp where nothing is asked of the kernel.
+    assert_eq!(found["paths"]["xdp"]["stages"]["hook_to_app_ns"]["count"], found["paths"]["xdp"]["pings_sent"]);
+    assert_eq!(found["paths"]["kernel"]["stages"], serde_json::json!({}));
+    assert_eq!(found["paths"]["xdp"]["xdp_mode"], "native");
+    let difference = &found["difference_ns"];
+    assert_eq!((&difference["sign"], &difference["rounds"]), (&"kernel - xdp".into(), &3.into()));
+    assert_eq!((&difference["of"], &found["t3_t0_difference_ns"]["of"]), (&"rtt_ns".into(), &"t3_t0_ns".into()));
+    assert_eq!((&difference["level"], difference["resamples"].as_u64().unwrap() >= 2000), (&0.95.into(), true));
+    for key in ["mean", "p50", "p90", "p99", "p999"] {
+        assert_interval(&difference[key]);
+    }
+    let medians = ["kernel", "xdp"].map(|path| number(&found["paths"][path]["t3_t0_ns"]["p50"]));
+    assert_eq!(number(&found["t3_t0_difference_ns"]["p50"]["estimate"]), medians[0] - medians[1]);
+    assert!(found["matrix"].is_null());
+    assert_eq!((&found["ping_size"], &found["pong_size"]), (&300.into(), &100.into()));
+    let remarks = found["remarks"].to_string();
+    assert!(remarks.contains("while the XDP programs"), "{remarks}");
+
+    let html = std::fs::read_to_string(page).unwrap();
+    assert!(html.contains("<svg") && html.contains("kernel less xdp") && html.contains("while the XDP programs"));
+    lan.assert_unchanged();
+}
+
+#[test]
+fn the_delay_and_the_loss_of_the_way_are_found_on_both_paths() {
+    const DELAY: Duration = Duration::from_millis(20);
+    let lan = Lan::with_relay(Way { lose_every: Some(5), ..Way::delayed(DELAY) }, Way::delayed(DELAY));
+    let mut server = server(&lan, &["--keep", "--json"]);
+    let found = json(&run(&lan, &["--delay", "10000", "--rounds", "3", "--json"]));
+    let all = sessions(&mut server, 6);
+    let [there, back] = lan.relayed();
+    // The relay counts all rounds, the result all but the first two: what the server says of those is taken from it.
+    let received: i64 = all.iter().map(|session| number(&session["pings_received"])).sum();
+    assert_eq!(received as u64, there.probes - there.lost_probes);
+    assert_eq!((back.probes, back.lost_probes), (received as u64, 0));
+    drop(server);
+    let mut sent = 0;
+    for (path, kept) in [("xdp", [3, 4]), ("kernel", [2, 5])] {
+        let of = &found["paths"][path];
+        let received: i64 = kept.iter().map(|at| number(&all[*at]["pings_received"])).sum();
+        let lost = number(&of["pings_sent"]) - received;
+        assert_eq!((number(&of["lost"]), number(&of["lost_forward"]), number(&of["lost_backward"])), (lost, lost, 0));
+        // Each fifth that passes the relay, wherever its count stands as the rounds begin.
+        let share = number(&of["pings_sent"]);
+        assert!((lost - share / 5).abs() <= 2, "{lost} of {share}");
+        for of in [&of["rtt_ns"], &of["t3_t0_ns"]] {
+            let least = number(&of["min"]);
+            assert!(least >= 2 * DELAY.as_nanos() as i64, "{path}: {least}");
+        }
+        assert!(number(&of["t3_t0_ns"]["p50"]) < 2_000_000_000, "{of}");
+        sent += share;
+    }
+    assert!(sent as u64 <= there.probes && sent > 0);
+    lan.assert_unchanged();
+}
+
+#[test]
+fn the_matrix_has_all_four_combinations() {
+    let lan = Lan::new(1);
+    let mut server = server(&lan, &["--keep", "--json"]);
+    let found = json(&run(&lan, &["--delay", "5000", "--rounds", "3", "--json", "--matrix"]));
+    let matrix = found["matrix"].as_array().expect("four of them");
+    let paths: Vec<_> = matrix.iter().map(|of| (of["client_path"].as_str(), of["server_path"].as_str())).collect();
+    let [xdp, kernel] = [Some("xdp"), Some("kernel")];
+    assert_eq!(paths, [(xdp, xdp), (kernel, kernel), (xdp, kernel), (kernel, xdp)]);
+    for of in matrix {
+        assert_eq!((&of["rounds"], &of["lost"]), (&2.into(), &0.into()), "{of}");
+        assert_eq!(of["t3_t0_ns"]["count"], of["pings_sent"]);
+        assert!(of["stages"]["hook_to_app_ns"].is_object() == (of["client_path"] == "xdp"), "{of}");
+    }
+    assert_eq!((&matrix[0], &matrix[1]), (&found["paths"]["xdp"], &found["paths"]["kernel"]));
+    let all = sessions(&mut server, 12);
+    assert_eq!(all.iter().filter(|session| session["path"] == "kernel").count(), 6);
+    drop(server);
+    lan.assert_unchanged();
+}
+
+#[test]
+fn in_words_it_says_what_is_faster_or_that_it_is_noise_and_how_it_was_measured() {
+    let lan = Lan::new(1);
+    let _server = server(&lan, &["--keep"]);
+    let told = run(&lan, &["--delay", "5000", "--rounds", "3"]);
+    assert_eq!(told.code(), Some(0), "{}", told.all_output());
+    let text = told.stdout();
+    for words in [
+        "AF_XDP beside the kernel's UDP to 10.66.0.2:10666 from ga: 2 rounds of 1 s on each path, a ping every 5000 us",
+        "RTT: kernel less xdp, in us, with the 95 % interval of 2000 drawings from 2 pairs of rounds",
+        "t3-t0: kernel less xdp, in us, with the 95 % interval of 2000 drawings from 2 pairs of rounds",
+        "while the XDP programs of this side and of the server were attached",
+        "2 rounds are few",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert!(text.contains("is faster by") || text.contains("within the noise"), "{text}");
+    assert!(!text.contains("waited busily"), "{text}");
+}
+
+#[test]
+fn what_cannot_be_compared_with_is_named() {
+    let lan = Lan::new(1);
+    let alone = run(&lan, &["--rounds", "3", "--connect-timeout", "200000"]);
+    assert_eq!(alone.code(), Some(1));
+    assert!(alone.stderr().contains("did not answer: check that it runs with --server --keep"), "{}", alone.stderr());
+
+    let short = server(&lan, &[]);
+    let once = run(&lan, &["--rounds", "3", "--delay", "5000", "--connect-timeout", "2000000"]);
+    assert_eq!((once.code(), once.stdout()), (Some(1), String::new()));
+    assert!(once.stderr().contains("--keep"), "{}", once.stderr());
+    drop(short);
+
+    let without_xdp = server(&lan, &["--keep", "--path", "kernel"]);
+    let refused = run(&lan, &["--rounds", "3", "--delay", "5000"]);
+    assert_eq!(refused.code(), Some(1));
+    assert!(refused.stderr().contains("cannot serve on the xdp path"), "{}", refused.stderr());
+    assert!(without_xdp.stderr().contains("start it with --path xdp"), "{}", without_xdp.stderr());
+    drop(without_xdp);
+
+    let folder = run(&lan, &["--rounds", "3", "--html", "/nowhere/compare.html"]);
+    assert_eq!(folder.code(), Some(1));
+    assert!(folder.stderr().contains("--html /nowhere/compare.html"), "{}", folder.stderr());
+    lan.assert_unchanged();
+}
+
+#[test]
+fn stopped_it_says_what_there_is_or_that_there_is_too_little() {
+    let lan = Lan::new(1);
+    let mut server = server(&lan, &["--keep", "--json"]);
+    let mut early = compare(&lan, &["--rounds", "50", "--delay", "5000", "--json"]);
+    sessions(&mut server, 1);
+    early.signal(Signal::SIGINT);
+    early.finish();
+    assert_eq!((early.code(), early.stdout()), (Some(1), String::new()), "{}", early.all_output());
+    assert!(early.stderr().contains("say nothing of how they differ"), "{}", early.stderr());
+
+    let before = server.stdout().lines().count();
+    let mut late = compare(&lan, &["--rounds", "50", "--delay", "5000", "--json"]);
+    sessions(&mut server, before + 7);
+    late.signal(Signal::SIGTERM);
+    late.finish();
+    let found = json(&late);
+    assert_eq!(
+        (&found["stopped"], &found["paths"]["xdp"]["rounds"]),
+        (&true.into(), &found["paths"]["kernel"]["rounds"])
+    );
+    assert!(number(&found["paths"]["xdp"]["rounds"]) >= 2, "{found}");
+    drop(server);
+    lan.assert_unchanged();
+}
