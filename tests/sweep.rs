@@ -38,7 +38,8 @@ fn the_server_counts_what_was_sent_on_every_pair_of_paths() {
     for (client, server_path) in [("xdp", "xdp"), ("kernel", "kernel"), ("xdp", "kernel"), ("kernel", "xdp")] {
         let mut server = start_server(&lan, server_path, &[]);
         let flags = ["--rates", "500pps,10M", "--load-size", "1000", "--pattern", "poisson"];
-        let (program, json) = sweep(&lan, client, &flags);
+        let in_band: &[&str] = if client == "xdp" { &["--in-band"] } else { &[] };
+        let (program, json) = sweep(&lan, client, &[&flags, in_band].concat());
         assert_eq!(program.code(), Some(0), "{}", program.all_output());
         assert_eq!((&json["success"], &json["path"]), (&true.into(), &client.into()));
         let steps = json["steps"].as_array().unwrap();
@@ -60,6 +61,7 @@ fn the_server_counts_what_was_sent_on_every_pair_of_paths() {
         }
         for step in steps {
             assert_eq!(step["end"], "complete");
+            assert_eq!(step["rtt_ns"].is_object(), !in_band.is_empty(), "{step}");
             assert_eq!(number(&step["t3_t0_ns"]["count"]), number(&step["pings"]) - number(&step["lost"]), "{step}");
             for key in ["min", "mean", "stddev", "p50", "p90", "p99", "p999", "p9999", "max"] {
                 assert!(step["t3_t0_ns"][key].is_number(), "{key}: {step}");

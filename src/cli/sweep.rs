@@ -22,7 +22,7 @@ pub(super) const SWEEP: &str = "sweep";
 pub(super) const SWEEP_ABOUT: &str = "Measure latency under load: ping a server while dummies fill the link, step by step, and say what kept a step back";
 
 /// Flags of a client that mean the same here. Those of the session that are not among them are set by the steps.
-const OF_CLIENT: [&str; 20] = [
+const OF_CLIENT: [&str; 21] = [
     "host",
     "interface",
     "port",
@@ -33,6 +33,7 @@ const OF_CLIENT: [&str; 20] = [
     "timeout",
     "timestamps",
     "emulation",
+    "in_band",
     "tx",
     "stamp_timeout",
     "ptp",
