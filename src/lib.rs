@@ -4,8 +4,10 @@
 //!
 //! * [`cli`]: arguments → a checked configuration; every rule about flags
 //! * [`probe`]: the hot loop that joins session, path and record; pacing, CPU, signals
+//! * [`sweep`]: latency under load, step by step
 //! * [`caps`]: what card, driver and kernel can do for probing, put into words
 //! * [`compare`]: AF_XDP beside the kernel's UDP, in alternating rounds
+//! * [`report`]: what the logs of a session say, put together
 //! * [`session`]: who says what when, as state machines without socket or clock
 //! * [`path`]: how a datagram gets out and in: AF_XDP behind a steering program, or the kernel's UDP
 //! * [`live`]: what a running session shows: a line a second, intervals, metrics
@@ -27,6 +29,8 @@ pub mod page;
 pub mod path;
 pub mod probe;
 pub mod record;
+pub mod report;
 pub mod session;
 pub mod stats;
+pub mod sweep;
 pub mod wire;

@@ -4,8 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use xdprobe::caps;
 use xdprobe::cli::{self, Parsed, UsageError};
-use xdprobe::compare;
-use xdprobe::probe;
+use xdprobe::{compare, probe, report, sweep};
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
@@ -18,6 +17,14 @@ fn main() -> ExitCode {
             }
         },
         Ok(Parsed::Compare(plan)) => exit(compare::run(&plan)),
+        Ok(Parsed::Report(plan)) => match report::run(&plan) {
+            Ok(text) => print(&text),
+            Err(error) => {
+                eprintln!("xdprobe: {error}");
+                ExitCode::FAILURE
+            }
+        },
+        Ok(Parsed::Sweep(plan)) => exit(sweep::run(&plan)),
         Ok(Parsed::Run(plan)) => exit(probe::run(&plan)),
         Err(error) => {
             eprintln!("xdprobe: {error}");

@@ -5,10 +5,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 use xdprobe::cli::{
-    self, CapsPlan, Parsed, PathKind, Plan, PtpWish, Role, Timestamps, TxWay, XdpMode, ZeroCopy, caps_command, command,
-    compare_command, parse,
+    self, CapsPlan, Parsed, PathKind, Plan, PtpWish, Role, SweepPlan, Target, Timestamps, TxWay, XdpMode, ZeroCopy,
+    caps_command, command, compare_command, parse, report_command, sweep_command,
 };
-use xdprobe::session::{Direction, Settings, TimerKind};
+use xdprobe::session::{Direction, Pattern, Rate, Settings, TimerKind};
 
 /// nanoprobe's flags: long, short, whether it takes a value.
 const NANOPROBE: [(&str, Option<char>, bool); 20] = [
@@ -36,7 +36,8 @@ const NANOPROBE: [(&str, Option<char>, bool); 20] = [
 ];
 
 /// Ours: long only.
-const NEW: [(&str, bool); 19] = [
+const NEW: [(&str, bool); 20] = [
+    ("max-rate", true),
     ("timestamps", true),
     ("tx", true),
     ("stamp-timeout", true),
@@ -297,7 +298,7 @@ fn without_flags_the_plan_is_nanoprobes() {
         warnings: vec![],
     };
     assert_eq!(client(""), expected);
-    assert_eq!(plan("--server -i eth0"), Plan { role: Role::Server { keep: false }, ..expected });
+    assert_eq!(plan("--server -i eth0"), Plan { role: Role::Server { keep: false, max_rate: None }, ..expected });
 }
 
 #[test]
@@ -354,7 +355,10 @@ fn each_flag_sets_its_field() {
     assert_eq!(client("--cpu 3").cpu, Some(3));
     assert!(client("--json").json);
     assert!(client("--quiet").quiet);
-    assert_eq!(plan("--server -i eth0 --keep").role, Role::Server { keep: true });
+    assert_eq!(plan("--server -i eth0 --keep").role, Role::Server { keep: true, max_rate: None });
+    let limited = |max_rate| Role::Server { keep: false, max_rate: Some(max_rate) };
+    assert_eq!(plan("--server -i eth0 --max-rate 2.5G").role, limited(Rate::Bits(2_500_000_000)));
+    assert_eq!(plan("--server -i eth0 --max-rate 500kpps").role, limited(Rate::Packets(500_000)));
     let Role::Client { connect_timeout, .. } = client("--connect-timeout 7").role else { panic!() };
     assert_eq!(connect_timeout, Some(Duration::from_micros(7)));
 
@@ -444,6 +448,14 @@ fn what_cannot_go_together_is_refused() {
         ("-i eth0 h", "--client or --server is needed (see xdprobe --help)"),
         ("--server -i eth0 h", "h is one argument too many: --server takes no host (see xdprobe --help)"),
         ("--client -i eth0 a b", "b is one argument too many: there is one host (see xdprobe --help)"),
+        (
+            "--client -i eth0 --max-rate 1G h",
+            "--max-rate is a server's flag, and one of xdprobe sweep: it cannot go with --client (see xdprobe --help)",
+        ),
+        (
+            "--server -i eth0 --max-rate 1e9",
+            "--max-rate 1e9: must be bits a second such as 100M or 2.5G, or packets a second such as 500kpps, in [1, 1T]",
+        ),
         ("--client -i eth0 --keep h", "--keep is a server's flag: it cannot go with --client (see xdprobe --help)"),
         (
             "--server -i eth0 --connect-timeout 5",
@@ -650,6 +662,93 @@ fn the_subcommand_stands_first_and_has_its_own_flags() {
     }
 }
 
+fn sweep(line: &str) -> SweepPlan {
+    match parse(words(&format!("sweep -i eth0 {line}"))) {
+        Ok(Parsed::Sweep(plan)) => plan,
+        answer => panic!("{line}: {answer:?}"),
+    }
+}
+
+#[test]
+fn a_sweep_has_its_own_flags_and_a_clients() {
+    sweep_command().debug_assert();
+    let plan = sweep("--rates 10,50%,1G h");
+    let rates = [Target::Share(100_000), Target::Share(500_000), Target::Rate(Rate::Bits(1_000_000_000))];
+    let Role::Client { host, settings, connect_timeout, .. } = &plan.client.role else { panic!() };
+    assert_eq!((host.as_str(), settings.delay_us, *connect_timeout), ("h", 100, Some(Duration::from_secs(5))));
+    let SweepPlan { targets, load_size, pattern, step_time_s, max_rate, json, html, .. } = &plan;
+    assert_eq!((targets.as_slice(), *load_size, *pattern, *step_time_s), (&rates[..], None, Pattern::Cbr, 2));
+    assert_eq!((*max_rate, *json, html.is_none()), (None, false, true));
+    assert_eq!(plan.client, Plan { role: plan.client.role.clone(), ..client("") });
+
+    let line = "-e -d 500 -s 60 --path kernel --cpu 3 -p 7 --rates 5kpps --load-size 1400 --pattern poisson --seed 9 --step-time \
+                10 --max-rate 10kpps --json --html x.html --connect-timeout 0 h";
+    let plan = sweep(line);
+    assert_eq!((plan.load_size, plan.pattern, plan.step_time_s), (Some(1400), Pattern::Poisson { seed: 9 }, 10));
+    assert_eq!(
+        (plan.max_rate, plan.json, plan.html),
+        (Some(Rate::Packets(10_000)), true, Some(PathBuf::from("x.html")))
+    );
+    let Plan { timestamps, path, cpu, port, role, .. } = plan.client;
+    assert_eq!((timestamps, path, cpu, port), (Timestamps::Application, PathKind::Kernel, Some(3), 7));
+    let Role::Client { settings, connect_timeout, .. } = role else { panic!() };
+    assert_eq!((settings.delay_us, settings.ping_padding, connect_timeout), (500, 16, None));
+}
+
+#[test]
+fn a_wrong_sweep_is_refused_with_the_flag_and_its_range() {
+    let rates = "must list 1 to 32 rates: shares of the link in (0, 100] such as 10,50,90%, bits a second in [1, 1T] such as \
+                 100M,1G, or packets a second in [1, 1T] such as 10,50kpps";
+    let rate = "must be bits a second such as 100M or 2.5G, or packets a second such as 500kpps, in [1, 1T]";
+    for (line, answer) in [
+        ("h", "--rates <list> is needed: what load each step is to have (see xdprobe --help)".to_owned()),
+        (
+            "--rates 1G",
+            "xdprobe sweep needs the server's name or address as its last argument (see xdprobe --help)".into(),
+        ),
+        ("--rates 10,20 h", format!("--rates 10,20: {rates}")),
+        ("--rates 0% h", format!("--rates 0%: {rates}")),
+        ("--rates 101% h", format!("--rates 101%: {rates}")),
+        ("--rates 2T h", format!("--rates 2T: {rates}")),
+        ("--rates 1G --max-rate 1e6 h", format!("--max-rate 1e6: {rate}")),
+        ("--rates 1G --max-rate 10% h", format!("--max-rate 10%: {rate}")),
+        ("--rates 10M,1G --max-rate 100M h", "--rates: 1 Gbit/s is more than --max-rate 100 Mbit/s".into()),
+        ("--rates 1G --load-size 43 h", "--load-size 43: must be in [44, 2092] (bytes with the IP header)".into()),
+        ("--rates 1G --step-time 0 h", "--step-time 0: must be in [1, 3600] (seconds)".into()),
+        ("--rates 1G --seed x h", "--seed x: must be a whole number in [0, 4294967295] (any number)".into()),
+        ("--rates 1G --pattern burst h", "--pattern burst: must be cbr or poisson".into()),
+        ("--rates 1G --delay 0 h", "--delay 0: must be in [1, 100000] (µs)".into()),
+        ("--rates 1G --delay 100001 h", "--delay 100001: must be in [1, 100000] (µs)".into()),
+        ("--rates 1G --count 5 h", "--count is no flag of xdprobe sweep (see xdprobe --help)".into()),
+        ("--rates 1G --keep h", "--keep is no flag of xdprobe sweep (see xdprobe --help)".into()),
+        (
+            "--rates 1G --path kernel --queue 0 h",
+            "--queue is a flag of --path xdp: it cannot go with --path kernel".into(),
+        ),
+    ] {
+        assert_eq!(refused(&format!("sweep -i eth0 {line}")), answer, "{line}");
+    }
+    assert_eq!(refused("sweep --rates 1G h"), "--interface <nic> is needed (see xdprobe --help)");
+}
+
+#[test]
+fn the_sweep_is_in_help_man_page_completions_and_readme() {
+    let help = printed("sweep --help");
+    let readme = include_str!("../README.md");
+    let page = printed("--generate man").replace('\\', "");
+    for flag in sweep_command().get_opts() {
+        let long = flag.get_long().expect("every flag has a long name");
+        assert!(flag.get_help().is_some() && help.contains(&format!("--{long}")), "--{long}");
+        assert!(readme.contains(&format!("`--{long}")) && page.contains(&format!("--{long}")), "--{long}");
+    }
+    let widest = help.lines().map(|line| line.chars().count()).max();
+    assert!(widest <= Some(100), "{widest:?} columns");
+    assert!(printed("--help").contains("xdprobe sweep --interface <nic> --rates <list>"));
+    for what in ["bash", "zsh", "fish"] {
+        assert!(printed(&format!("--generate {what}")).contains("load-size"), "{what}");
+    }
+}
+
 #[test]
 fn a_host_may_have_the_subcommands_name() {
     let plan = plan("--client -i eth0 caps");
@@ -675,4 +774,48 @@ fn the_subcommand_is_in_help_man_page_completions_and_readme() {
         assert!(commands.contains(&format!("--{flag}")), "--{flag}");
     }
     assert!(include_str!("../README.md").contains("xdprobe caps --interface"));
+}
+
+#[test]
+fn report_is_in_help_man_page_completions_and_readme() {
+    report_command().debug_assert();
+    let help = printed("report --help");
+    let page = printed("--generate man").replace('\\', "");
+    let (_, commands) = page.split_once(".SH COMMANDS").expect("the section");
+    let readme = include_str!("../README.md");
+    for flag in report_command().get_opts() {
+        let long = flag.get_long().expect("every flag has a long name");
+        assert!(flag.get_help().is_some() && help.contains(&format!("--{long}")), "--{long}");
+        assert!(commands.contains(&format!("--{long}")), "--{long}");
+        assert!(long == "help" || readme.contains(&format!("| `--{long}` |")), "--{long}");
+    }
+    assert!(printed("--help").contains("xdprobe report [options] <client.csv> [<server.csv>]"));
+    for what in ["bash", "zsh", "fish"] {
+        let text = printed(&format!("--generate {what}"));
+        assert!(text.contains("report") && text.contains("server-session"), "{what}");
+    }
+}
+
+#[test]
+fn report_takes_its_logs_in_pairs() {
+    let Ok(Parsed::Report(plan)) =
+        parse(words("report a.csv b.csv --with c.csv,d.csv --with e.csv --label x --session 3"))
+    else {
+        panic!("a report")
+    };
+    let pairs: Vec<(String, Option<String>)> = plan
+        .inputs
+        .iter()
+        .map(|input| {
+            let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+            (text(&input.client), input.server.as_deref().map(text))
+        })
+        .collect();
+    let pair = |one: &str, other: Option<&str>| (one.to_owned(), other.map(str::to_owned));
+    assert_eq!(pairs, [pair("a.csv", Some("b.csv")), pair("c.csv", Some("d.csv")), pair("e.csv", None)]);
+    assert_eq!(
+        (plan.inputs[0].session, plan.inputs[0].server_session, plan.inputs[1].session),
+        (Some(3), Some(3), None)
+    );
+    assert_eq!((plan.inputs[0].label.as_str(), plan.inputs[1].label.as_str()), ("x", ""));
 }

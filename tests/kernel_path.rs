@@ -175,6 +175,24 @@ fn dummies_come_from_another_port() {
 }
 
 #[test]
+fn a_flood_has_its_size_and_leaves_no_trace_in_pings() {
+    let lan = Lan::new();
+    let (mut client, mut server) = both_ends(&lan);
+    for ip_len in [44, 1400, 1500] {
+        assert_eq!(client.send_load(server.local_addr(), 32, ip_len).unwrap(), 32);
+        let came = receive(&mut server, 32);
+        let dummy = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE };
+        assert!(came.iter().all(|datagram| (datagram.message, datagram.ip_len) == (dummy, ip_len)));
+        assert!(came.iter().all(|datagram| datagram.from.port() != client.local_addr().port()));
+        client.send(&ping(server.local_addr(), 7, 60)).unwrap();
+        let came = receive(&mut server, 1);
+        assert_eq!((came[0].message, came[0].ip_len), (Message { kind: Kind::Ping, sequence: 7 }, 60));
+    }
+    let error = client.send_load(server.local_addr(), 1, 2093).unwrap_err().to_string();
+    assert!(error.contains("2065 bytes") && error.contains("the protocol ends at"), "{error}");
+}
+
+#[test]
 fn a_batch_ends_at_its_size_and_the_next_one_has_the_rest() {
     let lan = Lan::new();
     let (mut client, mut server) = both_ends(&lan);

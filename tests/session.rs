@@ -261,6 +261,7 @@ fn check_pair(label: &str, world: &World, config: &ClientConfig, server_timeout:
                 );
             }
             Some(End::Stopped | End::StoppedConnecting) => assert!(node.was_stopped(), "{label}"),
+            Some(End::FloodUnanswered { .. }) => panic!("{label}: nobody is flooded"),
             Some(End::Broken) => panic!("{label}: a machine knows nothing of its path"),
             Some(End::PeerStopped) => assert!(peer.was_stopped(), "{label}: {ends:?}"),
             Some(End::TimedOut { after }) => {

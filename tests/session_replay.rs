@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use xdprobe::clock::{Monotonic, Time};
 use xdprobe::session::{
-    Action, Body, Client, ClientConfig, Direction, End, Event, Incoming, MAX_BODY, Machine, Offers, Outgoing, Probe,
-    Sampling, Server, ServerConfig, Settings,
+    Action, Body, Client, ClientConfig, Direction, End, Event, Incoming, MAX_BODY, Machine, Offers, Outgoing, Pattern,
+    Probe, Sampling, Server, ServerConfig, Settings,
 };
 use xdprobe::wire::ptp::Shape;
 use xdprobe::wire::{DUMMY_SEQUENCE, Extension, Kind, MIN_IP_LEN, Message, Parsed, Point};
@@ -185,6 +185,7 @@ impl Replay<'_> {
                     let dummy = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE };
                     self.pending.extend((0..count).map(|_| (to, dummy.to_bytes().to_vec())));
                 }
+                Action::Load { .. } => panic!("{}: nanoprobe floods nobody", self.label),
                 Action::Tell(Event::Finished(end)) => {
                     assert_eq!(self.end, None, "{}", self.label);
                     self.end = Some(end);
@@ -314,12 +315,21 @@ fn replay(folder: &str, nth: usize, session: &[Datagram], role: Role) -> Option<
                 offers: Offers { udp: true, l2: true },
                 requires_ptp: false,
                 sampling: Sampling::default(),
+                max_rate: None,
             };
             Box::new(Server::new(config))
         }
         _ => {
-            let (connect_timeout, sampling) = (None, Sampling::default());
-            let config = ClientConfig { server, settings, schedule, dummies, timeout, connect_timeout, sampling };
+            let config = ClientConfig {
+                server,
+                settings,
+                schedule,
+                dummies,
+                timeout,
+                connect_timeout: None,
+                sampling: Sampling::default(),
+                pattern: Pattern::default(),
+            };
             Box::new(Client::new(now, config))
         }
     };

@@ -454,6 +454,40 @@ fn a_burst_larger_than_all_rings_is_sent_whole() {
 }
 
 #[test]
+fn a_flood_has_its_size_and_takes_what_room_there_is() {
+    let veth = Veth::new();
+    let (mut client, mut server) = both(&veth, |_| {});
+    let to = local(&veth.right, PORT);
+    for ip_len in [MIN_IP_LEN, 1400, 1500] {
+        assert_eq!(client.send_load(to, 32, ip_len).unwrap(), 32);
+        client.send(&message(to, Kind::Ping, 7, Body::Padding(16))).unwrap();
+        client.flush().unwrap();
+        let mut came = Vec::new();
+        while came.len() < 33 {
+            came.extend(next(&mut server));
+        }
+        let dummy = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE };
+        for datagram in &came[..32] {
+            assert_eq!((datagram.message, datagram.ip_len), (dummy, ip_len));
+            assert_eq!(datagram.from, local(&veth.left, DUMMY_PORT));
+        }
+        let ping = Message { kind: Kind::Ping, sequence: 7 };
+        assert_eq!((came[32].message, came[32].ip_len, came.len()), (ping, MIN_IP_LEN + 16, 33));
+    }
+    // Nobody tells the kernel to send: once all frames are in the ring, the rest is refused, without waiting.
+    let sending = client.frames()[0].sending;
+    assert_eq!(client.send_load(to, sending + 9, 1500).unwrap(), sending);
+    assert_eq!(client.send_load(to, 1, 1500).unwrap(), 0);
+    assert_eq!(client.counters().tx_ring_full, 2);
+    client.flush().unwrap();
+    all_frames_are_there(&mut client);
+    let error = client.send_load(to, 1, 1501).unwrap_err().to_string();
+    assert!(error.contains("1501 bytes") && error.contains("MTU is 1500"), "{error}");
+    let error = client.send_load(local(&veth.left, 9), 1, 1500).unwrap_err().to_string();
+    assert!(error.contains("nothing ever came from it"), "{error}");
+}
+
+#[test]
 fn frames_are_not_lost_while_the_kernel_fills_the_rings_on_another_cpu() {
     const PINGS: u64 = 100_000;
     let veth = Veth::new();

@@ -2,8 +2,10 @@
 
 use super::compare::{COMPARE, COMPARE_ABOUT};
 use super::generate::Generate;
-use super::{PathKind, PtpWish, Timestamps, TxWay, XdpMode, ZeroCopy};
-use crate::session::{MAX_PONG_EVERY, Settings, TimerKind};
+use super::sweep::{SWEEP, SWEEP_ABOUT};
+use super::{PathKind, PtpWish, Timestamps, TxWay, XdpMode, ZeroCopy, rate};
+use crate::report::Clocks;
+use crate::session::{MAX_PONG_EVERY, Rate, Settings, TimerKind};
 use crate::wire::{MAX_IP_LEN, MIN_IP_LEN};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Command, CommandFactory, Parser, ValueHint};
@@ -28,8 +30,10 @@ const MAX_DUMMIES: u32 = 65535;
 
 const USAGE: &str = "xdprobe --server --interface <nic> [options]
        xdprobe --client --interface <nic> [options] <host>
-       xdprobe caps --interface <nic> [--json]
-       xdprobe compare --interface <nic> [options] <host>";
+       xdprobe compare --interface <nic> [options] <host>
+       xdprobe sweep --interface <nic> --rates <list> [options] <host>
+       xdprobe report [options] <client.csv> [<server.csv>]
+       xdprobe caps --interface <nic> [--json]";
 
 /// What can be done with the program, and how.
 pub(super) const EXAMPLES: [(&str, &str); 6] = [
@@ -66,7 +70,7 @@ fn after_help() -> String {
     let examples = EXAMPLES.map(|(what, line)| format!("  {what}\n    {line}")).join("\n\n");
     let codes = EXIT_CODES.map(|(code, meaning)| format!("{code} {meaning}")).join(", ");
     format!(
-        "Other commands:\n  xdprobe {CAPS}: {CAPS_ABOUT}\n  xdprobe {COMPARE}: {COMPARE_ABOUT}\n\nExamples:\n{examples}\n\n{NOTES}\nExit code: {codes}."
+        "Other commands:\n  xdprobe {COMPARE}: {COMPARE_ABOUT}\n  xdprobe {SWEEP}: {SWEEP_ABOUT}\n  xdprobe {REPORT}: {REPORT_ABOUT}\n  xdprobe {CAPS}: {CAPS_ABOUT}\n\nExamples:\n{examples}\n\n{NOTES}\nExit code: {codes}."
     )
 }
 
@@ -107,6 +111,10 @@ pub(super) struct Args {
     /// Server: serve sessions one after the other until stopped
     #[arg(long, help_heading = "Role")]
     pub keep: bool,
+    /// Server: the most that a client may flood this side with (see xdprobe sweep): bits a second such as 100M or 2.5G,
+    /// or packets a second such as 500kpps; 1 bit/s or pps to 1T [default: no limit]
+    #[arg(long, value_name = "rate", help_heading = "Role", allow_negative_numbers = true, value_parser = rate::parse)]
+    pub max_rate: Option<Rate>,
     /// Client: give up when no server answers for this many microseconds, 0 to 4294967295; 0 is never
     #[arg(long, value_name = "µs", help_heading = "Role", allow_negative_numbers = true)]
     #[arg(value_parser = whole::<u32>(0, u32::MAX, "µs"), default_value_t = 0)]
@@ -285,6 +293,77 @@ pub(super) struct CapsArgs {
 /// The command line of `xdprobe caps` as clap knows it.
 pub fn caps_command() -> Command {
     CapsArgs::command()
+}
+
+/// What the subcommand is called.
+pub(super) const REPORT: &str = "report";
+/// What it does, for the help of both commands, the man page and the completions.
+pub(super) const REPORT_ABOUT: &str =
+    "Join the logs of a session's two sides, and say what they tell of loss, delays and clocks";
+const REPORT_NOTES: &str = "Logs are what --log writes, ours or nanoprobe's. One log alone tells less: no one-way delays, and not in which direction \
+    a packet was lost. Forward is the way of the pings, in duplex sessions that from the client to the server.\n\n\
+    Examples:\n  Both sides' logs of the last session in them:\n    xdprobe report client.csv server.csv\n\n  \
+    Its round trips beside those of another one:\n    xdprobe report client.csv server.csv --with other-client.csv,other-server.csv";
+
+/// What was typed behind `xdprobe report`.
+#[derive(Debug, Parser)]
+#[command(
+    name = REPORT,
+    bin_name = "xdprobe report",
+    about = REPORT_ABOUT,
+    override_usage = "xdprobe report [options] <client.csv> [<server.csv>]",
+    after_help = REPORT_NOTES,
+    infer_long_args = true,
+    disable_help_flag = true,
+    max_term_width = 100
+)]
+pub(super) struct ReportArgs {
+    /// The client's log
+    #[arg(value_name = "client.csv", value_hint = ValueHint::FilePath)]
+    pub client: Option<PathBuf>,
+    /// The server's log
+    #[arg(value_name = "server.csv", value_hint = ValueHint::FilePath)]
+    pub server: Option<PathBuf>,
+    /// Which session of a log that was appended to, from 1 [default: the last that has rows]
+    #[arg(long, value_name = "n", overrides_with = "session", allow_negative_numbers = true)]
+    #[arg(value_parser = whole::<u32>(1, u32::MAX, "header lines of the log"))]
+    pub session: Option<u32>,
+    /// Which session of the server's log, where its number is another one
+    #[arg(long, value_name = "n", overrides_with = "server_session", allow_negative_numbers = true)]
+    #[arg(value_parser = whole::<u32>(1, u32::MAX, "header lines of the log"))]
+    pub server_session: Option<u32>,
+    /// Another session beside this one: its client's log, and its server's behind a comma; may be repeated
+    #[arg(long, value_name = "client.csv[,server.csv]", value_hint = ValueHint::FilePath)]
+    pub with: Vec<std::ffi::OsString>,
+    /// What a session is called, in the order in which they are named; may be repeated [default: the client's log]
+    #[arg(long, value_name = "text")]
+    pub label: Vec<String>,
+    /// The clocks of the two sides: estimate their offset and skew from the least delays, or take them as they are
+    #[arg(long, value_name = "how", value_enum, default_value_t = Clocks::Estimate, overrides_with = "clocks")]
+    pub clocks: Clocks,
+    /// A log of stages (--log-stages) of the session, of either side; may be repeated
+    #[arg(long, value_name = "file", value_hint = ValueHint::FilePath)]
+    pub stages: Vec<PathBuf>,
+    /// Print one JSON object, durations in ns; with --with an array of them
+    #[arg(long, overrides_with = "json")]
+    pub json: bool,
+    /// Write a row for each ping to this CSV file: its stamps, round trip and one-way delays
+    #[arg(long, value_name = "file", value_hint = ValueHint::FilePath, overrides_with = "csv")]
+    pub csv: Option<PathBuf>,
+    /// Write the same to this Parquet file
+    #[arg(long, value_name = "file", value_hint = ValueHint::FilePath, overrides_with = "parquet")]
+    pub parquet: Option<PathBuf>,
+    /// Write a page with pictures, of all sessions, to this file; it loads nothing from anywhere
+    #[arg(long, value_name = "file", value_hint = ValueHint::FilePath, overrides_with = "html")]
+    pub html: Option<PathBuf>,
+    /// Print this help
+    #[arg(short, long, action = ArgAction::HelpShort)]
+    pub help: Option<bool>,
+}
+
+/// The command line of `xdprobe report` as clap knows it.
+pub fn report_command() -> Command {
+    ReportArgs::command()
 }
 
 /// A value that lists receive queues.

@@ -66,8 +66,11 @@ impl UsageError {
         let (name, _) = argument.split_once('=').unwrap_or((argument, ""));
         if !name.starts_with('-') {
             let word = shown(argument);
-            let those =
-                if command.get_positionals().next().is_some() { "there is one host" } else { "there are only flags" };
+            let those = match command.get_positionals().count() {
+                0 => "there are only flags",
+                1 => "there is one host",
+                _ => "there are two logs, and others behind --with",
+            };
             return Self::see_help(format_args!("{word} is one argument too many: {those}"));
         }
         // clap calls an abbreviation unknown that more than one flag begins with.

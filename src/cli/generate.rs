@@ -2,9 +2,10 @@
 //!
 //! Where they belong is the Makefile's business.
 
-use super::args::{CAPS_ABOUT, EXAMPLES, EXIT_CODES, NOTES};
+use super::args::{CAPS_ABOUT, EXAMPLES, EXIT_CODES, NOTES, REPORT_ABOUT};
 use super::compare::COMPARE_ABOUT;
-use super::{caps_command, command, compare_command};
+use super::sweep::SWEEP_ABOUT;
+use super::{caps_command, command, compare_command, report_command, sweep_command};
 use clap::{Arg, Command, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use clap_mangen::Man;
@@ -56,8 +57,9 @@ pub(super) fn text(what: Generate) -> String {
         if is_open && flag.get_value_hint() == ValueHint::Unknown { flag.value_hint(ValueHint::Other) } else { flag }
     };
     let caps = caps_command().mut_args(without_files);
-    let compare = compare_command().mut_args(without_files);
-    let mut command = command().mut_args(without_files).subcommands([caps, compare]).disable_help_subcommand(true);
+    let others = [compare_command(), sweep_command(), report_command()].map(|command| command.mut_args(without_files));
+    let mut command =
+        command().mut_args(without_files).subcommands(others).subcommand(caps).disable_help_subcommand(true);
     rendered(|out| {
         clap_complete::generate(shell, &mut command, "xdprobe", out);
         Ok(())
@@ -138,10 +140,21 @@ fn notes(roff: &mut Roff) {
 
 /// What there is beside the measurement.
 fn commands(roff: &mut Roff) {
-    let caps = [bold("xdprobe caps"), roman(" "), bold("--interface"), roman(" <nic> ["), bold("--json"), roman("]")];
-    subcommand(roff, caps, CAPS_ABOUT, &caps_command());
     let compare = [bold("xdprobe compare"), roman(" "), bold("--interface"), roman(" <nic> [options] <host>")];
     subcommand(roff, compare, COMPARE_ABOUT, &compare_command());
+    let sweep = [
+        bold("xdprobe sweep"),
+        roman(" "),
+        bold("--interface"),
+        roman(" <nic> "),
+        bold("--rates"),
+        roman(" <list> [options] <host>"),
+    ];
+    subcommand(roff, sweep, SWEEP_ABOUT, &sweep_command());
+    let caps = [bold("xdprobe caps"), roman(" "), bold("--interface"), roman(" <nic> ["), bold("--json"), roman("]")];
+    subcommand(roff, caps, CAPS_ABOUT, &caps_command());
+    let report = [bold("xdprobe report"), roman(" [options] <client.csv> [<server.csv>]")];
+    subcommand(roff, report, REPORT_ABOUT, &report_command());
 }
 
 fn subcommand(roff: &mut Roff, usage: impl Into<Vec<Inline>>, about: &str, command: &Command) {

@@ -6,8 +6,8 @@
 //! machine: whether the interface exists, the log can be written or the host has an address is found out by those who
 //! use them. The one file that is read here is a probe schedule, by [`schedule::load`], when the runner asks for it.
 //!
-//! A subcommand stands first, so that a host may have its name: `xdprobe caps -i eth0`. Every other flag belongs to the
-//! measurement itself.
+//! A subcommand stands first, so that a host may have its name: `xdprobe caps -i eth0`, `xdprobe report client.csv`.
+//! Every other flag belongs to the measurement itself.
 //!
 //! ```
 //! use xdprobe::cli::{Parsed, Role, parse};
@@ -27,14 +27,22 @@ mod compare;
 mod error;
 mod generate;
 mod plan;
+mod rate;
+mod report;
 pub mod schedule;
+mod sweep;
 
-pub use args::{DEFAULT_PORT, DEFAULT_STAMP_TIMEOUT_US, DEFAULT_TIMEOUT_US, MAX_CPU, MAX_QUEUE, caps_command, command};
+pub use args::{
+    DEFAULT_PORT, DEFAULT_STAMP_TIMEOUT_US, DEFAULT_TIMEOUT_US, MAX_CPU, MAX_QUEUE, caps_command, command,
+    report_command,
+};
 pub use compare::{ComparePlan, MIN_ROUNDS, compare_command};
 pub use error::UsageError;
+pub use sweep::{SweepPlan, Target, sweep_command};
 
-use crate::session::{Settings, TimerKind};
-use args::CapsArgs;
+use crate::report::ReportPlan;
+use crate::session::{Rate, Settings, TimerKind};
+use args::{CapsArgs, ReportArgs};
 use clap::{Parser, ValueEnum};
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -50,6 +58,10 @@ pub enum Parsed {
     Caps(CapsPlan),
     /// `xdprobe compare`.
     Compare(ComparePlan),
+    /// `xdprobe sweep`.
+    Sweep(SweepPlan),
+    /// `xdprobe report`.
+    Report(ReportPlan),
     /// A text for stdout, and exit code 0: `--help`, `--version`, `--generate`. It ends with a newline.
     Print(String),
 }
@@ -136,6 +148,8 @@ pub enum Role {
     Server {
         /// `--keep`: serve one session after the other.
         keep: bool,
+        /// `--max-rate`: the most that a client may flood this side with; `None` is without limit.
+        max_rate: Option<Rate>,
     },
 }
 
@@ -224,6 +238,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageEr
     if args.get(1).is_some_and(|first| first == compare::COMPARE) {
         return compare::parse(&args[1..]);
     }
+    if args.get(1).is_some_and(|first| first == sweep::SWEEP) {
+        return sweep::parse(&args[1..]);
+    }
+    if args.get(1).is_some_and(|first| first == args::REPORT) {
+        return report(&args[1..]);
+    }
     match command().try_get_matches_from(args) {
         Ok(matches) => match matches.get_one("generate") {
             Some(what) => Ok(Parsed::Print(generate::text(*what))),
@@ -241,5 +261,13 @@ fn caps(args: &[OsString]) -> Result<Parsed, UsageError> {
         }
         Err(answer) if !answer.use_stderr() => Ok(Parsed::Print(answer.render().to_string())),
         Err(error) => Err(UsageError::from_clap(&error, &caps_command())),
+    }
+}
+
+fn report(args: &[OsString]) -> Result<Parsed, UsageError> {
+    match ReportArgs::try_parse_from(args) {
+        Ok(args) => report::plan(args).map(Parsed::Report),
+        Err(answer) if !answer.use_stderr() => Ok(Parsed::Print(answer.render().to_string())),
+        Err(error) => Err(UsageError::from_clap(&error, &report_command())),
     }
 }

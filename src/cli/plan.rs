@@ -92,6 +92,11 @@ fn client(args: &Args, typed: Typed, timestamps: Timestamps, warnings: &mut Vec<
     if args.keep {
         return Err(UsageError::see_help("--keep is a server's flag: it cannot go with --client"));
     }
+    if args.max_rate.is_some() {
+        return Err(UsageError::see_help(
+            "--max-rate is a server's flag, and one of xdprobe sweep: it cannot go with --client",
+        ));
+    }
     let direction = match (args.reverse, args.duplex) {
         (false, false) => Direction::Forward,
         (true, false) => Direction::Reverse,
@@ -196,7 +201,7 @@ fn server(args: &Args, typed: Typed, warnings: &mut Vec<String>) -> Result<Role,
     warnings.extend(ignored.map(|flag| format!("{flag} is not used: a server does what its client asks for")));
     warnings
         .extend(typed.flags(&["quiet"]).map(|flag| format!("{flag} is not used: only a client shows a line a second")));
-    Ok(Role::Server { keep: args.keep })
+    Ok(Role::Server { keep: args.keep, max_rate: args.max_rate })
 }
 
 fn timestamps(args: &Args, typed: Typed) -> Result<Timestamps, UsageError> {

@@ -10,7 +10,7 @@ use crate::probe::stamping::{self, Card, Clocks, StampPlan};
 use crate::probe::usage::Usage;
 use crate::probe::{Attendant, HotLoop, Interrupt, Scene, StampRules, pin, warn};
 use crate::record::{self, CardClock, Recorder, RecorderConfig, Stages, StampCounts, Voice, Watchers};
-use crate::session::{Client, ClientConfig, End, Event, Machine, Sampling, Settings, Totals};
+use crate::session::{Client, ClientConfig, End, Event, Machine, Pattern, Sampling, Settings, Totals};
 use crate::wire::{Account, Extension, ServePath};
 use anyhow::{Context, Result, ensure};
 use nix::sched::{sched_getaffinity, sched_setaffinity};
@@ -221,6 +221,7 @@ impl Bench {
                 server: self.server,
                 settings,
                 schedule: None,
+                pattern: Pattern::default(),
                 dummies: 0,
                 timeout: plan.timeout,
                 connect_timeout,
@@ -424,7 +425,7 @@ fn failure(end: End, combination: Combination, cycle: usize, server: SocketAddrV
             format!("{which}: the server at {server} did not confirm the end: it, or the way to it, is gone")
         }
         End::PeerStopped => format!("{which}: the server at {server} was stopped by its user"),
-        End::Complete | End::Stopped | End::StoppedConnecting | End::Broken => {
+        End::FloodUnanswered { .. } | End::Complete | End::Stopped | End::StoppedConnecting | End::Broken => {
             format!("{which}: it ended before its time")
         }
     }

@@ -14,6 +14,7 @@ pub mod netdev;
 mod netlink;
 pub mod privilege;
 mod route;
+mod speed;
 pub mod tsinfo;
 pub mod tuning;
 
@@ -22,3 +23,4 @@ pub use ethtool::{DriverFacts, driver_facts};
 pub use host::{local_address, reserve_port, resolve_host};
 pub use interface::{Interface, interface, wait_for_carrier};
 pub use route::{Route, resolve_neighbour, route};
+pub use speed::link_speed;

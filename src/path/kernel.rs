@@ -312,10 +312,7 @@ impl Path for KernelPath {
         }
         self.transmit[..HEADER_LEN].copy_from_slice(&header);
         let Some(payload) = self.transmit.get_mut(..payload_len) else {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("cannot send {payload_len} bytes to {}: the protocol ends at {MAX_PAYLOAD}", outgoing.to),
-            ));
+            return Err(protocol_ends(payload_len, outgoing.to));
         };
         // Control messages make no row: the stamp registers of a card are few, and theirs would be taken from pings.
         let mut stamper = self.stamper.as_mut().filter(|_| self.stamps_sent && outgoing.point.is_some());
@@ -330,6 +327,28 @@ impl Path for KernelPath {
             insist(to, &mut self.counters, |_| send_once(&self.dummies, &dummy, to, None))?;
         }
         Ok(())
+    }
+
+    fn send_load(&mut self, to: SocketAddrV4, count: u32, ip_len: u16) -> io::Result<u32> {
+        let header = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE }.to_bytes();
+        self.transmit[..HEADER_LEN].copy_from_slice(&header);
+        let len = usize::from(ip_len.saturating_sub(UDP_IP_HEADERS));
+        let Some(payload) = self.transmit.get(..len.max(HEADER_LEN)) else {
+            return Err(protocol_ends(len, to));
+        };
+        for sent in 0..count {
+            match socket::send(self.dummies.as_fd(), payload, Some(to), &[]) {
+                Ok(()) => {}
+                Err(error) if is_busy(&error) => {
+                    self.counters.tx_ring_full += 1;
+                    return Ok(sent);
+                }
+                // An ICMP error of an earlier one: whether the server is there is seen by its silence.
+                Err(error) if is_passing(&error) => return Ok(sent),
+                Err(error) => return Err(cannot_send(error, to)),
+            }
+        }
+        Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<bool> {
@@ -373,6 +392,12 @@ impl Path for KernelPath {
         let socket_dropped = dropped.wrapping_sub(self.dropped_before as u32).into();
         Counters { strange_stamps: strange + of_ptp, socket_dropped, ..self.counters }
     }
+}
+
+#[cold]
+fn protocol_ends(payload_len: usize, to: SocketAddrV4) -> io::Error {
+    let message = format!("cannot send {payload_len} bytes to {to}: the protocol ends at {MAX_PAYLOAD}");
+    io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
 /// Sends one datagram, where there is a stamper with a stamp to come.

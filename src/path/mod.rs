@@ -153,6 +153,13 @@ pub trait Path {
     /// As [`Path::send`].
     fn send_dummies(&mut self, to: SocketAddrV4, count: u32) -> io::Result<()>;
 
+    /// Sends dummies of `ip_len` bytes with the IP header to `to`, from a port other than the session's, as far as there is
+    /// room at once; returns how many. Never waits: a full ring is counted, and what is left is the caller's.
+    ///
+    /// # Errors
+    /// What the kernel answered, where it is not merely that there is no room.
+    fn send_load(&mut self, to: SocketAddrV4, count: u32, ip_len: u16) -> io::Result<u32>;
+
     /// Makes the kernel see what [`Path::send`] put into the rings; reaps what it is done with. Whether something is left
     /// that the driver has not taken yet: then it is to be called again soon.
     ///

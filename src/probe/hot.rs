@@ -129,6 +129,8 @@ pub struct HotLoop<'a, M, P, A> {
     arrival_stamped: bool,
     /// Something was handed over since the last flush.
     unflushed: bool,
+    /// Part of a flood was sent since the loop last looked at what came in.
+    loaded: bool,
     /// What had been used when the session began.
     usage_before: Usage,
     /// What the peer of the last session was told.
@@ -170,6 +172,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             now: monotonic_now(),
             arrival_stamped: false,
             unflushed: false,
+            loaded: false,
             usage_before: Usage::default(),
             usage_told: None,
             asked_since: None,
@@ -450,14 +453,18 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         }
     }
 
-    /// Does what is due, up to a burst of pings; whether anything was.
+    /// Does what is due, up to a burst of pings or one batch of a flood; whether anything was.
     fn meet_deadlines(&mut self, now: Time<Monotonic>) -> anyhow::Result<bool> {
+        self.loaded = false;
         for met in 0..BURST {
             if self.machine.deadline().is_none_or(|deadline| now < deadline) {
                 return Ok(met > 0);
             }
             self.machine.handle_deadline(now);
             self.act()?;
+            if self.loaded {
+                break;
+            }
         }
         Ok(true)
     }
@@ -484,6 +491,13 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
                 Action::Dummies { to, count } => {
                     self.path.send_dummies(to, count)?;
                     self.unflushed = true;
+                }
+                Action::Load { to, count, ip_len } => {
+                    let sent = self.path.send_load(to, count, ip_len)?;
+                    if sent < count {
+                        self.machine.handle_refused_load(count - sent);
+                    }
+                    (self.unflushed, self.loaded) = (true, true);
                 }
                 Action::Tell(event) => self.tell(event)?,
             }

@@ -7,6 +7,7 @@ mod hot;
 mod interrupt;
 mod outstanding;
 mod reporter;
+mod rounds;
 pub(crate) mod setup;
 pub(crate) mod stamping;
 mod turnarounds;
@@ -15,6 +16,7 @@ pub(crate) mod usage;
 pub use hot::{Attendant, HotLoop, Scene, StampRules};
 pub use interrupt::Interrupt;
 pub use reporter::{Reporter, say};
+pub use rounds::{Outcome, Round, Rounds};
 pub use turnarounds::Turnarounds;
 
 use crate::cli::{self, Plan, schedule};
@@ -24,7 +26,7 @@ use crate::path::{Description, Path};
 use crate::record::{
     self, CardClock, Facts, Recorder, RecorderConfig, Role, ScheduleFacts, StampSource, Voice, Watchers, text,
 };
-use crate::session::{Client, ClientConfig, Machine, Offers, Probe, Sampling, Server, ServerConfig, Settings};
+use crate::session::{Client, ClientConfig, Machine, Offers, Pattern, Probe, Sampling, Server, ServerConfig, Settings};
 use crate::wire::Extension;
 use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -49,7 +51,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
     warn(&stamps.remarks);
     let (role, server, keep) = match &plan.role {
         cli::Role::Client { host, .. } => (Role::Client, Some(setup::server(host, plan.port)?), false),
-        cli::Role::Server { keep } => (Role::Server, None, *keep),
+        cli::Role::Server { keep, .. } => (Role::Server, None, *keep),
     };
     let mut settings = setup::settings(plan, &stamps, probes)?;
     setup::check_sizes(plan, &interface, settings.as_ref(), probes)?;
@@ -229,10 +231,11 @@ impl Play<'_> {
                     timeout: plan.timeout,
                     connect_timeout: *connect_timeout,
                     sampling,
+                    pattern: Pattern::default(),
                 };
                 self.spin(&mut Client::new(monotonic_now(), config), path)
             }
-            (cli::Role::Server { keep }, _) => {
+            (cli::Role::Server { keep, max_rate }, _) => {
                 say_first(plan, &text::server_start(plan.port));
                 // Only where the card stamps anything is there a reason to ask for PTP.
                 let offered = stamps.wishes.hardware;
@@ -247,6 +250,7 @@ impl Play<'_> {
                     offers: Offers { udp: offered, l2: offered },
                     requires_ptp: stamps.requires_ptp,
                     sampling,
+                    max_rate: *max_rate,
                 };
                 self.spin(&mut Server::new(config), path)
             }

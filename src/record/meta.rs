@@ -331,7 +331,7 @@ fn wants_meta(log: &Path) -> bool {
     regular && !name_of_stream
 }
 
-pub(super) fn meta_path(log: &Path) -> PathBuf {
+pub(crate) fn meta_path(log: &Path) -> PathBuf {
     let mut path = OsString::from(log);
     path.push(".meta.json");
     path.into()

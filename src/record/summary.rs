@@ -507,6 +507,7 @@ pub(crate) const fn end_name(end: End) -> &'static str {
         End::NotAgreed { .. } => "not_agreed",
         End::NoAnswer { .. } => "no_answer",
         End::TimedOut { .. } => "timed_out",
+        End::FloodUnanswered { .. } => "flood_unanswered",
         End::FinUnanswered { .. } => "fin_unanswered",
         End::PeerStopped => "peer_stopped",
         End::Broken => "broken",

@@ -95,6 +95,11 @@ pub fn end(end: End) -> Option<String> {
              What was measured until then is below; where such silence is expected, raise --timeout.",
             duration(after)
         ),
+        End::FloodUnanswered { after } => format!(
+            "The server was not heard of for {} while it was flooded, and the flood was stopped: it is gone, or neither its \
+             answers nor the pings get through such a load. What was measured until then is below.",
+            duration(after)
+        ),
         End::FinUnanswered { waited } => format!(
             "The other side did not confirm the end of the session within {}: all pings were sent, \
              but its own log and statistics may be incomplete.",
@@ -206,6 +211,13 @@ impl Narrator {
                 format!(
                     "Refused {from}: it asks to be served on the {} path, which is not to be had here: see the line before.",
                     path.as_str()
+                ),
+            ),
+            Event::LoadExceeded { from, granted, received, within } => (
+                Stream::Err,
+                format!(
+                    "{from} sent {received} dummies within {}: more than the {granted} a second that it was granted.",
+                    duration(*within)
                 ),
             ),
             Event::Ignored { from, .. } if self.in_session => {

@@ -2,8 +2,8 @@
 
 use super::conversation::{Conversation, Outbox, Retry, Side, Terms};
 use super::{
-    Action, Body, CONNECTING_REPORT, Direction, End, Event, GOODBYE, Incoming, Machine, Probe, Sampling, Settings,
-    TimerKind, Totals,
+    Action, Body, CONNECTING_REPORT, Direction, End, Event, GOODBYE, Incoming, Machine, Pattern, Probe, Sampling,
+    Settings, TimerKind, Totals,
 };
 use crate::clock::{Monotonic, Time};
 use crate::wire::ptp::Shape;
@@ -31,6 +31,8 @@ pub struct ClientConfig {
     pub connect_timeout: Option<Duration>,
     /// Which pings of this side are to be stamped, where pings travel behind PTP headers.
     pub sampling: Sampling,
+    /// How the dummies of a flood are spaced, where the settings have one.
+    pub pattern: Pattern,
 }
 
 /// The client side of a session.
@@ -106,6 +108,7 @@ impl Client {
             timeout: config.timeout,
             granted: None,
             sampling: config.sampling,
+            pattern: config.pattern,
         };
         self.outbox.tell(Event::Connected { peer: config.server, settings });
         self.state = State::Talking(Conversation::begin(now, terms, &mut self.outbox));
@@ -220,6 +223,10 @@ impl Machine for Client {
         if let State::Talking(conversation) = &mut self.state {
             conversation.handle_transmit_stamp(sequence);
         }
+    }
+
+    fn handle_refused_load(&mut self, count: u32) {
+        self.outbox.load_refused(count);
     }
 
     fn handle_deadline(&mut self, now: Time<Monotonic>) {

@@ -1,10 +1,11 @@
 //! What client and server have in common: everything between the handshake and the last datagram.
 
+use super::load::{Flood, Pattern};
 use super::pinger::{Pinger, Step};
 use super::sampling::{Sampler, Sampling};
 use super::{
-    Action, Body, DEFAULT_TIMEOUT, Direction, End, Event, FIRST_RETRY, GOODBYE, Incoming, LINGER, NEXT_RETRY, Outgoing,
-    Probe, SETTLE, STRAGGLERS, Settings, TURNAROUND, TimerKind, Totals,
+    Action, Body, DEFAULT_TIMEOUT, Direction, End, Event, FIRST_RETRY, FLOOD_DRAIN, FLOOD_SILENCE, GOODBYE, Incoming,
+    LINGER, NEXT_RETRY, Outgoing, Probe, SETTLE, STRAGGLERS, Settings, TURNAROUND, TimerKind, Totals,
 };
 use crate::clock::{Monotonic, Time};
 use crate::wire::ptp::Shape;
@@ -36,6 +37,8 @@ pub(super) struct Terms {
     pub(super) granted: Option<Extension>,
     /// Which pings are to be stamped, where pings travel behind PTP headers.
     pub(super) sampling: Sampling,
+    /// How the dummies of a client's flood are spaced.
+    pub(super) pattern: Pattern,
 }
 
 /// Actions on their way to the caller, and what was counted.
@@ -93,6 +96,22 @@ impl Outbox {
             self.actions.push_back(Action::Dummies { to, count });
         }
     }
+
+    fn load(&mut self, to: SocketAddrV4, count: u32, ip_len: u16) {
+        if count > 0 {
+            self.totals.transmitted += u64::from(count);
+            self.totals.dummies_sent += u64::from(count);
+            self.actions.push_back(Action::Load { to, count, ip_len });
+        }
+    }
+
+    /// The path had no room for so many dummies of a flood.
+    pub(super) fn load_refused(&mut self, count: u32) {
+        let count = u64::from(count);
+        self.totals.transmitted -= count;
+        self.totals.dummies_sent -= count;
+        self.totals.load_refused += count;
+    }
 }
 
 /// A control message that is repeated until it is answered.
@@ -128,6 +147,11 @@ enum Phase {
     AwaitPing,
     Pinging,
     Echoing,
+    /// The own pings are out, and of a flood something may still be on the way: the FIN must not overtake it.
+    Draining {
+        until: Time<Monotonic>,
+        end: End,
+    },
     /// The FIN is out.
     Closing {
         sequence: u64,
@@ -157,6 +181,8 @@ pub(super) struct Conversation {
     pub(super) terms: Terms,
     phase: Phase,
     pinger: Pinger,
+    /// A client's, while it pings.
+    flood: Option<Flood>,
     /// `None` where pings are nanoprobe's: then all are to be stamped.
     sampler: Option<Sampler>,
     /// When something was last received from the peer, or will have been expected from.
@@ -185,10 +211,13 @@ impl Conversation {
             }
         };
         let sampler = terms.settings.ptp.map(|_| Sampler::new(terms.sampling));
-        let begun = Self { terms, phase, pinger, sampler, last_heard, last_ping: 0, begun: now, answered_fin: None };
+        let (last_ping, answered_fin) = (0, None);
+        let mut begun =
+            Self { terms, phase, pinger, flood: None, sampler, last_heard, last_ping, begun: now, answered_fin };
         outbox.totals.measures_loss = begun.pings() && !begun.is_duplex();
         if matches!(begun.phase, Phase::Pinging) {
             outbox.totals.started = Some(now);
+            begun.start_flood(now);
         }
         begun
     }
@@ -210,25 +239,34 @@ impl Conversation {
     pub(super) fn timer(&self) -> TimerKind {
         match self.phase {
             // Pongs may still be under way when the FIN is out: their stamps are to be as good as the others'.
-            Phase::AwaitPing | Phase::Pinging | Phase::Echoing | Phase::Closing { .. } | Phase::Settle { .. } => {
-                self.terms.settings.timer
-            }
+            Phase::AwaitPing
+            | Phase::Pinging
+            | Phase::Echoing
+            | Phase::Draining { .. }
+            | Phase::Closing { .. }
+            | Phase::Settle { .. } => self.terms.settings.timer,
             Phase::Turnaround { .. } | Phase::Linger { .. } | Phase::Goodbye { .. } | Phase::Over => TimerKind::Sleep,
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Time<Monotonic>> {
         let own = match &self.phase {
-            Phase::Turnaround { until } | Phase::Settle { until, .. } | Phase::Linger { until } => return Some(*until),
+            Phase::Turnaround { until }
+            | Phase::Draining { until, .. }
+            | Phase::Settle { until, .. }
+            | Phase::Linger { until } => return Some(*until),
             Phase::Goodbye { retry, .. } => return Some(retry.next.min(retry.since.plus(GOODBYE))),
             Phase::Closing { retry, .. } => {
                 return Some(retry.next.min(closing_limit(retry, self.last_heard, &self.terms)));
             }
-            Phase::Pinging => Some(self.pinger.due()),
+            Phase::Pinging => {
+                let ping = self.pinger.due();
+                Some(self.flood.as_ref().map_or(ping, |flood| ping.min(flood.due())))
+            }
             Phase::AwaitPing | Phase::Echoing => None,
             Phase::Over => return None,
         };
-        let silence = self.terms.timeout.map(|timeout| self.last_heard.plus(timeout));
+        let silence = self.patience().map(|patience| self.last_heard.plus(patience));
         match (own, silence) {
             (Some(own), Some(silence)) => Some(own.min(silence)),
             (own, silence) => own.or(silence),
@@ -375,7 +413,10 @@ impl Conversation {
     fn handle_pong(&mut self, now: Time<Monotonic>, sequence: u64, outbox: &mut Outbox) -> Option<Point> {
         let asked = (1..self.pinger.next_sequence()).contains(&sequence)
             && asks_for_pong(self.terms.settings.pong_every, sequence);
-        let waits = matches!(self.phase, Phase::Pinging | Phase::Closing { .. } | Phase::Settle { .. });
+        let waits = matches!(
+            self.phase,
+            Phase::Pinging | Phase::Draining { .. } | Phase::Closing { .. } | Phase::Settle { .. }
+        );
         if !(asked && waits) || self.is_duplex() {
             outbox.totals.unexpected += 1;
             return None;
@@ -413,7 +454,10 @@ impl Conversation {
             Phase::Goodbye { .. } => self.phase = Phase::Over,
             Phase::Closing { end, .. } => self.finish(now, end, outbox),
             // The echoing side was stopped by its user.
-            Phase::Turnaround { .. } | Phase::Pinging => self.finish(now, End::PeerStopped, outbox),
+            Phase::Turnaround { .. } | Phase::Pinging | Phase::Draining { .. } => {
+                self.end_flood(now, outbox);
+                self.finish(now, End::PeerStopped, outbox);
+            }
             // Answered before; the answer was lost.
             Phase::Linger { .. } => {}
             Phase::AwaitPing | Phase::Settle { .. } | Phase::Over => {}
@@ -426,8 +470,12 @@ impl Conversation {
             Phase::Pinging => match self.pinger.step(now, &mut outbox.totals) {
                 Step::Ping { sequence, padding } => self.ping(now, sequence, padding, outbox),
                 Step::Done => self.end_pinging(now, End::Complete, outbox),
-                Step::Wait => {}
+                Step::Wait => self.flood(now, outbox),
             },
+            Phase::Draining { until, end } if now >= *until => {
+                let end = *end;
+                self.send_fin(now, end, outbox);
+            }
             Phase::Closing { sequence, retry, .. } => {
                 if now >= closing_limit(retry, self.last_heard, &self.terms) {
                     let waited = now.duration_since(retry.since);
@@ -473,6 +521,7 @@ impl Conversation {
                 self.finish(now, End::Stopped, outbox);
                 self.phase = Phase::Goodbye { sequence, retry: Retry::first(now) };
             }
+            Phase::Draining { .. } => self.send_fin(now, End::Stopped, outbox),
             Phase::AwaitPing | Phase::Closing { .. } | Phase::Settle { .. } => self.finish(now, End::Stopped, outbox),
             Phase::Linger { .. } | Phase::Goodbye { .. } => self.phase = Phase::Over,
             Phase::Over => {}
@@ -498,6 +547,25 @@ impl Conversation {
         // A server that waited for its turn may have heard nothing since the SYN.
         self.heard(now);
         outbox.totals.started = Some(now);
+        self.start_flood(now);
+    }
+
+    fn start_flood(&mut self, now: Time<Monotonic>) {
+        let load = self.terms.settings.load.filter(|_| self.terms.side == Side::Client);
+        self.flood = load.and_then(|load| Flood::new(now, load, self.terms.pattern));
+    }
+
+    /// Sends what is due of the flood. A ping that is due goes first: this is not called then.
+    fn flood(&mut self, now: Time<Monotonic>, outbox: &mut Outbox) {
+        let (Some(flood), Some(load)) = (&mut self.flood, self.terms.settings.load) else { return };
+        let count = flood.step(now, &mut outbox.totals);
+        outbox.load(self.terms.peer, count, load.ip_len);
+    }
+
+    fn end_flood(&mut self, now: Time<Monotonic>, outbox: &mut Outbox) {
+        if let Some(mut flood) = self.flood.take() {
+            flood.finish(now, &mut outbox.totals);
+        }
     }
 
     fn ping(&mut self, now: Time<Monotonic>, sequence: u64, padding: u16, outbox: &mut Outbox) {
@@ -521,28 +589,77 @@ impl Conversation {
 
     fn end_pinging(&mut self, now: Time<Monotonic>, end: End, outbox: &mut Outbox) {
         outbox.totals.ended = Some(now);
+        let flooded = self.flood.is_some();
+        self.end_flood(now, outbox);
         if self.is_duplex() {
             self.phase = Phase::Settle { until: now.plus(SETTLE), end };
+        } else if flooded {
+            self.phase = Phase::Draining { until: now.plus(FLOOD_DRAIN), end };
         } else {
-            let sequence = self.pinger.next_sequence();
-            outbox.control(self.terms.peer, Kind::Fin, sequence);
-            self.phase = Phase::Closing { sequence, retry: Retry::first(now), end };
+            self.send_fin(now, end, outbox);
+        }
+    }
+
+    fn send_fin(&mut self, now: Time<Monotonic>, end: End, outbox: &mut Outbox) {
+        let sequence = self.pinger.next_sequence();
+        outbox.control(self.terms.peer, Kind::Fin, sequence);
+        self.phase = Phase::Closing { sequence, retry: Retry::first(now), end };
+    }
+
+    /// How long nothing may be received; `None` is for ever.
+    fn patience(&self) -> Option<Duration> {
+        match self.flood {
+            Some(_) => Some(self.terms.timeout.map_or(FLOOD_SILENCE, |timeout| timeout.min(FLOOD_SILENCE))),
+            None => self.terms.timeout,
         }
     }
 
     fn check_silence(&mut self, now: Time<Monotonic>, outbox: &mut Outbox) {
-        let Some(after) = self.terms.timeout else { return };
+        let Some(after) = self.patience() else { return };
         let listens = matches!(self.phase, Phase::AwaitPing | Phase::Pinging | Phase::Echoing);
-        if listens && now >= self.last_heard.plus(after) {
+        if !listens || now < self.last_heard.plus(after) {
+            return;
+        }
+        if self.flood.is_some() {
+            self.end_flood(now, outbox);
+            // Should it be there all the same, it need not wait for its own time-out.
+            outbox.control(self.terms.peer, Kind::Fin, self.pinger.next_sequence());
+            self.finish(now, End::FloodUnanswered { after }, outbox);
+        } else {
             self.finish(now, End::TimedOut { after }, outbox);
+        }
+    }
+
+    /// Says that a client has sent more dummies than it was granted.
+    fn check_load(&self, outbox: &mut Outbox) {
+        let load = self.terms.settings.load.filter(|_| self.terms.side == Side::Server);
+        let Some((load, (first, last))) = load.zip(outbox.totals.first_dummy.zip(outbox.totals.last_dummy)) else {
+            return;
+        };
+        let (received, within) = (outbox.totals.dummies_received, last.duration_since(first));
+        if received > load_limit(load.packets_per_second, within) {
+            let (from, granted) = (self.terms.peer, load.packets_per_second);
+            outbox.tell(Event::LoadExceeded { from, granted, received, within });
         }
     }
 
     fn finish(&mut self, now: Time<Monotonic>, end: End, outbox: &mut Outbox) {
         outbox.totals.ended.get_or_insert(now);
+        self.check_load(outbox);
         outbox.tell(Event::Finished(end));
         self.phase = Phase::Over;
     }
+}
+
+/// Dummies that a client may send at once beyond what it was granted.
+const LOAD_SLACK: u64 = 64;
+
+/// How many dummies of a flood of this rate may come within so much time. Queues on the way bunch what was sent evenly, and a
+/// Poisson process is not even to begin with: a tenth of a second's worth, and a hundredth of all, are nobody's fault.
+fn load_limit(packets_per_second: u64, within: Duration) -> u64 {
+    let rate = u128::from(packets_per_second);
+    let planned = rate * within.as_nanos() / 1_000_000_000;
+    u64::try_from(planned + planned / 100 + rate / 10).unwrap_or(u64::MAX).saturating_add(LOAD_SLACK)
 }
 
 /// When an unanswered FIN is given up: the receive time-out after the FIN or after the last sign of life.

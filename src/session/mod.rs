@@ -14,13 +14,17 @@
 
 mod client;
 mod conversation;
+mod load;
 mod pinger;
+mod rate;
 mod sampling;
 mod server;
 mod settings;
 mod totals;
 
 pub use client::{Client, ClientConfig};
+pub use load::{CATCH_UP_NANOS, LOAD_BATCH, Pattern};
+pub use rate::{Rate, wire_bits};
 pub use sampling::{DEFAULT_STAMP_TIMEOUT, STAMP_SPACING, Sampling};
 pub use server::{Offers, Server, ServerConfig};
 pub use settings::{
@@ -54,6 +58,12 @@ pub const LINGER: Duration = Duration::from_millis(1200);
 /// How long a `--keep` server remembers a client whose session is over: a FIN that it answered is answered again, and
 /// a late copy of the SYN opens no session.
 pub const REMEMBER: Duration = Duration::from_secs(5);
+/// How long a client that floods goes on without hearing from its server. Then the server is not there, or the flood has
+/// cut it off: either is a reason to stop.
+pub const FLOOD_SILENCE: Duration = Duration::from_secs(1);
+/// From the end of a flood to the FIN: what queues on the way still hold of it must be there before the server says what it
+/// has counted.
+pub const FLOOD_DRAIN: Duration = Duration::from_millis(200);
 /// How long an interrupted echoing side, or a client that declines what a server accepted, waits for the answer to its FIN.
 pub const GOODBYE: Duration = Duration::from_millis(200);
 /// How often a client that gets no answer to its SYN says so.
@@ -73,6 +83,9 @@ pub trait Machine {
     /// All transmit stamps of the ping or pong with this sequence are there, or were given up; to be called where
     /// [`Sampling::awaits_stamp`] says so.
     fn handle_transmit_stamp(&mut self, sequence: u64);
+
+    /// Of the [`Action::Load`] obeyed last, this many dummies found no room and were not sent.
+    fn handle_refused_load(&mut self, count: u32);
 
     /// Does what is due at `now`. Harmless when called early.
     fn handle_deadline(&mut self, now: Time<Monotonic>);
@@ -136,6 +149,17 @@ pub enum Action {
         to: SocketAddrV4,
         /// How many.
         count: u32,
+    },
+    /// Send this many dummies of a flood to this address, from a port other than the session's, as far as there is room at
+    /// once: what there is no room for goes to [`Machine::handle_refused_load`]. Something may be due again at once: look at
+    /// what came in before the next deadline is met.
+    Load {
+        /// Where they go.
+        to: SocketAddrV4,
+        /// How many: at most [`LOAD_BATCH`].
+        count: u32,
+        /// Bytes of each with the IP header.
+        ip_len: u16,
     },
     /// Something happened that the user or the log should know of.
     Tell(Event),
@@ -295,6 +319,17 @@ pub enum Event {
         /// What for.
         path: ServePath,
     },
+    /// A client sent more dummies than it had been granted.
+    LoadExceeded {
+        /// Who.
+        from: SocketAddrV4,
+        /// Dummies a second that were granted.
+        granted: u64,
+        /// Dummies that came.
+        received: u64,
+        /// From the first to the last of them.
+        within: Duration,
+    },
     /// A datagram that is no SYN came from somebody who has no session here, or a SYN was too short.
     Ignored {
         /// Who sent it.
@@ -346,6 +381,11 @@ pub enum End {
     /// Nothing was received for this long.
     TimedOut {
         /// The time-out.
+        after: Duration,
+    },
+    /// The server fell silent while it was flooded, and the flood was stopped.
+    FloodUnanswered {
+        /// How long nothing was received.
         after: Duration,
     },
     /// The FIN was not answered.

@@ -2,8 +2,8 @@
 
 use super::conversation::{Conversation, Outbox, Side, Terms};
 use super::{
-    Action, Direction, Event, Incoming, Machine, Probe, PtpRefusal, REMEMBER, Sampling, Settings, TimerKind, Totals,
-    ip_len,
+    Action, Direction, Event, Incoming, Machine, Pattern, Probe, PtpRefusal, REMEMBER, Rate, Sampling, Settings,
+    TimerKind, Totals, ip_len,
 };
 use crate::clock::{Monotonic, Time};
 use crate::wire::ptp::Transport;
@@ -39,6 +39,8 @@ pub struct ServerConfig {
     pub requires_ptp: bool,
     /// Which pings of this side are to be stamped, where pings travel behind PTP headers.
     pub sampling: Sampling,
+    /// The most that a client may flood this side with; `None` is without limit.
+    pub max_rate: Option<Rate>,
 }
 
 /// By what a server's path could carry pings and pongs behind PTP headers, if asked to. The default is nothing.
@@ -159,6 +161,7 @@ impl Server {
             timeout: self.config.timeout,
             granted,
             sampling: self.config.sampling,
+            pattern: Pattern::default(),
         };
         self.state = State::Talking(Conversation::begin(now, terms, &mut self.outbox));
     }
@@ -170,7 +173,10 @@ impl Server {
     fn judge(&self, incoming: &Incoming, raw: RawSettings) -> Result<Settings, Event> {
         let from = incoming.from;
         let asked = incoming.extension.unwrap_or_default();
-        let settings = Settings::from_client(raw, asked, self.config.schedule.is_some(), |_| ());
+        let mut settings = Settings::from_client(raw, asked, self.config.schedule.is_some(), |_| ());
+        if let (Some(load), Some(most)) = (&mut settings.load, self.config.max_rate) {
+            load.packets_per_second = load.packets_per_second.min(most.packets_per_second(load.ip_len));
+        }
         match asked.ptp {
             None if self.config.requires_ptp => return Err(Event::RefusedPlain { from }),
             Some(transport) => {
@@ -316,6 +322,10 @@ impl Machine for Server {
         if let State::Talking(conversation) = &mut self.state {
             conversation.handle_transmit_stamp(sequence);
         }
+    }
+
+    fn handle_refused_load(&mut self, count: u32) {
+        self.outbox.load_refused(count);
     }
 
     fn handle_deadline(&mut self, now: Time<Monotonic>) {

@@ -32,6 +32,12 @@ pub struct Totals {
     pub stamps_withheld: u64,
     /// Dummies sent.
     pub dummies_sent: u64,
+    /// Dummies of a flood that were due: those sent, and those that could not be.
+    pub load_due: u64,
+    /// Of those, dummies left out as their moment had passed: whoever was to send them had no time.
+    pub load_late: u64,
+    /// Of those, dummies for which the path had no room.
+    pub load_refused: u64,
     /// Dummies received from the session's peer.
     pub dummies_received: u64,
     /// When the first of them came.

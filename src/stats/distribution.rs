@@ -12,9 +12,16 @@ pub const PREALLOCATED_DIGITS: u8 = 3;
 /// The largest magnitude that further samples are told apart in: 2^62 ns is 146 years.
 const HIGHEST: u64 = 1 << 62;
 
+/// What one of many is given: samples that are kept as they are, 32 KiB of them.
+const SMALL: usize = 1 << 12;
+/// What one of many is given: significant decimal digits where there are more.
+const SMALL_DIGITS: u8 = 2;
+
 /// A distribution of samples, in any unit, mostly ns.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Distribution {
+    /// How many samples are kept as they are, and the digits of the others.
+    bounds: (usize, u8),
     /// All samples, until they become too many.
     exact: Vec<i64>,
     /// `exact` is in ascending order.
@@ -50,6 +57,12 @@ pub struct Bin {
     pub count: u64,
 }
 
+impl Default for Distribution {
+    fn default() -> Self {
+        Self::bounded(EXACT, DIGITS)
+    }
+}
+
 impl Distribution {
     /// An empty one. Allocates with its first samples.
     pub fn new() -> Self {
@@ -78,7 +91,29 @@ impl Distribution {
             coarse.negative.reset();
             coarse.positive.reset();
         }
-        *self = Self { exact, coarse, ..Self::default() };
+        *self = Self { exact, coarse, ..Self::bounded(self.bounds.0, self.bounds.1) };
+    }
+
+    /// One of many, such as those of moments in time: it keeps 4096 samples as they are, and 2 digits of percentiles where
+    /// there are more. Stays under 100 KiB where the samples are under 100 s.
+    pub fn small() -> Self {
+        Self::bounded(SMALL, SMALL_DIGITS)
+    }
+
+    const fn bounded(exact: usize, digits: u8) -> Self {
+        Self {
+            bounds: (exact, digits),
+            exact: Vec::new(),
+            sorted: false,
+            coarse: None,
+            count: 0,
+            sum: 0,
+            squares: 0.0,
+            mean_so_far: 0.0,
+            first: 0,
+            min: 0,
+            max: 0,
+        }
     }
 
     /// Takes one sample.
@@ -98,7 +133,7 @@ impl Distribution {
         self.squares += before * (shifted - self.mean_so_far);
         match &mut self.coarse {
             Some(coarse) => coarse.record(sample, 1),
-            None if self.exact.len() < EXACT => {
+            None if self.exact.len() < self.bounds.0 => {
                 self.exact.push(sample);
                 self.sorted = false;
             }
@@ -111,9 +146,12 @@ impl Distribution {
         if other.count == 0 {
             return;
         }
-        if self.count == 0 {
+        if self.count == 0 && self.coarse.is_none() && self.bounds == other.bounds {
             *self = other.clone();
             return;
+        }
+        if self.count == 0 {
+            (self.first, self.min, self.max) = (other.first, other.min, other.max);
         }
         let (own, others) = (self.count as f64, other.count as f64);
         let shift = other.first.wrapping_sub(self.first);
@@ -125,7 +163,7 @@ impl Distribution {
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
         match (&mut self.coarse, &other.coarse) {
-            (None, None) if self.exact.len() + other.exact.len() <= EXACT => {
+            (None, None) if self.exact.len() + other.exact.len() <= self.bounds.0 => {
                 self.exact.extend_from_slice(&other.exact);
                 self.sorted = false;
             }
@@ -148,7 +186,7 @@ impl Distribution {
     /// From now on in histograms.
     #[cold]
     fn coarsen(&mut self) -> &mut Coarse {
-        let mut coarse = Box::new(Coarse { negative: growing(), positive: growing() });
+        let mut coarse = Box::new(Coarse { negative: growing(self.bounds.1), positive: growing(self.bounds.1) });
         for sample in std::mem::take(&mut self.exact) {
             coarse.record(sample, 1);
         }
@@ -272,8 +310,8 @@ fn rank(q: f64, count: u64) -> u64 {
     (rank as u64).clamp(1, count)
 }
 
-fn growing() -> Histogram<u64> {
-    let mut histogram = Histogram::new(DIGITS).expect("the digits are a constant in hdrhistogram's range");
+fn growing(digits: u8) -> Histogram<u64> {
+    let mut histogram = Histogram::new(digits).expect("the digits are a constant in hdrhistogram's range");
     histogram.auto(true);
     histogram
 }

@@ -8,11 +8,11 @@ use std::collections::{BinaryHeap, HashMap};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use xdprobe::clock::{Monotonic, Time};
 use xdprobe::session::{
-    Action, Body, Client, ClientConfig, End, Event, Incoming, Machine, Offers, Outgoing, Sampling, Server,
+    Action, Body, Client, ClientConfig, End, Event, Incoming, Machine, Offers, Outgoing, Pattern, Sampling, Server,
     ServerConfig, Settings, Totals,
 };
 use xdprobe::wire::ptp::Shape;
-use xdprobe::wire::{DUMMY_SEQUENCE, Extension, Kind, Message, Point, RawSettings};
+use xdprobe::wire::{DUMMY_SEQUENCE, Extension, Kind, MIN_IP_LEN, Message, Point, RawSettings};
 
 /// Virtual time.
 pub type Now = Time<Monotonic>;
@@ -114,6 +114,8 @@ pub enum Trace {
     Sent(SocketAddrV4, Message, Body, Option<Point>),
     /// It sent dummies.
     Dummies(u32),
+    /// It sent this many dummies of a flood, of this many bytes with the IP header.
+    Load(u32, u16),
     /// This came to its port, and made this row of the log.
     Came(SocketAddrV4, Message, Option<Point>),
     /// It told this.
@@ -152,6 +154,8 @@ pub struct Node {
     pub grants: Offers,
     /// Whether its path could serve a client on any path that it asks for.
     pub grants_path: bool,
+    /// Of each batch of a flood its path has room for so many.
+    pub room: u32,
     /// What its path was asked to get ready.
     pub wanted: Vec<Extension>,
     pub trace: Vec<(Now, Trace)>,
@@ -182,6 +186,7 @@ impl Node {
             is_nanoprobe: false,
             grants: Offers { udp: true, l2: true },
             grants_path: true,
+            room: u32::MAX,
             wanted: vec![],
             trace: vec![],
             shapes: vec![],
@@ -278,6 +283,7 @@ pub fn server_config() -> ServerConfig {
         offers: Offers::default(),
         requires_ptp: false,
         sampling: Sampling::default(),
+        max_rate: None,
     }
 }
 
@@ -291,6 +297,7 @@ pub fn client_config(settings: Settings) -> ClientConfig {
         timeout: Some(std::time::Duration::from_secs(5)),
         connect_timeout: None,
         sampling: Sampling::default(),
+        pattern: Pattern::default(),
     }
 }
 
@@ -499,6 +506,19 @@ impl World {
                     let message = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE };
                     for _ in 0..count {
                         self.carry(Datagram { from, to, message, body: Body::Empty, shape: Shape::Plain });
+                    }
+                }
+                Action::Load { to, count, ip_len } => {
+                    node.trace.push((now, Trace::Load(count, ip_len)));
+                    let sent = count.min(node.room);
+                    if sent < count {
+                        node.machine.as_mut().unwrap().handle_refused_load(count - sent);
+                    }
+                    let from = SocketAddrV4::new(*node.address.ip(), node.address.port() + 1000);
+                    let message = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE };
+                    let body = Body::Padding(ip_len - MIN_IP_LEN);
+                    for _ in 0..sent {
+                        self.carry(Datagram { from, to, message, body, shape: Shape::Plain });
                     }
                 }
                 Action::Tell(event) => {

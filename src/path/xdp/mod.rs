@@ -27,7 +27,7 @@ use crate::net::NetError;
 use crate::session::{Body, MAX_BODY, Outgoing};
 use crate::wire::frame::{LinkHeader, MAX_FRAME_LEN, MacAddr, PtpFrame, parse, parse_ptp, write_control};
 use crate::wire::ptp::{self, Probe, Shape};
-use crate::wire::{DUMMY_SEQUENCE, Extension, Kind, Message, Parsed, ServePath};
+use crate::wire::{DUMMY_SEQUENCE, Extension, Kind, MIN_IP_LEN, Message, Parsed, ServePath};
 use anyhow::{Context, bail};
 use aside::{Needs, Reserved};
 use layout::Meta;
@@ -356,6 +356,32 @@ impl Path for XdpPath {
             self.send(&Outgoing { to, message, body: Body::Empty, shape: Shape::Plain, point: None })?;
         }
         Ok(())
+    }
+
+    fn send_load(&mut self, to: SocketAddrV4, count: u32, ip_len: u16) -> io::Result<u32> {
+        if let Some(kernel) = self.reserved.carries(to) {
+            return kernel.send_load(to, count, ip_len);
+        }
+        let message = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE };
+        let padding = ip_len.saturating_sub(MIN_IP_LEN);
+        if u32::from(ip_len) > self.mtu {
+            let body = Body::Padding(padding);
+            return Err(self.too_large(&Outgoing { to, message, body, shape: Shape::Plain, point: None }));
+        }
+        let way = self.peers.route(to, Kind::Dummy, Shape::Plain);
+        let (at, template) = way.ok_or_else(|| Self::unknown_way(to))?;
+        let queue = &mut self.queues[at];
+        for sent in 0..count {
+            let Some(blank) = queue.take() else {
+                self.tx_ring_full += 1;
+                return Ok(sent);
+            };
+            let (frame, content) = queue.contents(&blank);
+            let len;
+            (*content, len) = template.put(frame, *content, DUMMY_SEQUENCE, padding, None);
+            self.tx_ring_full += u64::from(queue.submit(blank, len)?);
+        }
+        Ok(count)
     }
 
     #[inline]

@@ -1,0 +1,63 @@
+//! How many rows of logs a second `xdprobe report` takes on one core. Prints a table; asserts nothing.
+//!
+//! `PINGS` (default 2000000) is the length of the session. Its logs, some 260 MB, are written to the temporary folder first
+//! and read once beforehand, so that they are in the page cache where there is room for them.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::time::Instant;
+use xdprobe::clock::{Realtime, Time};
+use xdprobe::record::{HEADER, Row};
+use xdprobe::report::{Clocks, Input, Options, report};
+use xdprobe::wire::Point;
+
+fn write(folder: &std::path::Path, pings: u64) -> [PathBuf; 2] {
+    let paths = ["client.csv", "server.csv"].map(|name| folder.join(name));
+    let mut logs = paths.each_ref().map(|path| BufWriter::new(File::create(path).expect("a temporary file")));
+    let mut line = Vec::new();
+    for log in &mut logs {
+        log.write_all(HEADER.as_bytes()).expect("room for the log");
+    }
+    for sequence in 1..=pings {
+        for (point, side, after) in
+            [(Point::T0, 0, 0), (Point::T1, 1, 20_000), (Point::T2, 1, 22_000), (Point::T3, 0, 45_000)]
+        {
+            // Delays that are spread, and no chance.
+            let spread = sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52;
+            let stamp = Time::<Realtime>::from_nanos(
+                1_795_310_352_000_000_000 + sequence * 100_000 + after + after / 20_000 * spread,
+            );
+            line.clear();
+            Row::new(sequence, point, stamp, 44).append_to(&mut line);
+            logs[side].write_all(&line).expect("room for the log");
+        }
+    }
+    logs.iter_mut().for_each(|log| log.flush().expect("room for the log"));
+    paths
+}
+
+fn main() {
+    let pings = std::env::var("PINGS").ok().and_then(|pings| pings.parse().ok()).unwrap_or(2_000_000);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let [client, server] = write(folder.path(), pings);
+    for path in [&client, &server] {
+        fs::read(path).expect("the log");
+    }
+    println!("| logs | rows | s | million rows/s |\n|---|---|---|---|");
+    let both = Input { client: client.clone(), server: Some(server), ..Input::default() };
+    let alone = Input { client, ..Input::default() };
+    let csv = folder.path().join("joined.csv");
+    for (name, input, clocks, csv) in [
+        ("one side", &alone, Clocks::Estimate, None),
+        ("both, clocks synchronised", &both, Clocks::Synchronised, None),
+        ("both, clocks estimated", &both, Clocks::Estimate, None),
+        ("both, clocks estimated, --csv", &both, Clocks::Estimate, Some(csv)),
+    ] {
+        let began = Instant::now();
+        let found = report(input, &Options { clocks, csv, ..Options::default() }).expect("the logs are whole");
+        let seconds = began.elapsed().as_secs_f64();
+        let rows: u64 = found.logs.iter().map(|log| log.rows).sum();
+        println!("| {name} | {rows} | {seconds:.2} | {:.2} |", rows as f64 / seconds / 1e6);
+    }
+}

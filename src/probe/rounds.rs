@@ -1,0 +1,353 @@
+//! One session after the other over one open path: what `compare` and `sweep` are made of.
+//!
+//! Nothing is logged, and every t3 − t0 is kept as it is. What a round asks for, and what is made of its outcome, is the
+//! caller's.
+
+use super::hot::{Attendant, HotLoop, Scene, StampRules};
+use super::interrupt::Interrupt;
+use super::setup::{self, OpenPath};
+use super::stamping::{self, Card, Clocks, StampPlan};
+use super::usage::Usage;
+use super::{pin, warn};
+use crate::cli::{self, Plan};
+use crate::clock::monotonic_now;
+use crate::live::Sample;
+use crate::net::Interface;
+use crate::path::{Batch, Counters, Description, Path};
+use crate::record::{CardClock, Recorder, RecorderConfig, Role, StampCounts, Voice, Watchers, counters_since};
+use crate::session::{Client, ClientConfig, End, Event, Machine, Pattern, Sampling, Settings, Totals};
+use crate::stats::Distribution;
+use crate::wire::Extension;
+use anyhow::{Context, Result, bail};
+use nix::sched::{sched_getaffinity, sched_setaffinity};
+use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::Pid;
+use std::net::SocketAddrV4;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Between two sessions nothing may come for this long: what is late would be taken for the next one's.
+const QUIET: Duration = Duration::from_millis(20);
+/// The same after a session of which something is missing: it may still come.
+const QUIET_AFTER_LOSS: Duration = Duration::from_millis(500);
+/// Whoever goes on sending is not waited for any longer.
+const QUIET_AT_MOST: Duration = Duration::from_secs(5);
+/// Between two looks for something late.
+const LOOK: Duration = Duration::from_millis(1);
+/// The most round trips of one round that are kept: 128 MiB.
+const MAX_SAMPLES: u64 = 1 << 24;
+
+/// What a round asks for beyond what all rounds have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct Round {
+    /// What its session does.
+    pub settings: Settings,
+    /// How a flood is spaced.
+    pub pattern: Pattern,
+}
+
+/// What came of a round.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// How it ended.
+    pub end: End,
+    /// What it did, as the server agreed to it; `None` where no session came to be.
+    pub agreed: Option<Settings>,
+    /// What the session counted, the server's account among it.
+    pub totals: Totals,
+    /// Every t3 − t0 in ns.
+    pub t3_t0: Distribution,
+    /// Every round trip without the time that the server took, (t3 − t0) − (t2 − t1), in ns, where the pongs bring both.
+    pub rtt: Distribution,
+    /// Samples beyond those kept: too many in one round.
+    pub left_out: u64,
+    /// Pings that asked for a pong and got none.
+    pub lost: u64,
+    /// Pongs that came more than once.
+    pub duplicates: u64,
+    /// Pings answered of which t0 or t3 is missing, or whose two are of different clocks.
+    pub unmeasured: u64,
+    /// Stamps taken.
+    pub stamps: StampCounts,
+    /// What the path counted meanwhile.
+    pub counters: Counters,
+    /// CPU time of this process in the session, all threads, in ns; `None` where the kernel does not tell.
+    pub cpu_ns: Option<u64>,
+}
+
+/// A client's open path, and all that a session needs beside it.
+pub struct Rounds<'a> {
+    plan: &'a Plan,
+    server: SocketAddrV4,
+    settings: Settings,
+    stamps: StampPlan,
+    interface: Interface,
+    interrupt: Interrupt,
+    recorder: Recorder,
+    /// The sequence of the last SYN.
+    number: u64,
+    quiet: Duration,
+    // In this order they are dropped: a driver that forgets what its card stamps when XDP goes must not have the last word.
+    path: OpenPath,
+    clocks: Clocks,
+}
+
+impl<'a> Rounds<'a> {
+    /// Opens what a client's plan names, as its session would find it: path, stamps, server.
+    ///
+    /// # Errors
+    /// What could not be had, in a sentence that says what to do. The machine is as it was.
+    pub fn open(plan: &'a Plan) -> Result<Self> {
+        let cli::Role::Client { host, .. } = &plan.role else { bail!("only a client's sessions come in rounds") };
+        warn(&plan.warnings);
+        let (interface, address) = setup::interface(plan)?;
+        let mut stamps = stamping::plan(plan, &interface)?;
+        warn(&stamps.remarks);
+        let server = setup::server(host, plan.port)?;
+        let mut settings = setup::settings(plan, &stamps, &[])?;
+        setup::check_sizes(plan, &interface, settings.as_ref(), &[])?;
+        let anywhere = sched_getaffinity(Pid::from_raw(0)).context("cannot read the CPU affinity")?;
+        pin(plan)?;
+        // As in `run`: until XDP is attached a signal ends the process.
+        let mut found = stamping::present(plan, &stamps, &interface)?;
+        let interrupt = Interrupt::catch().context("cannot catch SIGINT, SIGTERM and SIGHUP")?;
+        interrupt.set_deadly(true);
+        let path = setup::open(plan, &interface, address, Some(server), &stamps, &interrupt)?;
+        sched_setaffinity(Pid::from_raw(0), &anywhere).context("cannot set the CPU affinity")?;
+        interrupt.set_deadly(false);
+        let card = stamps.card.map(|(_, phc)| Arc::new(Card::new(phc)));
+        let recorder = Recorder::start(RecorderConfig {
+            log: None,
+            log_stages: None,
+            voice: Voice { role: Role::Client, json: true },
+            sources: stamps.sources,
+            card: card.clone().map(|card| card as Arc<dyn CardClock>),
+            is_stopped: &|| interrupt.is_pending(),
+            watchers: Watchers::default(),
+        })?;
+        // As in `run`. There are no statistics so far to be told.
+        SigSet::from(Signal::SIGUSR1).thread_block().context("cannot block SIGUSR1 in the hot loop's thread")?;
+        let clocks = match Clocks::start(&stamps, &interface, &mut found, card.as_deref()) {
+            Err(error) if stamping::is_all_refused(&stamps, &error) => {
+                stamps = stamping::plan_without_all(plan, &interface)?;
+                warn(&stamps.remarks);
+                settings = setup::settings(plan, &stamps, &[])?;
+                setup::check_sizes(plan, &interface, settings.as_ref(), &[])?;
+                Clocks::start(&stamps, &interface, &mut found, card.as_deref())?
+            }
+            started => started?,
+        };
+        pin(plan)?;
+        let settings = settings.context("a client has settings")?;
+        let mut path = path;
+        if settings.ptp.is_some() {
+            let wanted = Extension { ptp: settings.ptp, ..Extension::default() };
+            match &mut path {
+                OpenPath::Xdp(path, _) => path.prepare(server, wanted)?,
+                OpenPath::Kernel(path) => path.prepare(server, wanted)?,
+            };
+        }
+        let (number, quiet) = (0, Duration::ZERO);
+        Ok(Self { plan, server, settings, stamps, interface, interrupt, recorder, number, quiet, path, clocks })
+    }
+
+    /// What the plan's sessions have in common, with what their stamps need.
+    pub fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    /// Where they go through.
+    pub fn interface(&self) -> &Interface {
+        &self.interface
+    }
+
+    /// The other side.
+    pub fn server(&self) -> SocketAddrV4 {
+        self.server
+    }
+
+    /// What the path is.
+    pub fn description(&self) -> Description {
+        match &self.path {
+            OpenPath::Xdp(path, _) => path.description(),
+            OpenPath::Kernel(path) => path.description(),
+        }
+    }
+
+    /// Runs one session to its end, whatever that is.
+    ///
+    /// # Errors
+    /// What the path could not do.
+    pub fn run(&mut self, round: &Round) -> Result<Outcome> {
+        let Self { plan, server, stamps, interrupt, recorder, number, quiet, path, clocks, .. } = self;
+        // A server tells by its SYN that this is no copy of the last one's; 0 is a single session's.
+        *number += 1;
+        let rules = StampRules { sources: stamps.sources, patience: plan.stamp_timeout, board: clocks.board() };
+        let player = Player { plan, server: *server, number: *number, rules, interrupt, recorder, quiet: *quiet };
+        let outcome = match path {
+            OpenPath::Xdp(path, _) => player.run(&mut **path, round),
+            OpenPath::Kernel(path) => player.run(&mut **path, round),
+        }?;
+        let whole = outcome.end == End::Complete && outcome.lost == 0;
+        *quiet = if whole { QUIET } else { QUIET_AFTER_LOSS };
+        Ok(outcome)
+    }
+
+    /// Gives everything back: the machine is as it was.
+    ///
+    /// # Errors
+    /// Where the card's stamping could not be restored.
+    pub fn close(self) -> Result<()> {
+        let Self { path, clocks, recorder, interface, .. } = self;
+        recorder.finish();
+        drop(path);
+        clocks.restore(&interface.name)
+    }
+}
+
+/// What a round works with, whatever its path.
+struct Player<'a> {
+    plan: &'a Plan,
+    server: SocketAddrV4,
+    number: u64,
+    rules: StampRules,
+    interrupt: &'a mut Interrupt,
+    recorder: &'a mut Recorder,
+    quiet: Duration,
+}
+
+impl Player<'_> {
+    fn run<P: Path>(self, path: &mut P, round: &Round) -> Result<Outcome> {
+        let Self { plan, server, number, rules, interrupt, recorder, quiet } = self;
+        wait_for_quiet(path, quiet)?;
+        let connect_timeout = match &plan.role {
+            cli::Role::Client { connect_timeout, .. } => *connect_timeout,
+            cli::Role::Server { .. } => None,
+        };
+        let sampling = Sampling {
+            every: plan.stamp_every.and_then(NonZeroU32::new),
+            timeout: plan.stamp_timeout,
+            awaits_stamp: path.late_stamps().any(),
+        };
+        let config = ClientConfig {
+            server,
+            settings: round.settings,
+            schedule: None,
+            dummies: plan.dummies,
+            timeout: plan.timeout,
+            connect_timeout,
+            sampling,
+            pattern: round.pattern,
+        };
+        let mut collector = Collector::new(&round.settings, path);
+        let mut client = Client::numbered(monotonic_now(), config, number);
+        HotLoop::new(&mut client, path, recorder, &mut collector, interrupt, rules).run()?;
+        let mut outcome = collector.outcome.context("a session that is over has said how it ended")?;
+        collector.t3_t0.iter().for_each(|sample| outcome.t3_t0.record(*sample));
+        collector.rtt.iter().for_each(|sample| outcome.rtt.record(*sample));
+        Ok(outcome)
+    }
+}
+
+/// Drops what comes late of the session before, until nothing does.
+fn wait_for_quiet<P: Path>(path: &mut P, quiet: Duration) -> Result<()> {
+    let mut batch = Batch::new();
+    let began = monotonic_now();
+    let mut last = began;
+    loop {
+        let now = monotonic_now();
+        if now.duration_since(last) >= quiet || now.duration_since(began) >= QUIET_AT_MOST {
+            return Ok(());
+        }
+        path.receive(&mut batch)?;
+        if batch.datagrams.is_empty() {
+            std::thread::sleep(LOOK);
+        } else {
+            last = now;
+        }
+    }
+}
+
+/// Keeps what a round brings.
+struct Collector {
+    /// Allocated before the session, as are those below.
+    t3_t0: Vec<i64>,
+    rtt: Vec<i64>,
+    left_out: u64,
+    before: Counters,
+    usage_before: Usage,
+    agreed: Option<Settings>,
+    outcome: Option<Outcome>,
+}
+
+impl Collector {
+    fn new<P: Path>(settings: &Settings, path: &P) -> Self {
+        let pings = u64::from(settings.count_s) * 1_000_000 / u64::from(settings.delay_us.max(1));
+        let room = |there: bool| {
+            // As many as there can be, and memory that is there already.
+            let mut samples = vec![1; if there { (pings + 64).min(MAX_SAMPLES) as usize } else { 0 }];
+            samples.clear();
+            samples
+        };
+        Self {
+            t3_t0: room(true),
+            rtt: room(settings.in_band),
+            left_out: 0,
+            before: path.counters(),
+            usage_before: Usage::now(path),
+            agreed: None,
+            outcome: None,
+        }
+    }
+
+    fn finish<M: Machine, P: Path>(&mut self, scene: &Scene<'_, M, P>, end: End) {
+        let totals = *scene.machine.totals();
+        let trips = &scene.round_trips;
+        self.outcome = Some(Outcome {
+            end,
+            agreed: self.agreed,
+            totals,
+            t3_t0: Distribution::new(),
+            rtt: Distribution::new(),
+            left_out: self.left_out,
+            lost: totals.pongs_expected.saturating_sub(trips.unique()),
+            duplicates: trips.duplicates(),
+            unmeasured: trips.unstamped() + trips.incomparable(),
+            stamps: *scene.stamps,
+            counters: counters_since(&self.before, &scene.path.counters()),
+            cpu_ns: Usage::now(scene.path).since(&self.usage_before).cpu_ns,
+        });
+    }
+}
+
+impl<M: Machine, P: Path> Attendant<M, P> for Collector {
+    fn connected(&mut self, scene: Scene<'_, M, P>, event: Event) -> Result<()> {
+        if let Event::Connected { settings, .. } = event {
+            self.agreed = Some(settings);
+        }
+        self.usage_before = Usage::now(scene.path);
+        scene.recorder.begin_session();
+        Ok(())
+    }
+
+    fn round_trip(&mut self, sample: Sample) {
+        for (kept, sample) in [(&mut self.t3_t0, sample.t3_t0_ns), (&mut self.rtt, sample.rtt_ns)] {
+            let Some(nanos) = sample else { continue };
+            if kept.len() < kept.capacity() {
+                kept.push(nanos);
+            } else {
+                self.left_out += 1;
+            }
+        }
+    }
+
+    fn finished(&mut self, scene: Scene<'_, M, P>, end: End) -> Result<()> {
+        self.finish(&scene, end);
+        Ok(())
+    }
+
+    fn broken(&mut self, scene: Scene<'_, M, P>) {
+        self.finish(&scene, End::Broken);
+    }
+}

@@ -1,0 +1,292 @@
+//! From the names of the logs to the report: recognise, estimate the clocks, measure.
+
+use super::clock::{self, ClockLine};
+use super::error::ReportError;
+use super::export::Exports;
+use super::join::{Join, LaneCounts};
+use super::measures::{ClockPass, Known, Measures, Tally};
+use super::meta::Meta;
+use super::progress::Progress;
+use super::quantity::Series;
+use super::recognise::{self, Head, Side, is_one_clock, log_facts, open_sides};
+use super::source::Source;
+use super::stages;
+use super::survey::Kind;
+use super::{ClockFacts, Clocks, Direction, Input, LogFacts, Measured, Options, Quantity, Report, StageReport, Way};
+use crate::wire::Point;
+use std::fs;
+
+/// Reads the logs of one session and says what they come to.
+///
+/// # Errors
+/// [`ReportError`] where a file cannot be read or is no log, the two logs do not belong together, or a file of results
+/// cannot be written. Damaged rows are counted.
+pub fn report(input: &Input, options: &Options) -> Result<Report, ReportError> {
+    let progress =
+        if options.progress { Progress::new(bytes_to_read(input, options.clocks)) } else { Progress::hidden() };
+    let mut remarks = Vec::new();
+    let sides = open_sides(input, &progress, &mut remarks)?;
+    let sides: Vec<&Side> = sides.iter().collect();
+    let mut known = recognise::known(&sides, &mut remarks);
+    let head = Head::of(&sides)?;
+    let plan = recognise::plan(&sides, &head, &known, &mut remarks);
+    known.plan = [plan[0], plan[1]].map(|plan| plan.map(|plan| plan.delay_ns));
+    known.pong_every = known.pong_every.or_else(|| head.pong_every());
+    let mut clock = clocks(&sides, options, &mut known, &progress)?;
+
+    let mut exports = Exports::create(options.csv.as_deref(), options.parquet.as_deref())?;
+    exports.set_duplex(known.is_duplex);
+    let mut sources = open_sources(&sides, options.window)?;
+    let mut measures = Measures::new(known.clone(), &mut exports);
+    let lanes = Join::new(options.window).run(&mut sources, &progress, &mut measures)?;
+    let Measures { tally, mut series, axis, .. } = measures;
+    exports.finish()?;
+    let stages = stage_reports(input, &sides, &progress)?;
+    drop(progress);
+
+    let measured = measured(&mut series, axis.width(), &known);
+    clock.residual_ns = clock.skew_ppm.and_then(|_| residual(&measured));
+    let (direction, direction_from) = recognise::direction(&sides, &known);
+    remark_on(&sides, &sources, &tally, &lanes, &clock, &mut remarks);
+    let mut logs: Vec<LogFacts> =
+        sides.iter().zip(sources).map(|(side, source)| log_facts(side, source, direction)).collect();
+    if direction == Some(Direction::Reverse) {
+        logs.reverse();
+    }
+    let mut report = Report {
+        label: label(input),
+        direction,
+        direction_from,
+        logs,
+        sent: None,
+        received: None,
+        lost: None,
+        lost_somewhere: None,
+        unanswered: tally.unanswered,
+        duplicated: None,
+        reordered: None,
+        forward: Way::default(),
+        backward: Way::default(),
+        without_rows: lanes.iter().map(|lane| lane.gaps).sum(),
+        without_t0: tally.without_t0,
+        behind_the_end: tally.behind_the_end,
+        late_rows: lanes.iter().map(|lane| lane.late).sum(),
+        repeated_rows: lanes.iter().map(|lane| lane.repeated).sum(),
+        sizes: tally.sizes.map(|[least, most]| (most > 0).then_some((least, most))),
+        pong_every: known.pong_every,
+        clock,
+        plan: plan[0],
+        measured,
+        stages,
+        remarks,
+    };
+    count(&mut report, &tally, &known);
+    Ok(report)
+}
+
+fn bytes_to_read(input: &Input, clocks: Clocks) -> u64 {
+    let logs = [Some(&input.client), input.server.as_ref()];
+    let bytes: u64 = logs.into_iter().flatten().filter_map(|log| fs::metadata(log).ok()).map(|log| log.len()).sum();
+    let stages: u64 = input.stages.iter().filter_map(|log| fs::metadata(log).ok()).map(|log| log.len()).sum();
+    // Where the sessions are, the clocks, the rows.
+    if input.server.is_some() && clocks == Clocks::Estimate { 3 * bytes + stages } else { 2 * bytes + stages }
+}
+
+/// Of each log of stages the session whose number the log beside it has.
+fn stage_reports(input: &Input, sides: &[&Side], progress: &Progress) -> Result<Vec<StageReport>, ReportError> {
+    let mut reports = Vec::new();
+    for path in &input.stages {
+        let is_of = |side: &&&Side| {
+            let named = side.meta.as_ref().and_then(|meta| meta.stages_log.as_deref());
+            named.is_some_and(|named| path.ends_with(named) || path.as_os_str() == named)
+        };
+        let side = sides.iter().find(is_of);
+        let clocks = side.and_then(|side| side.meta.as_ref()).map(Meta::card_clocks).unwrap_or_default();
+        // Where it is not known whose it is, the number that was asked for may be another log's.
+        let wanted =
+            side.filter(|side| side.log.sessions > 1 || input.session.is_some()).map(|side| side.log.place.session);
+        reports.push(stages::read(path, wanted.or(input.session), &clocks, progress)?);
+    }
+    Ok(reports)
+}
+
+fn label(input: &Input) -> String {
+    if !input.label.is_empty() {
+        return input.label.clone();
+    }
+    input.client.file_stem().unwrap_or(input.client.as_os_str()).to_string_lossy().into_owned()
+}
+
+fn open_sources(sides: &[&Side], window: usize) -> Result<Vec<Source>, ReportError> {
+    sides.iter().map(|side| Source::open(&side.log, Join::jump(window))).collect()
+}
+
+/// What the clocks of the two sides do; puts the line into `known`.
+fn clocks(
+    sides: &[&Side],
+    options: &Options,
+    known: &mut Known,
+    progress: &Progress,
+) -> Result<ClockFacts, ReportError> {
+    let mut facts = ClockFacts {
+        clocks: options.clocks,
+        skew_ppm: None,
+        offset_ns: None,
+        residual_ns: None,
+        bound_ns: None,
+        assumed: String::new(),
+    };
+    if !(known.pinging && known.echoing) {
+        "One log alone does not tell of one-way delays.".clone_into(&mut facts.assumed);
+        return Ok(facts);
+    }
+    if options.clocks == Clocks::Synchronised {
+        known.line = Some(ClockLine::SAME);
+        known.has_offset = true;
+        "Both clocks are taken to show the same (--clocks synchronised).".clone_into(&mut facts.assumed);
+        return Ok(facts);
+    }
+    let pairs = match known.is_duplex {
+        false => [(Point::T0, Point::T3), (Point::T1, Point::T2)],
+        true => [(Point::T0cs, Point::T1sc), (Point::T0sc, Point::T1cs)],
+    };
+    if let Some((one, other)) = pairs.into_iter().find(|(one, other)| !is_one_clock(sides, *one, *other)) {
+        known.line = Some(ClockLine::SAME);
+        facts.assumed = format!("{one} and {other} are of different clocks: the two sides' cannot be compared.");
+        return Ok(facts);
+    }
+    let mut pass = ClockPass { is_duplex: known.is_duplex, ..ClockPass::default() };
+    let mut sources = open_sources(sides, options.window)?;
+    Join::new(options.window).run(&mut sources, progress, &mut pass)?;
+    let origin = pass.origin.unwrap_or_default();
+    match clock::estimate(&pass.forward, &pass.backward, origin) {
+        Some(estimate) => {
+            let line = estimate.line;
+            known.line = Some(line);
+            known.has_offset = true;
+            facts.skew_ppm = Some(line.skew * 1e6);
+            facts.offset_ns = Some(line.offset.saturating_add(line.fraction.round() as i64));
+            facts.bound_ns = Some(estimate.half_gap);
+            facts.assumed = if estimate.has_skew {
+                "The skew is constant, and the least delays of both directions are equal.".to_owned()
+            } else {
+                "Too few packets for a skew: it is taken for 0. The least delays of both directions are equal."
+                    .to_owned()
+            };
+        }
+        None => {
+            let forward = clock::skew_of_one(&pass.forward, 1.0);
+            let skew = forward.or_else(|| clock::skew_of_one(&pass.backward, -1.0));
+            known.line = Some(ClockLine { origin, skew: skew.unwrap_or_default(), ..ClockLine::SAME });
+            facts.skew_ppm = skew.map(|skew| skew * 1e6);
+            "The skew is constant. Packets of one direction alone do not tell the offset, so one-way delays are known up \
+             to a constant only, which is left out."
+                .clone_into(&mut facts.assumed);
+        }
+    }
+    Ok(facts)
+}
+
+fn measured(series: &mut [Series], width: u64, known: &Known) -> Vec<(Quantity, Measured)> {
+    let both = known.pinging && known.echoing;
+    let all = Quantity::ALL.into_iter().zip(series).filter_map(|(quantity, series)| {
+        let losses_known = match quantity {
+            Quantity::Rtt | Quantity::T3T0 | Quantity::IpdvRoundTrip | Quantity::JitterRoundTrip => known.pinging,
+            Quantity::Turnaround | Quantity::DepartureForward | Quantity::DepartureBackward => false,
+            _ => both,
+        };
+        Some((quantity, series.measured(width, losses_known)?))
+    });
+    all.collect()
+}
+
+/// How far the least delays of the parts of the session are from that of the whole.
+fn residual(measured: &[(Quantity, Measured)]) -> Option<f64> {
+    /// Parts of the session; fewer where it has fewer bins.
+    const PARTS: usize = 16;
+    let mut squares = Vec::new();
+    for (quantity, measured) in measured {
+        if !matches!(quantity, Quantity::OwdForward | Quantity::OwdBackward) {
+            continue;
+        }
+        let bins = &measured.over_time;
+        for part in bins.chunks(bins.len().div_ceil(PARTS)) {
+            let least = part.iter().filter_map(|bin| bin.summary).map(|summary| summary.min).min();
+            squares.extend(least.map(|least| (least.saturating_sub(measured.summary.min) as f64).powi(2)));
+        }
+    }
+    (!squares.is_empty()).then(|| (squares.iter().sum::<f64>() / squares.len() as f64).sqrt())
+}
+
+/// Puts counts where the logs that are there tell them.
+fn count(report: &mut Report, tally: &Tally, known: &Known) {
+    let both = known.pinging && known.echoing;
+    let [forth, back] = tally.ways;
+    let when = |known: bool, count: u64| known.then_some(count);
+    report.forward = Way {
+        sent: when(known.pinging, forth.sent),
+        received: when(known.echoing, forth.received),
+        lost: when(both, forth.lost),
+        duplicated: when(known.echoing, forth.duplicated),
+        reordered: when(known.echoing, forth.reordered),
+    };
+    report.backward = Way {
+        sent: when(known.echoing, back.sent),
+        received: when(known.pinging, back.received),
+        lost: when(both, back.lost),
+        duplicated: when(if known.is_duplex { known.pinging } else { both }, back.duplicated),
+        reordered: when(if known.is_duplex { known.pinging } else { both }, back.reordered),
+    };
+    // In duplex sessions each log tells of one direction's sending and the other's receiving.
+    let whole = if known.is_duplex { both } else { known.pinging };
+    report.sent = when(whole, tally.sent);
+    report.received = when(whole, tally.received);
+    report.lost = when(whole, tally.lost);
+    report.lost_somewhere = when(whole, tally.lost_somewhere);
+    report.duplicated = when(whole, forth.duplicated + back.duplicated);
+    report.reordered = when(whole, forth.reordered + back.reordered);
+    if known.is_duplex {
+        report.unanswered = 0;
+    }
+}
+
+fn remark_on(
+    sides: &[&Side],
+    sources: &[Source],
+    tally: &Tally,
+    lanes: &[LaneCounts; 2],
+    clock: &ClockFacts,
+    remarks: &mut Vec<String>,
+) {
+    for (side, source) in sides.iter().zip(sources) {
+        let name = side.log.path.display();
+        if source.is_cut {
+            remarks.push(format!(
+                "{name} ends in the middle of a row: what it would have said of the last pings is not known."
+            ));
+        }
+        if source.steps > 0 {
+            remarks.push(format!(
+                "The clock of {name} was set back, {} time(s): what spans that moment means little.",
+                source.steps
+            ));
+        }
+    }
+    let late: u64 = lanes.iter().map(|lane| lane.late).sum();
+    if late > 0 {
+        remarks.push(format!(
+            "{late} rows came too late to be joined: as many packets may be counted as lost that were not."
+        ));
+    }
+    let is_pair = sides.iter().filter(|side| side.log.kind != Kind::Empty).count() == 2;
+    if is_pair && tally.sent > 0 && tally.common == 0 {
+        remarks.push("The two logs have no ping in common: they are of different sessions.".to_owned());
+    }
+    if clock.bound_ns.is_some_and(|bound| bound < 0.0) {
+        remarks.push(
+            "The least delays of both ways together are negative: packets were stamped after they had left (nanoprobe does, with \
+             --emulation), the logs are of different sessions, or a clock was set."
+                .to_owned(),
+        );
+    }
+}

@@ -1,0 +1,273 @@
+//! What the logs are, before they are gone through: whose, of which session, with which clocks and which plan.
+
+use super::error::ReportError;
+use super::measures::Known;
+use super::meta::{self, Meta, PointClock};
+use super::progress::Progress;
+use super::rows::{Line, Lines, POINTS};
+use super::source::Source;
+use super::survey::{Kind, Log, bit, survey};
+use super::{Direction, Input, LogFacts, PingPlan, PlanSource};
+use crate::record::Role;
+use crate::wire::Point;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// Rows of each log that are looked at beforehand, for the plan and for which pings are answered.
+const HEAD_ROWS: usize = 1 << 16;
+/// As many pongs must be there for a guess at which pings are answered.
+const PONGS: usize = 8;
+
+/// One log with what is beside it.
+pub(super) struct Side {
+    pub(super) log: Log,
+    pub(super) meta: Option<Meta>,
+    /// It was named first.
+    pub(super) is_first: bool,
+}
+
+/// The logs with rows, first of the side that pings (in duplex sessions of the client).
+pub(super) fn open_sides(
+    input: &Input,
+    progress: &Progress,
+    remarks: &mut Vec<String>,
+) -> Result<Vec<Side>, ReportError> {
+    let mut sides = Vec::new();
+    let named = [(Some(&input.client), input.session), (input.server.as_ref(), input.server_session)];
+    for (index, (path, session)) in named.into_iter().enumerate() {
+        let Some(path) = path else { continue };
+        let log = survey(path, session, progress)?;
+        if log.is_before_empty {
+            let Log { path, place, .. } = &log;
+            remarks.push(format!(
+                "The last session of {} has no rows: session {} is the last that has.",
+                path.display(),
+                place.session
+            ));
+        }
+        let (meta, remark) = meta::read(&log);
+        remarks.extend(remark);
+        sides.push(Side { log, meta, is_first: index == 0 });
+    }
+    if let [client, server] = &sides[..] {
+        check_pair(&client.log, &server.log)?;
+        let counts = [client.log.sessions, server.log.sessions];
+        if counts[0] != counts[1] && input.server_session.is_none() {
+            remarks.push(format!(
+                "{} has {} sessions and {} {}: sessions {} and {} were taken for one; --session and --server-session name others.",
+                client.log.path.display(),
+                counts[0],
+                server.log.path.display(),
+                counts[1],
+                client.log.place.session,
+                server.log.place.session,
+            ));
+        }
+    }
+    // One that has no rows says nothing, not even that nothing arrived.
+    for side in sides.iter().filter(|side| side.log.kind == Kind::Empty) {
+        let Log { path, place, .. } = &side.log;
+        remarks.push(format!("{} has no rows in session {}: it tells nothing.", path.display(), place.session));
+    }
+    sides.sort_by_key(|side| !matches!(side.log.kind, Kind::Pinging | Kind::DuplexClient));
+    Ok(sides)
+}
+
+/// Whether two logs can be of the two sides of one session.
+fn check_pair(client: &Log, server: &Log) -> Result<(), ReportError> {
+    let failed = |why: &str| {
+        Err(ReportError::NoPair { client: client.path.clone(), server: server.path.clone(), why: why.to_owned() })
+    };
+    let place = |path: &Path| fs::metadata(path).ok().map(|status| (status.dev(), status.ino()));
+    if place(&client.path).is_some_and(|one| place(&server.path) == Some(one)) {
+        return failed("that is one file: name the log of each side");
+    }
+    match (client.kind, server.kind) {
+        (Kind::Empty, _) | (_, Kind::Empty) => Ok(()),
+        (Kind::Pinging, Kind::Echoing) | (Kind::Echoing, Kind::Pinging) => Ok(()),
+        (Kind::DuplexClient, Kind::DuplexServer) | (Kind::DuplexServer, Kind::DuplexClient) => Ok(()),
+        (Kind::BothSides | Kind::DuplexBoth, _) | (_, Kind::BothSides | Kind::DuplexBoth) => {
+            failed("one of them has the rows of both sides already: name it alone")
+        }
+        (Kind::Pinging, Kind::Pinging) => {
+            failed("both have t0 and t3, which the side that pings writes: name the log of the other side too")
+        }
+        (Kind::Echoing, Kind::Echoing) => {
+            failed("both have t1 and t2, which the side that answers writes: name the log of the other side too")
+        }
+        (Kind::DuplexClient, Kind::DuplexClient) | (Kind::DuplexServer, Kind::DuplexServer) => {
+            failed("both are of the same side of a duplex session: name the log of the other side too")
+        }
+        _ => failed(
+            "one is of a duplex session, the other is not: name the sessions with --session and --server-session",
+        ),
+    }
+}
+
+/// The clock of a point, in whichever log has it.
+fn clock_of<'a>(sides: &[&'a Side], point: Point) -> Option<&'a PointClock> {
+    let of = |side: &&'a Side| {
+        let has = side.log.kind.points() & bit(point) != 0;
+        if has { side.meta.as_ref()?.clocks[point as usize].as_ref() } else { None }
+    };
+    sides.iter().find_map(of)
+}
+
+/// Whether two points of one machine have one clock, as far as anybody says.
+pub(super) fn is_one_clock(sides: &[&Side], one: Point, other: Point) -> bool {
+    match (clock_of(sides, one), clock_of(sides, other)) {
+        (Some(one), Some(other)) => one.is_clock_of(other),
+        // nanoprobe has one clock a side.
+        _ => true,
+    }
+}
+
+pub(super) fn known(sides: &[&Side], remarks: &mut Vec<String>) -> Known {
+    let has = |kinds: &[Kind]| sides.iter().any(|side| kinds.contains(&side.log.kind));
+    let is_duplex = has(&[Kind::DuplexClient, Kind::DuplexServer, Kind::DuplexBoth]);
+    let is_round_trip = is_one_clock(sides, Point::T0, Point::T3);
+    let is_turnaround = is_one_clock(sides, Point::T1, Point::T2);
+    for (fits, early, late) in [(is_round_trip, Point::T0, Point::T3), (is_turnaround, Point::T1, Point::T2)] {
+        if let (false, Some(one), Some(other)) = (fits, clock_of(sides, early), clock_of(sides, late)) {
+            remarks.push(format!(
+                "{late} - {early} is not reckoned, as their clocks differ: {early} is of {one}, {late} of {other}."
+            ));
+        }
+    }
+    Known {
+        is_duplex,
+        pinging: has(&[Kind::Pinging, Kind::BothSides, Kind::DuplexClient, Kind::DuplexBoth]),
+        echoing: has(&[Kind::Echoing, Kind::BothSides, Kind::DuplexServer, Kind::DuplexBoth]),
+        is_round_trip,
+        is_turnaround,
+        pong_every: sides.iter().find_map(|side| side.meta.as_ref()?.pong_every),
+        line: None,
+        has_offset: false,
+        plan: [None; 2],
+    }
+}
+
+pub(super) fn direction(sides: &[&Side], known: &Known) -> (Option<Direction>, &'static str) {
+    let Some(side) = sides.iter().find(|side| side.log.kind != Kind::Empty) else { return (None, "no rows") };
+    if known.is_duplex {
+        return (Some(Direction::Duplex), "the rows");
+    }
+    let pings = matches!(side.log.kind, Kind::Pinging | Kind::BothSides);
+    let role = sides.iter().filter(|side| side.log.kind != Kind::Empty).find_map(|side| {
+        let pings = matches!(side.log.kind, Kind::Pinging | Kind::BothSides);
+        Some((side.meta.as_ref()?.role?, pings))
+    });
+    let (is_client, pings, from) = match role {
+        Some((role, pings)) => (role == Role::Client, pings, "the meta file"),
+        None => (side.is_first, pings, "the rows; the first log is taken for the client's"),
+    };
+    (Some(if is_client == pings { Direction::Forward } else { Direction::Reverse }), from)
+}
+
+/// What the first rows of the logs say.
+#[derive(Default)]
+pub(super) struct Head {
+    /// Sequence and t0, of what each lane pings.
+    departures: [Vec<(u64, i64)>; 2],
+    /// Sequences that have a t2 or t3.
+    answered: Vec<u64>,
+}
+
+impl Head {
+    pub(super) fn of(sides: &[&Side]) -> Result<Self, ReportError> {
+        let mut head = Self::default();
+        for Side { log, .. } in sides {
+            let failed = |answer| ReportError::Read { path: log.path.clone(), answer };
+            let file = File::open(&log.path).map_err(failed)?;
+            let mut lines = Lines::new(file, log.place.rows, log.place.end, log.place.line).map_err(failed)?;
+            let mut rows = 0;
+            while rows < HEAD_ROWS
+                && let Some(line) = lines.next().map_err(failed)?
+            {
+                rows += 1;
+                let Line::Row(row) = line else { continue };
+                match row.point {
+                    Point::T0 | Point::T0cs => head.departures[0].push((row.sequence, row.nanos)),
+                    Point::T0sc => head.departures[1].push((row.sequence, row.nanos)),
+                    Point::T2 | Point::T3 => head.answered.push(row.sequence),
+                    Point::T1 | Point::T1cs | Point::T1sc => {}
+                }
+            }
+        }
+        head.departures.iter_mut().for_each(|lane| lane.sort_unstable());
+        Ok(head)
+    }
+
+    pub(super) fn pong_every(&self) -> Option<u64> {
+        let greatest_common = |mut a: u64, mut b: u64| {
+            while b != 0 {
+                (a, b) = (b, a % b);
+            }
+            a
+        };
+        (self.answered.len() >= PONGS).then(|| self.answered.iter().copied().fold(0, greatest_common))
+    }
+
+    /// The median time from one ping to the next.
+    fn median(&self, lane: usize) -> Option<i64> {
+        let next = self.departures[lane].windows(2).filter(|pair| pair[0].0 + 1 == pair[1].0);
+        let mut times: Vec<i64> = next.map(|pair| pair[1].1 - pair[0].1).collect();
+        let middle = times.len().checked_sub(1)? / 2;
+        Some(*times.select_nth_unstable(middle).1)
+    }
+}
+
+/// What both lanes were to be paced at.
+pub(super) fn plan(sides: &[&Side], head: &Head, known: &Known, remarks: &mut Vec<String>) -> [Option<PingPlan>; 2] {
+    let mut plan = [None; 2];
+    for (lane, point) in [(0, if known.is_duplex { Point::T0cs } else { Point::T0 }), (1, Point::T0sc)] {
+        let Some(side) = sides.iter().find(|side| side.log.kind.points() & bit(point) != 0) else {
+            continue;
+        };
+        plan[lane] = match &side.meta {
+            Some(meta) if meta.has_schedule => {
+                remarks.push("The pings followed a schedule: their error against it is not reckoned.".to_owned());
+                None
+            }
+            Some(Meta { delay_us: Some(0), .. }) => {
+                remarks
+                    .push("The pings were sent as fast as it went: there is no plan to compare them with.".to_owned());
+                None
+            }
+            Some(Meta { delay_us: Some(delay), .. }) => {
+                let delay_ns = i64::try_from(*delay).ok().and_then(|delay| delay.checked_mul(1000));
+                delay_ns.map(|delay_ns| PingPlan { delay_ns, source: PlanSource::Meta })
+            }
+            _ => head.median(lane).map(|delay_ns| PingPlan { delay_ns, source: PlanSource::Median }),
+        };
+    }
+    plan
+}
+
+pub(super) fn log_facts(side: &Side, source: Source, direction: Option<Direction>) -> LogFacts {
+    let is_reverse = direction == Some(Direction::Reverse);
+    let side_name = match (side.log.kind, is_reverse) {
+        (Kind::Pinging, false) => "client, which pings (t0, t3)",
+        (Kind::Pinging, true) => "server, which pings (t0, t3)",
+        (Kind::Echoing, false) => "server, which answers (t1, t2)",
+        (Kind::Echoing, true) => "client, which answers (t1, t2)",
+        (Kind::BothSides, _) => "both sides (t0 to t3)",
+        (Kind::DuplexClient, _) => "client (t0cs, t1sc)",
+        (Kind::DuplexServer, _) => "server (t0sc, t1cs)",
+        (Kind::DuplexBoth, _) => "both sides (t0cs, t1cs, t0sc, t1sc)",
+        (Kind::Empty, _) => "no rows",
+    };
+    let clocks = POINTS.into_iter().filter(|point| side.log.kind.points() & bit(*point) != 0);
+    let clocks = clocks.filter_map(|point| Some((point, side.meta.as_ref()?.clocks[point as usize].clone()?)));
+    LogFacts {
+        file: side.log.path.clone(),
+        side: side_name,
+        session: side.log.place.session,
+        sessions: side.log.sessions,
+        rows: source.rows,
+        clock_steps: source.steps,
+        damage: source.damage,
+        clocks: clocks.collect(),
+    }
+}

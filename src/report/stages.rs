@@ -1,0 +1,273 @@
+//! A log of stages (`--log-stages`): how long a packet took from stamp to stamp on one machine.
+//!
+//! The card's stamps are brought to the system's clock with the samples that the meta file of that side's log keeps;
+//! between two samples the offset is taken for a line, and where there is none for the stage's clock they are left out.
+
+use super::error::ReportError;
+use super::progress::Progress;
+use super::quantity::{Measured, Series};
+use super::rows::Fault;
+use super::source::Damage;
+use crate::record::{STAGES_HEADER, Stage};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+/// The longest row has 112 bytes and the name of a clock.
+const LINE: u64 = 1024;
+
+/// What lies between the stamps of one log of stages.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StageReport {
+    /// The file as it was named.
+    pub file: PathBuf,
+    /// Which session of it, from 1.
+    pub session: u64,
+    /// How many it has.
+    pub sessions: u64,
+    /// Rows that were understood.
+    pub rows: u64,
+    /// And those that were not.
+    pub damage: Damage,
+    /// The stages of which there are samples, in the order of the way.
+    pub stages: Vec<(Stage, Measured)>,
+    /// Card stamps that are in no stage, as the card's clock at that time is not known.
+    pub unconverted: u64,
+    /// How far off a stage with a card stamp can be, in ns; `None` where there is none.
+    pub uncertainty_ns: Option<u64>,
+}
+
+/// A card's clock beside the system's, as the meta file has it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct CardClock {
+    /// Its name, such as `ptp0`.
+    pub(super) name: String,
+    /// PHC, PHC − system, uncertainty, in ns; ascending.
+    pub(super) samples: Vec<(i64, i64, u64)>,
+}
+
+impl CardClock {
+    /// The system's time at which the card's clock showed `stamp`, and how far off that can be. From a second before the
+    /// first sample to a second behind the last.
+    fn to_system(&self, stamp: i64) -> Option<(i64, u64)> {
+        /// Samples are taken once a second.
+        const BEYOND: i64 = 1_500_000_000;
+        let next = self.samples.partition_point(|(phc, ..)| *phc <= stamp);
+        let (before, after) = (next.checked_sub(1).map(|index| self.samples[index]), self.samples.get(next).copied());
+        let (offset, uncertainty) = match (before, after) {
+            (Some((from, offset, one)), Some((to, later, other))) => {
+                let share = (stamp - from) as f64 / (to - from) as f64;
+                (offset + ((later - offset) as f64 * share).round() as i64, one.max(other))
+            }
+            (Some((at, offset, uncertainty)), None) | (None, Some((at, offset, uncertainty)))
+                if stamp.abs_diff(at) <= BEYOND as u64 =>
+            {
+                (offset, uncertainty)
+            }
+            _ => return None,
+        };
+        Some((stamp - offset, uncertainty))
+    }
+}
+
+/// A row with what a stage needs of it.
+struct StageRow<'a> {
+    is_sending: bool,
+    is_xdp: bool,
+    app: i64,
+    software: Option<i64>,
+    hardware: Option<i64>,
+    clock: &'a str,
+}
+
+/// Reads session `wanted` of a log of stages, else the last that has rows.
+pub(super) fn read(
+    path: &Path,
+    wanted: Option<u64>,
+    clocks: &[CardClock],
+    progress: &Progress,
+) -> Result<StageReport, ReportError> {
+    let failed = |answer| ReportError::Read { path: path.into(), answer };
+    let mut reader = BufReader::with_capacity(1 << 20, File::open(path).map_err(failed)?);
+    let header = STAGES_HEADER.trim_end().as_bytes();
+    let mut line = Vec::new();
+    let (mut number, mut sessions) = (0_u64, 0_u64);
+    let mut chosen: Option<Gathered> = None;
+    let mut current = Gathered::new(1);
+    loop {
+        line.clear();
+        let read = (&mut reader).take(LINE).read_until(b'\n', &mut line).map_err(failed)?;
+        if read == 0 {
+            break;
+        }
+        progress.advance(read as u64);
+        number += 1;
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        // Also where it stands behind a row that was cut off.
+        if text.ends_with(header) {
+            if text.len() > header.len() {
+                current.damage.add(number, Fault::CutOff);
+            }
+            sessions += 1;
+            let next = Gathered::new(sessions);
+            let last = std::mem::replace(&mut current, next);
+            if last.is_wanted(wanted) && sessions > 1 {
+                chosen = Some(last);
+            }
+            continue;
+        }
+        if text.is_empty() {
+            continue;
+        }
+        let is_whole = line.last() == Some(&b'\n');
+        match std::str::from_utf8(text).ok().filter(|_| is_whole).and_then(parse) {
+            Some(row) => current.add(&row, clocks),
+            None => current.damage.add(number, if is_whole { Fault::Malformed } else { Fault::CutOff }),
+        }
+    }
+    if sessions == 0 {
+        let what = format!("it has no line {:?}, which a log of stages has", STAGES_HEADER.trim_end());
+        return Err(ReportError::NoLog { path: path.into(), what });
+    }
+    if current.is_wanted(wanted) || (chosen.is_none() && wanted.is_none()) {
+        chosen = Some(current);
+    }
+    match chosen {
+        Some(gathered) => Ok(gathered.report(path, sessions)),
+        None => Err(ReportError::NoSession { path: path.into(), wanted: wanted.unwrap_or_default(), sessions }),
+    }
+}
+
+/// `seq,point,size,queue,t_app,t_sw,t_hw,hw_clock`.
+fn parse(line: &str) -> Option<StageRow<'_>> {
+    let mut columns = line.split(',');
+    let mut next = || columns.next();
+    next()?.parse::<u64>().ok()?;
+    let is_sending = match next()? {
+        "t0" | "t2" | "t0cs" | "t0sc" => true,
+        "t1" | "t3" | "t1cs" | "t1sc" => false,
+        _ => return None,
+    };
+    next()?.parse::<u16>().ok()?;
+    let queue = next()?;
+    let mut time = || match next()? {
+        "" => Some(None),
+        digits => digits.parse::<u64>().ok().and_then(|nanos| i64::try_from(nanos).ok()).map(Some),
+    };
+    let (app, software, hardware) = (time()??, time()?, time()?);
+    let clock = next()?;
+    next().is_none().then_some(StageRow { is_sending, is_xdp: !queue.is_empty(), app, software, hardware, clock })
+}
+
+/// What a session's rows come to.
+struct Gathered {
+    session: u64,
+    rows: u64,
+    damage: Damage,
+    series: [Series; Stage::ALL.len()],
+    unconverted: u64,
+    uncertainty: Option<u64>,
+}
+
+impl Gathered {
+    fn new(session: u64) -> Self {
+        Self {
+            session,
+            rows: 0,
+            damage: Damage::default(),
+            series: Default::default(),
+            unconverted: 0,
+            uncertainty: None,
+        }
+    }
+
+    fn is_wanted(&self, wanted: Option<u64>) -> bool {
+        wanted.map_or(self.rows > 0, |wanted| wanted == self.session)
+    }
+
+    fn add(&mut self, row: &StageRow<'_>, clocks: &[CardClock]) {
+        self.rows += 1;
+        let known = clocks.iter().find(|clock| clock.name == row.clock);
+        let card = row.hardware.and_then(|stamp| known?.to_system(stamp));
+        self.unconverted += u64::from(row.hardware.is_some() && card.is_none());
+        self.uncertainty = self.uncertainty.max(card.map(|(_, uncertainty)| uncertainty));
+        let card = card.map(|(time, _)| time);
+        let app = Some(row.app);
+        let spans = match (row.is_sending, row.is_xdp) {
+            (true, _) => {
+                [(Stage::AppToSw, app, row.software), (Stage::SwToHw, row.software, card), (Stage::AppToHw, app, card)]
+            }
+            (false, true) => [
+                (Stage::HwToHook, card, row.software),
+                (Stage::HookToApp, row.software, app),
+                (Stage::HwToApp, card, app),
+            ],
+            (false, false) => [
+                (Stage::HwToKernel, card, row.software),
+                (Stage::KernelToApp, row.software, app),
+                (Stage::HwToApp, card, app),
+            ],
+        };
+        for (stage, from, to) in spans {
+            if let (Some(from), Some(to)) = (from, to) {
+                self.series[stage as usize].record(to.saturating_sub(from), 0);
+            }
+        }
+    }
+
+    fn report(mut self, path: &Path, sessions: u64) -> StageReport {
+        let measured = |stage: Stage| Some((stage, self.series[stage as usize].measured(0, false)?));
+        StageReport {
+            file: path.into(),
+            session: self.session,
+            sessions,
+            stages: Stage::ALL.into_iter().filter_map(measured).collect(),
+            rows: self.rows,
+            damage: self.damage,
+            unconverted: self.unconverted,
+            uncertainty_ns: self.uncertainty,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(text: &str, wanted: Option<u64>, clocks: &[CardClock]) -> Result<StageReport, ReportError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        read(file.path(), wanted, clocks, &Progress::hidden())
+    }
+
+    fn medians(report: &StageReport) -> Vec<(Stage, i64)> {
+        report.stages.iter().map(|(stage, measured)| (*stage, measured.summary.p50)).collect()
+    }
+
+    #[test]
+    fn stages_are_what_lies_between_the_stamps() {
+        let text =
+            format!("{STAGES_HEADER}1,t0,44,,1000,1500,91700,ptp0\n1,t3,44,3,9000,8000,,\n2,t3,44,,9000,8500,,\n");
+        let found = report(&text, None, &[]).unwrap();
+        assert_eq!(medians(&found), [(Stage::HookToApp, 1000), (Stage::KernelToApp, 500), (Stage::AppToSw, 500)]);
+        assert_eq!((found.rows, found.unconverted, found.damage.count), (3, 1, 0));
+        let clock = CardClock { name: "ptp0".into(), samples: vec![(90_000, 90_000, 5), (92_000, 90_020, 7)] };
+        let found = report(&text, None, &[clock]).unwrap();
+        // At 91700 the offset is 90017.
+        assert_eq!(medians(&found)[3..], [(Stage::SwToHw, 183), (Stage::AppToHw, 683)]);
+        assert_eq!((found.unconverted, found.uncertainty_ns), (0, Some(7)));
+    }
+
+    #[test]
+    fn sessions_and_damage_are_as_in_logs() {
+        let text = format!("{STAGES_HEADER}1,t0,44,,10,15,,\n1,t0,44,,1{STAGES_HEADER}1,t0,44,,10,17,,\nx\n1,t0,4");
+        let last = report(&text, None, &[]).unwrap();
+        assert_eq!((last.session, last.sessions, medians(&last)), (2, 2, vec![(Stage::AppToSw, 7)]));
+        assert_eq!(last.damage.first, [(5, Fault::Malformed), (6, Fault::CutOff)]);
+        let first = report(&text, Some(1), &[]).unwrap();
+        assert_eq!((medians(&first), first.damage.count), (vec![(Stage::AppToSw, 5)], 1));
+        assert!(matches!(report(&text, Some(3), &[]), Err(ReportError::NoSession { sessions: 2, .. })));
+        assert!(matches!(report("1,t0\n", None, &[]), Err(ReportError::NoLog { .. })));
+    }
+}

@@ -1,0 +1,249 @@
+//! `xdprobe sweep`: latency under load. Pings at a fixed rate while dummies fill the link, one session a step, the first one
+//! without load; what each step offered, what of it came, what it did to the latency, and what kept a target from being
+//! reached.
+//!
+//! A step's server is an ordinary one: it is asked to count (`account`) and to allow the flood (`load`). What is said of the
+//! wire is said of the way from this interface to that server, and of nothing else.
+#![forbid(unsafe_code)]
+
+mod page;
+mod step;
+mod text;
+
+use crate::cli::{SweepPlan, Target};
+use crate::net;
+use crate::path::Description;
+use crate::probe::{Round, Rounds, say};
+use crate::record;
+use crate::session::{End, Pattern, Rate, Settings, TimerKind, wire_bits};
+use crate::wire::Load;
+use anyhow::{Context, Result, bail, ensure};
+use std::fs::{self, OpenOptions};
+use std::net::SocketAddrV4;
+use std::path::Path;
+use step::Step;
+
+/// The size of a dummy where `--load-size` is not given and the MTU does not command less.
+const LOAD_SIZE: u32 = 1500;
+
+/// What a step is to be.
+#[derive(Debug, Clone, Copy)]
+struct Aim {
+    /// `None` of the first step, which has no load.
+    target: Option<Target>,
+    /// Dummies a second.
+    packets_per_second: u64,
+}
+
+/// What all steps have in common, for those who tell of them.
+#[derive(Debug, Clone)]
+struct Common {
+    interface: String,
+    server: SocketAddrV4,
+    description: Description,
+    /// Bytes of a dummy with its IP header.
+    load_size: u16,
+    pattern: Pattern,
+    step_time_s: u32,
+    delay_us: u32,
+    /// Bits a second; `None` where nobody tells, or nobody asked.
+    link_speed: Option<u64>,
+    max_rate: Option<Rate>,
+}
+
+/// Runs a sweep to its end; whether every step was measured. A target that is not reached is a result, not a failure.
+///
+/// # Errors
+/// What could not be had or done, in a sentence that says what to do. The machine is as it was.
+pub fn run(plan: &SweepPlan) -> Result<bool> {
+    let interface = net::interface(&plan.client.interface)?;
+    let largest = u16::try_from(interface.mtu).unwrap_or(u16::MAX);
+    let load_size = plan.load_size.unwrap_or(LOAD_SIZE.min(interface.mtu) as u16);
+    ensure!(
+        load_size <= largest,
+        "--load-size {load_size}: does not fit the MTU of {} ({largest}), and a flood of fragments is none of packets",
+        interface.name
+    );
+    let link_speed = match plan.targets.iter().any(|target| matches!(target, Target::Share(_))) {
+        true => Some(speed(&interface)?),
+        false => None,
+    };
+    let aims = aims(plan, load_size, link_speed)?;
+    let page = plan.html.as_deref().map(Reserved::new).transpose()?;
+    let mut rounds = Rounds::open(&plan.client)?;
+    let common = Common {
+        interface: interface.name,
+        server: rounds.server(),
+        description: rounds.description(),
+        load_size,
+        pattern: plan.pattern,
+        step_time_s: plan.step_time_s,
+        delay_us: rounds.settings().delay_us,
+        link_speed,
+        max_rate: plan.max_rate,
+    };
+    let walked = walk(&mut rounds, plan, &common, &aims);
+    let closed = rounds.close();
+    if let Err(error) = &closed {
+        eprintln!("xdprobe: {error:#}");
+    }
+    let (mut steps, failure) = walked;
+    if !steps.is_empty() {
+        let shown = if plan.json { text::json(&common, &mut steps) } else { text::text(&common, &mut steps) };
+        say(&shown).context("cannot write the result to stdout")?;
+        if let Some(page) = page {
+            page.fill(&page::page(&common, &mut steps).html())?;
+        }
+    }
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    Ok(closed.is_ok() && steps.iter().all(|step| step.end().is_success()))
+}
+
+/// All steps, until one does not end as planned; and what broke.
+fn walk(
+    rounds: &mut Rounds<'_>,
+    plan: &SweepPlan,
+    common: &Common,
+    aims: &[Aim],
+) -> (Vec<Step>, Option<anyhow::Error>) {
+    let mut steps = Vec::with_capacity(aims.len());
+    for (at, aim) in aims.iter().enumerate() {
+        let of = match aim.target {
+            None => "no load".to_owned(),
+            Some(target) => {
+                let Aim { packets_per_second, .. } = aim;
+                format!("{target}: {packets_per_second} packets of {} bytes a second", common.load_size)
+            }
+        };
+        eprintln!("xdprobe: step {} of {}, {of}", at + 1, aims.len());
+        let load = Load { packets_per_second: aim.packets_per_second, ip_len: common.load_size };
+        let settings = Settings {
+            count_s: plan.step_time_s,
+            // Whoever sleeps between two dummies sends none in time.
+            timer: TimerKind::Busy,
+            account: true,
+            load: aim.target.map(|_| load),
+            ..rounds.settings()
+        };
+        let pattern = match plan.pattern {
+            Pattern::Cbr => Pattern::Cbr,
+            // Each step has gaps of its own.
+            Pattern::Poisson { seed } => Pattern::Poisson { seed: seed.wrapping_add(at as u64) },
+        };
+        let outcome = match rounds.run(&Round { settings, pattern }) {
+            Ok(outcome) => outcome,
+            Err(error) => return (steps, Some(error)),
+        };
+        if outcome.agreed.is_none() {
+            return (steps, Some(no_session(common, outcome.end)));
+        }
+        let end = outcome.end;
+        steps.push(Step::new(*aim, common.load_size, outcome));
+        if end != End::Complete {
+            if let Some(sentence) = record::text::end(end) {
+                eprintln!("xdprobe: step {} of {}: {sentence}", at + 1, aims.len());
+            }
+            break;
+        }
+    }
+    (steps, None)
+}
+
+/// Why a step had no session.
+fn no_session(common: &Common, end: End) -> anyhow::Error {
+    match end {
+        End::NotAgreed { server, .. } => anyhow::anyhow!(
+            "the server at {server} does not agree to be flooded and to count what comes: it is a nanoprobe, or an xdprobe \
+             that is too old: run this xdprobe there (xdprobe --server --keep)"
+        ),
+        end => anyhow::anyhow!(
+            "no session with {}: {}",
+            common.server,
+            record::text::end(end).unwrap_or_else(|| "it was stopped".to_owned())
+        ),
+    }
+}
+
+/// The steps in packets a second, the one without load first.
+fn aims(plan: &SweepPlan, load_size: u16, link_speed: Option<u64>) -> Result<Vec<Aim>> {
+    let mut aims = vec![Aim { target: None, packets_per_second: 0 }];
+    for target in &plan.targets {
+        let rate = match (*target, link_speed) {
+            (Target::Rate(rate), _) => rate,
+            (Target::Share(millionths), Some(speed)) => {
+                Rate::Bits((u128::from(speed) * u128::from(millionths) / 1_000_000) as u64)
+            }
+            (Target::Share(_), None) => bail!("--rates {target}: the link's speed is not known"),
+        };
+        let packets_per_second = rate.packets_per_second(load_size);
+        ensure!(
+            packets_per_second > 0,
+            "--rates: {target} is less than one packet of {load_size} bytes a second ({} bits on the wire): choose a higher rate",
+            wire_bits(load_size)
+        );
+        if let Some(most) = plan.max_rate {
+            ensure!(
+                packets_per_second <= most.packets_per_second(load_size),
+                "--rates: {target} is {packets_per_second} packets of {load_size} bytes a second, more than --max-rate {most} \
+                 allows ({})",
+                most.packets_per_second(load_size)
+            );
+        }
+        aims.push(Aim { target: Some(*target), packets_per_second });
+    }
+    Ok(aims)
+}
+
+/// The link's speed in bits a second.
+fn speed(interface: &net::Interface) -> Result<u64> {
+    let Some(speed) = net::link_speed(interface.index)? else {
+        bail!(
+            "--rates: the link speed of {} is not known (ethtool {0} shows none: no carrier, or a device without a wire), so that \
+             there is no share of it: give rates in bits a second (--rates 100M,1G) or packets a second (--rates 10,50kpps)",
+            interface.name
+        );
+    };
+    if interface.driver.as_deref() == Some("veth") {
+        eprintln!(
+            "xdprobe: {} has no wire: {} is what its driver says, and nothing keeps to it",
+            interface.name,
+            Rate::Bits(speed)
+        );
+    }
+    Ok(speed)
+}
+
+/// A file that can be written to, found out before anything is measured; gone again where nothing was.
+struct Reserved<'a> {
+    path: &'a Path,
+    is_new: bool,
+    filled: bool,
+}
+
+impl<'a> Reserved<'a> {
+    fn new(path: &'a Path) -> Result<Self> {
+        let is_new = !path.exists();
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path)
+            .with_context(|| format!("--html: cannot write {}", path.display()))?;
+        Ok(Self { path, is_new, filled: false })
+    }
+
+    fn fill(mut self, html: &str) -> Result<()> {
+        self.filled = true;
+        fs::write(self.path, html).with_context(|| format!("--html: cannot write {}", self.path.display()))
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        if self.is_new && !self.filled {
+            // Whatever keeps it there, it is empty.
+            let _ = fs::remove_file(self.path);
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! One step: what was offered, sent and received, and what was the limit.
+
+use super::Aim;
+use crate::probe::Outcome;
+use crate::session::{End, LATE_NANOS, wire_bits};
+use crate::stats::{Bin, Summary};
+
+/// Of a thousand that were due so many may be missing, and the target is reached all the same.
+const TOLERATED_PER_MILLE: u64 = 10;
+
+/// What kept a target from being reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Limit {
+    /// The loop that was to send was late: this machine was not fast enough.
+    Cpu,
+    /// This machine's kernel or card did not take what was handed to it.
+    Ring,
+    /// It was sent, and did not come.
+    Link,
+    /// The server granted less, or dropped what had reached it.
+    Server,
+}
+
+impl Limit {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Ring => "ring",
+            Self::Link => "link",
+            Self::Server => "server",
+        }
+    }
+}
+
+/// Numbers of dummies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Flow {
+    /// What the plan wanted sent.
+    pub(super) due: u64,
+    /// What was handed over to be sent, and not dropped by this machine.
+    pub(super) sent: u64,
+    /// Not sent in time.
+    pub(super) late: u64,
+    /// Not taken: a full ring, or dropped by this machine's kernel before it left.
+    pub(super) refused: u64,
+    /// What the server counted; `None` where it could not say.
+    pub(super) received: Option<u64>,
+    /// What the server's machine dropped before the server saw it.
+    pub(super) dropped: Option<u64>,
+}
+
+impl Flow {
+    /// What was sent and is missing, wherever it was lost; `None` where the server has not said what came.
+    pub(super) fn lost(&self) -> Option<u64> {
+        Some(self.sent.saturating_sub(self.received?))
+    }
+}
+
+/// A step with what came of it.
+pub(super) struct Step {
+    pub(super) aim: Aim,
+    pub(super) outcome: Outcome,
+    pub(super) flow: Flow,
+    /// Dummies a second that the server agreed to.
+    pub(super) granted_pps: u64,
+    /// How long it pinged, in ns.
+    pub(super) duration_ns: u64,
+    /// Bits on the wire of one dummy.
+    bits: u64,
+}
+
+impl Step {
+    pub(super) fn new(aim: Aim, load_size: u16, outcome: Outcome) -> Self {
+        let totals = &outcome.totals;
+        let account = totals.account;
+        // Dropped before they left are frames of any kind; all but a few are dummies.
+        let gone = outcome.counters.tx_dropped.min(totals.dummies_sent);
+        let flow = Flow {
+            due: totals.load_due,
+            sent: totals.dummies_sent - gone,
+            late: totals.load_late,
+            refused: totals.load_refused + gone,
+            received: account.map(|account| account.dummies_received),
+            dropped: account.and_then(|account| account.dropped),
+        };
+        let granted = outcome.agreed.and_then(|agreed| agreed.load);
+        let duration = totals.started.zip(totals.ended).map(|(from, to)| to.duration_since(from));
+        Self {
+            aim,
+            flow,
+            granted_pps: granted.map_or(0, |load| load.packets_per_second),
+            duration_ns: duration.map_or(0, |duration| duration.as_nanos() as u64),
+            bits: wire_bits(load_size),
+            outcome,
+        }
+    }
+
+    pub(super) fn end(&self) -> End {
+        self.outcome.end
+    }
+
+    /// What it is called: "none", "10 %", "1 Gbit/s".
+    pub(super) fn label(&self) -> String {
+        self.aim.target.map_or_else(|| "none".to_owned(), |target| target.to_string())
+    }
+
+    /// Dummies a second that were due by the plan.
+    pub(super) fn offered_pps(&self) -> f64 {
+        per_second(self.flow.due, self.duration_ns)
+    }
+
+    /// Dummies a second that left.
+    pub(super) fn sent_pps(&self) -> f64 {
+        per_second(self.flow.sent, self.duration_ns)
+    }
+
+    /// Dummies a second as the server saw them come, from the first to the last; `None` where it saw too few to tell.
+    pub(super) fn received_pps(&self) -> Option<f64> {
+        let account = self.outcome.totals.account?;
+        match (account.dummies_received, account.dummies_span_ns) {
+            (0, _) => Some(0.0),
+            // Between n packets there are n − 1 gaps.
+            (count, Some(span)) if span > 0 => Some(per_second(count - 1, span)),
+            _ => None,
+        }
+    }
+
+    /// The same in bits a second on the wire.
+    pub(super) fn bps(&self, packets_per_second: f64) -> f64 {
+        packets_per_second * self.bits as f64
+    }
+
+    /// What kept the target from being reached; `None` where it was.
+    pub(super) fn limit(&self) -> Option<Limit> {
+        self.aim.target?;
+        limit(&self.flow, self.aim.packets_per_second, self.granted_pps)
+    }
+
+    /// Whether what was to come came.
+    pub(super) fn is_reached(&self) -> bool {
+        self.limit().is_none() && self.end() == End::Complete
+    }
+
+    /// The distribution of t3 − t0.
+    pub(super) fn t3_t0(&mut self) -> Option<Summary> {
+        self.outcome.t3_t0.summary()
+    }
+
+    /// The same for pictures.
+    pub(super) fn bins(&mut self) -> Vec<Bin> {
+        self.outcome.t3_t0.bins()
+    }
+
+    /// A sentence on a target that was not reached.
+    pub(super) fn remark(&self) -> Option<String> {
+        let label = self.label();
+        let Flow { due, sent, late, refused, dropped, .. } = self.flow;
+        let lost = self.flow.lost();
+        let sentence = match self.limit() {
+            None if self.end() != End::Complete => {
+                let said = if self.flow.received.is_some() { "" } else { ", and the server has not said what came" };
+                format!("{label}: the step did not end as planned{said}.")
+            }
+            None => return None,
+            Some(Limit::Cpu) => format!(
+                "{label} was not reached: the generator was the limit, not the network. This machine had no time to send {late} \
+                 of {due} packets (CPU); its latencies are those of {:.0} packets a second, and pings may have been late too \
+                 ({} by more than {} µs). A CPU of its own (--cpu), larger packets (--load-size) or --path xdp get further.",
+                self.sent_pps(),
+                self.outcome.totals.late_sends,
+                LATE_NANOS / 1000
+            ),
+            Some(Limit::Ring) => format!(
+                "{label} was not reached: the generator was the limit, not the network. The transmit ring was full, or the kernel \
+                 dropped what it had taken, for {refused} of {due} packets: driver or link take no more than {:.0} packets a second.",
+                self.sent_pps()
+            ),
+            Some(Limit::Link) => format!(
+                "{label} was not reached: the network was the limit. {} of {sent} packets that were sent did not come{}.",
+                lost.unwrap_or(sent),
+                match dropped {
+                    None => ", and whether the server's machine dropped them is not known",
+                    Some(_) => ", and were lost before they reached the server's sockets: on the way, or in a driver",
+                }
+            ),
+            Some(Limit::Server) if self.granted_pps < self.aim.packets_per_second => format!(
+                "{label} was not reached: the server allows no more than {} packets a second (its --max-rate).",
+                self.granted_pps
+            ),
+            Some(Limit::Server) => format!(
+                "{label} was not reached: the server was the limit, not the network. Its machine dropped {} of {sent} packets as \
+                 the server did not take them in time.",
+                dropped.unwrap_or(0)
+            ),
+        };
+        let besides = match (lost, self.limit()) {
+            (Some(lost), Some(Limit::Cpu | Limit::Ring)) if lost * 1000 > sent * TOLERATED_PER_MILLE => {
+                format!(" Besides, {lost} of {sent} packets that were sent did not come{}.", self.dropped_there())
+            }
+            _ => String::new(),
+        };
+        Some(sentence + &besides)
+    }
+
+    /// Where what was lost was seen last, as far as the server can tell.
+    fn dropped_there(&self) -> String {
+        match self.flow.dropped {
+            Some(dropped) if dropped > 0 => {
+                format!(": the server's machine dropped {dropped}, as the server did not take them")
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+/// The largest of what is missing, where more is than is tolerated.
+fn limit(flow: &Flow, wanted_pps: u64, granted_pps: u64) -> Option<Limit> {
+    if granted_pps < wanted_pps {
+        return Some(Limit::Server);
+    }
+    let Flow { due, sent, late, refused, received, dropped } = *flow;
+    // Without the server's word nothing is known of the way.
+    let received = received?;
+    let missing = due.saturating_sub(received);
+    if missing * 1000 <= due * TOLERATED_PER_MILLE {
+        return None;
+    }
+    let lost = sent.saturating_sub(received);
+    let at_server = dropped.unwrap_or(0).min(lost);
+    let causes =
+        [(late, Limit::Cpu), (refused, Limit::Ring), (at_server, Limit::Server), (lost - at_server, Limit::Link)];
+    causes.into_iter().max_by_key(|(count, _)| *count).map(|(_, limit)| limit)
+}
+
+/// 0 where there was no time.
+fn per_second(count: u64, nanos: u64) -> f64 {
+    if nanos == 0 { 0.0 } else { count as f64 * 1e9 / nanos as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_loss_names_the_limit() {
+        let all = Flow { due: 10_000, sent: 10_000, received: Some(10_000), dropped: Some(0), ..Flow::default() };
+        assert_eq!(limit(&all, 5000, 5000), None);
+        assert_eq!(limit(&all, 5000, 4999), Some(Limit::Server), "the server granted less");
+        // A hundredth is nobody's fault, more than that is.
+        assert_eq!(limit(&Flow { received: Some(9900), ..all }, 1, 1), None);
+        assert_eq!(limit(&Flow { received: Some(9899), ..all }, 1, 1), Some(Limit::Link));
+        let half = Flow { sent: 5000, received: Some(5000), ..all };
+        assert_eq!(limit(&Flow { late: 5000, ..half }, 1, 1), Some(Limit::Cpu));
+        assert_eq!(limit(&Flow { late: 2000, refused: 3000, ..half }, 1, 1), Some(Limit::Ring));
+        let lossy = Flow { received: Some(4000), ..all };
+        assert_eq!(limit(&Flow { dropped: Some(3500), ..lossy }, 1, 1), Some(Limit::Server));
+        assert_eq!(limit(&Flow { dropped: Some(2500), ..lossy }, 1, 1), Some(Limit::Link));
+        assert_eq!(limit(&Flow { dropped: None, ..lossy }, 1, 1), Some(Limit::Link));
+        // Where the server has not said what came, nothing is known.
+        assert_eq!(limit(&Flow { received: None, dropped: None, ..all }, 1, 1), None);
+        assert_eq!(all.lost(), Some(0));
+        assert_eq!(Flow { received: None, ..all }.lost(), None);
+    }
+
+    #[test]
+    fn a_rate_needs_time() {
+        assert_eq!((per_second(3, 0), per_second(1000, 500_000_000)), (0.0, 2000.0));
+    }
+}

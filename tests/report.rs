@@ -1,0 +1,473 @@
+//! `xdprobe report` on synthetic logs with known truth, and on logs that are damaged in every way.
+
+#[path = "support/logs.rs"]
+mod logs;
+
+use logs::{Logs, World, nearest_rank};
+use proptest::prelude::*;
+use serde_json::json;
+use std::fs;
+use std::path::PathBuf;
+use tempfile::TempDir;
+use xdprobe::report::{
+    Clocks, Damage, Direction, Fault, Input, Options, PlanSource, Quantity, Report, ReportError, report,
+};
+use xdprobe::stats::Summary;
+
+/// A folder with logs in it.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn both(&self, logs: &Logs) -> Input {
+        let client = self.file("client.csv", &logs.pinging);
+        Input { client, server: Some(self.file("server.csv", &logs.echoing)), ..Input::default() }
+    }
+
+    /// The report of one log whose rows these are.
+    fn report_of(&self, rows: &str) -> Report {
+        let client = self.file("client.csv", &format!("{HEADER}{rows}"));
+        report(&Input { client, ..Input::default() }, &options()).unwrap()
+    }
+}
+
+const HEADER: &str = "seq,timestamp-idx,timestamp,size\n";
+
+fn options() -> Options {
+    Options { window: 1 << 10, ..Options::default() }
+}
+
+fn summary(report: &Report, quantity: Quantity) -> Summary {
+    report.get(quantity).unwrap_or_else(|| panic!("{quantity:?}")).summary
+}
+
+/// A session of 1500 pings without trouble.
+fn calm() -> World {
+    World {
+        seed: 1,
+        pings: 1500,
+        interval: 1_000_000,
+        skew_ppm: 0.0,
+        offset: 0,
+        delay: 50_000,
+        jitter: 20_000.0,
+        loss: [0.0; 2],
+        duplicates: [0.0; 2],
+        overtaken: [0.0; 2],
+    }
+}
+
+fn worlds() -> impl Strategy<Value = World> {
+    let hours = 4 * 3_600_000_000_000_i64;
+    let shares = |most: f64| [0.0..most, 0.0..most];
+    (
+        any::<u64>(),
+        1_000_000..20_000_000_i64,
+        -100.0..100.0_f64,
+        -hours..hours,
+        10_000..5_000_000_i64,
+        1_000.0..50_000.0_f64,
+        (shares(0.2), shares(0.1), shares(0.1)),
+    )
+        .prop_map(|(seed, interval, skew_ppm, offset, delay, jitter, (loss, duplicates, overtaken))| World {
+            seed,
+            interval,
+            skew_ppm,
+            offset,
+            delay,
+            jitter,
+            loss,
+            duplicates,
+            overtaken,
+            ..calm()
+        })
+}
+
+/// How far the clocks may be off: a sixteenth of the session has some 60 packets each way, of which the fastest is a few
+/// times a 60th of the mean jitter above the least delay.
+fn doubt(world: &World) -> f64 {
+    world.jitter * 0.15 + 10.0
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn the_truth_is_recovered(world in worlds()) {
+        let folder = Folder::new();
+        let logs = world.run();
+        let truth = &logs.truth;
+        let found = report(&folder.both(&logs), &options()).unwrap();
+        prop_assert_eq!(found.direction, Some(Direction::Forward));
+        prop_assert_eq!((found.sent, found.received), (Some(truth.sent), Some(truth.received)));
+        prop_assert_eq!([found.forward.lost, found.backward.lost], truth.lost.map(Some));
+        prop_assert_eq!(found.lost, Some(truth.lost[0] + truth.lost[1]));
+        prop_assert_eq!(found.duplicated, Some(truth.duplicated));
+        prop_assert_eq!([found.forward.reordered, found.backward.reordered], truth.reordered.map(Some));
+        prop_assert_eq!((found.damaged_rows(), found.late_rows, found.unanswered), (0, 0, 0));
+
+        // What needs no clock of the other side is exact.
+        let rtt = summary(&found, Quantity::Rtt);
+        prop_assert_eq!((rtt.count, rtt.min, rtt.max), (truth.received, truth.rtt[0], truth.rtt[truth.rtt.len() - 1]));
+        let percentiles = [rtt.p50, rtt.p90, rtt.p99, rtt.p999, rtt.p9999];
+        prop_assert_eq!(percentiles, [5000, 9000, 9900, 9990, 9999].map(|rank| nearest_rank(&truth.rtt, rank)));
+
+        // The clocks within what the jitter leaves in doubt.
+        let doubt = doubt(&world);
+        let seconds = (world.pings as i64 * world.interval) as f64 / 1e9;
+        let (skew, offset) = (found.clock.skew_ppm.unwrap(), found.clock.offset_ns.unwrap());
+        prop_assert!((skew - world.skew_ppm).abs() <= 8.0 * doubt / 1e3 / seconds + 1e-3, "{skew} ppm, {world:?}");
+        prop_assert!((offset - world.offset).abs() as f64 <= 5.0 * doubt, "{offset} ns, {world:?}");
+        prop_assert!(found.clock.bound_ns.unwrap() >= world.delay as f64 * 0.99, "{:?}", found.clock);
+        for (way, quantity) in [Quantity::OwdForward, Quantity::OwdBackward].into_iter().enumerate() {
+            let (owd, truth) = (summary(&found, quantity), &truth.one_way[way]);
+            prop_assert!((owd.min - truth[0]).abs() as f64 <= 5.0 * doubt, "{owd:?} {}", truth[0]);
+            let p50 = nearest_rank(truth, 5000);
+            prop_assert!((owd.p50 - p50).abs() as f64 <= 5.0 * doubt, "{owd:?} {p50}");
+        }
+    }
+
+    #[test]
+    fn garbage_is_never_fatal(
+        world in worlds(),
+        places in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),
+    ) {
+        let folder = Folder::new();
+        let logs = World { pings: 100, ..world }.run();
+        let mut client = logs.pinging.into_bytes();
+        for (place, byte) in places {
+            let at = place.index(client.len());
+            client[at] = byte;
+        }
+        let path = folder.0.path().join("client.csv");
+        fs::write(&path, client).unwrap();
+        let server = folder.file("server.csv", &logs.echoing);
+        match report(&Input { client: path, server: Some(server), ..Input::default() }, &options()) {
+            Ok(found) => prop_assert!(found.received <= found.sent, "{:?} of {:?}", found.received, found.sent),
+            // A header line in the middle, or points that became the other side's.
+            Err(ReportError::NoPair { .. }) => {}
+            Err(error) => prop_assert!(false, "{}", error),
+        }
+    }
+}
+
+#[test]
+fn a_still_world_is_known_to_the_nanosecond() {
+    let folder = Folder::new();
+    let world = World { jitter: 0.0, skew_ppm: 100.0, offset: -7_200_000_000_000, ..calm() };
+    let found = report(&folder.both(&world.run()), &options()).unwrap();
+    assert!((found.clock.skew_ppm.unwrap() - 100.0).abs() < 1e-3, "{:?}", found.clock);
+    assert!((found.clock.offset_ns.unwrap() + 7_200_000_000_000).abs() <= 5, "{:?}", found.clock);
+    assert!(found.clock.residual_ns.unwrap() < 5.0, "{:?}", found.clock);
+    for quantity in [Quantity::OwdForward, Quantity::OwdBackward] {
+        let owd = summary(&found, quantity);
+        assert!((owd.min - 50_000).abs() <= 5 && (owd.max - 50_000).abs() <= 5, "{owd:?}");
+    }
+    // RTT, IPDV and jitter of packets that all take the same time.
+    let ipdv = summary(&found, Quantity::IpdvForward);
+    assert_eq!(ipdv.count, 1499);
+    assert!(ipdv.max <= 2 && ipdv.min >= -2, "{ipdv:?}");
+    assert!(summary(&found, Quantity::JitterForward).max <= 2);
+}
+
+#[test]
+fn one_direction_alone_has_a_skew_and_no_offset() {
+    let folder = Folder::new();
+    let world = World { loss: [0.0, 1.0], skew_ppm: 40.0, offset: 5_000_000_000, ..calm() };
+    let found = report(&folder.both(&world.run()), &options()).unwrap();
+    assert!((found.clock.skew_ppm.unwrap() - 40.0).abs() < 5.0, "{:?}", found.clock);
+    assert_eq!((found.clock.offset_ns, found.get(Quantity::OwdForward)), (None, None));
+    assert_eq!(summary(&found, Quantity::IpdvForward).count, 1499);
+    assert_eq!((found.lost, found.backward.lost), (Some(1500), Some(1500)));
+}
+
+#[test]
+fn percentiles_and_counts_are_the_same_with_a_smaller_window() {
+    let folder = Folder::new();
+    let world = World { loss: [0.1; 2], duplicates: [0.05; 2], overtaken: [0.05; 2], ..calm() };
+    let logs = folder.both(&world.run());
+    let of = |window| report(&logs, &Options { window, ..Options::default() }).unwrap();
+    assert_eq!(of(64), of(1 << 16));
+    // A window that is too small for what was overtaken says so.
+    let tiny = of(2);
+    assert!(tiny.late_rows > 0 && tiny.remarks.iter().any(|remark| remark.contains("too late to be joined")));
+}
+
+#[test]
+fn jitter_is_that_of_rfc_3550() {
+    let folder = Folder::new();
+    // Transit times of 100, 116, 100 µs: J is 1, then 1 + (16 - 1) / 16.
+    let rows = "1,t0,10.000000000,44\n1,t3,10.000100000,44\n2,t0,11.000000000,44\n2,t3,11.000116000,44\n\
+                3,t0,12.000000000,44\n3,t3,12.000100000,44\n";
+    let found = folder.report_of(rows);
+    let jitter = summary(&found, Quantity::JitterRoundTrip);
+    assert_eq!((jitter.count, jitter.min, jitter.max), (2, 1000, 1938));
+    let ipdv = summary(&found, Quantity::IpdvRoundTrip);
+    assert_eq!((ipdv.count, ipdv.min, ipdv.max), (2, -16_000, 16_000));
+    assert_eq!((found.jitter(), found.ipdv()), (Some(Quantity::JitterRoundTrip), Some(Quantity::IpdvRoundTrip)));
+}
+
+#[test]
+fn the_plan_is_the_median_where_nobody_says() {
+    let folder = Folder::new();
+    let rows = "1,t0,10.000000000,44\n2,t0,10.001000000,44\n3,t0,10.002000500,44\n4,t0,10.003000500,44\n";
+    let found = folder.report_of(rows);
+    let plan = found.plan.unwrap();
+    assert_eq!((plan.delay_ns, plan.source), (1_000_000, PlanSource::Median));
+    let error = summary(&found, Quantity::DepartureForward);
+    assert_eq!((error.count, error.min, error.p50, error.max), (3, 0, 0, 500));
+}
+
+/// Pings every second, answered after 1 ms, as rows; `change` may spoil one.
+fn rows(pings: u64, change: impl Fn(u64, &str) -> Option<String>) -> String {
+    let mut text = String::new();
+    for sequence in 1..=pings {
+        for (point, nanos) in [("t0", 0), ("t3", 1_000_000)] {
+            let plain = format!("{sequence},{point},{}.{nanos:09},44\n", 100 + sequence);
+            text += &change(sequence, point).unwrap_or(plain);
+        }
+    }
+    text
+}
+
+fn damage(rows: &str) -> (Damage, Report) {
+    let found = Folder::new().report_of(rows);
+    (found.logs[0].damage.clone(), found)
+}
+
+#[test]
+fn damaged_rows_are_counted_with_their_lines() {
+    // Line 1 is the header, ping n has lines 2n and 2n + 1.
+    for (spoilt, fault) in [
+        ("20,t3,1x0.001000000,44\n", Fault::Malformed),
+        ("20,t9,120.001000000,44\n", Fault::UnknownPoint),
+        ("20,t1,120.001000000,44\n", Fault::ForeignPoint),
+        ("20,t3cs,120.001000000,44\n", Fault::UnknownPoint),
+        ("20,t3,120.0010\n", Fault::Malformed),
+        ("20,t3,\n", Fault::Malformed),
+        ("99999999,t3,120.001000000,44\n", Fault::StraySequence),
+    ] {
+        let (damage, found) = damage(&rows(40, |n, point| (n == 20 && point == "t3").then(|| spoilt.to_owned())));
+        assert_eq!((damage.count, &damage.first[..]), (1, &[(41, fault)][..]), "{spoilt:?}");
+        assert_eq!((found.sent, found.received, found.lost), (Some(40), Some(39), Some(1)), "{spoilt:?}");
+        assert_eq!(summary(&found, Quantity::T3T0).max, 1_000_000, "{spoilt:?}");
+    }
+}
+
+#[test]
+fn a_stamp_that_cannot_be_is_none_and_its_packet_was_there() {
+    for (spoilt, fault) in [
+        // Earlier than the one before, later than those behind, and none at all.
+        ("20,t3,3.000000000,44\n", Fault::Backwards),
+        ("20,t3,119.000999999,44\n", Fault::Backwards),
+        ("20,t3,9000.000000000,44\n", Fault::Ahead),
+        ("20,t3,0.000000000,44\n", Fault::NoTime),
+    ] {
+        let (damage, found) = damage(&rows(40, |n, point| (n == 20 && point == "t3").then(|| spoilt.to_owned())));
+        assert_eq!((damage.count, &damage.first[..]), (1, &[(41, fault)][..]), "{spoilt:?}");
+        assert_eq!((found.sent, found.received, found.lost), (Some(40), Some(40), Some(0)), "{spoilt:?}");
+        let t3_t0 = summary(&found, Quantity::T3T0);
+        assert_eq!((t3_t0.count, t3_t0.min, t3_t0.max), (39, 1_000_000, 1_000_000), "{spoilt:?}");
+    }
+}
+
+#[test]
+fn a_clock_that_was_set_back_costs_a_row_of_each_point_and_is_said() {
+    let stepped = rows(40, |n, point| {
+        let nanos = if point == "t0" { 0 } else { 1_000_000 };
+        (n >= 20).then(|| format!("{n},{point},{}.{nanos:09},44\n", 50 + n))
+    });
+    let (damage, found) = damage(&stepped);
+    assert_eq!(damage.first, [(40, Fault::Backwards), (41, Fault::Backwards)]);
+    assert_eq!((found.sent, found.received, found.logs[0].clock_steps), (Some(40), Some(40), 2));
+    assert_eq!(summary(&found, Quantity::T3T0).count, 39);
+    assert!(found.remarks.iter().any(|remark| remark.contains("was set back")), "{:?}", found.remarks);
+}
+
+#[test]
+fn an_outage_longer_than_the_window_is_no_damage() {
+    // Of 20000 pings the middle 10000 had no answer; the window has room for 1024.
+    let folder = Folder::new();
+    let mut logs = World { pings: 20_000, ..calm() }.run();
+    let is_out = |line: &&str| {
+        let sequence: u64 = line.split(',').next().unwrap().parse().unwrap_or_default();
+        !(5_000..15_000).contains(&sequence) || line.contains(",t0,")
+    };
+    let keep = |text: &str| text.lines().filter(is_out).map(|line| format!("{line}\n")).collect::<String>();
+    logs = Logs { pinging: keep(&logs.pinging), echoing: keep(&logs.echoing), ..logs };
+    let found = report(&folder.both(&logs), &options()).unwrap();
+    assert_eq!((found.damaged_rows(), found.late_rows), (0, 0));
+    assert_eq!([found.sent, found.received, found.forward.lost], [20_000, 10_000, 10_000].map(Some));
+    assert_eq!(summary(&found, Quantity::Rtt).count, 10_000);
+}
+
+#[test]
+fn a_header_behind_half_a_row_begins_a_session() {
+    let folder = Folder::new();
+    let text = format!("{HEADER}1,t0,10.000000000,44\n2,t0,11.00{HEADER}1,t0,20.000000000,44\n1,t3,20.000007000,44\n");
+    let client = folder.file("client.csv", &text);
+    let of = |session| report(&Input { client: client.clone(), session, ..Input::default() }, &options()).unwrap();
+    let (first, last) = (of(Some(1)), of(None));
+    assert_eq!((first.logs[0].sessions, first.sent, first.damaged_rows()), (2, Some(1), 1));
+    assert_eq!(first.logs[0].damage.first, [(3, Fault::CutOff)]);
+    assert_eq!((last.logs[0].session, last.sent, last.damaged_rows()), (2, Some(1), 0));
+    assert_eq!(summary(&last, Quantity::T3T0).p50, 7000);
+}
+
+#[test]
+fn a_session_without_rows_is_passed_over_unless_it_is_asked_for() {
+    let folder = Folder::new();
+    let client = folder.file("client.csv", &format!("{HEADER}1,t0,10.000000000,44\n{HEADER}"));
+    let of = |session| report(&Input { client: client.clone(), session, ..Input::default() }, &options()).unwrap();
+    assert_eq!((of(None).sent, of(None).logs[0].session), (Some(1), 1));
+    assert!(of(None).remarks[0].contains("session 1 is the last that has"), "{:?}", of(None).remarks);
+    assert_eq!((of(Some(2)).sent, of(Some(2)).logs[0].rows), (None, 0));
+}
+
+#[test]
+fn a_log_without_its_header_is_read() {
+    let folder = Folder::new();
+    let tail: String = (500_000..500_100).map(|n| format!("{n},t0,{n}.000000000,44\n")).collect();
+    let client = folder.file("client.csv", &tail);
+    let found = report(&Input { client, ..Input::default() }, &options()).unwrap();
+    assert_eq!((found.sent, found.without_rows, found.damaged_rows()), (Some(100), 256, 0));
+}
+
+/// A meta file of the log's only session.
+fn meta(more: serde_json::Value) -> String {
+    let mut meta = json!({
+        "format": 1, "program": "xdprobe", "session": 1, "log_start": 0, "role": "client",
+        "settings": { "delay_us": 1000, "pong_every": 1 }, "schedule": null, "earlier_sessions": [],
+    });
+    meta.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    meta.to_string()
+}
+
+fn clock(source: &str, clock: &str, device: Option<&str>) -> serde_json::Value {
+    json!({ "source": source, "where": "somewhere", "clock": clock, "device": device })
+}
+
+#[test]
+fn stamps_of_different_clocks_are_not_subtracted() {
+    let folder = Folder::new();
+    let logs = folder.both(&calm().run());
+    let card = clock("hardware", "PHC", Some("ptp0"));
+    let other = clock("hardware", "PHC", Some("ptp1"));
+    folder.file("client.csv.meta.json", &meta(json!({ "timestamps": { "t0": card, "t3": other } })));
+    let found = report(&logs, &options()).unwrap();
+    for quantity in [Quantity::T3T0, Quantity::Rtt, Quantity::OwdForward, Quantity::OwdBackward] {
+        assert_eq!(found.get(quantity), None, "{quantity:?}");
+    }
+    assert!(found.get(Quantity::IpdvForward).is_some() && found.get(Quantity::Turnaround).is_some());
+    let text = found.to_text();
+    assert!(text.contains("PHC ptp0") && text.contains("PHC ptp1"), "{text}");
+    assert!(found.clock.assumed.contains("different clocks"), "{:?}", found.clock);
+    assert_eq!((found.sent, found.received), (Some(1500), Some(1500)));
+}
+
+#[test]
+fn the_meta_file_says_who_pinged_and_how_often() {
+    let folder = Folder::new();
+    let logs = folder.both(&calm().run());
+    folder.file("client.csv.meta.json", &meta(json!({ "role": "server", "settings": { "delay_us": 999 } })));
+    let found = report(&logs, &options()).unwrap();
+    assert_eq!((found.direction, found.direction_from), (Some(Direction::Reverse), "the meta file"));
+    let plan = found.plan.unwrap();
+    assert_eq!((plan.delay_ns, plan.source), (999_000, PlanSource::Meta));
+    assert!((summary(&found, Quantity::DepartureForward).mean - 1000.0).abs() < 10.0);
+    // The client's log comes first.
+    assert!(found.logs[0].side.starts_with("client, which answers"), "{:?}", found.logs[0]);
+    // A schedule is no plan that is known here; a damaged file is a remark.
+    folder.file("client.csv.meta.json", &meta(json!({ "schedule": { "file": "x", "pings": 3 } })));
+    assert_eq!(report(&logs, &options()).unwrap().plan, None);
+    folder.file("client.csv.meta.json", "{");
+    let found = report(&logs, &options()).unwrap();
+    assert!(found.remarks.iter().any(|remark| remark.contains("is damaged")), "{:?}", found.remarks);
+    assert_eq!(found.plan.unwrap().source, PlanSource::Median);
+}
+
+#[test]
+fn over_time_every_sample_is_in_its_bin() {
+    let folder = Folder::new();
+    let world = World { loss: [0.1, 0.05], ..calm() };
+    let found = report(&folder.both(&world.run()), &options()).unwrap();
+    for (quantity, measured) in &found.measured {
+        let bins = &measured.over_time;
+        assert!(bins.len() <= xdprobe::report::TIME_BINS, "{quantity:?}");
+        let counted: u64 = bins.iter().filter_map(|bin| bin.summary).map(|summary| summary.count).sum();
+        assert_eq!(counted, measured.summary.count, "{quantity:?}");
+        let least = bins.iter().filter_map(|bin| bin.summary).map(|summary| summary.min).min();
+        assert_eq!(least, Some(measured.summary.min), "{quantity:?}");
+        assert!(bins.windows(2).all(|pair| pair[0].start_ns + pair[0].width_ns == pair[1].start_ns), "{quantity:?}");
+    }
+    let lost = |quantity| found.get(quantity).unwrap().over_time.iter().map(|bin| bin.lost.unwrap()).sum::<u64>();
+    assert_eq!(Some(lost(Quantity::Rtt)), found.lost);
+    assert_eq!(Some(lost(Quantity::OwdForward)), found.forward.lost);
+    assert_eq!(Some(lost(Quantity::OwdBackward)), found.backward.lost);
+}
+
+#[test]
+fn the_two_directions_of_a_duplex_session_have_a_time_axis() {
+    // The server's clock is an hour ahead; each side pings every 10 ms, and the way there takes 20 µs more than back.
+    let folder = Folder::new();
+    let [mut client, mut server] = [HEADER.to_owned(), HEADER.to_owned()];
+    let stamp = |nanos: i64| format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000);
+    let hour = 3_600_000_000_000;
+    for n in 1..=1000_i64 {
+        let at = 1_000_000_000_000 + n * 10_000_000;
+        client += &format!("{n},t0cs,{},44\n", stamp(at));
+        server += &format!("{n},t1cs,{},44\n", stamp(at + hour + 50_000));
+        server += &format!("{n},t0sc,{},44\n", stamp(at + hour + 1_000_000));
+        if n % 10 != 0 {
+            client += &format!("{n},t1sc,{},44\n", stamp(at + 1_030_000));
+        }
+    }
+    let logs = Input {
+        client: folder.file("c.csv", &client),
+        server: Some(folder.file("s.csv", &server)),
+        ..Input::default()
+    };
+    let found = report(&logs, &options()).unwrap();
+    assert_eq!(found.direction, Some(Direction::Duplex));
+    assert_eq!([found.sent, found.received, found.forward.lost, found.backward.lost], [2000, 1900, 0, 100].map(Some));
+    // Half of the asymmetry goes into the offset.
+    assert_eq!(found.clock.offset_ns, Some(hour + 10_000));
+    for quantity in [Quantity::OwdForward, Quantity::OwdBackward] {
+        let owd = summary(&found, quantity);
+        assert_eq!((owd.min, owd.max), (40_000, 40_000), "{quantity:?}");
+        let bins = &found.get(quantity).unwrap().over_time;
+        assert!(bins.len() > 60, "{quantity:?}");
+        assert!(bins.iter().all(|bin| bin.summary.is_some() || bin.lost > Some(0)), "{quantity:?}");
+        assert!(bins[0].width_ns < 200_000_000);
+    }
+}
+
+#[test]
+fn a_session_without_pongs_lost_none_where_the_meta_file_says_so() {
+    let folder = Folder::new();
+    let client = folder.file("client.csv", &format!("{HEADER}1,t0,1.000000000,44\n2,t0,2.000000000,44\n"));
+    let of = || report(&Input { client: client.clone(), ..Input::default() }, &options()).unwrap();
+    assert_eq!((of().lost, of().unanswered), (Some(2), 0));
+    folder.file("client.csv.meta.json", &meta(json!({ "settings": { "delay_us": 1000, "pong_every": 0 } })));
+    assert_eq!((of().lost, of().unanswered), (Some(0), 2));
+}
+
+#[test]
+fn synchronised_clocks_show_negative_delays_as_they_are() {
+    let folder = Folder::new();
+    let world = World { offset: -60_000, jitter: 0.0, ..calm() };
+    let options = Options { clocks: Clocks::Synchronised, ..options() };
+    let found = report(&folder.both(&world.run()), &options).unwrap();
+    assert_eq!(summary(&found, Quantity::OwdForward).p50, -10_000);
+    assert_eq!(summary(&found, Quantity::OwdBackward).p50, 110_000);
+    assert_eq!(summary(&found, Quantity::Rtt).p50, 100_000);
+}
