@@ -228,3 +228,55 @@ fn nothing_is_left_of_a_server_that_is_killed_while_it_serves_through_the_kernel
     let all = sessions(&mut server, 2);
     assert_eq!((&all[0]["path"], &all[1]["path"]), (&"kernel".into(), &"xdp".into()));
 }
+
+#[test]
+fn strangers_do_not_push_out_a_client_whose_session_the_kernel_carries() {
+    let lan = Lan::new(1);
+    let mut server = start(&lan, &["--timestamps", "application"]);
+    let mut client = Hand::new(&lan);
+    let answer = client.syn(on(ServePath::Kernel));
+    assert_eq!(answer.message.kind, Kind::SynAck);
+    // More than the ways that are remembered.
+    let strangers: Vec<Hand> = (0..200).map(|_| Hand::new(&lan)).collect();
+    strangers.iter().for_each(|stranger| stranger.say(Kind::Ping, 1, &[]));
+    (1..=PINGS).for_each(|sequence| client.ping(sequence));
+    // The next session is asked for before the server has let go of this one.
+    client.say(Kind::Fin, PINGS + 1, &[]);
+    client.number += 1;
+    client.syn_again(Extension::default());
+    assert_eq!(client.hear().message.kind, Kind::FinAck);
+    let mut answer = client.hear();
+    if answer.message.kind != Kind::SynAck {
+        client.syn_again(Extension::default());
+        answer = client.hear();
+    }
+    assert_eq!((answer.message.kind, answer.message.sequence), (Kind::SynAck, client.number));
+    (1..=PINGS).for_each(|sequence| client.ping(sequence));
+    client.fin();
+    sessions(&mut server, 2);
+    server.signal(Signal::SIGTERM);
+    server.finish();
+    assert_eq!(server.code(), Some(0), "{}", server.stderr());
+}
+
+#[test]
+fn a_repeated_fin_is_told_what_its_own_session_took() {
+    let lan = Lan::new(1);
+    let mut server = start(&lan, &["--timestamps", "application", "--timer", "busy"]);
+    let (mut first, mut second) = (Hand::new(&lan), Hand::new(&lan));
+    let account = first.session(on(ServePath::Xdp)).expect("it was asked for");
+    assert!(account.cpu_ns.is_some());
+    let answer = second.syn(on(ServePath::Xdp));
+    assert_eq!(answer.message.kind, Kind::SynAck);
+    (1..=PINGS).for_each(|sequence| second.ping(sequence));
+    assert_eq!(first.fin(), Some(account));
+    let of_second = second.fin().expect("it was asked for");
+    assert!(of_second.cpu_ns.is_some());
+    // Now nobody knows any more: better nothing than another's.
+    let repeated = first.fin().expect("it was asked for");
+    assert_eq!(repeated, Account { cpu_ns: None, dropped: None, ..account });
+    sessions(&mut server, 2);
+    server.signal(Signal::SIGTERM);
+    server.finish();
+    assert_eq!(server.code(), Some(0), "{}", server.stderr());
+}

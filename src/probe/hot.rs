@@ -133,7 +133,9 @@ pub struct HotLoop<'a, M, P, A> {
     loaded: bool,
     /// What had been used when the session began.
     usage_before: Usage,
-    /// What the peer of the last session was told.
+    /// Whose session that was, or is.
+    usage_of: Option<SocketAddrV4>,
+    /// What a peer was told when its session was over.
     usage_told: Option<(SocketAddrV4, Usage)>,
     /// When it was first seen that the user wants the statistics so far.
     asked_since: Option<Time<Monotonic>>,
@@ -174,6 +176,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             unflushed: false,
             loaded: false,
             usage_before: Usage::default(),
+            usage_of: None,
             usage_told: None,
             asked_since: None,
         }
@@ -505,16 +508,18 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         Ok(())
     }
 
-    /// Adds to an account what the session cannot know. Repeated, it says the same again.
+    /// Adds to an account what the session cannot know. Repeated, it says the same again, unless two other sessions ended
+    /// since: then nobody knows any more.
     #[cold]
     fn complete(&mut self, to: SocketAddrV4, account: &mut Account) {
         let usage = match self.usage_told {
             Some((peer, usage)) if peer == to => usage,
-            _ => {
+            _ if self.usage_of == Some(to) => {
                 let usage = Usage::now(self.path).since(&self.usage_before);
                 self.usage_told = Some((to, usage));
                 usage
             }
+            _ => Usage::default(),
         };
         (account.cpu_ns, account.dropped) = (usage.cpu_ns, usage.dropped);
     }
@@ -559,13 +564,14 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
     fn tell(&mut self, event: Event) -> anyhow::Result<()> {
         // The peer must not wait for what the attendant has to print.
         self.flush_now()?;
-        if let Event::Connected { settings, .. } = event {
+        if let Event::Connected { peer, settings } = event {
             self.in_band = settings.in_band;
             self.round_trips.expect_in_band(self.in_band);
             // What still comes of the session before must not count as this one's.
             self.collect()?;
             self.usage_before = Usage::now(self.path);
-            self.usage_told = None;
+            self.usage_of = Some(peer);
+            self.usage_told.take_if(|(told, _)| *told == peer);
         }
         if matches!(event, Event::Finished(_)) {
             self.drain()?;

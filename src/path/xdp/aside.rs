@@ -181,6 +181,11 @@ impl Reserved {
         self.drain(Some(peer));
     }
 
+    /// Forgets what was left over of those to whom this says no: whoever cannot be answered asks again.
+    pub(super) fn keep_leftover(&mut self, mut of: impl FnMut(SocketAddrV4) -> bool) {
+        self.leftover.retain(|datagram| of(datagram.from));
+    }
+
     /// As the socket was before a session.
     fn calm(&self) {
         let socket = self.socket.as_fd();

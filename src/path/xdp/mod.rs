@@ -260,12 +260,20 @@ impl XdpPath {
         );
         io::Error::new(io::ErrorKind::InvalidInput, message)
     }
+
+    /// The session that the reserved socket carries, if any, is over.
+    fn end_aside(&mut self) {
+        self.reserved.end(&self.program);
+        let Self { reserved, peers, .. } = self;
+        reserved.keep_leftover(|from| peers.knows(from));
+    }
 }
 
 impl Path for XdpPath {
     fn prepare(&mut self, peer: SocketAddrV4, wanted: Extension) -> Result<Extension, NetError> {
         if wanted.serve_on == Some(ServePath::Kernel) {
             self.ptp = None;
+            self.peers.keep(peer);
             let needs = Needs {
                 interface: &self.place.interface,
                 busypoll_us: self.busypoll_us,
@@ -274,7 +282,7 @@ impl Path for XdpPath {
             };
             return self.reserved.serve(&self.program, peer, wanted, needs);
         }
-        self.reserved.end(&self.program);
+        self.end_aside();
         let granted = Extension { ptp: wanted.ptp, serve_on: wanted.serve_on, ..Extension::default() };
         let Some(transport) = wanted.ptp else {
             self.ptp = None;
@@ -293,7 +301,7 @@ impl Path for XdpPath {
 
     fn release(&mut self) {
         self.ptp = None;
-        self.reserved.end(&self.program);
+        self.end_aside();
     }
 
     #[inline]

@@ -188,9 +188,27 @@ impl Peers {
         Some((peer.socket, peer.templates[place].as_ref()?))
     }
 
+    /// Whether the way to `address` is known.
+    pub(super) fn knows(&self, address: SocketAddrV4) -> bool {
+        self.addresses.contains(&address)
+    }
+
+    /// It gets a session whose datagrams do not come through here: strangers are not to push it out meanwhile.
+    pub(super) fn keep(&mut self, address: SocketAddrV4) {
+        self.clock += 1;
+        if let Some(at) = self.find(address) {
+            let peer = &mut self.peers[at];
+            (peer.used, peer.served) = (self.clock, true);
+        }
+    }
+
     /// The socket to use and the addresses of a datagram to `to` that no template is kept for.
     pub(super) fn way(&mut self, to: SocketAddrV4, kind: Kind) -> Option<(usize, Flow)> {
         let at = self.find(to)?;
+        self.clock += 1;
+        let peer = &mut self.peers[at];
+        peer.used = self.clock;
+        peer.served |= kind != Kind::SynRst;
         Some((self.peers[at].socket, self.flow(at, kind)))
     }
 
