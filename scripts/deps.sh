@@ -60,9 +60,12 @@ export DEBIAN_FRONTEND=noninteractive
 # A stale list of packages is a common reason for a failed install; without the network, an old one may do.
 apt-get update -qq || echo "apt-get update failed; trying with the package lists that are here" >&2
 # shellcheck disable=SC2086 # one word a package
-apt-get install -y -qq --no-install-recommends $packages </dev/null
+apt-get install -y -qq --no-install-recommends $packages </dev/null || echo "apt-get install failed" >&2
 
 packages=$(missing | sort -u)
+if [[ $packages == chromium ]]; then
+    echo "Where there is no package chromium (Ubuntu has it as a snap only), google-chrome on PATH does as well." >&2
+fi
 if [[ -n $packages ]]; then
     echo "still missing after the installation: ${packages//$'\n'/ }" >&2
     exit 1

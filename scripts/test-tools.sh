@@ -17,10 +17,15 @@ fi
 echo "unpacking promtool into $cache"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-# Where apt-get runs as root, its downloads do not.
-chmod 777 "$scratch"
+# Where apt-get runs as root, its downloads do not. Nobody else is to put a package of theirs there.
+if [[ $(id -u) == 0 ]] && id _apt >/dev/null 2>&1; then
+    chown _apt "$scratch"
+fi
 apt-get update -qq || echo "apt-get update failed; trying with the package lists that are here" >&2
-(cd "$scratch" && apt-get download -qq prometheus)
+(cd "$scratch" && apt-get download -qq prometheus) || {
+    echo "promtool, of the Debian package prometheus, cannot be had here: put it on PATH, or get this machine the network" >&2
+    exit 1
+}
 dpkg-deb --fsys-tarfile "$scratch"/prometheus_*.deb | tar -x -C "$scratch" ./usr/bin/promtool
 mkdir -p "$cache"
 mv "$scratch/usr/bin/promtool" "$cache/promtool"
