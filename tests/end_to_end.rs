@@ -312,10 +312,10 @@ fn other_traffic_beside_the_probes_loses_nothing() {
 }
 
 #[test]
-fn sigint_and_sigterm_end_either_side_in_order() {
+fn signals_end_either_side_in_order() {
     let lan = Lan::new(1);
     for path in PATHS {
-        for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT] {
             for (reverse, stopped) in
                 [(false, Side::Client), (false, Side::Server), (true, Side::Client), (true, Side::Server)]
             {

@@ -127,7 +127,7 @@ impl Bench {
         // Declared before the paths, so that it is dropped after them where opening fails, too.
         let clocks;
         let mut found = stamping::present(xdp, of_xdp, &interface)?;
-        let interrupt = Interrupt::catch().context("cannot catch SIGINT, SIGTERM and SIGHUP")?;
+        let interrupt = Interrupt::catch().context("cannot catch SIGINT, SIGTERM, SIGQUIT and SIGHUP")?;
         interrupt.set_deadly(true);
         let open = |plan, stamps| setup::open(plan, &interface, address, Some(server), stamps, &interrupt);
         // First that which changes nothing on the interface.

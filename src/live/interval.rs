@@ -92,6 +92,40 @@ impl Interval {
     }
 }
 
+/// Characters of [`Interval::to_short_text`], with numbers of a usual size: a terminal has 80 columns, and what is cut off at its
+/// edge would be read as another number.
+#[cfg(test)]
+const TERMINAL: usize = 80;
+
+impl Interval {
+    /// The same for a terminal, where it must be short: in whole µs beyond a millisecond, and of the two times the one without the
+    /// other side's, where there is one.
+    pub fn to_short_text(&self, direction: Direction) -> String {
+        let Self { pings_sent, pongs_received, pings_received, pongs_sent, .. } = self;
+        let mut text = match (self.lost, direction) {
+            (Some(lost), _) => format!("sent {pings_sent} received {pongs_received} lost {lost}"),
+            (None, Direction::Duplex) => format!("sent {pings_sent} received {pings_received}"),
+            (None, _) => format!("received {pings_received} answered {pongs_sent}"),
+        };
+        let times = [("RTT", &self.rtt_ns), ("t3-t0", &self.t3_t0_ns)];
+        if let Some((name, Latency { p50, p99, max, .. })) =
+            times.into_iter().find_map(|(name, latency)| Some((name, latency.as_ref()?)))
+        {
+            let [p50, p99, max] = [*p50, *p99, *max].map(short_micros);
+            text += &format!("  {name} p50 {p50} p99 {p99} max {max} us");
+        }
+        if self.samples_left_out > 0 {
+            text += &format!(" ({} left out)", self.samples_left_out);
+        }
+        text
+    }
+}
+
+/// ns as µs, with one decimal below a millisecond.
+fn short_micros(nanos: u64) -> String {
+    if nanos < 1_000_000 { format!("{:.1}", nanos as f64 / 1000.0) } else { format!("{:.0}", nanos as f64 / 1000.0) }
+}
+
 /// Pings that are lost, as far as it can be told while others are on their way.
 ///
 /// Lost is a ping without an answer when a later one has its answer, or when it is [`GRACE`] old. A pong that comes after
@@ -311,7 +345,23 @@ mod tests {
         let left_out = Snapshot { left_out: 3, ..snapshot(1, 1, 1) };
         let expected = "[    1.000 s] sent 1, received 0, lost 0, RTT t3-t0 p50 12.345  p99 12.345  max 12.345 us, \
                         RTT p50 2.000  p99 2.000  max 2.000 us (3 samples left out: too fast for this line)";
-        assert_eq!(cutter.cut(at(1000), &left_out, 0).to_text(Direction::Forward), expected);
+        let whole = cutter.cut(at(1000), &left_out, 0);
+        assert_eq!(whole.to_text(Direction::Forward), expected);
+        let short = "sent 1 received 0 lost 0  RTT p50 2.0 p99 2.0 max 2.0 us (3 left out)";
+        assert_eq!(whole.to_short_text(Direction::Forward), short);
+        let large = Latency { p50: 999_949, p99: 12_345_678, max: 1_234_567_890, ..whole.rtt_ns.unwrap() };
+        let large = Interval {
+            pings_sent: 100_000,
+            pongs_received: 99_999,
+            lost: Some(100),
+            rtt_ns: None,
+            t3_t0_ns: Some(large),
+            samples_left_out: 0,
+            ..whole
+        };
+        let short = "sent 100000 received 99999 lost 100  t3-t0 p50 999.9 p99 12346 max 1234568 us";
+        assert_eq!(large.to_short_text(Direction::Forward), short);
+        assert!(short.len() < TERMINAL);
         let totals = Totals { pings_received: 7, pongs_sent: 6, pings_sent: 5, ..Totals::default() };
         let echoing = cutter.cut(at(2000), &Snapshot { totals, ..Snapshot::default() }, 0);
         assert_eq!((echoing.lost, echoing.duplicates), (None, None));

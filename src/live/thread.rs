@@ -249,7 +249,7 @@ impl Live {
             Some((_, Printer::Lines { json: true })) => say(&interval.to_json()),
             Some((_, Printer::Lines { json: false })) => say(&interval.to_text(begun.direction)),
             Some((_, Printer::Bar(bar))) => {
-                bar.set_message(interval.to_text(begun.direction));
+                bar.set_message(interval.to_short_text(begun.direction));
                 bar.tick();
             }
             None => {}

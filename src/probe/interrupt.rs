@@ -1,10 +1,10 @@
-//! What ends a wait before a datagram does: SIGINT, SIGTERM and SIGHUP, SIGUSR1, and the moment at which something is due.
+//! What ends a wait before a datagram does: SIGINT, SIGTERM, SIGQUIT and SIGHUP, SIGUSR1, and the moment at which something is due.
 
 use crate::clock::{Monotonic, Time};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -30,7 +30,7 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// From now on SIGINT, SIGTERM, SIGUSR1 and, unless somebody has it ignored (`nohup`), SIGHUP no longer end the process.
+    /// From now on SIGINT, SIGTERM, SIGQUIT, SIGUSR1 and, unless somebody has it ignored (`nohup`), SIGHUP no longer end the process.
     ///
     /// # Errors
     /// What the kernel answered to `sigaction(2)`, `socketpair(2)`, `timerfd_create(2)` or `epoll_create1(2)`.
@@ -44,7 +44,7 @@ impl Interrupt {
         let [flag, question, deadly] = [(); 3].map(|()| Arc::new(AtomicBool::new(false)));
         // A terminal that is closed must not leave a card's stamping changed.
         let hang_up = (!is_ignored(SIGHUP)).then_some(SIGHUP);
-        for signal in [SIGINT, SIGTERM].into_iter().chain(hang_up) {
+        for signal in [SIGINT, SIGTERM, SIGQUIT].into_iter().chain(hang_up) {
             signal_hook::flag::register_conditional_default(signal, Arc::clone(&deadly))?;
             // The flag first: whoever is woken must find it set.
             signal_hook::flag::register(signal, Arc::clone(&flag))?;

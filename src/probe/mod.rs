@@ -65,7 +65,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
     let mut found = stamping::present(plan, &stamps, &interface)?;
     // Until XDP is attached a signal ends the process, and the kernel takes everything back: program, sockets and ports hang
     // on its descriptors.
-    let mut interrupt = Interrupt::catch().context("cannot catch SIGINT, SIGTERM and SIGHUP")?;
+    let mut interrupt = Interrupt::catch().context("cannot catch SIGINT, SIGTERM, SIGQUIT and SIGHUP")?;
     interrupt.set_deadly(true);
     let mut path = setup::open(plan, &interface, address, server, &stamps, &interrupt)?;
     // The threads inherit where they may run: it must not be where the hot loop is pinned.

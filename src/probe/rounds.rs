@@ -111,7 +111,7 @@ impl<'a> Rounds<'a> {
         pin(plan)?;
         // As in `run`: until XDP is attached a signal ends the process.
         let mut found = stamping::present(plan, &stamps, &interface)?;
-        let interrupt = Interrupt::catch().context("cannot catch SIGINT, SIGTERM and SIGHUP")?;
+        let interrupt = Interrupt::catch().context("cannot catch SIGINT, SIGTERM, SIGQUIT and SIGHUP")?;
         interrupt.set_deadly(true);
         let path = setup::open(plan, &interface, address, Some(server), &stamps, &interrupt)?;
         sched_setaffinity(Pid::from_raw(0), &anywhere).context("cannot set the CPU affinity")?;
@@ -138,9 +138,10 @@ impl<'a> Rounds<'a> {
             }
             started => started?,
         };
+        // Declared behind the clocks, so that it is dropped before them whatever fails from here on.
+        let mut path = path;
         pin(plan)?;
         let settings = settings.context("a client has settings")?;
-        let mut path = path;
         if settings.ptp.is_some() {
             let wanted = Extension { ptp: settings.ptp, ..Extension::default() };
             match &mut path {

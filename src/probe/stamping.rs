@@ -296,6 +296,8 @@ impl Clocks {
                 interface.name
             )
         })?;
+        // Before the card is touched: what fails behind that would have it given back while XDP is attached.
+        let sampler = Arc::new(ClockSampler::start(Some(clock))?);
         let before = found.as_ref().and_then(Found::config);
         let stamping = Stamping::turn_on(&interface.name, interface.index, filters, before)?;
         // From here on the guard sees to it.
@@ -303,7 +305,6 @@ impl Clocks {
             found.hand_over();
         }
         warn(stamping.remarks());
-        let sampler = Arc::new(ClockSampler::start(Some(clock))?);
         if let Some(card) = card {
             // Nobody else sets it.
             let _ = card.sampler.set(Arc::clone(&sampler));

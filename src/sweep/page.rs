@@ -21,7 +21,8 @@ const QUANTITY: &str = "t3 − t0";
 
 /// The page.
 pub(super) fn page(common: &Common, steps: &mut [Step]) -> Page {
-    let mut sections: Vec<Section> = steps.iter().filter_map(Step::remark).map(Section::Note).collect();
+    let told = steps.iter().filter_map(Step::omission).chain(steps.iter().filter_map(Step::remark));
+    let mut sections: Vec<Section> = told.map(Section::Note).collect();
     let packets =
         steps.iter().all(|step| !matches!(step.aim.target, Some(Target::Share(_) | Target::Rate(Rate::Bits(_)))));
     let summaries: Vec<(String, Option<Summary>)> = steps.iter_mut().map(|step| (step.label(), step.t3_t0())).collect();
@@ -52,7 +53,7 @@ fn facts(common: &Common) -> Vec<(String, String)> {
 }
 
 fn loads(steps: &[Step]) -> Table {
-    let names = ["offered", "sent", "received", "load lost", "pings lost", "late pings"];
+    let names = ["offered", "sent", "received", "load lost", "pings lost", "late pings", "skipped pings"];
     let mut columns = vec![Column::text("target")];
     columns.extend(names.map(Column::number));
     columns.push(Column::text("limited by"));
@@ -70,6 +71,7 @@ fn loads(steps: &[Step]) -> Table {
             of_load(step.flow.lost().map(count)),
             format!("{} of {}", count(step.outcome.lost), count(totals.pongs_expected)),
             count(totals.late_sends),
+            count(totals.skipped_slots),
             step.limit().map_or_else(absent, |limit| limit.as_str().to_owned()),
         ]
     });

@@ -114,15 +114,23 @@ impl Step {
         per_second(self.flow.sent, self.duration_ns)
     }
 
-    /// Dummies a second as the server saw them come, from the first to the last; `None` where it saw too few to tell.
+    /// Of those the ones that the server counted, a second of the time in which they left: so that what nobody lost comes at
+    /// the rate that it was sent at. `None` where the server has not said.
     pub(super) fn received_pps(&self) -> Option<f64> {
-        let account = self.outcome.totals.account?;
-        match (account.dummies_received, account.dummies_span_ns) {
-            (0, _) => Some(0.0),
-            // Between n packets there are n − 1 gaps.
-            (count, Some(span)) if span > 0 => Some(per_second(count - 1, span)),
-            _ => None,
-        }
+        Some(per_second(self.flow.received?, self.duration_ns))
+    }
+
+    /// A sentence on pings that were never sent: without it the percentiles look better than they are.
+    pub(super) fn omission(&self) -> Option<String> {
+        let totals = &self.outcome.totals;
+        let (skipped, planned) = (totals.skipped_slots, totals.pings_sent + totals.skipped_slots);
+        (skipped * 100 > planned).then(|| {
+            format!(
+                "{}: {skipped} of {planned} pings were not sent, as this machine had no time for them when they were due: the \
+                 percentiles are those of the others, and theirs might have been worse.",
+                self.label()
+            )
+        })
     }
 
     /// The same in bits a second on the wire.

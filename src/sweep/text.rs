@@ -7,8 +7,20 @@ use serde_json::{Value, json};
 use std::fmt::Write as _;
 
 /// The columns of the table.
-const COLUMNS: [&str; 11] =
-    ["target", "offered", "sent", "received", "load lost", "pings lost", "late", "p50", "p99", "p99.9", "max"];
+const COLUMNS: [&str; 12] = [
+    "target",
+    "offered",
+    "sent",
+    "received",
+    "load lost",
+    "pings lost",
+    "late",
+    "skipped",
+    "p50",
+    "p99",
+    "p99.9",
+    "max",
+];
 
 /// What was measured, the steps as a table.
 pub(super) fn text(common: &Common, steps: &mut [Step]) -> String {
@@ -29,6 +41,9 @@ pub(super) fn text(common: &Common, steps: &mut [Step]) -> String {
         let _ = writeln!(text, "{}", cells.join("  ").trim_end());
     }
     text.push_str("(rates in Mbit/s on the wire, t3 - t0 in us; * the target was not reached)\n");
+    for remark in steps.iter().filter_map(Step::omission) {
+        let _ = writeln!(text, "{remark}");
+    }
     for remark in steps.iter().filter_map(Step::remark) {
         let _ = writeln!(text, "* {remark}");
     }
@@ -50,6 +65,7 @@ fn row(step: &mut Step) -> [String; COLUMNS.len()] {
     let totals = &step.outcome.totals;
     let lost = format!("{} of {}", step.outcome.lost, totals.pongs_expected);
     let late = totals.late_sends.to_string();
+    let skipped = totals.skipped_slots.to_string();
     let label = format!("{}{mark}", step.label());
     let summary = step.t3_t0();
     let times = [
@@ -60,7 +76,7 @@ fn row(step: &mut Step) -> [String; COLUMNS.len()] {
     ];
     let [p50, p99, p999, max] = times.map(|time| time.map_or_else(|| "-".to_owned(), micros));
     let [offered, sent, received, load_lost] = rates;
-    [label, offered, sent, received, load_lost, lost, late, p50, p99, p999, max]
+    [label, offered, sent, received, load_lost, lost, late, skipped, p50, p99, p999, max]
 }
 
 /// ns as µs with three decimals, exactly.
