@@ -10,7 +10,8 @@ use std::fs;
 use std::path::PathBuf;
 use tempfile::TempDir;
 use xdprobe::report::{
-    Clocks, Damage, Direction, Fault, Input, Options, PlanSource, Quantity, Report, ReportError, report,
+    Clocks, Damage, Direction, Fault, Input, Options, PlanSource, PongEverySource, Quantity, Report, ReportError,
+    report,
 };
 use xdprobe::stats::Summary;
 
@@ -470,4 +471,40 @@ fn synchronised_clocks_show_negative_delays_as_they_are() {
     assert_eq!(summary(&found, Quantity::OwdForward).p50, -10_000);
     assert_eq!(summary(&found, Quantity::OwdBackward).p50, 110_000);
     assert_eq!(summary(&found, Quantity::Rtt).p50, 100_000);
+}
+
+#[test]
+fn every_second_pong_that_is_missing_is_lost_unless_the_other_side_says_that_it_was_not_to_be() {
+    let folder = Folder::new();
+    let logs = World { pings: 200, ..calm() }.run();
+    let keep = |text: &str, is_kept: fn(u64, &str) -> bool| -> String {
+        let kept = text.lines().filter(|line| {
+            let mut fields = line.split(',');
+            let sequence = fields.next().unwrap().parse().unwrap_or_default();
+            is_kept(sequence, fields.next().unwrap())
+        });
+        kept.map(|line| format!("{line}\n")).collect()
+    };
+    let client = folder.file("client.csv", &keep(&logs.pinging, |n, point| n % 2 == 0 || point != "t3"));
+    let of =
+        |server: Option<PathBuf>| report(&Input { client: client.clone(), server, ..Input::default() }, &options());
+    let found = of(None).unwrap();
+    assert_eq!([found.sent, found.received, found.lost], [200, 100, 100].map(Some));
+    assert_eq!((found.unanswered, found.pong_every_from), (0, Some(PongEverySource::Default)));
+    assert_eq!((&found.to_json()["pong_every_from"], &found.to_json()["pong_every"]), (&json!("default"), &json!(1)));
+    // The other side answered all, got half of them only, or answered half of those that it got.
+    for (is_kept, lost, unanswered, source) in [
+        ((|_, _| true) as fn(u64, &str) -> bool, [0, 100], 0, PongEverySource::Default),
+        (|n, _| n % 2 == 0, [100, 0], 0, PongEverySource::Default),
+        (|n, point| n % 2 == 0 || point != "t2", [0, 0], 100, PongEverySource::Guess),
+    ] {
+        let found = of(Some(folder.file("server.csv", &keep(&logs.echoing, is_kept)))).unwrap();
+        assert_eq!([found.forward.lost, found.backward.lost], lost.map(Some));
+        assert_eq!((found.unanswered, found.pong_every_from), (unanswered, Some(source)));
+        let is_guessed = found.remarks.iter().any(|remark| remark.contains("these 100 unanswered ones are lost"));
+        assert_eq!(is_guessed, source == PongEverySource::Guess, "{:?}", found.remarks);
+    }
+    folder.file("client.csv.meta.json", &meta(json!({ "settings": { "delay_us": 1000, "pong_every": 2 } })));
+    let found = of(None).unwrap();
+    assert_eq!((found.lost, found.unanswered, found.pong_every_from), (Some(0), 100, Some(PongEverySource::Meta)));
 }

@@ -225,6 +225,28 @@ pub enum PlanSource {
     Median,
 }
 
+/// How it is known which pings were to be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PongEverySource {
+    /// The meta file.
+    Meta,
+    /// Which pings the log of the answering side has answered, and which it has received and not answered.
+    Guess,
+    /// Nothing says otherwise: all, as is nanoprobe's default.
+    Default,
+}
+
+impl PongEverySource {
+    /// The name in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Guess => "guess",
+            Self::Default => "default",
+        }
+    }
+}
+
 /// The planned time from ping to ping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PingPlan {
@@ -278,6 +300,8 @@ pub struct Report {
     pub sizes: [Option<(u16, u16)>; 2],
     /// Only pings with a sequence that this divides are answered, none where it is 0; `None`: not known.
     pub pong_every: Option<u64>,
+    /// How `pong_every` is known; `None` where it is not.
+    pub pong_every_from: Option<PongEverySource>,
     /// The clocks of the two sides.
     pub clock: ClockFacts,
     /// The plan of the pings (in duplex sessions the client's).

@@ -12,7 +12,10 @@ use super::recognise::{self, Head, Side, is_one_clock, log_facts, open_sides};
 use super::source::Source;
 use super::stages;
 use super::survey::Kind;
-use super::{ClockFacts, Clocks, Direction, Input, LogFacts, Measured, Options, Quantity, Report, StageReport, Way};
+use super::{
+    ClockFacts, Clocks, Direction, Input, LogFacts, Measured, Options, PongEverySource, Quantity, Report, StageReport,
+    Way,
+};
 use crate::wire::Point;
 use std::fs;
 
@@ -31,7 +34,11 @@ pub fn report(input: &Input, options: &Options) -> Result<Report, ReportError> {
     let head = Head::of(&sides)?;
     let plan = recognise::plan(&sides, &head, &known, &mut remarks);
     known.plan = [plan[0], plan[1]].map(|plan| plan.map(|plan| plan.delay_ns));
-    known.pong_every = known.pong_every.or_else(|| head.pong_every());
+    let pong_every = match known.pong_every {
+        Some(every) => Some((every, PongEverySource::Meta)),
+        None => head.pong_every(&known),
+    };
+    known.pong_every = pong_every.map(|(every, _)| every);
     let mut clock = clocks(&sides, options, &mut known, &progress)?;
 
     let mut exports = Exports::create(options.csv.as_deref(), options.parquet.as_deref())?;
@@ -74,6 +81,7 @@ pub fn report(input: &Input, options: &Options) -> Result<Report, ReportError> {
         repeated_rows: lanes.iter().map(|lane| lane.repeated).sum(),
         sizes: tally.sizes.map(|[least, most]| (most > 0).then_some((least, most))),
         pong_every: known.pong_every,
+        pong_every_from: pong_every.map(|(_, source)| source),
         clock,
         plan: plan[0],
         measured,
@@ -81,6 +89,7 @@ pub fn report(input: &Input, options: &Options) -> Result<Report, ReportError> {
         remarks,
     };
     count(&mut report, &tally, &known);
+    remark_on_pongs(&mut report, &head);
     Ok(report)
 }
 
@@ -248,6 +257,23 @@ fn count(report: &mut Report, tally: &Tally, known: &Known) {
     if known.is_duplex {
         report.unanswered = 0;
     }
+}
+
+/// What is lost depends on what was to be answered: where nobody said that, the reader may know better.
+fn remark_on_pongs(report: &mut Report, head: &Head) {
+    let remark = match (report.pong_every, report.pong_every_from, head.pongs_regular()) {
+        (Some(every), Some(PongEverySource::Guess), _) => format!(
+            "Only pings with a sequence that {every} divides were answered: taken for --pong-every {every}; if it was not, \
+             these {} unanswered ones are lost.",
+            report.unanswered
+        ),
+        (_, Some(PongEverySource::Default), Some(every)) if report.lost > Some(0) => format!(
+            "Only pings with a sequence that {every} divides have a pong, and no meta file says that only these were to be \
+             answered: the others count as lost. With --pong-every {every} they are not."
+        ),
+        _ => return,
+    };
+    report.remarks.push(remark);
 }
 
 fn remark_on(

@@ -7,9 +7,10 @@ use super::progress::Progress;
 use super::rows::{Line, Lines, POINTS};
 use super::source::Source;
 use super::survey::{Kind, Log, bit, survey};
-use super::{Direction, Input, LogFacts, PingPlan, PlanSource};
+use super::{Direction, Input, LogFacts, PingPlan, PlanSource, PongEverySource};
 use crate::record::Role;
 use crate::wire::Point;
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -170,8 +171,10 @@ pub(super) fn direction(sides: &[&Side], known: &Known) -> (Option<Direction>, &
 pub(super) struct Head {
     /// Sequence and t0, of what each lane pings.
     departures: [Vec<(u64, i64)>; 2],
-    /// Sequences that have a t2 or t3.
-    answered: Vec<u64>,
+    /// Sequences that have a t1.
+    pinged: Vec<u64>,
+    /// Sequences that have a t2, and a t3.
+    answered: [Vec<u64>; 2],
 }
 
 impl Head {
@@ -190,8 +193,10 @@ impl Head {
                 match row.point {
                     Point::T0 | Point::T0cs => head.departures[0].push((row.sequence, row.nanos)),
                     Point::T0sc => head.departures[1].push((row.sequence, row.nanos)),
-                    Point::T2 | Point::T3 => head.answered.push(row.sequence),
-                    Point::T1 | Point::T1cs | Point::T1sc => {}
+                    Point::T1 => head.pinged.push(row.sequence),
+                    Point::T2 => head.answered[0].push(row.sequence),
+                    Point::T3 => head.answered[1].push(row.sequence),
+                    Point::T1cs | Point::T1sc => {}
                 }
             }
         }
@@ -199,14 +204,37 @@ impl Head {
         Ok(head)
     }
 
-    pub(super) fn pong_every(&self) -> Option<u64> {
-        let greatest_common = |mut a: u64, mut b: u64| {
-            while b != 0 {
-                (a, b) = (b, a % b);
-            }
-            a
+    /// Which pings were to be answered, where no meta file says so.
+    ///
+    /// Pongs that did not arrive were perhaps lost. That they were never sent only the answering side knows: by pings that
+    /// it received and did not answer.
+    pub(super) fn pong_every(&self, known: &Known) -> Option<(u64, PongEverySource)> {
+        if known.is_duplex {
+            return None;
+        }
+        let default = Some((1, PongEverySource::Default));
+        if !known.echoing {
+            return default;
+        }
+        let [answered, _] = &self.answered;
+        let are_all_answered = {
+            let answered: HashSet<u64> = answered.iter().copied().collect();
+            self.pinged.iter().all(|sequence| answered.contains(sequence))
         };
-        (self.answered.len() >= PONGS).then(|| self.answered.iter().copied().fold(0, greatest_common))
+        match greatest_common(answered) {
+            _ if are_all_answered => default,
+            // Too little for a guess, and too much for the default.
+            None => None,
+            Some(every) if every > 1 && self.pinged.iter().any(|sequence| !sequence.is_multiple_of(every)) => {
+                Some((every, PongEverySource::Guess))
+            }
+            Some(_) => default,
+        }
+    }
+
+    /// What divides the sequences of all pongs that arrived, if that is not 1.
+    pub(super) fn pongs_regular(&self) -> Option<u64> {
+        greatest_common(&self.answered[1]).filter(|every| *every > 1)
     }
 
     /// The median time from one ping to the next.
@@ -216,6 +244,17 @@ impl Head {
         let middle = times.len().checked_sub(1)? / 2;
         Some(*times.select_nth_unstable(middle).1)
     }
+}
+
+/// What divides all of them, where they are enough to say so.
+fn greatest_common(sequences: &[u64]) -> Option<u64> {
+    let of_two = |mut a: u64, mut b: u64| {
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    };
+    (sequences.len() >= PONGS).then(|| sequences.iter().copied().fold(0, of_two))
 }
 
 /// What both lanes were to be paced at.
