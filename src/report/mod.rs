@@ -176,7 +176,7 @@ pub struct LogFacts {
     pub rows: u64,
     /// And those that were not.
     pub damage: Damage,
-    /// How often a clock was set back.
+    /// How often a clock was set back, or ahead by more than 10 s.
     pub clock_steps: u64,
     /// Whose stamps its points have, where a meta file says so.
     pub clocks: Vec<(Point, PointClock)>,

@@ -9,7 +9,7 @@ use super::meta::Meta;
 use super::progress::Progress;
 use super::quantity::Series;
 use super::recognise::{self, Head, Side, is_one_clock, log_facts, open_sides};
-use super::source::Source;
+use super::source::{Source, Timing};
 use super::stages;
 use super::survey::Kind;
 use super::{
@@ -39,11 +39,13 @@ pub fn report(input: &Input, options: &Options) -> Result<Report, ReportError> {
         None => head.pong_every(&known),
     };
     known.pong_every = pong_every.map(|(every, _)| every);
-    let mut clock = clocks(&sides, options, &mut known, &progress)?;
+    let timings = recognise::timings(&sides, &head);
+    let open = || open_sources(&sides, &timings, options.window);
+    let mut clock = clocks(&sides, options, &mut known, &progress, open)?;
 
     let mut exports = Exports::create(options.csv.as_deref(), options.parquet.as_deref())?;
     exports.set_duplex(known.is_duplex);
-    let mut sources = open_sources(&sides, options.window)?;
+    let mut sources = open()?;
     let mut measures = Measures::new(known.clone(), &mut exports);
     let lanes = Join::new(options.window).run(&mut sources, &progress, &mut measures)?;
     let Measures { tally, mut series, axis, .. } = measures;
@@ -126,9 +128,13 @@ fn label(input: &Input) -> String {
     input.client.file_stem().unwrap_or(input.client.as_os_str()).to_string_lossy().into_owned()
 }
 
-fn open_sources(sides: &[&Side], window: usize) -> Result<Vec<Source>, ReportError> {
-    sides.iter().map(|side| Source::open(&side.log, Join::jump(window))).collect()
+fn open_sources(sides: &[&Side], timings: &[Timing], window: usize) -> Result<Vec<Source>, ReportError> {
+    sides.iter().zip(timings).map(|(side, timing)| Source::open(&side.log, Join::jump(window), *timing)).collect()
 }
+
+/// How much earlier than 0 the least delays can be where packets are stamped after they left, in ns: far more than
+/// nanoprobe's `--emulation` makes it, far less than a clock that was set.
+const EARLIEST: f64 = 1e6;
 
 /// What the clocks of the two sides do; puts the line into `known`.
 fn clocks(
@@ -136,6 +142,7 @@ fn clocks(
     options: &Options,
     known: &mut Known,
     progress: &Progress,
+    open: impl Fn() -> Result<Vec<Source>, ReportError>,
 ) -> Result<ClockFacts, ReportError> {
     let mut facts = ClockFacts {
         clocks: options.clocks,
@@ -165,10 +172,19 @@ fn clocks(
         return Ok(facts);
     }
     let mut pass = ClockPass { is_duplex: known.is_duplex, ..ClockPass::default() };
-    let mut sources = open_sources(sides, options.window)?;
+    let mut sources = open()?;
     Join::new(options.window).run(&mut sources, progress, &mut pass)?;
     let origin = pass.origin.unwrap_or_default();
     match clock::estimate(&pass.forward, &pass.backward, origin) {
+        Some(estimate) if estimate.half_gap < -EARLIEST => {
+            known.line = Some(ClockLine::SAME);
+            facts.bound_ns = Some(estimate.half_gap);
+            facts.assumed = format!(
+                "Nothing: the least delays of both ways together are {:.6} s, which no offset and constant skew of the clocks \
+                 explains. One-way delays are left out.",
+                2.0 * estimate.half_gap / 1e9
+            );
+        }
         Some(estimate) => {
             let line = estimate.line;
             known.line = Some(line);
@@ -176,11 +192,12 @@ fn clocks(
             facts.skew_ppm = Some(line.skew * 1e6);
             facts.offset_ns = Some(line.offset.saturating_add(line.fraction.round() as i64));
             facts.bound_ns = Some(estimate.half_gap);
-            facts.assumed = if estimate.has_skew {
-                "The skew is constant, and the least delays of both directions are equal.".to_owned()
-            } else {
-                "Too few packets for a skew: it is taken for 0. The least delays of both directions are equal."
-                    .to_owned()
+            facts.assumed = match estimate.without_skew {
+                None => "The skew is constant, and the least delays of both directions are equal.".to_owned(),
+                Some(why) => format!(
+                    "{} for a skew: it is taken for 0. The least delays of both directions are equal.",
+                    why.as_str()
+                ),
             };
         }
         None => {
@@ -293,7 +310,8 @@ fn remark_on(
         }
         if source.steps > 0 {
             remarks.push(format!(
-                "The clock of {name} was set back, {} time(s): what spans that moment means little.",
+                "The clock of {name} was set back, or ahead by more than 10 s (or nothing was sent for so long), {} time(s): \
+                 what spans that moment means little.",
                 source.steps
             ));
         }

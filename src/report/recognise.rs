@@ -5,12 +5,12 @@ use super::measures::Known;
 use super::meta::{self, Meta, PointClock};
 use super::progress::Progress;
 use super::rows::{Line, Lines, POINTS};
-use super::source::Source;
+use super::source::{Source, Timing};
 use super::survey::{Kind, Log, bit, survey};
 use super::{Direction, Input, LogFacts, PingPlan, PlanSource, PongEverySource};
 use crate::record::Role;
 use crate::wire::Point;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -19,6 +19,8 @@ use std::path::Path;
 const HEAD_ROWS: usize = 1 << 16;
 /// As many pongs must be there for a guess at which pings are answered.
 const PONGS: usize = 8;
+/// Stamps of one packet that are nearer are of one clock, where nobody says, in ns.
+const NEAR: u64 = 5_000_000_000;
 
 /// One log with what is beside it.
 pub(super) struct Side {
@@ -175,6 +177,8 @@ pub(super) struct Head {
     pinged: Vec<u64>,
     /// Sequences that have a t2, and a t3.
     answered: [Vec<u64>; 2],
+    /// Of each log, whether its stamps of one sequence are near each other.
+    is_near: Vec<bool>,
 }
 
 impl Head {
@@ -185,11 +189,22 @@ impl Head {
             let file = File::open(&log.path).map_err(failed)?;
             let mut lines = Lines::new(file, log.place.rows, log.place.end, log.place.line).map_err(failed)?;
             let mut rows = 0;
+            let (mut pairs, mut near, mut earlier) = (0, 0, HashMap::new());
             while rows < HEAD_ROWS
                 && let Some(line) = lines.next().map_err(failed)?
             {
                 rows += 1;
                 let Line::Row(row) = line else { continue };
+                if matches!(row.point, Point::T0 | Point::T1 | Point::T2 | Point::T3) {
+                    match earlier.remove(&row.sequence) {
+                        Some((point, _)) if point == row.point => {}
+                        Some((_, nanos)) => {
+                            pairs += 1;
+                            near += usize::from(row.nanos.abs_diff(nanos) < NEAR);
+                        }
+                        None => _ = earlier.insert(row.sequence, (row.point, row.nanos)),
+                    }
+                }
                 match row.point {
                     Point::T0 | Point::T0cs => head.departures[0].push((row.sequence, row.nanos)),
                     Point::T0sc => head.departures[1].push((row.sequence, row.nanos)),
@@ -199,6 +214,7 @@ impl Head {
                     Point::T1cs | Point::T1sc => {}
                 }
             }
+            head.is_near.push(2 * near > pairs);
         }
         head.departures.iter_mut().for_each(|lane| lane.sort_unstable());
         Ok(head)
@@ -255,6 +271,33 @@ fn greatest_common(sequences: &[u64]) -> Option<u64> {
         a
     };
     (sequences.len() >= PONGS).then(|| sequences.iter().copied().fold(0, of_two))
+}
+
+/// What is known of the stamps of each log.
+pub(super) fn timings(sides: &[&Side], head: &Head) -> Vec<Timing> {
+    let pings = |side: &&&Side| !matches!(side.log.kind, Kind::Echoing | Kind::Empty);
+    // A schedule is in the meta file of the side that pings.
+    let metas: Option<Vec<&Meta>> = sides.iter().filter(pings).map(|side| side.meta.as_ref()).collect();
+    let is_both = sides.iter().filter(pings).count() == 2;
+    let is_duplex = sides.iter().any(|side| matches!(side.log.kind, Kind::DuplexClient | Kind::DuplexServer));
+    let metas = metas.filter(|metas| !metas.is_empty() && is_both == is_duplex);
+    let is_scheduled = sides.iter().any(|side| side.meta.as_ref().is_some_and(|meta| meta.has_schedule));
+    let delays = metas.filter(|_| !is_scheduled).unwrap_or_default();
+    let longest = delays.iter().map(|meta| meta.delay_us).max().flatten();
+    let delay = longest.and_then(|delay| i64::try_from(delay).ok()?.checked_mul(1000));
+    let of = |(side, is_near): (&&Side, &bool)| {
+        let clock = |point: Point| side.meta.as_ref().and_then(|meta| meta.clocks[point as usize].as_ref());
+        let same = |point: Point, other: Point| match (clock(point), clock(other)) {
+            (Some(one), Some(other)) => one.is_clock_of(other),
+            _ => *is_near,
+        };
+        let number = |point: Point| {
+            let first = POINTS.into_iter().find(|other| *other == point || same(point, *other));
+            first.unwrap_or(point) as u8
+        };
+        Timing { clocks: POINTS.map(number), delay, is_scheduled }
+    };
+    sides.iter().zip(&head.is_near).map(of).collect()
 }
 
 /// What both lanes were to be paced at.
