@@ -591,3 +591,51 @@ fn delays_that_no_offset_explains_are_left_out() {
     assert!(found.clock.assumed.contains("no offset"), "{:?}", found.clock);
     assert!(found.get(Quantity::OwdForward).is_none() && found.get(Quantity::OwdBackward).is_none());
 }
+
+#[test]
+fn clocks_of_two_cards_are_not_subtracted_without_a_word() {
+    let folder = Folder::new();
+    let logs = folder.both(&calm().run());
+    let of = |id: &str, points: [&str; 2]| {
+        let mut card = clock("hardware", "PHC", Some("ptp0"));
+        card["clock_id"] = json!(id);
+        meta(json!({ "timestamps": { points[0]: card, points[1]: card } }))
+    };
+    let [one, other] = ["ptp0@11111111", "ptp0@22222222"];
+    folder.file("client.csv.meta.json", &of(one, ["t0", "t3"]));
+    for (server, is_different) in [(one, false), (other, true)] {
+        folder.file("server.csv.meta.json", &of(server, ["t1", "t2"]));
+        for clocks in [Clocks::Estimate, Clocks::Synchronised] {
+            let found = report(&logs, &Options { clocks, ..options() }).unwrap();
+            let expected = is_different.then(|| [one.to_owned(), other.to_owned()]);
+            assert_eq!(found.clock.different, expected, "{clocks:?}");
+            assert_eq!(found.to_json()["clock"]["different"], json!(expected), "{clocks:?}");
+            assert_eq!(found.to_json()["logs"][0]["timestamps"]["t0"]["clock_id"], one);
+            let text = found.to_text();
+            assert_eq!(text.contains("of different clocks") && text.contains(other), is_different, "{text}");
+        }
+    }
+}
+
+#[test]
+fn the_variation_of_delays_is_that_of_neighbours() {
+    // Sequences 3 and 4 have no row at all.
+    let pings = |sequences: &[u64]| -> String {
+        let row = |n: &u64| format!("{n},t0,{}.000000000,44\n{n},t3,{}.{:09},44\n", 100 + n, 100 + n, n * n * 1000);
+        sequences.iter().map(row).collect()
+    };
+    let folder = Folder::new();
+    let found = folder.report_of(&pings(&[1, 2, 5, 6]));
+    let ipdv = summary(&found, Quantity::IpdvRoundTrip);
+    assert_eq!((ipdv.count, ipdv.min, ipdv.max), (2, 3000, 11_000));
+    // Of each second ping with --pong-every 2 the neighbours are two apart.
+    folder.file("client.csv.meta.json", &meta(json!({ "settings": { "delay_us": 1_000_000, "pong_every": 2 } })));
+    let found = folder.report_of(&pings(&[2, 4, 8, 10]));
+    let ipdv = summary(&found, Quantity::IpdvRoundTrip);
+    assert_eq!((ipdv.count, ipdv.min, ipdv.max), (2, 12_000, 36_000));
+    // Of pings of which only each third has rows they are three apart.
+    let folder = Folder::new();
+    let found = folder.report_of(&pings(&[1, 4, 7, 10, 13, 19, 22, 25, 28]));
+    let ipdv = summary(&found, Quantity::IpdvRoundTrip);
+    assert_eq!((ipdv.count, ipdv.min, ipdv.max), (7, 15_000, 159_000));
+}

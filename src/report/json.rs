@@ -115,6 +115,7 @@ fn clock(clock: &ClockFacts) -> Value {
         "offset_ns": clock.offset_ns,
         "residual_ns": clock.residual_ns,
         "bound_ns": clock.bound_ns,
+        "different": clock.different,
         "assumed": clock.assumed,
     })
 }

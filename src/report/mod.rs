@@ -212,6 +212,9 @@ pub struct ClockFacts {
     pub residual_ns: Option<f64>,
     /// Half of the least delays of both ways together, in ns: however unequal the ways are, the offset is off by no more.
     pub bound_ns: Option<f64>,
+    /// The clocks of t0 and t1 (in duplex sessions of t0cs and t1cs), by `clock_id`, where the meta files name both and they
+    /// are not one.
+    pub different: Option<[String; 2]>,
     /// What was assumed, in a sentence; or why nothing is known.
     pub assumed: String,
 }

@@ -38,6 +38,7 @@ pub fn report(input: &Input, options: &Options) -> Result<Report, ReportError> {
         Some(every) => Some((every, PongEverySource::Meta)),
         None => head.pong_every(&known),
     };
+    known.step = head.step();
     known.pong_every = pong_every.map(|(every, _)| every);
     let timings = recognise::timings(&sides, &head);
     let open = || open_sources(&sides, &timings, options.window);
@@ -150,16 +151,24 @@ fn clocks(
         offset_ns: None,
         residual_ns: None,
         bound_ns: None,
+        different: None,
         assumed: String::new(),
     };
     if !(known.pinging && known.echoing) {
         "One log alone does not tell of one-way delays.".clone_into(&mut facts.assumed);
         return Ok(facts);
     }
+    facts.different = recognise::different_clocks(sides, known.is_duplex);
     if options.clocks == Clocks::Synchronised {
         known.line = Some(ClockLine::SAME);
         known.has_offset = true;
-        "Both clocks are taken to show the same (--clocks synchronised).".clone_into(&mut facts.assumed);
+        facts.assumed = match &facts.different {
+            None => "Both clocks are taken to show the same (--clocks synchronised).".to_owned(),
+            Some([one, other]) => format!(
+                "The stamps of the two sides are of different clocks, {one} and {other}, and were subtracted as if these showed \
+                 the same (--clocks synchronised)."
+            ),
+        };
         return Ok(facts);
     }
     let pairs = match known.is_duplex {
@@ -209,6 +218,9 @@ fn clocks(
              to a constant only, which is left out."
                 .clone_into(&mut facts.assumed);
         }
+    }
+    if let Some([one, other]) = &facts.different {
+        facts.assumed += &format!(" The stamps of the two sides are of different clocks: {one} and {other}.");
     }
     Ok(facts)
 }

@@ -126,6 +126,19 @@ pub(super) fn is_one_clock(sides: &[&Side], one: Point, other: Point) -> bool {
     }
 }
 
+/// The clocks of the two sides, where the meta files name both and they are not one.
+pub(super) fn different_clocks(sides: &[&Side], is_duplex: bool) -> Option<[String; 2]> {
+    let ways = match is_duplex {
+        false => [[Point::T0, Point::T1], [Point::T3, Point::T2]],
+        true => [[Point::T0cs, Point::T1cs], [Point::T1sc, Point::T0sc]],
+    };
+    let of = |points: [Point; 2]| {
+        let [one, other] = points.map(|point| clock_of(sides, point)?.id.clone());
+        Some([one?, other?]).filter(|[one, other]| one != other)
+    };
+    ways.into_iter().find_map(of)
+}
+
 pub(super) fn known(sides: &[&Side], remarks: &mut Vec<String>) -> Known {
     let has = |kinds: &[Kind]| sides.iter().any(|side| kinds.contains(&side.log.kind));
     let is_duplex = has(&[Kind::DuplexClient, Kind::DuplexServer, Kind::DuplexBoth]);
@@ -145,6 +158,7 @@ pub(super) fn known(sides: &[&Side], remarks: &mut Vec<String>) -> Known {
         is_round_trip,
         is_turnaround,
         pong_every: sides.iter().find_map(|side| side.meta.as_ref()?.pong_every),
+        step: 1,
         line: None,
         has_offset: false,
         plan: [None; 2],
@@ -251,6 +265,18 @@ impl Head {
     /// What divides the sequences of all pongs that arrived, if that is not 1.
     pub(super) fn pongs_regular(&self) -> Option<u64> {
         greatest_common(&self.answered[1]).filter(|every| *every > 1)
+    }
+
+    /// How far the sequences that have a t0 are apart where that is regular, as with `--stamp-every`.
+    pub(super) fn step(&self) -> u64 {
+        let step = |lane: &Vec<(u64, i64)>| {
+            let first = lane.first()?.0;
+            let since: Vec<u64> = lane.iter().map(|(sequence, _)| sequence - first).collect();
+            greatest_common(&since)
+        };
+        let steps: Vec<u64> = self.departures.iter().filter_map(step).collect();
+        // Of duplex sessions that of both.
+        steps.into_iter().min().unwrap_or(1).max(1)
     }
 
     /// The median time from one ping to the next.
