@@ -10,7 +10,8 @@ use std::fs;
 use std::path::PathBuf;
 use tempfile::TempDir;
 use xdprobe::report::{
-    Clocks, Damage, Direction, Fault, Input, Options, PlanSource, Quantity, Report, ReportError, report,
+    Clocks, Damage, Direction, Fault, Input, Options, PlanSource, PongEverySource, Quantity, Report, ReportError,
+    report,
 };
 use xdprobe::stats::Summary;
 
@@ -470,4 +471,171 @@ fn synchronised_clocks_show_negative_delays_as_they_are() {
     assert_eq!(summary(&found, Quantity::OwdForward).p50, -10_000);
     assert_eq!(summary(&found, Quantity::OwdBackward).p50, 110_000);
     assert_eq!(summary(&found, Quantity::Rtt).p50, 100_000);
+}
+
+#[test]
+fn every_second_pong_that_is_missing_is_lost_unless_the_other_side_says_that_it_was_not_to_be() {
+    let folder = Folder::new();
+    let logs = World { pings: 200, ..calm() }.run();
+    let keep = |text: &str, is_kept: fn(u64, &str) -> bool| -> String {
+        let kept = text.lines().filter(|line| {
+            let mut fields = line.split(',');
+            let sequence = fields.next().unwrap().parse().unwrap_or_default();
+            is_kept(sequence, fields.next().unwrap())
+        });
+        kept.map(|line| format!("{line}\n")).collect()
+    };
+    let client = folder.file("client.csv", &keep(&logs.pinging, |n, point| n % 2 == 0 || point != "t3"));
+    let of =
+        |server: Option<PathBuf>| report(&Input { client: client.clone(), server, ..Input::default() }, &options());
+    let found = of(None).unwrap();
+    assert_eq!([found.sent, found.received, found.lost], [200, 100, 100].map(Some));
+    assert_eq!((found.unanswered, found.pong_every_from), (0, Some(PongEverySource::Default)));
+    assert_eq!((&found.to_json()["pong_every_from"], &found.to_json()["pong_every"]), (&json!("default"), &json!(1)));
+    // The other side answered all, got half of them only, or answered half of those that it got.
+    for (is_kept, lost, unanswered, source) in [
+        ((|_, _| true) as fn(u64, &str) -> bool, [0, 100], 0, PongEverySource::Default),
+        (|n, _| n % 2 == 0, [100, 0], 0, PongEverySource::Default),
+        (|n, point| n % 2 == 0 || point != "t2", [0, 0], 100, PongEverySource::Guess),
+    ] {
+        let found = of(Some(folder.file("server.csv", &keep(&logs.echoing, is_kept)))).unwrap();
+        assert_eq!([found.forward.lost, found.backward.lost], lost.map(Some));
+        assert_eq!((found.unanswered, found.pong_every_from), (unanswered, Some(source)));
+        let is_guessed = found.remarks.iter().any(|remark| remark.contains("these 100 unanswered ones are lost"));
+        assert_eq!(is_guessed, source == PongEverySource::Guess, "{:?}", found.remarks);
+    }
+    folder.file("client.csv.meta.json", &meta(json!({ "settings": { "delay_us": 1000, "pong_every": 2 } })));
+    let found = of(None).unwrap();
+    assert_eq!((found.lost, found.unanswered, found.pong_every_from), (Some(0), 100, Some(PongEverySource::Meta)));
+}
+
+#[test]
+fn one_stamp_that_is_far_off_at_either_end_costs_its_row_alone() {
+    let folder = Folder::new();
+    let logs = World { pings: 200, offset: 5_000_000_000, jitter: 0.0, ..calm() }.run();
+    let calm = report(&folder.both(&logs), &options()).unwrap();
+    let spoil = |text: &str, sequence: u64, point: &str, how: fn(&str) -> String| -> (u64, String) {
+        let start = format!("{sequence},{point},");
+        let line = text.lines().position(|line| line.starts_with(&start)).unwrap();
+        let spoilt = text.lines().enumerate().map(|(number, row)| {
+            let mut fields: Vec<String> = row.split(',').map(str::to_owned).collect();
+            if number == line {
+                let (seconds, nanos) = fields[2].split_once('.').unwrap();
+                fields[2] = format!("{}.{nanos}", how(seconds));
+            }
+            format!("{}\n", fields.join(","))
+        });
+        (line as u64 + 1, spoilt.collect())
+    };
+    let later = |seconds: &str| (seconds.parse::<u64>().unwrap() + 4000).to_string();
+    let shorter = |seconds: &str| seconds[..seconds.len() - 1].to_owned();
+    type Change = fn(&str) -> String;
+    for (sequence, how, fault) in [(200, later as Change, Fault::Ahead), (1, shorter as Change, Fault::Behind)] {
+        for point in ["t0", "t1", "t2", "t3"] {
+            let mut spoilt = World { pings: 200, offset: 5_000_000_000, jitter: 0.0, ..self::calm() }.run();
+            let is_pinging = matches!(point, "t0" | "t3");
+            let text = if is_pinging { &mut spoilt.pinging } else { &mut spoilt.echoing };
+            let (line, changed) = spoil(text, sequence, point, how);
+            *text = changed;
+            let found = report(&folder.both(&spoilt), &options()).unwrap();
+            let log = &found.logs[usize::from(!is_pinging)];
+            assert_eq!((log.damage.count, &log.damage.first[..]), (1, &[(line, fault)][..]), "{sequence} {point}");
+            let [offset, expected] = [&found, &calm].map(|of| of.clock.offset_ns.unwrap());
+            assert!((offset - expected).abs() < 10, "{sequence} {point}: {offset} {expected}");
+            assert_eq!((found.sent, found.received, found.logs[0].clock_steps), (Some(200), Some(200), 0));
+            for quantity in [Quantity::OwdForward, Quantity::OwdBackward] {
+                let owd = summary(&found, quantity);
+                assert!((owd.min - 50_000).abs() < 10 && (owd.max - 50_000).abs() < 10, "{sequence} {point}: {owd:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn pauses_are_no_damage_and_a_clock_that_was_set_ahead_is_said() {
+    // A schedule with pauses of 100 s, without and with lost pongs; --delay 100 s; a clock that was set.
+    let pair = |n: u64, at: u64| format!("{n},t0,{at}.000000000,44\n{n},t3,{at}.001000000,44\n");
+    let bursts: String = (0..30).map(|n| pair(n + 1, 1000 + n + n / 10 * 100)).collect();
+    let slow: String = (0..30).map(|n| pair(n + 1, 1000 + n * 100)).collect();
+    let lonely: String = (0..30).map(|n| format!("{},t0,{}.000000000,44\n", n + 1, 1000 + n * 100)).collect();
+    for rows in [bursts, slow, lonely] {
+        let (damage, found) = damage(&rows);
+        assert_eq!((damage.count, found.sent), (0, Some(30)), "{damage:?}");
+        let stamped = found.get(Quantity::T3T0).map(|measured| measured.summary);
+        assert!(stamped.is_none_or(|summary| (summary.count, summary.max) == (30, 1_000_000)), "{stamped:?}");
+    }
+    let set: String = (0..40).map(|n| pair(n + 1, 1000 + n + n / 20 * 5000)).collect();
+    let (damage, found) = damage(&set);
+    assert_eq!((damage.count, found.logs[0].clock_steps), (0, 1));
+    assert_eq!(summary(&found, Quantity::T3T0).max, 1_000_000);
+    assert!(found.remarks.iter().any(|remark| remark.contains("or ahead by more than 10 s")), "{:?}", found.remarks);
+}
+
+#[test]
+fn delays_that_no_offset_explains_are_left_out() {
+    let folder = Folder::new();
+    let logs = World { jitter: 0.0, ..calm() }.run();
+    // The other side's clock is set ahead by 4 s between t1 and t2 of all: pongs leave after they arrived.
+    let change = |line: &str| {
+        let fields: Vec<&str> = line.split(',').collect();
+        let (seconds, nanos) = fields[2].split_once('.').unwrap_or_default();
+        match (fields[1], seconds.parse::<u64>()) {
+            ("t2", Ok(seconds)) => format!("{},t2,{}.{nanos},{}\n", fields[0], seconds + 4, fields[3]),
+            _ => format!("{line}\n"),
+        }
+    };
+    let echoing = logs.echoing.lines().map(change).collect();
+    let found = report(&folder.both(&Logs { echoing, ..logs }), &options()).unwrap();
+    assert_eq!((found.clock.offset_ns, found.clock.skew_ppm), (None, None));
+    assert!(found.clock.bound_ns.unwrap() < -1e9, "{:?}", found.clock);
+    assert!(found.clock.assumed.contains("no offset"), "{:?}", found.clock);
+    assert!(found.get(Quantity::OwdForward).is_none() && found.get(Quantity::OwdBackward).is_none());
+}
+
+#[test]
+fn clocks_of_two_cards_are_not_subtracted_without_a_word() {
+    let folder = Folder::new();
+    let logs = folder.both(&calm().run());
+    let of = |id: &str, points: [&str; 2]| {
+        let mut card = clock("hardware", "PHC", Some("ptp0"));
+        card["clock_id"] = json!(id);
+        meta(json!({ "timestamps": { points[0]: card, points[1]: card } }))
+    };
+    let [one, other] = ["ptp0@11111111", "ptp0@22222222"];
+    folder.file("client.csv.meta.json", &of(one, ["t0", "t3"]));
+    for (server, is_different) in [(one, false), (other, true)] {
+        folder.file("server.csv.meta.json", &of(server, ["t1", "t2"]));
+        for clocks in [Clocks::Estimate, Clocks::Synchronised] {
+            let found = report(&logs, &Options { clocks, ..options() }).unwrap();
+            let expected = is_different.then(|| [one.to_owned(), other.to_owned()]);
+            assert_eq!(found.clock.different, expected, "{clocks:?}");
+            assert_eq!(found.to_json()["clock"]["different"], json!(expected), "{clocks:?}");
+            assert_eq!(found.to_json()["logs"][0]["timestamps"]["t0"]["clock_id"], one);
+            let text = found.to_text();
+            assert_eq!(text.contains("of different clocks") && text.contains(other), is_different, "{text}");
+        }
+    }
+}
+
+#[test]
+fn the_variation_of_delays_is_that_of_neighbours() {
+    // Sequences 3 and 4 have no row at all.
+    let pings = |sequences: &[u64]| -> String {
+        let row = |n: &u64| format!("{n},t0,{}.000000000,44\n{n},t3,{}.{:09},44\n", 100 + n, 100 + n, n * n * 1000);
+        sequences.iter().map(row).collect()
+    };
+    let folder = Folder::new();
+    let found = folder.report_of(&pings(&[1, 2, 5, 6]));
+    let ipdv = summary(&found, Quantity::IpdvRoundTrip);
+    assert_eq!((ipdv.count, ipdv.min, ipdv.max), (2, 3000, 11_000));
+    // Of each second ping with --pong-every 2 the neighbours are two apart.
+    folder.file("client.csv.meta.json", &meta(json!({ "settings": { "delay_us": 1_000_000, "pong_every": 2 } })));
+    let found = folder.report_of(&pings(&[2, 4, 8, 10]));
+    let ipdv = summary(&found, Quantity::IpdvRoundTrip);
+    assert_eq!((ipdv.count, ipdv.min, ipdv.max), (2, 12_000, 36_000));
+    // Of pings of which only each third has rows they are three apart.
+    let folder = Folder::new();
+    let found = folder.report_of(&pings(&[1, 4, 7, 10, 13, 19, 22, 25, 28]));
+    let ipdv = summary(&found, Quantity::IpdvRoundTrip);
+    assert_eq!((ipdv.count, ipdv.min, ipdv.max), (7, 15_000, 159_000));
 }

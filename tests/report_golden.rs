@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use xdprobe::report::{Direction, Fault, Input, Measured, Options, Quantity, Report, report};
+use xdprobe::report::{Direction, Fault, Input, Measured, Options, PongEverySource, Quantity, Report, report};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
 
@@ -82,8 +82,15 @@ fn pongs_without_a_log_of_the_other_side_are_lost_somewhere() {
     assert_eq!((found.lost, found.lost_somewhere), (Some(13), Some(13)));
     assert!(found.get(Quantity::Rtt).is_none() && found.get(Quantity::OwdForward).is_none());
     assert_eq!(found.get(Quantity::T3T0).unwrap().summary.count, 88);
+    // That only each third was to be answered the client's log alone does not tell.
     let found = report(&input(golden("forward-pong-every-3", "client.csv"), None), &options()).unwrap();
-    assert_eq!((found.pong_every, found.lost, found.unanswered), (Some(3), Some(0), 67));
+    assert_eq!((found.pong_every, found.pong_every_from), (Some(1), Some(PongEverySource::Default)));
+    assert_eq!((found.lost, found.unanswered), (Some(67), 0));
+    assert!(found.remarks.iter().any(|remark| remark.contains("--pong-every 3")), "{:?}", found.remarks);
+    let found = both("forward-pong-every-3");
+    assert_eq!((found.pong_every, found.pong_every_from), (Some(3), Some(PongEverySource::Guess)));
+    assert_eq!((found.lost, found.unanswered), (Some(0), 67));
+    assert!(found.remarks.iter().any(|remark| remark.contains("taken for --pong-every 3")), "{:?}", found.remarks);
     // The echoing side alone.
     let found = report(&input(golden("loss", "server.csv"), None), &options()).unwrap();
     assert_eq!((found.sent, found.received, found.lost, found.without_rows), (None, None, None, 6));

@@ -116,12 +116,31 @@ impl ClockLine {
     }
 }
 
+/// Why there is no skew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WithoutSkew {
+    /// A direction has less than [`ENOUGH`] packets.
+    TooFew,
+    /// The two directions were not seen at the same time for long enough.
+    NoOverlap,
+}
+
+impl WithoutSkew {
+    /// As the beginning of a sentence.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::TooFew => "Too few packets",
+            Self::NoOverlap => "The packets of the two directions overlap too little in time",
+        }
+    }
+}
+
 /// What the least delays say of the clocks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Estimate {
     pub(super) line: ClockLine,
-    /// The skew was reckoned; else there were too few packets, and it was taken for 0.
-    pub(super) has_skew: bool,
+    /// Why no skew was reckoned, and it was taken for 0.
+    pub(super) without_skew: Option<WithoutSkew>,
     /// Half of the least delays of both ways together, in ns: no asymmetry can put the offset further off at a time at
     /// which both were reached.
     pub(super) half_gap: f64,
@@ -138,8 +157,14 @@ pub(super) fn estimate(forward: &Envelope, backward: &Envelope, origin: i64) -> 
     let backward_corners = backward.corners_since(origin, -offset);
     let up = |skew: f64| forward_corners.iter().map(|(at, delay)| delay - skew * at).fold(f64::INFINITY, f64::min);
     let down = |skew: f64| backward_corners.iter().map(|(at, delay)| delay + skew * at).fold(f64::INFINITY, f64::min);
-    let has_skew = overlap(&forward_corners, &backward_corners) && forward.count.min(backward.count) >= ENOUGH;
-    let skew = if has_skew {
+    let without_skew = if forward.count.min(backward.count) < ENOUGH {
+        Some(WithoutSkew::TooFew)
+    } else if !overlap(&forward_corners, &backward_corners) {
+        Some(WithoutSkew::NoOverlap)
+    } else {
+        None
+    };
+    let skew = if without_skew.is_none() {
         let slopes = slopes(&forward_corners).chain(slopes(&backward_corners).map(|slope| -slope));
         widest(slopes.collect(), |skew| up(skew) + down(skew))
     } else {
@@ -147,7 +172,7 @@ pub(super) fn estimate(forward: &Envelope, backward: &Envelope, origin: i64) -> 
     };
     let (up, down) = (up(skew), down(skew));
     let fraction = (up - down) / 2.0;
-    Some(Estimate { line: ClockLine { origin, offset, fraction, skew }, has_skew, half_gap: (up + down) / 2.0 })
+    Some(Estimate { line: ClockLine { origin, offset, fraction, skew }, without_skew, half_gap: (up + down) / 2.0 })
 }
 
 /// The skew alone, from one direction: the line under all its delays that is nearest to them in the middle of the time.
@@ -240,8 +265,11 @@ mod tests {
     #[test]
     fn too_few_packets_have_no_skew() {
         let found = estimate(&envelope(&[(0, 120)]), &envelope(&[(50, -80)]), 0).unwrap();
-        assert_eq!((found.has_skew, found.line.skew, found.half_gap), (false, 0.0, 20.0));
+        assert_eq!((found.without_skew, found.line.skew, found.half_gap), (Some(WithoutSkew::TooFew), 0.0, 20.0));
         assert_eq!((found.line.forward(120, 0), found.line.backward(-80, 50)), (20, 20));
         assert_eq!(estimate(&envelope(&[(0, 120)]), &Envelope::default(), 0), None);
+        // Many, of which those of one direction came after those of the other.
+        let of = |from: i64| envelope(&(from..from + 100).map(|at| (at, 10)).collect::<Vec<_>>());
+        assert_eq!(estimate(&of(0), &of(1000), 0).unwrap().without_skew, Some(WithoutSkew::NoOverlap));
     }
 }

@@ -274,6 +274,10 @@ impl Join {
             return;
         }
         let slot = &mut lane.slots[fix.sequence as usize & (self.window - 1)];
+        if fix.nanos.is_some() && slot.stamp(point).is_some() {
+            // The row was not the first of its packet.
+            return;
+        }
         slot.flags &= !(STAMPED << point);
         if let Some(nanos) = fix.nanos {
             slot.flags |= STAMPED << point;

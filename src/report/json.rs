@@ -1,7 +1,8 @@
 //! The report as one JSON object: every key is there, with null for what is not known.
 
 use super::{
-    ClockFacts, Clocks, Damage, LogFacts, Measured, PingPlan, PlanSource, Quantity, Report, StageReport, TimeBin,
+    ClockFacts, Clocks, Damage, LogFacts, Measured, PingPlan, PlanSource, PongEverySource, Quantity, Report,
+    StageReport, TimeBin,
 };
 use crate::stats::Summary;
 use serde_json::{Map, Value, json};
@@ -41,6 +42,7 @@ pub(super) fn report(report: &Report) -> Value {
     ] {
         put(key, json!(count));
     }
+    put("pong_every_from", json!(report.pong_every_from.map(PongEverySource::as_str)));
     put("forward", json!(report.forward));
     put("backward", json!(report.backward));
     put("sizes", json!({ "pings": sizes(report.sizes[0]), "pongs": sizes(report.sizes[1]) }));
@@ -113,6 +115,7 @@ fn clock(clock: &ClockFacts) -> Value {
         "offset_ns": clock.offset_ns,
         "residual_ns": clock.residual_ns,
         "bound_ns": clock.bound_ns,
+        "different": clock.different,
         "assumed": clock.assumed,
     })
 }

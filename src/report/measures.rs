@@ -21,6 +21,8 @@ pub(super) struct Known {
     pub(super) is_turnaround: bool,
     /// Only pings whose sequence is a multiple are answered; `None` where that is not known, or none is.
     pub(super) pong_every: Option<u64>,
+    /// How far the sequences of neighbouring pings are apart, more than 1 where only some have rows (`--stamp-every`).
+    pub(super) step: u64,
     /// How the clocks go; `None` where only one of them is there.
     pub(super) line: Option<ClockLine>,
     /// The line's offset is one; else only differences of one-way delays are known.
@@ -81,6 +83,15 @@ impl Jitter {
     }
 }
 
+/// The least one; `one` where there is none that a sequence can have.
+fn common_multiple(one: u64, other: u64) -> u64 {
+    let (mut a, mut b) = (one, other);
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    (one / a.max(1)).checked_mul(other).unwrap_or(one)
+}
+
 /// Takes the records and keeps what the report says.
 #[derive(Debug)]
 pub(super) struct Measures<'a> {
@@ -89,8 +100,8 @@ pub(super) struct Measures<'a> {
     pub(super) series: [Series; Quantity::ALL.len()],
     pub(super) axis: TimeAxis,
     jitter: [Jitter; 3],
-    /// The delay of the packet before, by [`Quantity`] of the delay.
-    before: [Option<i64>; 3],
+    /// Sequence and delay of the packet before, by [`Quantity`] of the delay.
+    before: [Option<(u64, i64)>; 3],
     /// The ping before of each lane: its sequence and t0.
     departed: [Option<(u64, i64)>; 2],
     exports: &'a mut Exports,
@@ -148,12 +159,15 @@ impl<'a> Measures<'a> {
         }
     }
 
-    fn variation(&mut self, way: usize, quantity: Quantity, delay: Option<i64>) {
-        // Where either of two packets was lost there is none (RFC 3393, section 2.5).
-        if let (Some(delay), Some(before)) = (delay, self.before[way]) {
-            self.record_sample(quantity, delay.saturating_sub(before));
+    /// The difference to the delay of the packet that was sent `step` sequences before, RFC 3393's selection function.
+    fn variation(&mut self, way: usize, quantity: Quantity, sequence: u64, step: u64, delay: Option<i64>) {
+        // Where either of two packets was lost there is none (RFC 3393, section 2.5), nor where no log has a row of it.
+        if let (Some(delay), Some((before, earlier))) = (delay, self.before[way])
+            && before + step == sequence
+        {
+            self.record_sample(quantity, delay.saturating_sub(earlier));
         }
-        self.before[way] = delay;
+        self.before[way] = delay.map(|delay| (sequence, delay));
     }
 
     /// The time since the ping before, where that has the sequence before.
@@ -290,15 +304,18 @@ impl<'a> Measures<'a> {
                 self.record_sample(quantity, sample);
             }
         }
+        // Pongs are sent for each `pong_every`-th ping.
+        let step = self.known.step;
+        let pong_step = common_multiple(step, self.known.pong_every.unwrap_or(1).max(1));
         if lane == 0 {
-            self.variation(FORTH, Quantity::IpdvForward, forward);
+            self.variation(FORTH, Quantity::IpdvForward, sequence, step, forward);
         }
         // The pongs that were never sent are not between those that were.
         if !self.known.is_duplex && !matches!(state, State::Unanswered | State::LostForward) {
-            self.variation(BACK, Quantity::IpdvBackward, backward);
-            self.variation(ROUND, Quantity::IpdvRoundTrip, t3_t0);
+            self.variation(BACK, Quantity::IpdvBackward, sequence, pong_step, backward);
+            self.variation(ROUND, Quantity::IpdvRoundTrip, sequence, pong_step, t3_t0);
         } else if lane == 1 {
-            self.variation(BACK, Quantity::IpdvBackward, backward);
+            self.variation(BACK, Quantity::IpdvBackward, sequence, step, backward);
         } else if state == State::LostForward {
             self.before[ROUND] = None;
         }

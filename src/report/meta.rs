@@ -26,6 +26,9 @@ pub struct PointClock {
     pub clock: String,
     /// Which of several such clocks, as `ptp0`.
     pub device: Option<String>,
+    /// The one clock in the world that it is, as `ptp0@` and the id of the machine's boot, where the machine told.
+    #[serde(rename = "clock_id")]
+    pub id: Option<String>,
 }
 
 impl PointClock {
@@ -37,7 +40,7 @@ impl PointClock {
 
 impl fmt::Display for PointClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { source, place, clock, device } = self;
+        let Self { source, place, clock, device, .. } = self;
         match device {
             Some(device) => write!(f, "{source} ({place}), {clock} {device}"),
             None => write!(f, "{source} ({place}), {clock}"),
@@ -109,6 +112,7 @@ fn meta(session: &Value) -> Meta {
             place: text(clock, "where")?,
             clock: text(clock, "clock")?,
             device: text(clock, "device"),
+            id: text(clock, "clock_id"),
         })
     };
     Meta {

@@ -176,7 +176,7 @@ pub struct LogFacts {
     pub rows: u64,
     /// And those that were not.
     pub damage: Damage,
-    /// How often a clock was set back.
+    /// How often a clock was set back, or ahead by more than 10 s.
     pub clock_steps: u64,
     /// Whose stamps its points have, where a meta file says so.
     pub clocks: Vec<(Point, PointClock)>,
@@ -212,6 +212,9 @@ pub struct ClockFacts {
     pub residual_ns: Option<f64>,
     /// Half of the least delays of both ways together, in ns: however unequal the ways are, the offset is off by no more.
     pub bound_ns: Option<f64>,
+    /// The clocks of t0 and t1 (in duplex sessions of t0cs and t1cs), by `clock_id`, where the meta files name both and they
+    /// are not one.
+    pub different: Option<[String; 2]>,
     /// What was assumed, in a sentence; or why nothing is known.
     pub assumed: String,
 }
@@ -223,6 +226,28 @@ pub enum PlanSource {
     Meta,
     /// The median time between the first pings of the log.
     Median,
+}
+
+/// How it is known which pings were to be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PongEverySource {
+    /// The meta file.
+    Meta,
+    /// Which pings the log of the answering side has answered, and which it has received and not answered.
+    Guess,
+    /// Nothing says otherwise: all, as is nanoprobe's default.
+    Default,
+}
+
+impl PongEverySource {
+    /// The name in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Guess => "guess",
+            Self::Default => "default",
+        }
+    }
 }
 
 /// The planned time from ping to ping.
@@ -278,6 +303,8 @@ pub struct Report {
     pub sizes: [Option<(u16, u16)>; 2],
     /// Only pings with a sequence that this divides are answered, none where it is 0; `None`: not known.
     pub pong_every: Option<u64>,
+    /// How `pong_every` is known; `None` where it is not.
+    pub pong_every_from: Option<PongEverySource>,
     /// The clocks of the two sides.
     pub clock: ClockFacts,
     /// The plan of the pings (in duplex sessions the client's).

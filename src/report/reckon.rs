@@ -9,10 +9,13 @@ use super::meta::Meta;
 use super::progress::Progress;
 use super::quantity::Series;
 use super::recognise::{self, Head, Side, is_one_clock, log_facts, open_sides};
-use super::source::Source;
+use super::source::{Source, Timing};
 use super::stages;
 use super::survey::Kind;
-use super::{ClockFacts, Clocks, Direction, Input, LogFacts, Measured, Options, Quantity, Report, StageReport, Way};
+use super::{
+    ClockFacts, Clocks, Direction, Input, LogFacts, Measured, Options, PongEverySource, Quantity, Report, StageReport,
+    Way,
+};
 use crate::wire::Point;
 use std::fs;
 
@@ -31,12 +34,19 @@ pub fn report(input: &Input, options: &Options) -> Result<Report, ReportError> {
     let head = Head::of(&sides)?;
     let plan = recognise::plan(&sides, &head, &known, &mut remarks);
     known.plan = [plan[0], plan[1]].map(|plan| plan.map(|plan| plan.delay_ns));
-    known.pong_every = known.pong_every.or_else(|| head.pong_every());
-    let mut clock = clocks(&sides, options, &mut known, &progress)?;
+    let pong_every = match known.pong_every {
+        Some(every) => Some((every, PongEverySource::Meta)),
+        None => head.pong_every(&known),
+    };
+    known.step = head.step();
+    known.pong_every = pong_every.map(|(every, _)| every);
+    let timings = recognise::timings(&sides, &head);
+    let open = || open_sources(&sides, &timings, options.window);
+    let mut clock = clocks(&sides, options, &mut known, &progress, open)?;
 
     let mut exports = Exports::create(options.csv.as_deref(), options.parquet.as_deref())?;
     exports.set_duplex(known.is_duplex);
-    let mut sources = open_sources(&sides, options.window)?;
+    let mut sources = open()?;
     let mut measures = Measures::new(known.clone(), &mut exports);
     let lanes = Join::new(options.window).run(&mut sources, &progress, &mut measures)?;
     let Measures { tally, mut series, axis, .. } = measures;
@@ -74,6 +84,7 @@ pub fn report(input: &Input, options: &Options) -> Result<Report, ReportError> {
         repeated_rows: lanes.iter().map(|lane| lane.repeated).sum(),
         sizes: tally.sizes.map(|[least, most]| (most > 0).then_some((least, most))),
         pong_every: known.pong_every,
+        pong_every_from: pong_every.map(|(_, source)| source),
         clock,
         plan: plan[0],
         measured,
@@ -81,6 +92,7 @@ pub fn report(input: &Input, options: &Options) -> Result<Report, ReportError> {
         remarks,
     };
     count(&mut report, &tally, &known);
+    remark_on_pongs(&mut report, &head);
     Ok(report)
 }
 
@@ -117,9 +129,13 @@ fn label(input: &Input) -> String {
     input.client.file_stem().unwrap_or(input.client.as_os_str()).to_string_lossy().into_owned()
 }
 
-fn open_sources(sides: &[&Side], window: usize) -> Result<Vec<Source>, ReportError> {
-    sides.iter().map(|side| Source::open(&side.log, Join::jump(window))).collect()
+fn open_sources(sides: &[&Side], timings: &[Timing], window: usize) -> Result<Vec<Source>, ReportError> {
+    sides.iter().zip(timings).map(|(side, timing)| Source::open(&side.log, Join::jump(window), *timing)).collect()
 }
+
+/// How much earlier than 0 the least delays can be where packets are stamped after they left, in ns: far more than
+/// nanoprobe's `--emulation` makes it, far less than a clock that was set.
+const EARLIEST: f64 = 1e6;
 
 /// What the clocks of the two sides do; puts the line into `known`.
 fn clocks(
@@ -127,6 +143,7 @@ fn clocks(
     options: &Options,
     known: &mut Known,
     progress: &Progress,
+    open: impl Fn() -> Result<Vec<Source>, ReportError>,
 ) -> Result<ClockFacts, ReportError> {
     let mut facts = ClockFacts {
         clocks: options.clocks,
@@ -134,16 +151,24 @@ fn clocks(
         offset_ns: None,
         residual_ns: None,
         bound_ns: None,
+        different: None,
         assumed: String::new(),
     };
     if !(known.pinging && known.echoing) {
         "One log alone does not tell of one-way delays.".clone_into(&mut facts.assumed);
         return Ok(facts);
     }
+    facts.different = recognise::different_clocks(sides, known.is_duplex);
     if options.clocks == Clocks::Synchronised {
         known.line = Some(ClockLine::SAME);
         known.has_offset = true;
-        "Both clocks are taken to show the same (--clocks synchronised).".clone_into(&mut facts.assumed);
+        facts.assumed = match &facts.different {
+            None => "Both clocks are taken to show the same (--clocks synchronised).".to_owned(),
+            Some([one, other]) => format!(
+                "The stamps of the two sides are of different clocks, {one} and {other}, and were subtracted as if these showed \
+                 the same (--clocks synchronised)."
+            ),
+        };
         return Ok(facts);
     }
     let pairs = match known.is_duplex {
@@ -156,10 +181,19 @@ fn clocks(
         return Ok(facts);
     }
     let mut pass = ClockPass { is_duplex: known.is_duplex, ..ClockPass::default() };
-    let mut sources = open_sources(sides, options.window)?;
+    let mut sources = open()?;
     Join::new(options.window).run(&mut sources, progress, &mut pass)?;
     let origin = pass.origin.unwrap_or_default();
     match clock::estimate(&pass.forward, &pass.backward, origin) {
+        Some(estimate) if estimate.half_gap < -EARLIEST => {
+            known.line = Some(ClockLine::SAME);
+            facts.bound_ns = Some(estimate.half_gap);
+            facts.assumed = format!(
+                "Nothing: the least delays of both ways together are {:.6} s, which no offset and constant skew of the clocks \
+                 explains. One-way delays are left out.",
+                2.0 * estimate.half_gap / 1e9
+            );
+        }
         Some(estimate) => {
             let line = estimate.line;
             known.line = Some(line);
@@ -167,11 +201,12 @@ fn clocks(
             facts.skew_ppm = Some(line.skew * 1e6);
             facts.offset_ns = Some(line.offset.saturating_add(line.fraction.round() as i64));
             facts.bound_ns = Some(estimate.half_gap);
-            facts.assumed = if estimate.has_skew {
-                "The skew is constant, and the least delays of both directions are equal.".to_owned()
-            } else {
-                "Too few packets for a skew: it is taken for 0. The least delays of both directions are equal."
-                    .to_owned()
+            facts.assumed = match estimate.without_skew {
+                None => "The skew is constant, and the least delays of both directions are equal.".to_owned(),
+                Some(why) => format!(
+                    "{} for a skew: it is taken for 0. The least delays of both directions are equal.",
+                    why.as_str()
+                ),
             };
         }
         None => {
@@ -183,6 +218,9 @@ fn clocks(
              to a constant only, which is left out."
                 .clone_into(&mut facts.assumed);
         }
+    }
+    if let Some([one, other]) = &facts.different {
+        facts.assumed += &format!(" The stamps of the two sides are of different clocks: {one} and {other}.");
     }
     Ok(facts)
 }
@@ -250,6 +288,23 @@ fn count(report: &mut Report, tally: &Tally, known: &Known) {
     }
 }
 
+/// What is lost depends on what was to be answered: where nobody said that, the reader may know better.
+fn remark_on_pongs(report: &mut Report, head: &Head) {
+    let remark = match (report.pong_every, report.pong_every_from, head.pongs_regular()) {
+        (Some(every), Some(PongEverySource::Guess), _) => format!(
+            "Only pings with a sequence that {every} divides were answered: taken for --pong-every {every}; if it was not, \
+             these {} unanswered ones are lost.",
+            report.unanswered
+        ),
+        (_, Some(PongEverySource::Default), Some(every)) if report.lost > Some(0) => format!(
+            "Only pings with a sequence that {every} divides have a pong, and no meta file says that only these were to be \
+             answered: the others count as lost. With --pong-every {every} they are not."
+        ),
+        _ => return,
+    };
+    report.remarks.push(remark);
+}
+
 fn remark_on(
     sides: &[&Side],
     sources: &[Source],
@@ -267,7 +322,8 @@ fn remark_on(
         }
         if source.steps > 0 {
             remarks.push(format!(
-                "The clock of {name} was set back, {} time(s): what spans that moment means little.",
+                "The clock of {name} was set back, or ahead by more than 10 s (or nothing was sent for so long), {} time(s): \
+                 what spans that moment means little.",
                 source.steps
             ));
         }

@@ -5,11 +5,12 @@ use super::measures::Known;
 use super::meta::{self, Meta, PointClock};
 use super::progress::Progress;
 use super::rows::{Line, Lines, POINTS};
-use super::source::Source;
+use super::source::{Source, Timing};
 use super::survey::{Kind, Log, bit, survey};
-use super::{Direction, Input, LogFacts, PingPlan, PlanSource};
+use super::{Direction, Input, LogFacts, PingPlan, PlanSource, PongEverySource};
 use crate::record::Role;
 use crate::wire::Point;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -18,6 +19,8 @@ use std::path::Path;
 const HEAD_ROWS: usize = 1 << 16;
 /// As many pongs must be there for a guess at which pings are answered.
 const PONGS: usize = 8;
+/// Stamps of one packet that are nearer are of one clock, where nobody says, in ns.
+const NEAR: u64 = 5_000_000_000;
 
 /// One log with what is beside it.
 pub(super) struct Side {
@@ -123,6 +126,19 @@ pub(super) fn is_one_clock(sides: &[&Side], one: Point, other: Point) -> bool {
     }
 }
 
+/// The clocks of the two sides, where the meta files name both and they are not one.
+pub(super) fn different_clocks(sides: &[&Side], is_duplex: bool) -> Option<[String; 2]> {
+    let ways = match is_duplex {
+        false => [[Point::T0, Point::T1], [Point::T3, Point::T2]],
+        true => [[Point::T0cs, Point::T1cs], [Point::T1sc, Point::T0sc]],
+    };
+    let of = |points: [Point; 2]| {
+        let [one, other] = points.map(|point| clock_of(sides, point)?.id.clone());
+        Some([one?, other?]).filter(|[one, other]| one != other)
+    };
+    ways.into_iter().find_map(of)
+}
+
 pub(super) fn known(sides: &[&Side], remarks: &mut Vec<String>) -> Known {
     let has = |kinds: &[Kind]| sides.iter().any(|side| kinds.contains(&side.log.kind));
     let is_duplex = has(&[Kind::DuplexClient, Kind::DuplexServer, Kind::DuplexBoth]);
@@ -142,6 +158,7 @@ pub(super) fn known(sides: &[&Side], remarks: &mut Vec<String>) -> Known {
         is_round_trip,
         is_turnaround,
         pong_every: sides.iter().find_map(|side| side.meta.as_ref()?.pong_every),
+        step: 1,
         line: None,
         has_offset: false,
         plan: [None; 2],
@@ -170,8 +187,12 @@ pub(super) fn direction(sides: &[&Side], known: &Known) -> (Option<Direction>, &
 pub(super) struct Head {
     /// Sequence and t0, of what each lane pings.
     departures: [Vec<(u64, i64)>; 2],
-    /// Sequences that have a t2 or t3.
-    answered: Vec<u64>,
+    /// Sequences that have a t1.
+    pinged: Vec<u64>,
+    /// Sequences that have a t2, and a t3.
+    answered: [Vec<u64>; 2],
+    /// Of each log, whether its stamps of one sequence are near each other.
+    is_near: Vec<bool>,
 }
 
 impl Head {
@@ -182,31 +203,80 @@ impl Head {
             let file = File::open(&log.path).map_err(failed)?;
             let mut lines = Lines::new(file, log.place.rows, log.place.end, log.place.line).map_err(failed)?;
             let mut rows = 0;
+            let (mut pairs, mut near, mut earlier) = (0, 0, HashMap::new());
             while rows < HEAD_ROWS
                 && let Some(line) = lines.next().map_err(failed)?
             {
                 rows += 1;
                 let Line::Row(row) = line else { continue };
+                if matches!(row.point, Point::T0 | Point::T1 | Point::T2 | Point::T3) {
+                    match earlier.remove(&row.sequence) {
+                        Some((point, _)) if point == row.point => {}
+                        Some((_, nanos)) => {
+                            pairs += 1;
+                            near += usize::from(row.nanos.abs_diff(nanos) < NEAR);
+                        }
+                        None => _ = earlier.insert(row.sequence, (row.point, row.nanos)),
+                    }
+                }
                 match row.point {
                     Point::T0 | Point::T0cs => head.departures[0].push((row.sequence, row.nanos)),
                     Point::T0sc => head.departures[1].push((row.sequence, row.nanos)),
-                    Point::T2 | Point::T3 => head.answered.push(row.sequence),
-                    Point::T1 | Point::T1cs | Point::T1sc => {}
+                    Point::T1 => head.pinged.push(row.sequence),
+                    Point::T2 => head.answered[0].push(row.sequence),
+                    Point::T3 => head.answered[1].push(row.sequence),
+                    Point::T1cs | Point::T1sc => {}
                 }
             }
+            head.is_near.push(2 * near > pairs);
         }
         head.departures.iter_mut().for_each(|lane| lane.sort_unstable());
         Ok(head)
     }
 
-    pub(super) fn pong_every(&self) -> Option<u64> {
-        let greatest_common = |mut a: u64, mut b: u64| {
-            while b != 0 {
-                (a, b) = (b, a % b);
-            }
-            a
+    /// Which pings were to be answered, where no meta file says so.
+    ///
+    /// Pongs that did not arrive were perhaps lost. That they were never sent only the answering side knows: by pings that
+    /// it received and did not answer.
+    pub(super) fn pong_every(&self, known: &Known) -> Option<(u64, PongEverySource)> {
+        if known.is_duplex {
+            return None;
+        }
+        let default = Some((1, PongEverySource::Default));
+        if !known.echoing {
+            return default;
+        }
+        let [answered, _] = &self.answered;
+        let are_all_answered = {
+            let answered: HashSet<u64> = answered.iter().copied().collect();
+            self.pinged.iter().all(|sequence| answered.contains(sequence))
         };
-        (self.answered.len() >= PONGS).then(|| self.answered.iter().copied().fold(0, greatest_common))
+        match greatest_common(answered) {
+            _ if are_all_answered => default,
+            // Too little for a guess, and too much for the default.
+            None => None,
+            Some(every) if every > 1 && self.pinged.iter().any(|sequence| !sequence.is_multiple_of(every)) => {
+                Some((every, PongEverySource::Guess))
+            }
+            Some(_) => default,
+        }
+    }
+
+    /// What divides the sequences of all pongs that arrived, if that is not 1.
+    pub(super) fn pongs_regular(&self) -> Option<u64> {
+        greatest_common(&self.answered[1]).filter(|every| *every > 1)
+    }
+
+    /// How far the sequences that have a t0 are apart where that is regular, as with `--stamp-every`.
+    pub(super) fn step(&self) -> u64 {
+        let step = |lane: &Vec<(u64, i64)>| {
+            let first = lane.first()?.0;
+            let since: Vec<u64> = lane.iter().map(|(sequence, _)| sequence - first).collect();
+            greatest_common(&since)
+        };
+        let steps: Vec<u64> = self.departures.iter().filter_map(step).collect();
+        // Of duplex sessions that of both.
+        steps.into_iter().min().unwrap_or(1).max(1)
     }
 
     /// The median time from one ping to the next.
@@ -216,6 +286,44 @@ impl Head {
         let middle = times.len().checked_sub(1)? / 2;
         Some(*times.select_nth_unstable(middle).1)
     }
+}
+
+/// What divides all of them, where they are enough to say so.
+fn greatest_common(sequences: &[u64]) -> Option<u64> {
+    let of_two = |mut a: u64, mut b: u64| {
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    };
+    (sequences.len() >= PONGS).then(|| sequences.iter().copied().fold(0, of_two))
+}
+
+/// What is known of the stamps of each log.
+pub(super) fn timings(sides: &[&Side], head: &Head) -> Vec<Timing> {
+    let pings = |side: &&&Side| !matches!(side.log.kind, Kind::Echoing | Kind::Empty);
+    // A schedule is in the meta file of the side that pings.
+    let metas: Option<Vec<&Meta>> = sides.iter().filter(pings).map(|side| side.meta.as_ref()).collect();
+    let is_both = sides.iter().filter(pings).count() == 2;
+    let is_duplex = sides.iter().any(|side| matches!(side.log.kind, Kind::DuplexClient | Kind::DuplexServer));
+    let metas = metas.filter(|metas| !metas.is_empty() && is_both == is_duplex);
+    let is_scheduled = sides.iter().any(|side| side.meta.as_ref().is_some_and(|meta| meta.has_schedule));
+    let delays = metas.filter(|_| !is_scheduled).unwrap_or_default();
+    let longest = delays.iter().map(|meta| meta.delay_us).max().flatten();
+    let delay = longest.and_then(|delay| i64::try_from(delay).ok()?.checked_mul(1000));
+    let of = |(side, is_near): (&&Side, &bool)| {
+        let clock = |point: Point| side.meta.as_ref().and_then(|meta| meta.clocks[point as usize].as_ref());
+        let same = |point: Point, other: Point| match (clock(point), clock(other)) {
+            (Some(one), Some(other)) => one.is_clock_of(other),
+            _ => *is_near,
+        };
+        let number = |point: Point| {
+            let first = POINTS.into_iter().find(|other| *other == point || same(point, *other));
+            first.unwrap_or(point) as u8
+        };
+        Timing { clocks: POINTS.map(number), delay, is_scheduled }
+    };
+    sides.iter().zip(&head.is_near).map(of).collect()
 }
 
 /// What both lanes were to be paced at.

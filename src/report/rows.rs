@@ -41,8 +41,10 @@ pub enum Fault {
     NoTime,
     /// At this point an earlier packet has a later stamp.
     Backwards,
-    /// At this point the packets behind it have earlier stamps.
+    /// The packets behind it have earlier stamps, or there are none that confirm a stamp so much later than all before.
     Ahead,
+    /// The first stamp, and all behind it are later than any delay makes them.
+    Behind,
     /// A sequence far from those around it.
     StraySequence,
 }
@@ -58,6 +60,7 @@ impl Fault {
             Self::NoTime => "a stamp of 0",
             Self::Backwards => "time runs backwards",
             Self::Ahead => "ahead of those that follow",
+            Self::Behind => "far behind those that follow",
             Self::StraySequence => "a sequence far from its neighbours",
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! A row whose time runs backwards still says that its packet was there: it comes out without its stamp. Of two rows that
 //! contradict each other the one that the next row contradicts too is the damaged one, so a verdict may come a row later,
-//! as a [`Fix`].
+//! as a [`Fix`]. A stamp far beyond all before is believed once a second row says so too.
 
 use super::error::ReportError;
 use super::progress::Progress;
@@ -15,6 +15,37 @@ use std::path::PathBuf;
 
 /// How many damaged rows are named.
 pub(super) const NAMED: usize = 10;
+
+/// A stamp that is later than all before by more than this is doubted, in ns.
+const LEAP: i64 = 10_000_000_000;
+
+/// What is known of the stamps of a log before its rows are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Timing {
+    /// By [`Point`]: points with one number have one clock.
+    pub(super) clocks: [u8; 8],
+    /// The planned time from ping to ping, in ns, where it is one and known.
+    pub(super) delay: Option<i64>,
+    /// The pings followed a schedule: pauses are no news.
+    pub(super) is_scheduled: bool,
+}
+
+impl Timing {
+    /// The longest that can have been planned from ping to ping, in ns: in a schedule 2^32 − 1 µs.
+    fn longest(&self) -> i64 {
+        self.delay.unwrap_or(u32::MAX as i64 * 1000)
+    }
+}
+
+/// How far the stamps of one clock have come.
+#[derive(Debug, Default)]
+struct Reach {
+    newest: Option<Row>,
+    /// Rows that were believed.
+    rows: u64,
+    /// A row that is far ahead of `newest`, until another one says which of them is right.
+    held: Option<Row>,
+}
 
 /// The damaged rows of one log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,6 +95,8 @@ pub(super) struct Fix {
 /// The rows of one point with ascending sequences.
 #[derive(Debug, Default)]
 struct Track {
+    /// The first one; behind a step of the clock, the first behind that.
+    first: Option<Row>,
     /// The one before `last`.
     before: Option<Row>,
     /// The one with the highest sequence.
@@ -83,13 +116,16 @@ pub(super) struct Source {
     /// The highest sequence of each lane.
     high: [u64; 2],
     tracks: [Track; 8],
+    timing: Timing,
+    /// By the numbers of `timing.clocks`.
+    reaches: [Reach; 8],
     /// A row that is far ahead, until the next one is known.
     far: Option<Row>,
     /// The next row, looked at but not taken.
     next: Option<Row>,
     behind_next: Option<Row>,
     pub(super) damage: Damage,
-    /// How often the clock of a point was set back.
+    /// How often the clock of a point was set back, or a clock ahead.
     pub(super) steps: u64,
     /// The last line so far is none: at the end of the session, that it was cut off there.
     pub(super) is_cut: bool,
@@ -100,7 +136,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn open(log: &Log, jump: u64) -> Result<Self, ReportError> {
+    pub(super) fn open(log: &Log, jump: u64, timing: Timing) -> Result<Self, ReportError> {
         let failed = |answer: io::Error| ReportError::Read { path: log.path.clone(), answer };
         let file = File::open(&log.path).map_err(failed)?;
         let lines = Lines::new(file, log.place.rows, log.place.end, log.place.line).map_err(failed)?;
@@ -112,6 +148,8 @@ impl Source {
             jump,
             high: [0; 2],
             tracks: Default::default(),
+            timing,
+            reaches: Default::default(),
             far: None,
             next: None,
             behind_next: None,
@@ -149,6 +187,12 @@ impl Source {
         self.rows += 1;
         let nanos = self.judge(&row);
         self.read_ahead()?;
+        if self.next.is_none() {
+            // Nothing follows that would confirm them.
+            for held in self.reaches.iter_mut().filter_map(|reach| reach.held.take()) {
+                self.damage.add(held.line, Fault::Ahead);
+            }
+        }
         Ok(Some(Seen { sequence: row.sequence, point: row.point, nanos, size: row.size }))
     }
 
@@ -233,7 +277,106 @@ impl Source {
             self.damage.add(row.line, Fault::NoTime);
             return None;
         }
+        let reach = &mut self.reaches[self.timing.clocks[row.point as usize] as usize];
+        if let Some(newest) = &reach.newest {
+            if reach.held.is_some() || row.nanos > newest.nanos.saturating_add(LEAP) {
+                return self.judge_leap(row);
+            }
+            if row.nanos <= newest.nanos {
+                let is_first = self.tracks[row.point as usize].last.is_none();
+                if is_first && row.nanos < newest.nanos.saturating_sub(LEAP) {
+                    // No earlier one of its point tells, but those of the other points do.
+                    self.damage.add(row.line, Fault::Behind);
+                    return None;
+                }
+                reach.rows += 1;
+                return self.in_order(row);
+            }
+        }
+        reach.newest = Some(*row);
+        reach.rows += 1;
+        self.in_order(row)
+    }
+
+    /// A row far ahead of all before of its clock, or one behind such a row.
+    #[cold]
+    fn judge_leap(&mut self, row: &Row) -> Option<i64> {
+        let clock = self.timing.clocks[row.point as usize] as usize;
+        let newest = self.reaches[clock].newest.expect("the row is ahead of one");
+        let Some(held) = self.reaches[clock].held else {
+            if self.is_expected(row, &newest) {
+                self.believe(clock, row);
+                return self.in_order(row);
+            }
+            self.reaches[clock].held = Some(*row);
+            return None;
+        };
+        // One that is late says nothing.
+        if row.nanos <= newest.nanos {
+            self.reaches[clock].rows += 1;
+            return self.in_order(row);
+        }
+        self.reaches[clock].held = None;
+        if row.nanos - newest.nanos > held.nanos.saturating_sub(newest.nanos) / 2 {
+            self.leap(clock, &held, &newest);
+        } else {
+            self.damage.add(held.line, Fault::Ahead);
+        }
+        self.judge(row)
+    }
+
+    /// Whether pings are so far apart that the row may be that much later.
+    fn is_expected(&self, row: &Row, newest: &Row) -> bool {
+        let track = &self.tracks[row.point as usize];
+        let mean = match (&track.first, &track.last) {
+            (Some(first), Some(last)) if last.sequence > first.sequence => {
+                i128::from(last.nanos - first.nanos) / i128::from(last.sequence - first.sequence)
+            }
+            _ => 0,
+        };
+        let pause = mean.max(self.timing.delay.unwrap_or_default().into());
+        let before = track.last.as_ref().unwrap_or(newest);
+        let pings = i128::from(row.sequence.saturating_sub(before.sequence));
+        i128::from(row.nanos) - i128::from(before.nanos) <= i128::from(LEAP) + 2 * pause * pings
+    }
+
+    /// What is behind `held` agrees with it: either all before is wrong, or nothing is.
+    fn leap(&mut self, clock: usize, held: &Row, newest: &Row) {
+        let is_one_ping = lane(held.point) == lane(newest.point) && held.sequence == newest.sequence;
+        let pings = held.sequence.saturating_sub(newest.sequence).max(1);
+        let longest = i128::from(LEAP) + 2 * i128::from(self.timing.longest()) * i128::from(pings);
+        let is_impossible = is_one_ping || i128::from(held.nanos) - i128::from(newest.nanos) > longest;
+        let track = &self.tracks[held.point as usize];
+        let is_new = match (&track.first, &track.last) {
+            (Some(first), Some(last)) => last.sequence > first.sequence && !self.timing.is_scheduled,
+            _ => false,
+        };
+        if is_impossible && self.reaches[clock].rows == 1 {
+            self.damage.add(newest.line, Fault::Behind);
+            self.fixes.push(Fix { sequence: newest.sequence, point: newest.point, nanos: None });
+            self.tracks[newest.point as usize] = Track::default();
+        } else if is_impossible || is_new {
+            self.steps += 1;
+            for (track, _) in self.tracks.iter_mut().zip(self.timing.clocks).filter(|(_, of)| *of as usize == clock) {
+                track.first = None;
+            }
+        }
+        self.believe(clock, held);
+        if let Some(nanos) = self.in_order(held) {
+            self.fixes.push(Fix { sequence: held.sequence, point: held.point, nanos: Some(nanos) });
+        }
+    }
+
+    fn believe(&mut self, clock: usize, row: &Row) {
+        self.reaches[clock].newest = Some(*row);
+        self.reaches[clock].rows += 1;
+    }
+
+    /// The stamp, unless it contradicts the order of the sequences of its point.
+    #[inline]
+    fn in_order(&mut self, row: &Row) -> Option<i64> {
         let track = &mut self.tracks[row.point as usize];
+        track.first.get_or_insert(*row);
         let Some(last) = &track.last else {
             track.last = Some(*row);
             return Some(row.nanos);
@@ -270,6 +413,8 @@ impl Source {
                     // Or all that follow against all before: the clock was set back.
                     self.steps += 1;
                 }
+                self.reaches[self.timing.clocks[row.point as usize] as usize].newest = Some(*row);
+                track.first = Some(doubted);
                 track.before = Some(doubted);
                 track.last = Some(*row);
                 track.doubted = None;

@@ -134,7 +134,7 @@ fn clocks(text: &mut String, clock: &ClockFacts) {
     if let Some(residual) = clock.residual_ns {
         fact(text, "residual", &format!("{} that a constant skew does not explain", span(residual.round() as i64)));
     }
-    if let Some(bound) = clock.bound_ns {
+    if let Some(bound) = clock.bound_ns.filter(|_| clock.offset_ns.is_some()) {
         fact(
             text,
             "bound",
