@@ -18,6 +18,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 const PATHS: [&str; 2] = ["xdp", "kernel"];
 const METRICS: &str = "127.0.0.1:9464";
@@ -420,6 +421,9 @@ fn the_metrics_of_a_keep_server_are_the_statistics_of_all_its_sessions() {
             ("rx_stamps", "rx_stamps"),
             ("packets_foreign", "foreign"),
             ("packets_unexpected", "unexpected"),
+            ("stamps_told", "stamps_told"),
+            ("stamps_untold", "stamps_untold"),
+            ("path_socket_dropped", "socket_dropped"),
             ("path_tx_ring_full", "tx_ring_full"),
             ("path_tx_retries", "tx_retries"),
             ("path_not_protocol", "not_protocol"),
@@ -522,9 +526,14 @@ fn what_is_no_scrape_is_answered_and_a_silent_scraper_holds_up_nobody() {
     }
     let head = request(&lan, Side::Server, "HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(head.head.starts_with("http/1.1 200 ") && head.body.is_empty(), "{}", head.head);
-    let silent: Vec<TcpStream> =
-        lan.namespace(Side::Server).run(|| (0..5).map(|_| TcpStream::connect(METRICS).expect("it listens")).collect());
+    // More of them than there are places.
+    let silent: Vec<TcpStream> = lan
+        .namespace(Side::Server)
+        .run(|| (0..100).map(|_| TcpStream::connect(METRICS).expect("it listens")).collect());
+    let began = Instant::now();
     assert!(text_metrics(&lan, Side::Server).contains_key("xdprobe_session_active"));
+    // Each is heard for a second; Prometheus itself gives up after 10 s.
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     server.signal(Signal::SIGINT);
     server.finish();
     assert_eq!(server.code(), Some(0), "{}", server.all_output());

@@ -2,9 +2,10 @@
 
 use super::Combination;
 use crate::cli::{ComparePlan, PathKind, Plan, Role};
-use crate::clock::{Source, monotonic_now, realtime_now};
+use crate::clock::{Source, monotonic_now};
 use crate::live::Sample;
-use crate::path::{BATCH, Batch, Description, Path};
+use crate::path::{Description, Path};
+use crate::probe::rounds::{block_questions, first_number, quiet_after, wait_for_quiet};
 use crate::probe::setup::{self, OpenPath};
 use crate::probe::stamping::{self, Card, Clocks, StampPlan};
 use crate::probe::usage::Usage;
@@ -18,6 +19,7 @@ use nix::unistd::Pid;
 use std::net::SocketAddrV4;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The most samples of a round that are kept: 16 MiB. More are counted as left out.
 const MOST_SAMPLES: usize = 1 << 21;
@@ -36,6 +38,8 @@ pub(super) struct Round {
     pub(super) totals: Totals,
     /// Pings that were answered.
     pub(super) answered: u64,
+    /// Pongs that came more than once: the network repeats packets, or a ping of them had come twice.
+    pub(super) duplicates: u64,
     pub(super) stamps: StampCounts,
     /// CPU time of this process.
     pub(super) cpu_ns: Option<u64>,
@@ -75,6 +79,8 @@ struct Way {
     plan: Plan,
     stamps: StampPlan,
     path: OpenPath,
+    /// How long nothing may come before its next round.
+    quiet: Duration,
 }
 
 /// Both paths of this side.
@@ -113,13 +119,8 @@ impl Bench {
         let (interface, address) = setup::interface(xdp)?;
         let server = setup::server(host, xdp.port)?;
         let mut stamps = [stamping::plan(xdp, &interface)?, stamping::plan(kernel, &interface)?];
+        check_alike(&stamps)?;
         let [of_xdp, of_kernel] = &stamps;
-        ensure!(
-            of_xdp.ptp == of_kernel.ptp,
-            "the two paths would not be stamped alike: this card's stamps come with PTP headers on one of them only: use --ptp udp, \
-             or --timestamps software"
-        );
-        warn(&of_xdp.remarks);
         let mut settings = setup::settings(xdp, of_xdp, &[])?;
         setup::check_sizes(xdp, &interface, settings.as_ref(), &[])?;
         let anywhere = sched_getaffinity(Pid::from_raw(0)).context("cannot read the CPU affinity")?;
@@ -149,10 +150,12 @@ impl Bench {
             })
         };
         let recorders = combinations.iter().map(recorder).collect::<Result<Vec<_>, _>>()?;
+        block_questions()?;
         clocks = match Clocks::start(&stamps[0], &interface, &mut found, card.as_deref()) {
             Err(error) if stamping::is_all_refused(&stamps[0], &error) => {
                 stamps =
                     [stamping::plan_without_all(xdp, &interface)?, stamping::plan_without_all(kernel, &interface)?];
+                check_alike(&stamps)?;
                 settings = setup::settings(xdp, &stamps[0], &[])?;
                 setup::check_sizes(xdp, &interface, settings.as_ref(), &[])?;
                 Clocks::start(&stamps[0], &interface, &mut found, card.as_deref())?
@@ -164,8 +167,8 @@ impl Bench {
         let [xdp, kernel] = plans;
         let [of_xdp, of_kernel] = stamps;
         let ways = [
-            Way { plan: xdp, stamps: of_xdp, path: xdp_path },
-            Way { plan: kernel, stamps: of_kernel, path: kernel_path },
+            Way { plan: xdp, stamps: of_xdp, path: xdp_path, quiet: Duration::ZERO },
+            Way { plan: kernel, stamps: of_kernel, path: kernel_path, quiet: Duration::ZERO },
         ];
         let kept = combinations.iter().map(|&combination| {
             let way = &ways[place(combination.client)];
@@ -177,8 +180,6 @@ impl Bench {
             Rounds { combination, rounds: Vec::new(), stages: None, description, sources }
         });
         let kept = kept.collect();
-        // Of another comparison from the same port the server may still know the numbers.
-        let number = realtime_now().as_nanos() / 1_000_000;
         Ok(Self {
             ways,
             clocks,
@@ -189,7 +190,7 @@ impl Bench {
             recorders,
             kept,
             interrupt,
-            number,
+            number: first_number(),
         })
     }
 
@@ -212,7 +213,7 @@ impl Bench {
             return Ok(Played::Stopped);
         }
         let combination = self.kept[at].combination;
-        let Way { plan, stamps, path } = &mut self.ways[place(combination.client)];
+        let Way { plan, stamps, path, quiet } = &mut self.ways[place(combination.client)];
         let Role::Client { connect_timeout, .. } = plan.role else { unreachable!("its command line is a client's") };
         self.number += 1;
         let settings = Settings { serve_on: Some(combination.server), account: true, ..self.settings };
@@ -232,6 +233,7 @@ impl Bench {
                 },
             },
             number: self.number,
+            quiet: *quiet,
             rules: StampRules { sources: stamps.sources, patience: plan.stamp_timeout, board: self.clocks.board() },
             recorder: &mut self.recorders[at],
             interrupt: &mut self.interrupt,
@@ -243,6 +245,7 @@ impl Bench {
             OpenPath::Kernel(path) => game.play(&mut **path, &mut watch)?,
         }
         let (end, round, stages) = watch.outcome.take().context("a round ended without a word: this is a bug")?;
+        *quiet = quiet_after(end, round.totals.pongs_expected.saturating_sub(round.answered));
         self.newest_stages[at] = stages;
         Ok(match end {
             End::Complete => Played::Round(Box::new(round)),
@@ -278,6 +281,7 @@ impl Bench {
 struct Game<'a> {
     config: ClientConfig,
     number: u64,
+    quiet: Duration,
     rules: StampRules,
     recorder: &'a mut Recorder,
     interrupt: &'a mut Interrupt,
@@ -285,37 +289,36 @@ struct Game<'a> {
 
 impl Game<'_> {
     fn play<P: Path>(mut self, path: &mut P, watch: &mut Watch) -> Result<()> {
-        drain(path)?;
+        wait_for_quiet(path, self.quiet)?;
         let Self { config, .. } = &mut self;
         config.sampling.awaits_stamp = path.late_stamps().any();
         if config.settings.ptp.is_some() {
             path.prepare(config.server, Extension { ptp: config.settings.ptp, ..Extension::default() })?;
         }
-        let Self { config, number, rules, recorder, interrupt } = self;
+        let Self { config, number, rules, recorder, interrupt, quiet: _ } = self;
         let mut client = Client::numbered(monotonic_now(), config, number);
         HotLoop::new(&mut client, path, recorder, watch, interrupt, rules).run()
     }
 }
 
-/// Throws away what came behind the last round: it must not be taken for the next one's.
-fn drain<P: Path>(path: &mut P) -> Result<()> {
-    let mut batch = Batch::new();
-    // Bounded, as others may be sending.
-    for _ in 0..1000 {
-        path.receive(&mut batch)?;
-        if batch.datagrams.is_empty() {
-            break;
-        }
-    }
-    let mut stamps = Vec::with_capacity(BATCH);
-    for _ in 0..1000 {
-        path.collect(&mut stamps)?;
-        if stamps.is_empty() {
-            break;
-        }
-    }
-    path.flush()?;
+/// Whether both paths are stamped alike, with what is to be said of either: of both once where it is the same.
+///
+/// # Errors
+/// They are not, and what can be done.
+fn check_alike([of_xdp, of_kernel]: &[StampPlan; 2]) -> Result<()> {
+    ensure!(
+        of_xdp.ptp == of_kernel.ptp,
+        "the two paths would not be stamped alike: this card's stamps come with PTP headers on one of them only: use --ptp udp, \
+         or --timestamps software"
+    );
+    warn(&remarks_of_both(&of_xdp.remarks, &of_kernel.remarks));
     Ok(())
+}
+
+/// Those of the second that the first does not have come behind the first's.
+fn remarks_of_both(first: &[String], second: &[String]) -> Vec<String> {
+    let others = second.iter().filter(|remark| !first.contains(remark));
+    first.iter().chain(others).cloned().collect()
 }
 
 /// Takes the samples of a round as they come, and what it counted in the end.
@@ -380,6 +383,7 @@ impl<M: Machine, P: Path> Attendant<M, P> for Watch {
             left_out: self.left_out,
             totals: *scene.machine.totals(),
             answered: scene.round_trips.unique(),
+            duplicates: scene.round_trips.duplicates(),
             stamps: *scene.stamps,
             cpu_ns: used.cpu_ns,
         };
@@ -428,5 +432,18 @@ fn failure(end: End, combination: Combination, cycle: usize, server: SocketAddrV
         End::FloodUnanswered { .. } | End::Complete | End::Stopped | End::StoppedConnecting | End::Broken => {
             format!("{which}: it ended before its time")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_holds_for_both_paths_is_said_once_and_nothing_is_left_out() {
+        let [a, b, c] = ["a", "b", "c"].map(str::to_owned);
+        assert_eq!(remarks_of_both(&[a.clone(), b.clone()], &[b.clone(), c.clone()]), [a.clone(), b, c.clone()]);
+        assert_eq!(remarks_of_both(&[], std::slice::from_ref(&c)), [c]);
+        assert_eq!(remarks_of_both(std::slice::from_ref(&a), &[]), [a]);
     }
 }

@@ -12,12 +12,12 @@ mod page;
 mod text;
 
 use crate::cli::{ComparePlan, MIN_ROUNDS};
+use crate::page::Reserved;
 use crate::probe::say;
 use crate::wire::ServePath;
 use anyhow::{Context, Result};
 use bench::{Bench, Played};
 use outcome::{Outcome, Setting};
-use std::fs::OpenOptions;
 
 /// A path of this side with one of the server's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,11 +53,8 @@ const COMBINATIONS: [Combination; 4] = [
 /// # Errors
 /// What could not be had or done, in a sentence that says what to do. The machine is as it was.
 pub fn run(plan: &ComparePlan) -> Result<bool> {
-    if let Some(file) = &plan.html {
-        // Before anything is measured.
-        let writable = OpenOptions::new().append(true).create(true).open(file);
-        writable.with_context(|| format!("cannot write --html {}", file.display()))?;
-    }
+    // Before anything is measured.
+    let html = plan.html.as_deref().map(Reserved::new).transpose()?;
     let combinations = &COMBINATIONS[..if plan.matrix { 4 } else { 2 }];
     let mut bench = Bench::open(plan, combinations)?;
     let mut ended = Ended::Whole;
@@ -104,9 +101,8 @@ pub fn run(plan: &ComparePlan) -> Result<bool> {
         false => say(&text::text(&outcome)),
     };
     said.context("cannot write the result to stdout")?;
-    if let Some(file) = &plan.html {
-        let written = std::fs::write(file, page::page(&outcome).html());
-        written.with_context(|| format!("cannot write --html {}", file.display()))?;
+    if let Some(html) = html {
+        html.fill(&page::page(&outcome).html())?;
     }
     Ok(success)
 }

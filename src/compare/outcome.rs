@@ -65,10 +65,15 @@ pub(super) struct PathOutcome {
     pub(super) pings_sent: u64,
     pub(super) lost: u64,
     pub(super) loss_percent: f64,
-    /// Lost before the server read them; `None` where it did not say in every round.
+    /// Lost before the server read them; `None` where it did not say in every round, or packets were repeated.
     pub(super) lost_forward: Option<i64>,
     /// Lost behind it.
     pub(super) lost_backward: Option<i64>,
+    /// Pongs that came more than once.
+    pub(super) duplicates: u64,
+    /// The server counted what was repeated: its account does not tell where packets were lost.
+    #[serde(skip)]
+    pub(super) is_blurred: bool,
     pub(super) late_sends: u64,
     pub(super) late_threshold_ns: u64,
     pub(super) worst_lateness_ns: u64,
@@ -145,7 +150,7 @@ impl Outcome {
             Some(DifferenceOutcome {
                 of,
                 sign: "kernel - xdp",
-                method: "bootstrap over pairs of rounds, percentile interval",
+                method: bootstrap::METHOD,
                 level: bootstrap::LEVEL,
                 resamples: bootstrap::RESAMPLES,
                 rounds: pairs.len(),
@@ -196,6 +201,14 @@ impl Outcome {
     }
 }
 
+/// Whether the server's account of a round holds packets that were repeated: it counts them as often as they came.
+fn is_blurred(round: &Round) -> bool {
+    let beyond = round
+        .account()
+        .is_some_and(|account| account.pings_received > round.totals.pings_sent || account.pongs_sent < round.answered);
+    round.duplicates > 0 || beyond
+}
+
 fn path(rounds: Rounds, setting: &Setting) -> PathOutcome {
     let Rounds { combination, rounds, stages, description, sources: [sent, received] } = rounds;
     let sum = |value: fn(&Round) -> u64| rounds.iter().map(value).sum::<u64>();
@@ -207,6 +220,11 @@ fn path(rounds: Rounds, setting: &Setting) -> PathOutcome {
     let answered = sum(|round| round.answered);
     let lost = expected.saturating_sub(answered);
     let (pings_received, pongs_sent) = (told(|account| account.pings_received), told(|account| account.pongs_sent));
+    let is_blurred = rounds.iter().any(is_blurred);
+    let lost_on_the_way = |sent: Option<u64>, arrived: Option<u64>| match is_blurred {
+        true => None,
+        false => Some(sent? as i64 - arrived? as i64),
+    };
     let wall_ns = u64::from(setting.round_time_s) * 1_000_000_000 * rounds.len() as u64;
     let each = |nanos: Option<u64>, count: u64| Some((nanos? + count / 2) / std::num::NonZeroU64::new(count)?);
     let share = |nanos: Option<u64>, of: Option<u64>| Some(nanos? as f64 / of.filter(|of| *of > 0)? as f64);
@@ -229,8 +247,10 @@ fn path(rounds: Rounds, setting: &Setting) -> PathOutcome {
         pings_sent,
         lost,
         loss_percent: if expected == 0 { 0.0 } else { lost as f64 * 100.0 / expected as f64 },
-        lost_forward: pings_received.map(|received| pings_sent as i64 - received as i64),
-        lost_backward: pongs_sent.map(|sent| sent as i64 - answered as i64),
+        lost_forward: lost_on_the_way(Some(pings_sent), pings_received),
+        lost_backward: lost_on_the_way(pongs_sent, Some(answered)),
+        duplicates: sum(|round| round.duplicates),
+        is_blurred,
         late_sends: sum(|round| round.totals.late_sends),
         late_threshold_ns: LATE_NANOS,
         worst_lateness_ns: rounds.iter().map(|round| round.totals.worst_lateness_nanos).max().unwrap_or(0),
@@ -255,5 +275,76 @@ fn path(rounds: Rounds, setting: &Setting) -> PathOutcome {
         stage_times: stages.map(|stages| stages.times).unwrap_or_default(),
         rtt_bins: rtt.bins(),
         t3_t0_bins: t3_t0.bins(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{COMBINATIONS, text};
+    use super::*;
+    use crate::clock::Source;
+    use crate::path::Description;
+    use crate::session::Totals;
+    use crate::wire::Account;
+
+    fn round(pings_sent: u64, [received, pongs_sent]: [u64; 2], answered: u64, duplicates: u64) -> Round {
+        let account = Account { pings_received: received, pongs_sent, ..Account::default() };
+        let totals = Totals { pings_sent, pongs_expected: pings_sent, account: Some(account), ..Totals::default() };
+        Round { totals, answered, duplicates, ..Round::default() }
+    }
+
+    fn outcome(rounds: &[Round]) -> Outcome {
+        let setting = Setting {
+            version: "0",
+            interface: "eth0".to_owned(),
+            host: "server".to_owned(),
+            server: "10.0.0.1:10666".parse().unwrap(),
+            delay_us: 1000,
+            ping_size: 44,
+            pong_size: 100,
+            round_time_s: 1,
+            timer: "sleep",
+            timestamps: "application",
+            command_line: Vec::new(),
+        };
+        let of = |combination, rounds: &[Round]| Rounds {
+            combination,
+            rounds: rounds.to_vec(),
+            stages: None,
+            description: Description {
+                path: "xdp",
+                xdp_mode: None,
+                zero_copy: None,
+                queues: Vec::new(),
+                local: "10.0.0.2:1".parse().unwrap(),
+            },
+            sources: [Source::Application; 2],
+        };
+        let clean = [round(100, [99, 99], 98, 0)];
+        Outcome::new(setting, vec![of(COMBINATIONS[0], rounds), of(COMBINATIONS[1], &clean)], false)
+    }
+
+    #[test]
+    fn where_packets_were_repeated_the_direction_of_loss_is_not_known() {
+        // 10 were lost there, 5 back.
+        let clean = round(100, [90, 90], 85, 0);
+        // The same with 3 pings that came twice, and 2 of their second pongs; and none of these.
+        let repeated = round(100, [93, 93], 85, 2);
+        let more_than_sent = round(100, [102, 102], 100, 0);
+        let fewer_than_answered = round(100, [90, 84], 85, 0);
+        let told = |rounds: &[Round]| {
+            let outcome = outcome(rounds);
+            let path = &outcome.paths[0];
+            let said = text::remarks(&outcome).iter().any(|remark| remark.starts_with("xdp: the direction"));
+            (path.lost, path.lost_forward, path.lost_backward, path.duplicates, said)
+        };
+        assert_eq!(told(&[clean.clone(), clean.clone()]), (30, Some(20), Some(10), 0, false));
+        assert_eq!(told(&[clean.clone(), repeated]), (30, None, None, 2, true));
+        assert_eq!(told(&[clean.clone(), more_than_sent]), (15, None, None, 0, true));
+        assert_eq!(told(&[clean.clone(), fewer_than_answered]), (30, None, None, 0, true));
+        // Nothing was said, and nothing of it is known.
+        let mut silent = clean;
+        silent.totals.account = None;
+        assert_eq!(told(&[silent]), (15, None, None, 0, false));
     }
 }

@@ -62,6 +62,7 @@ fn differences(difference: &DifferenceOutcome) -> Table {
     let rows = difference.differences.named().into_iter().map(|(name, interval)| {
         let Interval { estimate, low, high, within_noise } = interval;
         let verdict = match (within_noise, estimate > 0) {
+            (true, _) if difference.differences.too_few_rounds => "too few rounds to say",
             (true, _) => "within the noise",
             (false, true) => "xdp is faster",
             (false, false) => "kernel is faster",
@@ -76,8 +77,8 @@ fn differences(difference: &DifferenceOutcome) -> Table {
     columns.push(Column::text(""));
     Table {
         caption: format!(
-            "{what}: kernel less xdp, with a {level:.0} % interval (bootstrap: {} drawings from {} pairs of rounds, percentile method)",
-            difference.resamples, difference.rounds
+            "{what}: kernel less xdp, with a {level:.0} % interval of {} drawings from {} pairs of rounds ({})",
+            difference.resamples, difference.rounds, difference.method
         ),
         columns,
         rows: rows.collect(),
@@ -120,7 +121,7 @@ fn costs(outcome: &Outcome) -> Table {
         row("of these on the way there", &|path| signed(path.lost_forward)),
         row("of these on the way back", &|path| signed(path.lost_backward)),
         row("late sends", &|path| count(path.late_sends)),
-        row("pings left out for late ones", &|path| count(path.skipped_slots)),
+        row("pings skipped for late ones", &|path| count(path.skipped_slots)),
         row("dropped by the server's machine", &|path| known(path.server.dropped)),
         row("CPU time a ping, client", &|path| nanos(path.cpu_ns_per_ping)),
         row("share of a CPU, client", &|path| share(path.cpu_share)),

@@ -1,20 +1,19 @@
 //! The outcome in words.
 
-use super::bootstrap::Interval;
+use super::bootstrap::{Interval, MIN_PAIRS};
 use super::outcome::{DifferenceOutcome, Outcome, PathOutcome};
+use crate::probe::rounds::wrapped;
 use crate::stats::Summary;
 use std::fmt::Write;
 
 /// A busy thread that gets less of a CPU than this had to share it.
 const STARVED: f64 = 0.9;
-/// Fewer pairs of rounds than this, and the interval is little more than their range.
-const FEW_ROUNDS: usize = 5;
 
 /// All of it, for a person; it ends with a line feed.
 pub(super) fn text(outcome: &Outcome) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "{}", headline(outcome));
+    let _ = writeln!(text, "{}", wrapped(&headline(outcome)));
     for (what, of) in [("RTT (t3-t0)-(t2-t1)", rtt as fn(&PathOutcome) -> Option<Summary>), ("t3-t0", t3_t0)] {
         if outcome.paths.iter().any(|path| of(path).is_some()) {
             distributions(&mut text, what, outcome, of);
@@ -34,7 +33,7 @@ pub(super) fn text(outcome: &Outcome) -> String {
     }
     text.push('\n');
     for sentence in verdicts(outcome).into_iter().chain(remarks(outcome)) {
-        let _ = writeln!(text, "{sentence}");
+        let _ = writeln!(text, "{}", wrapped(&sentence));
     }
     text
 }
@@ -92,7 +91,7 @@ fn distributions(text: &mut String, what: &str, outcome: &Outcome, of: fn(&PathO
 fn losses_head() -> String {
     format!(
         "{:<16}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}",
-        "", "pings", "lost", "%", "there", "back", "late sends", "left out"
+        "", "pings", "lost", "%", "there", "back", "late sends", "skipped"
     )
 }
 
@@ -147,14 +146,19 @@ fn stages(text: &mut String, outcome: &Outcome) {
 fn differences(text: &mut String, difference: &DifferenceOutcome) {
     let _ = writeln!(
         text,
-        "\n{}: kernel less xdp, in us, with the {} % interval of {} drawings from {} pairs of rounds",
+        "\n{}: kernel less xdp, in us, with the {} % interval of {} drawings from {} pairs of rounds\n({})",
         quantity(difference),
         difference.level * 100.0,
         difference.resamples,
-        difference.rounds
+        difference.rounds,
+        difference.method
     );
     for (name, Interval { estimate, low, high, within_noise }) in difference.differences.named() {
-        let noise = if within_noise { "  within the noise" } else { "" };
+        let noise = match (difference.differences.too_few_rounds, within_noise) {
+            (true, _) => "  too few rounds to say",
+            (false, true) => "  within the noise",
+            (false, false) => "",
+        };
         let _ =
             writeln!(text, "{name:<8}{:>12}   {:>12} to {:>12}{noise}", signed(estimate), signed(low), signed(high));
     }
@@ -173,6 +177,15 @@ pub(super) fn verdicts(outcome: &Outcome) -> Vec<String> {
     let Some(difference) = outcome.difference() else {
         return vec!["There is no difference to speak of: one of the paths has no sample.".to_owned()];
     };
+    if difference.differences.too_few_rounds {
+        return vec![format!(
+            "{}: too few rounds to say which path is faster: fewer than {MIN_PAIRS} pairs in which both have samples; --rounds {} or \
+             more gives them.",
+            quantity(difference),
+            // The first round of each path does not count.
+            MIN_PAIRS + 1
+        )];
+    }
     let sentence = |(name, interval): (&str, Interval)| {
         let Interval { estimate, low, high, within_noise } = interval;
         let what = quantity(difference);
@@ -224,10 +237,12 @@ pub(super) fn remarks(outcome: &Outcome) -> Vec<String> {
     if outcome.stopped {
         remarks.push("It ended before its time: these are the rounds until then.".to_owned());
     }
-    let rounds = outcome.paths.first().map_or(0, |path| path.rounds);
-    if rounds < FEW_ROUNDS {
-        remarks
-            .push(format!("{rounds} rounds are few: the intervals are narrower than they should be; raise --rounds."));
+    if outcome.difference().is_some_and(|difference| difference.differences.too_few_rounds) {
+        remarks.push(format!(
+            "The rounds are too few to say which path is faster: of fewer than {MIN_PAIRS} pairs chance makes differences too often; \
+             raise --rounds to {} or more.",
+            MIN_PAIRS + 1
+        ));
     }
     for path in &outcome.paths {
         let missed = path.tx_stamps_missed + path.rx_stamps_missed;
@@ -237,6 +252,13 @@ pub(super) fn remarks(outcome: &Outcome) -> Vec<String> {
         ];
         let told = parts.into_iter().filter(|(count, _)| *count > 0);
         remarks.extend(told.map(|(count, words)| format!("{}: {count} {words}.", path.name)));
+        if path.is_blurred {
+            remarks.push(format!(
+                "{}: the direction of loss is not known: packets were repeated on the way ({} pongs came more than once), and the \
+                 server's account counts each as often as it came.",
+                path.name, path.duplicates
+            ));
+        }
         let samples = |summary: Option<Summary>| summary.map_or(0, |summary| summary.count);
         let without = samples(path.t3_t0_ns).saturating_sub(samples(path.rtt_ns));
         if outcome.rtt.is_some() && without > 0 {

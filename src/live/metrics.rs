@@ -44,7 +44,7 @@ pub struct BuildInfo {
 type Get<T> = fn(&T) -> u64;
 
 /// What a session counts while it lasts: name without `_total`, help, value.
-const COUNTERS: [(&str, &str, Get<Snapshot>); 27] = [
+const COUNTERS: [(&str, &str, Get<Snapshot>); 29] = [
     ("packets_transmitted", "Datagrams sent, control messages and dummies too", |s| s.totals.transmitted),
     ("packets_received", "Datagrams received, foreign ones and dummies too", |s| s.totals.received),
     ("pings_sent", "Pings sent", |s| s.totals.pings_sent),
@@ -73,6 +73,8 @@ const COUNTERS: [(&str, &str, Get<Snapshot>); 27] = [
     ("stamps_withheld", "Pings and pongs that were not stamped for another one under way", |s| {
         s.totals.stamps_withheld
     }),
+    ("stamps_told", "Pairs of stamps of a ping and its pong that went out with a later pong", |s| s.stamps.told),
+    ("stamps_untold", "Pairs of stamps that there was no room to keep until a later pong", |s| s.stamps.untold),
     ("t3_t0_negative", "Round trips that are in no histogram because the clock was stepped back", |s| s.trips.negative),
     ("t3_t0_incomparable", "Round trips that are in no histogram because t0 and t3 are of different clocks", |s| {
         s.trips.incomparable
@@ -81,12 +83,13 @@ const COUNTERS: [(&str, &str, Get<Snapshot>); 27] = [
 ];
 
 /// What the path counts, known when a session ends.
-const PATH_COUNTERS: [(&str, &str, Get<Counters>); 6] = [
+const PATH_COUNTERS: [(&str, &str, Get<Counters>); 7] = [
     ("path_not_protocol", "Datagrams to the port that are not of the protocol", |c| c.not_protocol),
     ("path_tx_ring_full", "Times that sending had to wait for a free frame or ring slot", |c| c.tx_ring_full),
     ("path_tx_retries", "Times that the kernel was busy and was asked again", |c| c.tx_retries),
     ("path_tx_dropped", "Frames that this machine's kernel dropped before they left", |c| c.tx_dropped),
     ("path_reached_kernel", "Datagrams that went to the kernel and not to a ring", |c| c.reached_kernel),
+    ("path_socket_dropped", "Datagrams that this machine's kernel dropped before they were read", |c| c.socket_dropped),
     ("path_strange_stamps", "Transmit stamps that belong to no datagram", |c| c.strange_stamps),
 ];
 
@@ -369,6 +372,23 @@ mod tests {
         assert_eq!((stages.len(), stage("hook_to_app").sample_count), (2, 1));
         let uncertainty = family("xdprobe_stage_uncertainty_seconds");
         assert_eq!((uncertainty.len(), uncertainty[0].gauge.unwrap().value), (1, 500e-9));
+    }
+
+    #[test]
+    fn stamps_for_the_other_side_and_what_the_socket_dropped_are_counted() {
+        let metrics = metrics();
+        let mut last = Snapshot::default();
+        (last.stamps.told, last.stamps.untold) = (5, 2);
+        metrics.count(&Snapshot::default(), &last);
+        let dropped = Counters { socket_dropped: 3, ..Counters::default() };
+        metrics.session_ends(&last, 0, End::Complete, &dropped);
+        let families = metrics.families().unwrap();
+        let found = ["stamps_told", "stamps_untold", "path_socket_dropped", "path_strange_stamps"].map(|name| {
+            let name = format!("xdprobe_{name}_total");
+            let family = families.iter().find(|family| family.name == name).unwrap_or_else(|| panic!("{name}"));
+            family.metric[0].counter.as_ref().map(|counter| counter.value)
+        });
+        assert_eq!(found, [Some(5.0), Some(2.0), Some(3.0), Some(0.0)]);
     }
 
     #[test]

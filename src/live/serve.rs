@@ -24,12 +24,14 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{sleep, timeout};
 
-/// How long one request may take, from its first byte to the last of its answer.
+/// How long one connection may take, to the last byte of its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may take to ask: whoever connects and is silent takes a place from those who want something.
+const ASKING: Duration = Duration::from_secs(1);
 /// How long metrics of this moment are waited for; else they are those of the last.
 const REFRESH: Duration = Duration::from_millis(500);
 /// Connections at a time.
-const CONNECTIONS: usize = 16;
+const CONNECTIONS: usize = 64;
 /// Where no descriptor is left for a connection: until the next attempt.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -123,7 +125,7 @@ async fn accept(listener: TcpListener, metrics: Arc<Metrics>, control: Sender<Co
 async fn converse(stream: TcpStream, metrics: Arc<Metrics>, control: Sender<Control>) {
     let service = service_fn(move |request| answer(request, Arc::clone(&metrics), control.clone()));
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(PATIENCE).keep_alive(false);
+    http.timer(TokioTimer::new()).header_read_timeout(ASKING).keep_alive(false);
     // Whoever hangs up has what it wanted.
     let _ = http.serve_connection(TokioIo::new(stream), service).await;
 }

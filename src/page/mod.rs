@@ -15,9 +15,11 @@ mod html;
 mod lines;
 mod number;
 mod over_time;
+mod reserved;
 mod stages;
 
 pub use number::{count, duration};
+pub use reserved::Reserved;
 
 use crate::stats::{Bin, Summary};
 

@@ -7,7 +7,7 @@ mod hot;
 mod interrupt;
 mod outstanding;
 mod reporter;
-mod rounds;
+pub(crate) mod rounds;
 pub(crate) mod setup;
 pub(crate) mod stamping;
 mod turnarounds;

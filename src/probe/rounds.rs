@@ -10,10 +10,10 @@ use super::stamping::{self, Card, Clocks, StampPlan};
 use super::usage::Usage;
 use super::{pin, warn};
 use crate::cli::{self, Plan};
-use crate::clock::monotonic_now;
+use crate::clock::{monotonic_now, realtime_now};
 use crate::live::Sample;
 use crate::net::Interface;
-use crate::path::{Batch, Counters, Description, Path};
+use crate::path::{BATCH, Batch, Counters, Description, Path};
 use crate::record::{CardClock, Recorder, RecorderConfig, Role, StampCounts, Voice, Watchers, counters_since};
 use crate::session::{Client, ClientConfig, End, Event, Machine, Pattern, Sampling, Settings, Totals};
 use crate::stats::Distribution;
@@ -126,8 +126,7 @@ impl<'a> Rounds<'a> {
             is_stopped: &|| interrupt.is_pending(),
             watchers: Watchers::default(),
         })?;
-        // As in `run`. There are no statistics so far to be told.
-        SigSet::from(Signal::SIGUSR1).thread_block().context("cannot block SIGUSR1 in the hot loop's thread")?;
+        block_questions()?;
         let clocks = match Clocks::start(&stamps, &interface, &mut found, card.as_deref()) {
             Err(error) if stamping::is_all_refused(&stamps, &error) => {
                 stamps = stamping::plan_without_all(plan, &interface)?;
@@ -139,17 +138,10 @@ impl<'a> Rounds<'a> {
             started => started?,
         };
         // Declared behind the clocks, so that it is dropped before them whatever fails from here on.
-        let mut path = path;
+        let path = path;
         pin(plan)?;
         let settings = settings.context("a client has settings")?;
-        if settings.ptp.is_some() {
-            let wanted = Extension { ptp: settings.ptp, ..Extension::default() };
-            match &mut path {
-                OpenPath::Xdp(path, _) => path.prepare(server, wanted)?,
-                OpenPath::Kernel(path) => path.prepare(server, wanted)?,
-            };
-        }
-        let (number, quiet) = (0, Duration::ZERO);
+        let (number, quiet) = (first_number(), Duration::ZERO);
         Ok(Self { plan, server, settings, stamps, interface, interrupt, recorder, number, quiet, path, clocks })
     }
 
@@ -182,7 +174,7 @@ impl<'a> Rounds<'a> {
     /// What the path could not do.
     pub fn run(&mut self, round: &Round) -> Result<Outcome> {
         let Self { plan, server, stamps, interrupt, recorder, number, quiet, path, clocks, .. } = self;
-        // A server tells by its SYN that this is no copy of the last one's; 0 is a single session's.
+        // A server tells by its SYN that this is no copy of the last one's.
         *number += 1;
         let rules = StampRules { sources: stamps.sources, patience: plan.stamp_timeout, board: clocks.board() };
         let player = Player { plan, server: *server, number: *number, rules, interrupt, recorder, quiet: *quiet };
@@ -190,8 +182,7 @@ impl<'a> Rounds<'a> {
             OpenPath::Xdp(path, _) => player.run(&mut **path, round),
             OpenPath::Kernel(path) => player.run(&mut **path, round),
         }?;
-        let whole = outcome.end == End::Complete && outcome.lost == 0;
-        *quiet = if whole { QUIET } else { QUIET_AFTER_LOSS };
+        *quiet = quiet_after(outcome.end, outcome.lost);
         Ok(outcome)
     }
 
@@ -222,6 +213,10 @@ impl Player<'_> {
     fn run<P: Path>(self, path: &mut P, round: &Round) -> Result<Outcome> {
         let Self { plan, server, number, rules, interrupt, recorder, quiet } = self;
         wait_for_quiet(path, quiet)?;
+        if let Some(ptp) = round.settings.ptp {
+            // Each time: a session that is over gives it back.
+            path.prepare(server, Extension { ptp: Some(ptp), ..Extension::default() })?;
+        }
         let connect_timeout = match &plan.role {
             cli::Role::Client { connect_timeout, .. } => *connect_timeout,
             cli::Role::Server { .. } => None,
@@ -251,23 +246,69 @@ impl Player<'_> {
     }
 }
 
-/// Drops what comes late of the session before, until nothing does.
-fn wait_for_quiet<P: Path>(path: &mut P, quiet: Duration) -> Result<()> {
+/// The number before that of the first session, from the clock: of another process from the same port the server may still
+/// know the numbers, and takes a SYN of the same one for a copy.
+pub(crate) fn first_number() -> u64 {
+    realtime_now().as_nanos() / 1_000_000
+}
+
+/// Leaves SIGUSR1 to other threads, so that it does not interrupt the hot loop in this one. There are no statistics so far to
+/// be told.
+pub(crate) fn block_questions() -> Result<()> {
+    SigSet::from(Signal::SIGUSR1).thread_block().context("cannot block SIGUSR1 in the hot loop's thread")
+}
+
+/// How long nothing may come after such a session before the next one.
+pub(crate) fn quiet_after(end: End, lost: u64) -> Duration {
+    if end == End::Complete && lost == 0 { QUIET } else { QUIET_AFTER_LOSS }
+}
+
+/// Drops what comes late of the session before, datagrams and transmit stamps, until nothing does: none of it must be taken for
+/// the next one's.
+pub(crate) fn wait_for_quiet<P: Path>(path: &mut P, quiet: Duration) -> Result<()> {
     let mut batch = Batch::new();
+    let mut stamps = Vec::with_capacity(BATCH);
     let began = monotonic_now();
     let mut last = began;
     loop {
-        let now = monotonic_now();
-        if now.duration_since(last) >= quiet || now.duration_since(began) >= QUIET_AT_MOST {
-            return Ok(());
-        }
         path.receive(&mut batch)?;
-        if batch.datagrams.is_empty() {
-            std::thread::sleep(LOOK);
-        } else {
+        path.collect(&mut stamps)?;
+        let now = monotonic_now();
+        if now.duration_since(began) >= QUIET_AT_MOST {
+            break;
+        }
+        if !(batch.datagrams.is_empty() && stamps.is_empty()) {
             last = now;
+        } else if now.duration_since(last) >= quiet {
+            break;
+        } else {
+            std::thread::sleep(LOOK);
         }
     }
+    path.flush()?;
+    Ok(())
+}
+
+/// A paragraph in lines of some 100 columns, those after the first indented; without a line feed at its end.
+pub(crate) fn wrapped(text: &str) -> String {
+    const WIDTH: usize = 100;
+    const INDENT: &str = "\n  ";
+    let mut lines = String::new();
+    let mut width = 0;
+    for word in text.split(' ') {
+        let needed = word.chars().count();
+        if lines.is_empty() {
+            width = needed;
+        } else if width + 1 + needed > WIDTH {
+            lines.push_str(INDENT);
+            width = INDENT.len() - 1 + needed;
+        } else {
+            lines.push(' ');
+            width += 1 + needed;
+        }
+        lines.push_str(word);
+    }
+    lines
 }
 
 /// Keeps what a round brings.
@@ -350,5 +391,31 @@ impl<M: Machine, P: Path> Attendant<M, P> for Collector {
 
     fn broken(&mut self, scene: Scene<'_, M, P>) {
         self.finish(&scene, End::Broken);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_wrapped_between_words_and_says_the_same() {
+        let words = ["a", "longer", "µs", "→"].repeat(60).join(" ");
+        let lines = wrapped(&words);
+        assert!(lines.lines().all(|line| line.chars().count() <= 100), "{lines}");
+        assert!(lines.lines().next().is_some_and(|line| line.chars().count() > 90), "{lines}");
+        assert_eq!(lines.split_whitespace().collect::<Vec<_>>().join(" "), words);
+        assert!(lines.lines().skip(1).all(|line| line.starts_with("  ") && !line.starts_with("   ")));
+        assert_eq!((wrapped("short"), wrapped("")), ("short".to_owned(), String::new()));
+        let word = "x".repeat(300);
+        assert_eq!(wrapped(&format!("a {word} b")), format!("a\n  {word}\n  b"));
+    }
+
+    #[test]
+    fn a_session_that_missed_something_is_waited_for_longer() {
+        assert_eq!(quiet_after(End::Complete, 0), QUIET);
+        assert_eq!([quiet_after(End::Complete, 1), quiet_after(End::Stopped, 0)], [QUIET_AFTER_LOSS; 2]);
+        // Numbers of a later process are higher, also after many sessions of this one.
+        assert!(first_number() > 1_000_000_000_000);
     }
 }

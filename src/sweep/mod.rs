@@ -12,15 +12,14 @@ mod text;
 
 use crate::cli::{SweepPlan, Target};
 use crate::net;
+use crate::page::Reserved;
 use crate::path::Description;
 use crate::probe::{Round, Rounds, say};
 use crate::record;
 use crate::session::{End, Pattern, Rate, Settings, TimerKind, wire_bits};
 use crate::wire::Load;
 use anyhow::{Context, Result, bail, ensure};
-use std::fs::{self, OpenOptions};
 use std::net::SocketAddrV4;
-use std::path::Path;
 use step::Step;
 
 /// The size of a dummy where `--load-size` is not given and the MTU does not command less.
@@ -213,37 +212,4 @@ fn speed(interface: &net::Interface) -> Result<u64> {
         );
     }
     Ok(speed)
-}
-
-/// A file that can be written to, found out before anything is measured; gone again where nothing was.
-struct Reserved<'a> {
-    path: &'a Path,
-    is_new: bool,
-    filled: bool,
-}
-
-impl<'a> Reserved<'a> {
-    fn new(path: &'a Path) -> Result<Self> {
-        let is_new = !path.exists();
-        OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(path)
-            .with_context(|| format!("--html: cannot write {}", path.display()))?;
-        Ok(Self { path, is_new, filled: false })
-    }
-
-    fn fill(mut self, html: &str) -> Result<()> {
-        self.filled = true;
-        fs::write(self.path, html).with_context(|| format!("--html: cannot write {}", self.path.display()))
-    }
-}
-
-impl Drop for Reserved<'_> {
-    fn drop(&mut self) {
-        if self.is_new && !self.filled {
-            // Whatever keeps it there, it is empty.
-            let _ = fs::remove_file(self.path);
-        }
-    }
 }

@@ -2,6 +2,7 @@
 
 use super::Common;
 use super::step::{Limit, Step};
+use crate::probe::rounds::wrapped;
 use crate::session::Pattern;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -24,7 +25,7 @@ const COLUMNS: [&str; 12] = [
 
 /// What was measured, the steps as a table.
 pub(super) fn text(common: &Common, steps: &mut [Step]) -> String {
-    let mut text = format!("{}\n", heading(common));
+    let mut text = format!("{}\n", wrapped(&heading(common)));
     let mut rows = vec![COLUMNS.map(str::to_owned)];
     rows.extend(steps.iter_mut().map(row));
     let widths: Vec<usize> = (0..COLUMNS.len())
@@ -45,7 +46,7 @@ pub(super) fn text(common: &Common, steps: &mut [Step]) -> String {
         let _ = writeln!(text, "{remark}");
     }
     for remark in steps.iter().filter_map(Step::remark) {
-        let _ = writeln!(text, "* {remark}");
+        let _ = writeln!(text, "{}", wrapped(&format!("* {remark}")));
     }
     text
 }
