@@ -264,7 +264,9 @@ fn filters(info: &TsInfo) -> String {
 /// Why it cannot be asked.
 pub fn present(plan: &Plan, stamps: &StampPlan, interface: &Interface) -> Result<Option<Found>> {
     let asked = stamps.card.is_some() && plan.path == PathKind::Xdp;
-    Ok(asked.then(|| Found::look(&interface.name, interface.index)).transpose()?)
+    let found = asked.then(|| Found::look(&interface.name, interface.index)).transpose()?;
+    warn(found.as_ref().map_or(&[], Found::remarks));
+    Ok(found)
 }
 
 /// The card's stamping and the comparison of clocks, as long as they are needed. To be dropped after the XDP program is
@@ -299,7 +301,12 @@ impl Clocks {
         // Before the card is touched: what fails behind that would have it given back while XDP is attached.
         let sampler = Arc::new(ClockSampler::start(Some(clock))?);
         let before = found.as_ref().and_then(Found::config);
-        let stamping = Stamping::turn_on(&interface.name, interface.index, filters, before)?;
+        let stamping = Stamping::turn_on(&interface.name, interface.index, filters, before).inspect_err(|_| {
+            // Another filter may be tried next, and the process killed before.
+            if let Some(found) = found {
+                found.keep();
+            }
+        })?;
         // From here on the guard sees to it.
         if let Some(found) = found.take() {
             found.hand_over();

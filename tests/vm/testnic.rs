@@ -395,6 +395,22 @@ fn stamping_switch() -> Vec<Scenario> {
         assert_eq!(outcome.hwtstamp(Side::Client, "before"), ON);
         outcome.assert_unchanged();
     }));
+    // And where it is killed then: the next one restores what was there before it.
+    let session = Session::hardware(Mode::Forward, "xdp", "").line();
+    let script = format!(
+        "testnic {} reset_on_xdp=1 carrier_down_ms=6000\nset_hwtstamp client 1 1\nhwtstamp first\n\
+         client --timestamps hardware --path xdp --count 1\nwait_for_line client.err 'waiting for the carrier' 1\n\
+         send_signal KILL client\nfinish client\nhwtstamp killed\nrm -f $out/*.code $out/*.pid\n{session}",
+        WIRE.parameters()
+    );
+    all.push(Scenario::new("reset-on-xdp-killed-early", script, |outcome| {
+        let client = |when| outcome.hwtstamp(Side::Client, when);
+        assert_eq!([client("first"), client("killed"), client("after")], [ON, OFF, ON]);
+        let said = outcome.stderr(Side::Client);
+        assert!(said.contains("was killed and left the hardware stamps of tn0 at TX off, RX none"), "{said}");
+        outcome.assert_success();
+        assert_eq!(outcome.hwtstamp(Side::Server, "after"), OFF);
+    }));
     // And while a log that is a FIFO waits for its reader.
     for flag in ["--log", "--log-stages"] {
         let script = format!(

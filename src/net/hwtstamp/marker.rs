@@ -1,4 +1,5 @@
-//! What a run that was killed left: a file for each interface whose stamping is changed, there as long as it is.
+//! What a run that was killed left: a file for each interface whose stamping is changed, or may be forgotten by its driver
+//! over XDP, there as long as it is.
 //!
 //! The files are in `/run/xdprobe`, which goes with a reboot as the configuration itself does. They are written and
 //! read under a lock on that folder, so that of two runs that start together one sees the other.
@@ -29,8 +30,19 @@ impl Process {
         Self { pid, started: start_of(pid).unwrap_or(0) }
     }
 
+    /// The one that has this id now.
+    #[cfg(test)]
+    pub(super) fn of(pid: u32) -> Option<Self> {
+        Some(Self { pid, started: start_of(pid)? })
+    }
+
     pub(super) fn is_alive(self) -> bool {
         start_of(self.pid) == Some(self.started)
+    }
+
+    /// Whether it is at work, and not this one.
+    pub(super) fn is_another(self) -> bool {
+        self != Self::this() && self.is_alive()
     }
 }
 
@@ -58,7 +70,7 @@ pub(super) struct Marker {
     pub(super) interface: String,
     /// What is to be restored.
     pub(super) original: Config,
-    /// What the process has set; `None` while it is about to.
+    /// What the process has set, or has found as long as it has set nothing; `None` while it is about to set something.
     pub(super) set: Option<Config>,
 }
 
@@ -161,11 +173,11 @@ mod tests {
     #[test]
     fn a_process_is_alive_until_its_end_and_its_id_alone_does_not_stand_for_it() {
         let this = Process::this();
-        assert!(this.started > 0 && this.is_alive());
+        assert!(this.started > 0 && this.is_alive() && !this.is_another());
         assert!(!Process { started: this.started + 1, ..this }.is_alive());
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let other = Process { pid: child.id(), started: start_of(child.id()).unwrap() };
-        assert!(other.is_alive());
+        assert!(other.is_alive() && other.is_another());
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(!other.is_alive());

@@ -37,50 +37,122 @@ impl Card for Kernel {
 }
 
 /// What a card stamped before XDP was attached, for as long as nobody else sees to it: where a start fails after a driver
-/// has forgotten it, it is set again.
+/// has forgotten it, it is set again. Where the process is killed instead, a file in `/run/xdprobe` tells the next run.
 pub struct Found {
     card: Box<dyn Card>,
+    interface: String,
+    slot: Slot,
+    /// What is to be there in the end; `None` once somebody else sees to it.
     config: Option<Config>,
+    /// What the card had: more than `config` where an earlier run was killed.
+    looked: Config,
+    /// Another xdprobe that has switched it on, and restores what was there before.
+    holder: Option<Process>,
+    remarks: Vec<String>,
 }
 
 impl Found {
-    /// Looks what the card of an interface stamps now.
+    /// Looks what the card of an interface stamps now, and notes it where a driver could forget it. What an earlier run that
+    /// was killed has left is this one's to restore.
     ///
     /// # Errors
     /// As [`super::read`].
     pub fn look(interface: &str, if_index: u32) -> Result<Self, StampingError> {
         let device = Device::open(interface).map_err(|answer| StampingError::of_reading(interface, answer))?;
-        Self::of(Box::new(Kernel { device, if_index })).map_err(|answer| StampingError::of_reading(interface, answer))
+        let slot = Slot::of(Path::new(marker::FOLDER), if_index);
+        Self::of(Box::new(Kernel { device, if_index }), interface, slot)
     }
 
-    fn of(card: Box<dyn Card>) -> Result<Self, Errno> {
-        let config = Some(card.get()?);
-        Ok(Self { card, config })
+    fn of(card: Box<dyn Card>, interface: &str, slot: Slot) -> Result<Self, StampingError> {
+        // As in `turn_on_card`.
+        let _lock = slot.lock();
+        let looked = card.get().map_err(|answer| StampingError::of_reading(interface, answer))?;
+        let (interface, config) = (interface.to_owned(), Some(looked));
+        let mut found = Self { card, interface, slot, config, looked, holder: None, remarks: Vec::new() };
+        match found.slot.read() {
+            Some(marker) if marker.process.is_another() => found.holder = Some(marker.process),
+            Some(marker) => {
+                let (original, remark) = left_by(&marker, &found.interface, looked);
+                found.config = Some(original.unwrap_or(looked));
+                found.remarks.extend(remark);
+                found.slot.remove();
+                found.note();
+            }
+            None => found.note(),
+        }
+        Ok(found)
     }
 
-    /// What it was.
+    /// What is to be there in the end; `None` where another xdprobe restores that.
     pub const fn config(&self) -> Option<Config> {
-        self.config
+        match self.holder {
+            Some(_) => None,
+            None => self.config,
+        }
     }
 
-    /// Somebody else sees to it from now on.
+    /// What the user should know: one line each, for stderr.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
+    /// Sees to it that the file is there again, after an attempt to switch stamping on that failed has removed it.
+    pub fn keep(&mut self) {
+        let _lock = self.slot.lock();
+        if self.holder.is_none() && self.slot.read().is_none() {
+            self.note();
+        }
+    }
+
+    /// Somebody else sees to it from now on, and to the file.
     pub fn hand_over(mut self) {
         self.config = None;
+    }
+
+    /// Writes the file, unless there is nothing that could be forgotten.
+    fn note(&mut self) {
+        if let Some(original) = self.config
+            && (original != self.looked || stamps_something(original))
+        {
+            // That it set what was there leaves alone what somebody sets after it was killed.
+            let remark = write_marker(&self.slot, &self.interface, original, Some(self.looked));
+            self.remarks.extend(remark);
+        }
+    }
+
+    /// Sets it again where that is for this run to do; whether the file has had its use.
+    fn put_back(&self, found: Config, marker: Option<&Marker>) -> bool {
+        let Ok(now) = self.card.get() else { return false };
+        let is_ours = now == self.looked || marker.is_some_and(|marker| marker.set.is_none_or(|set| set == now));
+        // More than there was has been set by somebody.
+        if now != found
+            && (is_ours || found.covers(now))
+            && let Err(answer) = self.card.set(found)
+        {
+            eprintln!(
+                "xdprobe: cannot set the hardware stamps to {found} again, as they were before the start: {answer}"
+            );
+            return false;
+        }
+        true
     }
 }
 
 impl Drop for Found {
     fn drop(&mut self) {
         let Some(found) = self.config else { return };
-        // More than there was has been set by somebody.
-        if let Ok(now) = self.card.get()
-            && now != found
-            && found.covers(now)
-            && let Err(answer) = self.card.set(found)
-        {
-            eprintln!(
-                "xdprobe: cannot set the hardware stamps to {found} again, as they were before the start: {answer}"
-            );
+        let _lock = self.slot.lock();
+        let marker = self.slot.read();
+        if let Some(holder) = self.holder {
+            // One that has ended since has restored what was there before, and one that was killed is the next run's affair.
+            if marker.is_some_and(|marker| marker.process == holder && holder.is_another()) {
+                self.put_back(found, None);
+            }
+            return;
+        }
+        let own = marker.as_ref().filter(|marker| marker.process == Process::this());
+        if self.put_back(found, own) && own.is_some() {
+            self.slot.remove();
         }
     }
 }
@@ -158,12 +230,13 @@ impl Stamping {
         let is_forgetful = found.is_some();
         let mut stamping = Self { card, interface, slot, original: None, is_forgetful, present, remarks: Vec::new() };
         let result = match stamping.slot.read() {
-            Some(marker) if marker.process.is_alive() => stamping.stand_beside(marker.process.pid, wanted),
-            Some(marker) => {
+            Some(marker) if marker.process.is_another() => stamping.stand_beside(marker.process.pid, wanted),
+            Some(marker) if marker.process != Process::this() => {
                 stamping.take_over(&marker);
                 stamping.widen(wanted)
             }
-            None => {
+            // One of this run's own is that of `found`.
+            Some(_) | None => {
                 stamping.original = found;
                 stamping.widen(wanted)
             }
@@ -206,20 +279,10 @@ impl Stamping {
 
     /// An earlier run was killed: what it found is what is to be restored, unless somebody has set something since.
     fn take_over(&mut self, marker: &Marker) {
-        let (interface, present, original, pid) = (&self.interface, self.present, marker.original, marker.process.pid);
-        if present == original {
-            self.slot.remove();
-        } else if marker.set.is_none_or(|set| set == present) || original.covers(present) {
-            self.remarks.push(format!(
-                "an earlier run (process id {pid}) was killed and left the hardware stamps of {interface} at {present}; \
-                 they were {original} before it, and are set to that again at the end of this run"
-            ));
-            self.original = Some(original);
-        } else {
-            self.remarks.push(format!(
-                "an earlier run (process id {pid}) was killed after it had changed the hardware stamps of {interface}, \
-                 which were {original}; but somebody has set them to {present} since, so that is what stays after this run"
-            ));
+        let (original, remark) = left_by(marker, &self.interface, self.present);
+        self.remarks.extend(remark);
+        self.original = original;
+        if original.is_none() {
             self.slot.remove();
         }
     }
@@ -261,10 +324,11 @@ impl Stamping {
             }));
         }
         match self.original {
-            Some(original) if original == self.present => {
+            Some(original) if original == self.present && !(self.is_forgetful && stamps_something(original)) => {
                 self.original = self.is_forgetful.then_some(original);
                 self.slot.remove();
             }
+            // Also what is as it was: the driver may forget it when this run is killed, and XDP goes.
             Some(original) => self.keep_marker(original, Some(self.present)),
             None => {}
         }
@@ -299,18 +363,10 @@ impl Stamping {
     }
 
     fn keep_marker(&mut self, original: Config, set: Option<Config>) {
-        let interface = self.interface.clone();
-        let marker = Marker { process: Process::this(), boot: marker::boot(), interface, original, set };
-        if let Err(answer) = self.slot.write(&marker) {
-            let remark = format!(
-                "cannot write {}: {answer}: should this run be killed, nobody will know that the hardware stamps of {} \
-                 were {original}",
-                self.slot.path().display(),
-                self.interface
-            );
-            if !self.remarks.contains(&remark) {
-                self.remarks.push(remark);
-            }
+        if let Some(remark) = write_marker(&self.slot, &self.interface, original, set)
+            && !self.remarks.contains(&remark)
+        {
+            self.remarks.push(remark);
         }
     }
 
@@ -373,6 +429,44 @@ impl fmt::Debug for Stamping {
 /// Which of `wanted`, as an index, a card has that is set to `present`: the first one.
 fn satisfied(present: Config, wanted: &[RxFilter]) -> Option<usize> {
     present.tx.covers(TxType::On).then(|| wanted.iter().position(|rx| present.rx.covers(*rx)))?
+}
+
+/// Whether there is anything that a driver could forget.
+fn stamps_something(config: Config) -> bool {
+    config.tx != TxType::Off || config.rx != RxFilter::None
+}
+
+/// What is to be restored after a run that was killed and left a card at `present`, `None` where that is what is there to
+/// stay; and what the user should know of it.
+fn left_by(marker: &Marker, interface: &str, present: Config) -> (Option<Config>, Option<String>) {
+    let (original, pid) = (marker.original, marker.process.pid);
+    if present == original {
+        (None, None)
+    } else if marker.set.is_none_or(|set| set == present) || original.covers(present) {
+        let remark = format!(
+            "an earlier run (process id {pid}) was killed and left the hardware stamps of {interface} at {present}; \
+             they were {original} before it, and are set to that again at the end of this run"
+        );
+        (Some(original), Some(remark))
+    } else {
+        let remark = format!(
+            "an earlier run (process id {pid}) was killed after it had changed the hardware stamps of {interface}, \
+             which were {original}; but somebody has set them to {present} since, so that is what stays after this run"
+        );
+        (None, Some(remark))
+    }
+}
+
+/// Puts this run's marker there. What the user should know where that fails.
+fn write_marker(slot: &Slot, interface: &str, original: Config, set: Option<Config>) -> Option<String> {
+    let marker =
+        Marker { process: Process::this(), boot: marker::boot(), interface: interface.to_owned(), original, set };
+    let answer = slot.write(&marker).err()?;
+    Some(format!(
+        "cannot write {}: {answer}: should this run be killed, nobody will know that the hardware stamps of {interface} \
+         were {original}",
+        slot.path().display()
+    ))
 }
 
 fn refusal(interface: &str, rx: RxFilter, answer: Errno) -> StampingError {

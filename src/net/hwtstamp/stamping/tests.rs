@@ -102,6 +102,10 @@ impl Bench {
         Stamping::turn_on_card(Box::new(self.card.clone()), "eth0", self.slot(), wanted, found)
     }
 
+    fn look(&self) -> Found {
+        Found::of(Box::new(self.card.clone()), "eth0", self.slot()).unwrap()
+    }
+
     /// A marker as a process that has ended left it: no process has started at the tick 1 and this one's id.
     fn killed_run_left(&self, original: Config, set: Option<Config>) {
         let process = Process { pid: std::process::id(), started: 1 };
@@ -145,7 +149,120 @@ fn what_a_driver_forgets_when_xdp_goes_is_restored_too() {
         bench.card.somebody_sets(OFF);
         assert_eq!(stamping.restore(), Ok(Restored::To(ALL)));
         assert_eq!(bench.card.now(), ALL);
+        assert!(bench.slot().read().is_none());
     }
+}
+
+/// A process that is at work as long as this lives.
+struct Other(std::process::Child);
+
+impl Other {
+    fn start() -> Self {
+        Self(std::process::Command::new("sleep").arg("60").spawn().unwrap())
+    }
+
+    fn process(&self) -> Process {
+        Process::of(self.0.id()).unwrap()
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn what_a_driver_could_forget_is_noted_from_the_look_to_the_end() {
+    let bench = Bench::new(PTP, does_all);
+    let found = bench.look();
+    let marker = bench.slot().read().unwrap();
+    assert_eq!((marker.process, marker.original, marker.set), (Process::this(), PTP, Some(PTP)));
+    bench.card.somebody_sets(OFF);
+    let stamping = bench.turn_on_after(&[RxFilter::PtpV2Event], found.config()).unwrap();
+    found.hand_over();
+    assert_eq!(stamping.remarks(), [""; 0], "it does not stand beside itself");
+    assert_eq!(stamping.granted(), PTP);
+    assert_eq!(bench.slot().read().unwrap().original, PTP, "also where it is on again: XDP goes with the process");
+    bench.card.somebody_sets(OFF);
+    assert_eq!(stamping.restore(), Ok(Restored::To(PTP)));
+    assert!(bench.slot().read().is_none());
+}
+
+#[test]
+fn where_nothing_is_on_nothing_is_noted() {
+    let bench = Bench::new(OFF, does_all);
+    let found = bench.look();
+    assert!(bench.slot().read().is_none());
+    drop(found);
+    assert_eq!((bench.card.sets(), bench.slot().read()), (vec![], None));
+}
+
+#[test]
+fn a_run_killed_after_its_driver_forgot_is_made_good_by_the_next() {
+    let bench = Bench::new(OFF, does_all);
+    bench.killed_run_left(PTP, Some(PTP));
+    let found = bench.look();
+    let [remark] = found.remarks() else { panic!("{:?}", found.remarks()) };
+    assert!(remark.contains("left the hardware stamps of eth0 at TX off, RX none"), "{remark}");
+    let marker = bench.slot().read().unwrap();
+    assert_eq!((marker.process, marker.original, marker.set), (Process::this(), PTP, Some(OFF)));
+    let stamping = bench.turn_on_after(&[RxFilter::All], found.config()).unwrap();
+    found.hand_over();
+    assert_eq!(stamping.restore(), Ok(Restored::To(PTP)));
+    assert_eq!((bench.card.now(), bench.slot().read()), (PTP, None));
+}
+
+#[test]
+fn what_a_killed_run_left_is_restored_where_this_one_does_not_get_as_far() {
+    for (left, original) in [(ALL, OFF), (OFF, PTP), (ALL, PTP)] {
+        let bench = Bench::new(left, does_all);
+        bench.killed_run_left(original, Some(left));
+        drop(bench.look());
+        assert_eq!((bench.card.now(), bench.slot().read()), (original, None), "{left}");
+    }
+}
+
+#[test]
+fn what_somebody_set_after_a_killed_run_is_what_is_found() {
+    let bench = Bench::new(ALL, does_all);
+    bench.killed_run_left(PTP, Some(PTP));
+    let found = bench.look();
+    assert!(found.remarks()[0].contains("somebody has set them to TX on, RX all since"), "{:?}", found.remarks());
+    assert_eq!((found.config(), bench.slot().read().unwrap().original), (Some(ALL), ALL));
+    drop(found);
+    assert_eq!((bench.card.sets(), bench.slot().read()), (vec![], None));
+}
+
+#[test]
+fn a_living_runs_marker_is_left_alone() {
+    let bench = Bench::new(ALL, does_all);
+    let other = Other::start();
+    bench.marker(other.process(), OFF, Some(ALL));
+    let found = bench.look();
+    assert_eq!(found.config(), None, "the other restores what was there before");
+    bench.card.somebody_sets(OFF);
+    drop(found);
+    assert_eq!(bench.card.now(), ALL, "it still needs what the driver forgot");
+    assert_eq!(bench.slot().read().unwrap().process, other.process());
+    let found = bench.look();
+    bench.slot().remove();
+    bench.card.somebody_sets(OFF);
+    drop(found);
+    assert_eq!(bench.card.now(), OFF, "it has ended, and restored that");
+}
+
+#[test]
+fn a_failed_attempt_does_not_take_the_note_away_for_good() {
+    let bench = Bench::new(PTP, does_ptp);
+    let mut found = bench.look();
+    bench.card.somebody_sets(OFF);
+    assert!(matches!(bench.turn_on_after(&[RxFilter::All], found.config()), Err(StampingError::NoSuchFilter { .. })));
+    found.keep();
+    assert_eq!(bench.slot().read().unwrap().original, PTP);
+    drop(found);
+    assert_eq!((bench.card.now(), bench.slot().read()), (PTP, None));
 }
 
 #[test]
@@ -155,7 +272,7 @@ fn what_a_driver_forgot_before_a_start_that_failed_is_set_again() {
         [(OFF, false, vec![PTP]), (PTP, false, vec![]), (ALL, false, vec![]), (OFF, true, vec![])]
     {
         let bench = Bench::new(PTP, does_all);
-        let found = Found::of(Box::new(bench.card.clone())).unwrap();
+        let found = bench.look();
         bench.card.somebody_sets(now);
         if handed_over {
             assert_eq!(found.config(), Some(PTP));
@@ -387,7 +504,8 @@ fn a_killed_runs_marker_of_what_is_no_more_is_forgotten() {
 #[test]
 fn beside_a_living_run_nothing_is_changed() {
     let bench = Bench::new(PTP, does_all);
-    bench.marker(Process::this(), OFF, Some(PTP));
+    let other = Other::start();
+    bench.marker(other.process(), OFF, Some(PTP));
     let held = bench.turn_on(&[RxFilter::All]).unwrap_err();
     assert!(matches!(held, StampingError::Held { present: PTP, .. }), "{held}");
     let stamping = bench.turn_on(&[RxFilter::All, RxFilter::PtpV2Event]).unwrap();
