@@ -81,7 +81,9 @@ impl UsageError {
             return Self(format!("{name} is ambiguous: {}", either(&possible)));
         }
         let program = command.get_bin_name().unwrap_or(command.get_name());
-        match texts(error, ContextKind::SuggestedArg).first() {
+        // "-- name" is how clap says that it may be a value: of a sub-command's hidden argument, which nobody can type.
+        let suggested = texts(error, ContextKind::SuggestedArg);
+        match suggested.iter().find(|suggestion| !suggestion.starts_with("-- ")) {
             Some(suggestion) => {
                 Self::see_help(format_args!("{name} is no flag of {program}; did you mean {suggestion}?"))
             }

@@ -135,11 +135,17 @@ fn clocks(text: &mut String, clock: &ClockFacts) {
         fact(text, "residual", &format!("{} that a constant skew does not explain", span(residual.round() as i64)));
     }
     if let Some(bound) = clock.bound_ns.filter(|_| clock.offset_ns.is_some()) {
-        fact(
-            text,
-            "bound",
-            &format!("{}: however unequal the ways are, the offset is off by no more", span(bound.round() as i64)),
-        );
+        let words = match bound < 0.0 {
+            // Both ways together cannot take less than nothing.
+            true => {
+                "none: the least delays of both ways together are negative, as where stamps are taken after the sending"
+                    .to_owned()
+            }
+            false => {
+                format!("{}: however unequal the ways are, the offset is off by no more", span(bound.round() as i64))
+            }
+        };
+        fact(text, "bound", &words);
     }
     fact(text, "assumed", &clock.assumed);
 }
