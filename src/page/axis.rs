@@ -273,7 +273,11 @@ impl Axis {
             };
             steps.iter().copied().filter(|step| is_kept(*step)).collect()
         };
-        let powers = with(&[1], false);
+        let powers = match with(&[1], false) {
+            // Near the largest number that there is: the axis ends before its next power.
+            none if none.is_empty() => with(&[1, 2, 5], false),
+            powers => powers,
+        };
         for labelled in [with(&[1, 2, 5], true), with(&[1], true)] {
             // Two numbers at least, so that one sees what a step is.
             if (2..=self.room).contains(&labelled.len()) {
@@ -491,6 +495,14 @@ mod tests {
         let log = Axis::new(Scale::Log, extent(0, 10_000_000), Words::Prefixed, 12);
         assert_eq!(log.ends(), (0, 10_000_000));
         assert_eq!(words(&log)[0], "0");
+    }
+
+    #[test]
+    fn an_axis_that_ends_at_the_largest_number_has_a_label() {
+        for room in [2, 12] {
+            let axis = Axis::new(Scale::Log, extent(5_000_000_000_000_000_000, i64::MAX), Words::Prefixed, room);
+            assert_eq!(axis.ticks().iter().filter(|tick| tick.label.is_some()).count(), 1, "{axis:?}");
+        }
     }
 
     proptest! {
