@@ -3,9 +3,7 @@
 #[path = "support/sim.rs"]
 mod sim;
 
-use sim::{
-    Now, Trace, World, at, client_address, client_config, hear, losing_first, server_address, server_config, steady,
-};
+use sim::{World, at, client_address, client_config, hear, losing_first, server_address, server_config, steady};
 use xdprobe::session::{Action, Body, Client, End, Event, Incoming, Machine, Server, ServerConfig, Settings};
 use xdprobe::wire::{Account, Extension, Kind, Load, Message, ServePath};
 
@@ -14,14 +12,6 @@ const CLIENT: usize = 1;
 
 fn short() -> Settings {
     Settings { count_s: 1, delay_us: 100_000, ..Settings::default() }
-}
-
-fn bodies(world: &World, node: usize, kind: Kind) -> Vec<Body> {
-    let body = |(_, entry): &(Now, Trace)| match entry {
-        Trace::Sent(_, message, body, _) if message.kind == kind => Some(*body),
-        _ => None,
-    };
-    world.nodes[node].trace.iter().filter_map(body).collect()
 }
 
 #[test]
@@ -47,7 +37,7 @@ fn an_account_comes_with_the_fin_ack_and_says_the_same_again() {
             wall_ns: 1_000_000_000 + 200_000,
         };
         assert_eq!(client.totals().account, Some(expected));
-        assert_eq!(bodies(&world, SERVER, Kind::FinAck), [Body::Account(expected); 3]);
+        assert_eq!(world.nodes[SERVER].bodies(Kind::FinAck), [Body::Account(expected); 3]);
     }
 }
 
@@ -57,7 +47,7 @@ fn who_asks_for_no_account_gets_none() {
     world.add_server(at(0), server_config());
     world.add_client(0, at(0), client_config(short()));
     world.drive(10);
-    assert_eq!(bodies(&world, SERVER, Kind::FinAck), [Body::Empty]);
+    assert_eq!(world.nodes[SERVER].bodies(Kind::FinAck), [Body::Empty]);
     assert_eq!(world.nodes[CLIENT].totals().account, None);
 }
 
@@ -70,8 +60,8 @@ fn what_the_path_has_to_do_with_is_asked_of_the_path() {
     world.add_client(0, at(0), client_config(settings));
     world.drive(10);
     let asked = settings.extension().unwrap();
-    assert_eq!(bodies(&world, CLIENT, Kind::Syn), [Body::Settings(settings.to_raw(), Some(asked))]);
-    assert_eq!(bodies(&world, SERVER, Kind::SynAck), [Body::Extension(asked)]);
+    assert_eq!(world.nodes[CLIENT].bodies(Kind::Syn), [Body::Settings(settings.to_raw(), Some(asked))]);
+    assert_eq!(world.nodes[SERVER].bodies(Kind::SynAck), [Body::Extension(asked)]);
     let of_path = Extension { serve_on: Some(ServePath::Kernel), ..Extension::default() };
     assert_eq!(world.nodes[SERVER].wanted, [of_path]);
     let told = world.nodes[CLIENT].events()[0].1;

@@ -4,9 +4,7 @@
 #[path = "support/sim.rs"]
 mod sim;
 
-use sim::{
-    Now, Random, Trace, World, at, client_address, client_config, losing_first, server_address, server_config, steady,
-};
+use sim::{Random, World, at, client_address, client_config, losing_first, server_address, server_config, steady};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use xdprobe::clock::{Source, Stamp, Time};
@@ -24,14 +22,6 @@ fn short(direction: Direction) -> Settings {
     Settings { count_s: 1, delay_us: 100_000, pong_padding: 56, direction, in_band: true, ..Settings::default() }
 }
 
-fn bodies(world: &World, node: usize, kind: Kind) -> Vec<Body> {
-    let body = |(_, entry): &(Now, Trace)| match entry {
-        Trace::Sent(_, message, body, _) if message.kind == kind => Some(*body),
-        _ => None,
-    };
-    world.nodes[node].trace.iter().filter_map(body).collect()
-}
-
 #[test]
 fn who_pongs_tells_its_stamps_whichever_side_it_is_and_whatever_is_in_front_of_them() {
     for (direction, pings, pongs) in [(Direction::Forward, CLIENT, SERVER), (Direction::Reverse, SERVER, CLIENT)] {
@@ -44,14 +34,14 @@ fn who_pongs_tells_its_stamps_whichever_side_it_is_and_whatever_is_in_front_of_t
             world.add_client(0, at(0), client_config(settings));
             world.drive(10);
             let asked = Extension { ptp, in_band: true, ..Extension::default() };
-            assert_eq!(bodies(&world, CLIENT, Kind::Syn), [Body::Settings(settings.to_raw(), Some(asked))]);
-            assert_eq!(bodies(&world, SERVER, Kind::SynAck), [Body::Extension(asked)]);
+            assert_eq!(world.nodes[CLIENT].bodies(Kind::Syn), [Body::Settings(settings.to_raw(), Some(asked))]);
+            assert_eq!(world.nodes[SERVER].bodies(Kind::SynAck), [Body::Extension(asked)]);
             // The path has to do with the headers only.
             let of_path = ptp.map(|_| Extension { ptp, ..Extension::default() });
             assert_eq!(world.nodes[SERVER].wanted, Vec::from_iter(of_path));
             let pong = Body::InBand { padding: pong_padding, told: InBand::default() };
-            assert_eq!(bodies(&world, pongs, Kind::Pong), [pong; 5], "{}", world.label);
-            assert_eq!(bodies(&world, pings, Kind::Ping), [Body::Padding(ping_padding); 10]);
+            assert_eq!(world.nodes[pongs].bodies(Kind::Pong), [pong; 5], "{}", world.label);
+            assert_eq!(world.nodes[pings].bodies(Kind::Ping), [Body::Padding(ping_padding); 10]);
             assert_eq!(world.nodes[pings].rows(Point::T3), [2, 4, 6, 8, 10]);
             for (node, peer) in [(SERVER, client_address(0)), (CLIENT, server_address())] {
                 assert_eq!(world.nodes[node].end(), Some(End::Complete));
@@ -92,7 +82,9 @@ fn a_plain_peer_is_declined_in_both_directions_and_said_why() {
             let missing = Extension { in_band: true, ..Extension::default() };
             let expected = End::NotAgreed { server: server_address(), missing };
             assert_eq!(world.nodes[CLIENT].end(), Some(expected), "{}", world.label);
-            assert!(bodies(&world, CLIENT, Kind::Pong).is_empty() && bodies(&world, CLIENT, Kind::Ping).is_empty());
+            assert!(
+                world.nodes[CLIENT].bodies(Kind::Pong).is_empty() && world.nodes[CLIENT].bodies(Kind::Ping).is_empty()
+            );
         }
     }
 }

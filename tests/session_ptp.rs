@@ -5,7 +5,7 @@
 mod sim;
 
 use sim::{
-    Datagram, Now, Shaped, Trace, Wire, World, at, client_address, client_config, losing_first, micros, server_address,
+    Datagram, Shaped, Wire, World, at, client_address, client_config, losing_first, micros, server_address,
     server_config, steady,
 };
 use std::num::NonZeroU32;
@@ -55,15 +55,6 @@ fn pair(wire: Wire, settings: Settings) -> World {
     world
 }
 
-/// The bodies of what this node sent of this kind.
-fn bodies(world: &World, node: usize, kind: Kind) -> Vec<Body> {
-    let body = |(_, entry): &(Now, Trace)| match entry {
-        Trace::Sent(_, message, body, _) if message.kind == kind => Some(*body),
-        _ => None,
-    };
-    world.nodes[node].trace.iter().filter_map(body).collect()
-}
-
 /// The sequences of the pings that this node sent to be stamped.
 fn stamped(world: &World, node: usize) -> Vec<u64> {
     let stamped = |shaped: &&Shaped| shaped.sent && shaped.message.kind == Kind::Ping && shaped.shape == Shape::Stamped;
@@ -78,8 +69,8 @@ fn both_sides_agree_and_every_ping_and_pong_is_shaped() {
             let mut world = pair(steady(100), settings);
             world.drive(10);
             let extension = Extension { ptp: Some(transport), ..Extension::default() };
-            assert_eq!(bodies(&world, CLIENT, Kind::Syn), [Body::Settings(settings.to_raw(), Some(extension))]);
-            assert_eq!(bodies(&world, SERVER, Kind::SynAck), [Body::Extension(extension)]);
+            assert_eq!(world.nodes[CLIENT].bodies(Kind::Syn), [Body::Settings(settings.to_raw(), Some(extension))]);
+            assert_eq!(world.nodes[SERVER].bodies(Kind::SynAck), [Body::Extension(extension)]);
             assert_eq!(world.nodes[SERVER].wanted, [extension]);
             for (node, peer) in [(SERVER, client_address(0)), (CLIENT, server_address())] {
                 let node = &world.nodes[node];
@@ -112,7 +103,7 @@ fn both_sides_agree_and_every_ping_and_pong_is_shaped() {
 fn a_plain_session_has_plain_pings_and_counts_no_stamps() {
     let mut world = pair(steady(100), Settings { ptp: None, ..short(Direction::Forward, Transport::Udp) });
     world.drive(10);
-    assert_eq!(bodies(&world, SERVER, Kind::SynAck), [Body::Empty]);
+    assert_eq!(world.nodes[SERVER].bodies(Kind::SynAck), [Body::Empty]);
     assert!(world.nodes[SERVER].wanted.is_empty());
     for node in &world.nodes {
         assert!(!node.shapes.is_empty() && node.shapes.iter().all(|shaped| shaped.shape == Shape::Plain));
@@ -144,7 +135,7 @@ fn a_repeated_syn_gets_the_same_syn_ack_and_the_path_is_asked_once() {
     let mut world = pair(losing_first(100, &[(Kind::SynAck, 2)]), short(Direction::Forward, Transport::Udp));
     world.drive(10);
     let granted = Body::Extension(Extension { ptp: Some(Transport::Udp), ..Extension::default() });
-    assert_eq!(bodies(&world, SERVER, Kind::SynAck), [granted; 3]);
+    assert_eq!(world.nodes[SERVER].bodies(Kind::SynAck), [granted; 3]);
     assert_eq!(world.nodes[SERVER].wanted.len(), 1);
 }
 
@@ -400,11 +391,11 @@ fn a_size_without_room_for_the_header_is_corrected_where_the_server_sends_it() {
     world.drive(10);
     let used = Correction { setting: "pong padding", asked: 0, min: 44, max: 2048, used: 44, used_name: None };
     assert_eq!(world.nodes[SERVER].events()[1].1, Event::Corrected(used));
-    assert_eq!(bodies(&world, SERVER, Kind::Pong), [Body::Padding(44); 10]);
+    assert_eq!(world.nodes[SERVER].bodies(Kind::Pong), [Body::Padding(44); 10]);
     let settings = Settings { ping_padding: 7, ..short(Direction::Reverse, Transport::L2) };
     let mut world = pair(steady(100), settings);
     world.drive(10);
-    assert_eq!(bodies(&world, SERVER, Kind::Ping), [Body::Padding(40); 10]);
+    assert_eq!(world.nodes[SERVER].bodies(Kind::Ping), [Body::Padding(40); 10]);
 }
 
 #[test]

@@ -337,15 +337,8 @@ fn a_clients_schedule_replaces_count_delay_and_size_but_is_not_in_the_syn() {
     world.add_client(0, at(0), config);
     world.drive(10);
     let client = &world.nodes[CLIENT];
-    let bodies = |kind| {
-        let body = move |(_, entry): &(Now, Trace)| match entry {
-            Trace::Sent(_, message, body, _) if message.kind == kind => Some(*body),
-            _ => None,
-        };
-        client.trace.iter().filter_map(body).collect::<Vec<_>>()
-    };
-    assert_eq!(bodies(Kind::Syn), [Body::Settings(Settings::default().to_raw(), None)]);
-    assert_eq!(bodies(Kind::Ping), [Body::Padding(5), Body::Padding(9)]);
+    assert_eq!(client.bodies(Kind::Syn), [Body::Settings(Settings::default().to_raw(), None)]);
+    assert_eq!(client.bodies(Kind::Ping), [Body::Padding(5), Body::Padding(9)]);
     assert_eq!(client.sent(Kind::Fin), [(230, 3)]);
 }
 

@@ -23,6 +23,9 @@ pub const DEFAULT_STAMP_TIMEOUT_US: u32 = 100_000;
 pub const MAX_CPU: u32 = 1023;
 /// The largest `--queue`: the kernel's drivers stay below.
 pub const MAX_QUEUE: u32 = 4095;
+/// Microseconds that commands of many sessions wait for a server where `--connect-timeout` is not given: nobody may be there to see
+/// that they wait.
+pub(super) const ROUNDS_CONNECT_TIMEOUT_US: &str = "5000000";
 /// `SO_BUSY_POLL` takes an `int`.
 const MAX_INT: u32 = i32::MAX as u32;
 /// nanoprobe has no limit but its stack, which ends it somewhere near this.

@@ -3,7 +3,7 @@
 //! The flags that it shares with the measurement are those of the measurement, not copies: names, ranges and help cannot
 //! differ.
 
-use super::args::Args;
+use super::args::{Args, ROUNDS_CONNECT_TIMEOUT_US};
 use super::error::UsageError;
 use super::{Parsed, Plan, Role, plan};
 use crate::session::ip_len;
@@ -16,8 +16,6 @@ pub(super) const COMPARE: &str = "compare";
 /// What it does, for the help of both commands, the man page and the completions.
 pub(super) const COMPARE_ABOUT: &str =
     "Measure AF_XDP beside the kernel's UDP, in alternating rounds against one server, and say what the difference is";
-/// Microseconds that a server is waited for where `--connect-timeout` is not given: nobody may be there to see that it waits.
-const CONNECT_TIMEOUT_US: &str = "5000000";
 /// The least number of rounds: one to warm up, and two that can differ from each other.
 pub const MIN_ROUNDS: u32 = 3;
 const MAX_ROUNDS: u32 = 10_000;
@@ -86,7 +84,7 @@ fn own(command: Command) -> Command {
         flag.value_parser(super::args::whole::<u32>(min, max, unit))
     };
     command
-        .mut_arg("connect_timeout", |flag| flag.default_value(CONNECT_TIMEOUT_US))
+        .mut_arg("connect_timeout", |flag| flag.default_value(ROUNDS_CONNECT_TIMEOUT_US))
         .bin_name("xdprobe compare")
         .about(COMPARE_ABOUT)
         .override_usage("xdprobe compare --interface <nic> [options] <host>")

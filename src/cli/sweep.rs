@@ -3,7 +3,7 @@
 //! The latter are taken from the client as they are, with their help and their ranges, and what is typed goes through the
 //! client's own rules.
 
-use super::args::whole;
+use super::args::{ROUNDS_CONNECT_TIMEOUT_US, whole};
 use super::error::UsageError;
 use super::{Parsed, Plan, Role, command, plan, rate};
 use crate::session::{MAX_COUNT_S, Pattern, Rate};
@@ -45,8 +45,6 @@ const OF_CLIENT: [&str; 21] = [
     "busypoll",
     "cpu",
 ];
-/// Microseconds that a server is waited for where `--connect-timeout` is not given.
-const CONNECT_TIMEOUT_US: &str = "5000000";
 /// The longest `--delay`, in µs: by its pongs a server shows that it is there.
 const MAX_DELAY_US: u32 = 100_000;
 /// The most steps.
@@ -205,7 +203,7 @@ pub fn sweep_command() -> Command {
     });
     sweep = sweep.mut_arg("connect_timeout", |arg| {
         arg.help("Give up when no server answers for this many microseconds, 0 to 4294967295; 0 is never")
-            .default_value(CONNECT_TIMEOUT_US)
+            .default_value(ROUNDS_CONNECT_TIMEOUT_US)
     });
     for id in ["ping_size", "pong_size", "timeout"] {
         sweep = sweep.mut_arg(id, |arg| arg.help_heading("Pings"));

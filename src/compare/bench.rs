@@ -2,22 +2,21 @@
 
 use super::Combination;
 use crate::cli::{ComparePlan, PathKind, Plan, Role};
-use crate::clock::{Source, monotonic_now};
+use crate::clock::Source;
 use crate::live::Sample;
 use crate::path::{Description, Path};
-use crate::probe::rounds::{block_questions, first_number, quiet_after, wait_for_quiet};
+use crate::probe::rounds::{Player, first_number, quiet_after};
 use crate::probe::setup::{self, OpenPath};
 use crate::probe::stamping::{self, Card, Clocks, StampPlan};
 use crate::probe::usage::Usage;
-use crate::probe::{Attendant, HotLoop, Interrupt, Scene, StampRules, pin, warn};
+use crate::probe::{Attendant, Interrupt, Scene, StampRules, block_questions, pin, warn};
 use crate::record::{self, CardClock, Recorder, RecorderConfig, Stages, StampCounts, Voice, Watchers};
-use crate::session::{Client, ClientConfig, End, Event, Machine, Pattern, Sampling, Settings, Totals};
-use crate::wire::{Account, Extension, ServePath};
+use crate::session::{End, Event, Machine, Pattern, Settings, Totals};
+use crate::wire::{Account, ServePath};
 use anyhow::{Context, Result, ensure};
 use nix::sched::{sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use std::net::SocketAddrV4;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -172,10 +171,7 @@ impl Bench {
         ];
         let kept = combinations.iter().map(|&combination| {
             let way = &ways[place(combination.client)];
-            let description = match &way.path {
-                OpenPath::Xdp(path, _) => path.description(),
-                OpenPath::Kernel(path) => path.description(),
-            };
+            let description = way.path.description();
             let sources = [way.stamps.sources.sent, way.stamps.sources.received];
             Rounds { combination, rounds: Vec::new(), stages: None, description, sources }
         });
@@ -214,24 +210,13 @@ impl Bench {
         }
         let combination = self.kept[at].combination;
         let Way { plan, stamps, path, quiet } = &mut self.ways[place(combination.client)];
-        let Role::Client { connect_timeout, .. } = plan.role else { unreachable!("its command line is a client's") };
         self.number += 1;
         let settings = Settings { serve_on: Some(combination.server), account: true, ..self.settings };
-        let game = Game {
-            config: ClientConfig {
-                server: self.server,
-                settings,
-                schedule: None,
-                pattern: Pattern::default(),
-                dummies: 0,
-                timeout: plan.timeout,
-                connect_timeout,
-                sampling: Sampling {
-                    every: plan.stamp_every.and_then(NonZeroU32::new),
-                    timeout: plan.stamp_timeout,
-                    awaits_stamp: false,
-                },
-            },
+        let player = Player {
+            plan,
+            server: self.server,
+            settings,
+            pattern: Pattern::default(),
             number: self.number,
             quiet: *quiet,
             rules: StampRules { sources: stamps.sources, patience: plan.stamp_timeout, board: self.clocks.board() },
@@ -241,8 +226,8 @@ impl Bench {
         // The first one that counts begins the statistics of stages anew; the later ones add to them.
         let mut watch = Watch::new(&settings, cycle <= 1);
         match path {
-            OpenPath::Xdp(path, _) => game.play(&mut **path, &mut watch)?,
-            OpenPath::Kernel(path) => game.play(&mut **path, &mut watch)?,
+            OpenPath::Xdp(path, _) => play(player, &mut **path, &mut watch)?,
+            OpenPath::Kernel(path) => play(player, &mut **path, &mut watch)?,
         }
         let (end, round, stages) = watch.outcome.take().context("a round ended without a word: this is a bug")?;
         *quiet = quiet_after(end, round.totals.pongs_expected.saturating_sub(round.answered));
@@ -277,28 +262,10 @@ impl Bench {
     }
 }
 
-/// All that a round needs beside its path.
-struct Game<'a> {
-    config: ClientConfig,
-    number: u64,
-    quiet: Duration,
-    rules: StampRules,
-    recorder: &'a mut Recorder,
-    interrupt: &'a mut Interrupt,
-}
-
-impl Game<'_> {
-    fn play<P: Path>(mut self, path: &mut P, watch: &mut Watch) -> Result<()> {
-        wait_for_quiet(path, self.quiet)?;
-        let Self { config, .. } = &mut self;
-        config.sampling.awaits_stamp = path.late_stamps().any();
-        if config.settings.ptp.is_some() {
-            path.prepare(config.server, Extension { ptp: config.settings.ptp, ..Extension::default() })?;
-        }
-        let Self { config, number, rules, recorder, interrupt, quiet: _ } = self;
-        let mut client = Client::numbered(monotonic_now(), config, number);
-        HotLoop::new(&mut client, path, recorder, watch, interrupt, rules).run()
-    }
+/// Plays a round on a path of either kind.
+fn play<P: Path>(player: Player<'_>, path: &mut P, watch: &mut Watch) -> Result<()> {
+    player.prepare(path)?;
+    player.play(path, watch)
 }
 
 /// Whether both paths are stamped alike, with what is to be said of either: of both once where it is the same.

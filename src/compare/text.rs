@@ -3,6 +3,7 @@
 use super::bootstrap::{Interval, MIN_PAIRS};
 use super::outcome::{DifferenceOutcome, Outcome, PathOutcome};
 use crate::probe::rounds::wrapped;
+use crate::record::signed_micros;
 use crate::stats::Summary;
 use std::fmt::Write;
 
@@ -79,7 +80,7 @@ fn distributions(text: &mut String, what: &str, outcome: &Outcome, of: fn(&PathO
             Some(Summary { count, min, mean, p50, p90, p99, p999, max, .. }) => {
                 let _ = write!(text, "{count:>12}");
                 for nanos in [min, mean.round() as i64, p50, p90, p99, p999, max] {
-                    let _ = write!(text, "{:>12}", micros(nanos));
+                    let _ = write!(text, "{:>12}", signed_micros(nanos));
                 }
             }
             None => text.push_str("  no sample"),
@@ -136,7 +137,7 @@ fn stages(text: &mut String, outcome: &Outcome) {
         for (stage, times) in &path.stage_times {
             let _ = write!(text, "{:<16}{:<16}{:>12}", path.name, stage.as_str(), times.count);
             for nanos in [times.min, times.p50, times.p99, times.max] {
-                let _ = write!(text, "{:>12}", micros(nanos));
+                let _ = write!(text, "{:>12}", signed_micros(nanos));
             }
             text.push('\n');
         }
@@ -198,8 +199,8 @@ pub(super) fn verdicts(outcome: &Outcome) -> Vec<String> {
             );
         }
         let (faster, ends) = if estimate > 0 { ("xdp", [low, high]) } else { ("kernel", [-high, -low]) };
-        let [low, high] = ends.map(micros);
-        format!("{what} {name}: {faster} is faster by {} us ({low} to {high}).", micros(estimate.abs()))
+        let [low, high] = ends.map(signed_micros);
+        format!("{what} {name}: {faster} is faster by {} us ({low} to {high}).", signed_micros(estimate.abs()))
     };
     let named = difference.differences.named();
     named.into_iter().filter(|(name, _)| ["p50", "p99"].contains(name)).map(sentence).collect()
@@ -275,13 +276,7 @@ pub(super) fn remarks(outcome: &Outcome) -> Vec<String> {
     remarks
 }
 
-/// In µs, with a sign where it is negative.
-pub(super) fn micros(nanos: i64) -> String {
-    let magnitude = nanos.unsigned_abs();
-    format!("{}{}.{:03}", if nanos < 0 { "-" } else { "" }, magnitude / 1000, magnitude % 1000)
-}
-
 /// In µs, always with a sign.
 pub(super) fn signed(nanos: i64) -> String {
-    format!("{}{}", if nanos > 0 { "+" } else { "" }, micros(nanos))
+    format!("{}{}", if nanos > 0 { "+" } else { "" }, signed_micros(nanos))
 }

@@ -1,7 +1,9 @@
 //! What ends a wait before a datagram does: SIGINT, SIGTERM, SIGQUIT and SIGHUP, SIGUSR1, and the moment at which something is due.
 
 use crate::clock::{Monotonic, Time};
+use anyhow::Context;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
@@ -129,6 +131,14 @@ fn is_ignored(signal: i32) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
     mask >> (signal - 1) & 1 == 1
+}
+
+/// Leaves SIGUSR1 to the other threads, so that it does not interrupt the hot loop in this one.
+///
+/// # Errors
+/// What the kernel answered to `pthread_sigmask(3)`.
+pub(crate) fn block_questions() -> anyhow::Result<()> {
+    SigSet::from(Signal::SIGUSR1).thread_block().context("cannot block SIGUSR1 in the hot loop's thread")
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub(crate) mod usage;
 
 pub use hot::{Attendant, HotLoop, Scene, StampRules};
 pub use interrupt::Interrupt;
+pub(crate) use interrupt::block_questions;
 pub use reporter::{Reporter, say};
 pub use rounds::{Outcome, Round, Rounds};
 pub use turnarounds::Turnarounds;
@@ -30,7 +31,6 @@ use crate::session::{Client, ClientConfig, Machine, Offers, Pattern, Probe, Samp
 use crate::wire::Extension;
 use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 use setup::OpenPath;
 use stamping::{Card, Clocks, StampPlan};
@@ -89,7 +89,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
         },
     })?;
     // The hot loop is not to be interrupted for it: from here on another thread takes the signal, and leaves word.
-    SigSet::from(Signal::SIGUSR1).thread_block().context("cannot block SIGUSR1 in the hot loop's thread")?;
+    block_questions()?;
     clocks = match Clocks::start(&stamps, &interface, &mut found, card.as_deref()) {
         Err(error) if stamping::is_all_refused(&stamps, &error) => {
             stamps = stamping::plan_without_all(plan, &interface)?;

@@ -4,7 +4,7 @@
 //! caller's.
 
 use super::hot::{Attendant, HotLoop, Scene, StampRules};
-use super::interrupt::Interrupt;
+use super::interrupt::{Interrupt, block_questions};
 use super::setup::{self, OpenPath};
 use super::stamping::{self, Card, Clocks, StampPlan};
 use super::usage::Usage;
@@ -20,7 +20,6 @@ use crate::stats::Distribution;
 use crate::wire::Extension;
 use anyhow::{Context, Result, bail};
 use nix::sched::{sched_getaffinity, sched_setaffinity};
-use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 use std::net::SocketAddrV4;
 use std::num::NonZeroU32;
@@ -162,10 +161,7 @@ impl<'a> Rounds<'a> {
 
     /// What the path is.
     pub fn description(&self) -> Description {
-        match &self.path {
-            OpenPath::Xdp(path, _) => path.description(),
-            OpenPath::Kernel(path) => path.description(),
-        }
+        self.path.description()
     }
 
     /// Runs one session to its end, whatever that is.
@@ -177,10 +173,12 @@ impl<'a> Rounds<'a> {
         // A server tells by its SYN that this is no copy of the last one's.
         *number += 1;
         let rules = StampRules { sources: stamps.sources, patience: plan.stamp_timeout, board: clocks.board() };
-        let player = Player { plan, server: *server, number: *number, rules, interrupt, recorder, quiet: *quiet };
+        let &Round { settings, pattern } = round;
+        let (server, number, silence) = (*server, *number, *quiet);
+        let player = Player { plan, server, settings, pattern, number, quiet: silence, rules, recorder, interrupt };
         let outcome = match path {
-            OpenPath::Xdp(path, _) => player.run(&mut **path, round),
-            OpenPath::Kernel(path) => player.run(&mut **path, round),
+            OpenPath::Xdp(path, _) => collected(player, &mut **path),
+            OpenPath::Kernel(path) => collected(player, &mut **path),
         }?;
         *quiet = quiet_after(outcome.end, outcome.lost);
         Ok(outcome)
@@ -198,25 +196,36 @@ impl<'a> Rounds<'a> {
     }
 }
 
-/// What a round works with, whatever its path.
-struct Player<'a> {
-    plan: &'a Plan,
-    server: SocketAddrV4,
-    number: u64,
-    rules: StampRules,
-    interrupt: &'a mut Interrupt,
-    recorder: &'a mut Recorder,
-    quiet: Duration,
+/// One session of a client and all that it works with, whatever its path.
+pub(crate) struct Player<'a> {
+    /// A client's.
+    pub(crate) plan: &'a Plan,
+    pub(crate) server: SocketAddrV4,
+    pub(crate) settings: Settings,
+    pub(crate) pattern: Pattern,
+    /// The sequence of its SYN.
+    pub(crate) number: u64,
+    /// How long nothing may come before it begins.
+    pub(crate) quiet: Duration,
+    pub(crate) rules: StampRules,
+    pub(crate) recorder: &'a mut Recorder,
+    pub(crate) interrupt: &'a mut Interrupt,
 }
 
 impl Player<'_> {
-    fn run<P: Path>(self, path: &mut P, round: &Round) -> Result<Outcome> {
-        let Self { plan, server, number, rules, interrupt, recorder, quiet } = self;
-        wait_for_quiet(path, quiet)?;
-        if let Some(ptp) = round.settings.ptp {
+    /// Gets the path ready for the session.
+    pub(crate) fn prepare<P: Path>(&self, path: &mut P) -> Result<()> {
+        wait_for_quiet(path, self.quiet)?;
+        if let Some(ptp) = self.settings.ptp {
             // Each time: a session that is over gives it back.
-            path.prepare(server, Extension { ptp: Some(ptp), ..Extension::default() })?;
+            path.prepare(self.server, Extension { ptp: Some(ptp), ..Extension::default() })?;
         }
+        Ok(())
+    }
+
+    /// Runs it to its end, behind [`Player::prepare`].
+    pub(crate) fn play<P: Path, A: Attendant<Client, P>>(self, path: &mut P, attendant: &mut A) -> Result<()> {
+        let Self { plan, server, settings, pattern, number, rules, recorder, interrupt, .. } = self;
         let connect_timeout = match &plan.role {
             cli::Role::Client { connect_timeout, .. } => *connect_timeout,
             cli::Role::Server { .. } => None,
@@ -228,34 +237,33 @@ impl Player<'_> {
         };
         let config = ClientConfig {
             server,
-            settings: round.settings,
+            settings,
             schedule: None,
             dummies: plan.dummies,
             timeout: plan.timeout,
             connect_timeout,
             sampling,
-            pattern: round.pattern,
+            pattern,
         };
-        let mut collector = Collector::new(&round.settings, path);
         let mut client = Client::numbered(monotonic_now(), config, number);
-        HotLoop::new(&mut client, path, recorder, &mut collector, interrupt, rules).run()?;
-        let mut outcome = collector.outcome.context("a session that is over has said how it ended")?;
-        collector.t3_t0.iter().for_each(|sample| outcome.t3_t0.record(*sample));
-        collector.rtt.iter().for_each(|sample| outcome.rtt.record(*sample));
-        Ok(outcome)
+        HotLoop::new(&mut client, path, recorder, attendant, interrupt, rules).run()
     }
+}
+
+fn collected<P: Path>(player: Player<'_>, path: &mut P) -> Result<Outcome> {
+    player.prepare(path)?;
+    let mut collector = Collector::new(&player.settings, path);
+    player.play(path, &mut collector)?;
+    let mut outcome = collector.outcome.context("a session that is over has said how it ended")?;
+    collector.t3_t0.iter().for_each(|sample| outcome.t3_t0.record(*sample));
+    collector.rtt.iter().for_each(|sample| outcome.rtt.record(*sample));
+    Ok(outcome)
 }
 
 /// The number before that of the first session, from the clock: of another process from the same port the server may still
 /// know the numbers, and takes a SYN of the same one for a copy.
 pub(crate) fn first_number() -> u64 {
     realtime_now().as_nanos() / 1_000_000
-}
-
-/// Leaves SIGUSR1 to other threads, so that it does not interrupt the hot loop in this one. There are no statistics so far to
-/// be told.
-pub(crate) fn block_questions() -> Result<()> {
-    SigSet::from(Signal::SIGUSR1).thread_block().context("cannot block SIGUSR1 in the hot loop's thread")
 }
 
 /// How long nothing may come after such a session before the next one.
@@ -265,7 +273,7 @@ pub(crate) fn quiet_after(end: End, lost: u64) -> Duration {
 
 /// Drops what comes late of the session before, datagrams and transmit stamps, until nothing does: none of it must be taken for
 /// the next one's.
-pub(crate) fn wait_for_quiet<P: Path>(path: &mut P, quiet: Duration) -> Result<()> {
+fn wait_for_quiet<P: Path>(path: &mut P, quiet: Duration) -> Result<()> {
     let mut batch = Batch::new();
     let mut stamps = Vec::with_capacity(BATCH);
     let began = monotonic_now();

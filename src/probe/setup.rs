@@ -6,6 +6,7 @@ use crate::cli::{PathKind, Plan, Role, XdpMode, ZeroCopy};
 use crate::net::{self, Interface, privilege};
 use crate::path::kernel::{KernelConfig, KernelPath};
 use crate::path::xdp::{self, XdpConfig, XdpPath};
+use crate::path::{Description, Path};
 use crate::session::{Direction, Probe, Settings, ip_len};
 use crate::wire::frame::LinkHeader;
 use crate::wire::ptp::Transport;
@@ -24,6 +25,16 @@ pub enum OpenPath {
     Xdp(Box<XdpPath>, UdpSocket),
     /// The kernel's UDP.
     Kernel(Box<KernelPath>),
+}
+
+impl OpenPath {
+    /// What it is.
+    pub fn description(&self) -> Description {
+        match self {
+            Self::Xdp(path, _) => path.description(),
+            Self::Kernel(path) => path.description(),
+        }
+    }
 }
 
 /// What a client asks for, with its pings and pongs large enough for what they travel in; `None` of a server.

@@ -31,7 +31,7 @@ pub use so_far::{SessionSoFar, SoFar};
 pub use stages::{CardClock, Stage, StageSink, StageTimes, Stages};
 pub use stamps::StampCounts;
 pub use summary::{Summary, SummaryInput, counters_since};
-pub(crate) use summary::{end_name, micros};
+pub(crate) use summary::{end_name, micros, signed_micros};
 pub use text::{Screen, Voice};
 
 /// Which side of a session this process is.

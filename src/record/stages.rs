@@ -5,7 +5,7 @@
 //! stamp may be taken after the card's. Negative ones are samples like the others.
 
 use super::sighting::Sighting;
-use super::summary::micros;
+use super::summary::{micros, signed_micros};
 use crate::clock::{Phc, Realtime, Time};
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -144,10 +144,6 @@ fn words(times: &StageTimes) -> String {
     let min = if times.min < 0 { format!("min {min}  ") } else { String::new() };
     let doubt = times.uncertainty_ns.map(|nanos| format!(" (± {} us)", micros(nanos))).unwrap_or_default();
     format!("{min}p50 {p50}  p99 {p99}  max {max} us, {} samples{doubt}", times.count)
-}
-
-fn signed_micros(nanos: i64) -> String {
-    format!("{}{}", if nanos < 0 { "-" } else { "" }, micros(nanos.unsigned_abs()))
 }
 
 /// Differences of either sign.

@@ -553,7 +553,7 @@ pub(crate) fn micros(nanos: u64) -> String {
 }
 
 /// The same with a sign where it is below 0.
-fn signed_micros(nanos: i64) -> String {
+pub(crate) fn signed_micros(nanos: i64) -> String {
     let sign = if nanos < 0 { "-" } else { "" };
     format!("{sign}{}", micros(nanos.unsigned_abs()))
 }

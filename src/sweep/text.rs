@@ -3,6 +3,7 @@
 use super::Common;
 use super::step::{Limit, Step};
 use crate::probe::rounds::wrapped;
+use crate::record::signed_micros;
 use crate::session::Pattern;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -75,16 +76,9 @@ fn row(step: &mut Step) -> [String; COLUMNS.len()] {
         summary.map(|summary| summary.p999),
         summary.map(|summary| summary.max),
     ];
-    let [p50, p99, p999, max] = times.map(|time| time.map_or_else(|| "-".to_owned(), micros));
+    let [p50, p99, p999, max] = times.map(|time| time.map_or_else(|| "-".to_owned(), signed_micros));
     let [offered, sent, received, load_lost] = rates;
     [label, offered, sent, received, load_lost, lost, late, skipped, p50, p99, p999, max]
-}
-
-/// ns as µs with three decimals, exactly.
-fn micros(nanos: i64) -> String {
-    let sign = if nanos < 0 { "-" } else { "" };
-    let magnitude = nanos.unsigned_abs();
-    format!("{sign}{}.{:03}", magnitude / 1000, magnitude % 1000)
 }
 
 /// What all steps have in common, in a line.
@@ -192,6 +186,6 @@ mod tests {
 
     #[test]
     fn nanoseconds_are_said_in_microseconds_exactly_and_with_their_sign() {
-        assert_eq!([0, 1, -1, 12_345, -1_000].map(micros), ["0.000", "0.001", "-0.001", "12.345", "-1.000"]);
+        assert_eq!([0, 1, -1, 12_345, -1_000].map(signed_micros), ["0.000", "0.001", "-0.001", "12.345", "-1.000"]);
     }
 }

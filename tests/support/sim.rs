@@ -223,6 +223,15 @@ impl Node {
         self.trace.iter().filter_map(sequence).collect()
     }
 
+    /// The bodies of what it sent of this kind.
+    pub fn bodies(&self, kind: Kind) -> Vec<Body> {
+        let body = |(_, entry): &(Now, Trace)| match entry {
+            Trace::Sent(_, message, body, _) if message.kind == kind => Some(*body),
+            _ => None,
+        };
+        self.trace.iter().filter_map(body).collect()
+    }
+
     /// When it sent this kind, in microseconds since the world's beginning, and with which sequence.
     pub fn sent(&self, kind: Kind) -> Vec<(u64, u64)> {
         let sent = |(time, entry): &(Now, Trace)| match entry {
