@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Bytes written at once.
-const BLOCK: usize = 256 * 1024;
+pub(super) const BLOCK: usize = 256 * 1024;
 /// Bytes that may be put behind a full block before it is written.
 const SLACK: usize = 256 * 1024;
 
@@ -303,9 +303,9 @@ impl LogFile {
         self.held += 1;
     }
 
-    /// Whether there is enough to be worth a write.
-    pub(super) fn is_full(&self) -> bool {
-        self.block.len() >= BLOCK
+    /// Whether at least so many bytes wait to be written.
+    pub(super) fn holds(&self, bytes: usize) -> bool {
+        self.block.len() >= bytes
     }
 
     /// Writes what is there, or counts it as lost. A sentence for the user where the disk refused it for the first time.

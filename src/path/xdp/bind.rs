@@ -1,11 +1,12 @@
 //! Binding an AF_XDP socket to a queue, and its options. What goes through it afterwards is [`super::queue`]'s.
 
+use super::ZeroCopy;
 use crate::path::BATCH;
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use nix::errno::Errno;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::time::Duration;
 use xsk_rs::config::{BindFlags, Interface, SocketConfig};
 use xsk_rs::{CompQueue, FillQueue, RxQueue, Socket, TxQueue, Umem};
@@ -19,17 +20,48 @@ const BUSY_POLL_BUDGET: libc::c_int = BATCH as libc::c_int;
 /// TX, receive, fill and completion ring.
 pub(super) type Rings = (TxQueue, RxQueue, FillQueue, CompQueue);
 
-/// Binds a socket to queue `id` of `interface`; waits a little where its last one is still being cleared away.
+/// How a socket is asked for: with [`ZeroCopy::Auto`] the kernel itself takes what the driver has.
+///
+/// Not by trying the one and then the other: the memory of the socket that was tried is taken down by a kernel worker, which
+/// keeps a CPU for over a millisecond, and not at once but a few grace periods later, in the midst of the first pings.
+pub(super) const fn bind_flags(zero_copy: ZeroCopy) -> BindFlags {
+    match zero_copy {
+        ZeroCopy::On => BindFlags::XDP_USE_NEED_WAKEUP.union(BindFlags::XDP_ZEROCOPY),
+        ZeroCopy::Off => BindFlags::XDP_USE_NEED_WAKEUP.union(BindFlags::XDP_COPY),
+        ZeroCopy::Auto => BindFlags::XDP_USE_NEED_WAKEUP,
+    }
+}
+
+/// Whether the kernel moves the frames of a bound socket without copying them: `XDP_OPTIONS`, `linux/if_xdp.h`.
+///
+/// # Errors
+/// What the kernel answered.
+pub(super) fn is_zero_copy(fd: RawFd) -> io::Result<bool> {
+    let mut options = libc::xdp_options { flags: 0 };
+    let mut length = size_of_val(&options) as libc::socklen_t;
+    // SAFETY: the value is of the type that the kernel writes for this option, and its length is given.
+    let answer =
+        unsafe { libc::getsockopt(fd, libc::SOL_XDP, libc::XDP_OPTIONS, (&raw mut options).cast(), &raw mut length) };
+    Errno::result(answer)?;
+    Ok(options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0)
+}
+
+/// Binds a socket to queue `id` of `interface`; waits a little where its last one is still being cleared away. Whether it
+/// moves frames without copying them.
 ///
 /// # Errors
 /// What the kernel answered and what it means there.
-pub(super) fn bind(interface: &str, id: u32, config: SocketConfig, umem: &Umem) -> anyhow::Result<Rings> {
+pub(super) fn bind(interface: &str, id: u32, config: SocketConfig, umem: &Umem) -> anyhow::Result<(Rings, bool)> {
     let name = Interface::new(CString::new(interface)?);
     let zero_copy = config.bind_flags().contains(BindFlags::XDP_ZEROCOPY);
     for attempt in 1.. {
         // SAFETY: this UMEM is used for no other socket.
         let error = match unsafe { Socket::new(config, umem, &name, id) } {
-            Ok((tx, rx, Some((fill, completions)))) => return Ok((tx, rx, fill, completions)),
+            Ok((tx, rx, Some((fill, completions)))) => {
+                let zero_copy = is_zero_copy(tx.fd().as_raw_fd())
+                    .with_context(|| format!("cannot ask whether queue {id} of {interface} is in zero-copy mode"))?;
+                return Ok(((tx, rx, fill, completions), zero_copy));
+            }
             Ok((_, _, None)) => bail!("the AF_XDP socket of queue {id} came without fill ring"),
             Err(error) => error,
         };
@@ -100,4 +132,17 @@ pub(super) fn set_busy_poll(fd: RawFd, us: u32) -> io::Result<()> {
         Errno::result(answer)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_driver_has_is_asked_for_once() {
+        let asked = |wish| [BindFlags::XDP_COPY, BindFlags::XDP_ZEROCOPY].map(|flag| bind_flags(wish).contains(flag));
+        assert_eq!(asked(ZeroCopy::Auto), [false, false], "a second try leaves memory to be taken down");
+        assert_eq!(asked(ZeroCopy::On), [false, true]);
+        assert_eq!(asked(ZeroCopy::Off), [true, false]);
+    }
 }

@@ -9,7 +9,7 @@
 //! what it took from the fill ring). Frames for which the fill ring shows no entry wait here for the next turn.
 
 use super::ZeroCopy;
-use super::bind::{bind, errno_of, set_busy_poll, socket_meaning};
+use super::bind::{bind, bind_flags, errno_of, set_busy_poll, socket_meaning};
 use super::layout::{META_LEN, Meta};
 use super::peers::Content;
 use crate::clock::monotonic_now;
@@ -21,7 +21,7 @@ use std::num::NonZeroU32;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
-use xsk_rs::config::{BindFlags, LibxdpFlags, QueueSize, SocketConfig, UmemConfig};
+use xsk_rs::config::{LibxdpFlags, QueueSize, SocketConfig, UmemConfig};
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue, Umem};
 
 /// Bytes in front of a frame's data that the kernel keeps for XDP programs (`XDP_PACKET_HEADROOM`, `linux/bpf.h`).
@@ -88,7 +88,7 @@ pub fn locked_memory(mtu: u32, queues: usize) -> u64 {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wishes {
     pub(super) dimensions: Dimensions,
-    pub(super) zero_copy: bool,
+    pub(super) zero_copy: ZeroCopy,
     /// Microseconds; `None` is off.
     pub(super) busy_poll_us: Option<u32>,
 }
@@ -182,15 +182,13 @@ impl Queue {
         // The memory comes from mmap, whose address was given to the kernel: its provenance is exposed.
         let base = ptr::with_exposed_provenance_mut(first - descriptors[0].addr());
 
-        let mut bind_flags = BindFlags::XDP_USE_NEED_WAKEUP;
-        bind_flags |= if zero_copy { BindFlags::XDP_ZEROCOPY } else { BindFlags::XDP_COPY };
         let config = SocketConfig::builder()
             .rx_queue_size(receiving)
             .tx_queue_size(sending)
             .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
-            .bind_flags(bind_flags)
+            .bind_flags(bind_flags(zero_copy))
             .build();
-        let (tx, rx, fill, completions) = bind(interface, id, config, &umem)?;
+        let ((tx, rx, fill, completions), zero_copy) = bind(interface, id, config, &umem)?;
         let fd = tx.fd().as_raw_fd();
         if let Some(us) = busy_poll_us {
             set_busy_poll(fd, us)
@@ -586,11 +584,13 @@ pub(super) fn open_all(
         let wishes = Wishes { dimensions, zero_copy, busy_poll_us };
         queues.iter().map(|&id| Queue::open(interface, id, wishes)).collect()
     };
-    match zero_copy {
-        ZeroCopy::On => open(true),
-        ZeroCopy::Off => open(false),
-        ZeroCopy::Auto => open(true).or_else(|_| open(false)),
+    let sockets = open(zero_copy)?;
+    // A driver that has zero-copy for some of its queues only, or not enough memory for it.
+    if sockets.iter().any(Queue::is_zero_copy) && !sockets.iter().all(Queue::is_zero_copy) {
+        drop(sockets);
+        return open(ZeroCopy::Off);
     }
+    Ok(sockets)
 }
 
 #[cfg(test)]
