@@ -279,7 +279,9 @@ mod tests {
     #[test]
     fn rounding_is_that_of_the_library() {
         let near = 0.5_f64.next_down();
-        for number in [0.0, near, 0.5, 1.5, 2.5, 2.5_f64.next_up(), 1e9 + 0.5, 4_503_599_627_370_495.5, 1e18, 1e300, f64::NAN] {
+        for number in
+            [0.0, near, 0.5, 1.5, 2.5, 2.5_f64.next_up(), 1e9 + 0.5, 4_503_599_627_370_495.5, 1e18, 1e300, f64::NAN]
+        {
             for number in [number, -number] {
                 assert_eq!(rounded(number), number.round() as i64, "{number}");
             }

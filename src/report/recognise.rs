@@ -181,10 +181,11 @@ pub(super) fn direction(sides: &[&Side], known: &Known) -> (Option<Direction>, &
     if said.is_some() {
         return (said, "the meta file");
     }
-    let of = |is_client: bool, pings: bool| Some(if is_client == pings { Direction::Forward } else { Direction::Reverse });
-    let role = metas().filter(|(side, _)| side.log.kind != Kind::BothSides).find_map(|(side, meta)| {
-        Some((meta.role?, side.log.kind == Kind::Pinging))
-    });
+    let of =
+        |is_client: bool, pings: bool| Some(if is_client == pings { Direction::Forward } else { Direction::Reverse });
+    let role = metas()
+        .filter(|(side, _)| side.log.kind != Kind::BothSides)
+        .find_map(|(side, meta)| Some((meta.role?, side.log.kind == Kind::Pinging)));
     if let Some((role, pings)) = role {
         return (of(role == Role::Client, pings), "the meta file");
     }

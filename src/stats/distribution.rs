@@ -485,6 +485,31 @@ mod tests {
     }
 
     proptest! {
+        /// In batches of any size, also beyond what is kept as it is.
+        #[test]
+        fn all_at_once_is_as_one_by_one(
+            samples in prop::collection::vec(-1_000_000_000i64..1_000_000_000_000, 1..9000),
+            size in 1usize..3000,
+            extremes: bool,
+        ) {
+            let mut samples = samples;
+            if extremes {
+                samples.extend([i64::MIN, i64::MAX, 0]);
+            }
+            let (mut single, mut batched) = (Distribution::small(), Distribution::small());
+            samples.iter().for_each(|sample| single.record(*sample));
+            samples.chunks(size).for_each(|chunk| batched.record_all(&Batch::of(chunk).unwrap()));
+            prop_assert!(Batch::of(&[]).is_none());
+            prop_assert_eq!(single.bins(), batched.bins());
+            prop_assert_eq!(single.is_exact(), batched.is_exact());
+            let [single, batched] = [single, batched].map(|mut distribution| distribution.summary().unwrap());
+            let (near, wide) = (single.stddev * 1e-6 + 1e-3, single.max as f64 - single.min as f64);
+            prop_assert!(extremes || (single.stddev - batched.stddev).abs() <= near, "{:?} {:?}", single, batched);
+            prop_assert!((single.mean - batched.mean).abs() <= 1e-9 * wide + 1e-3, "{:?} {:?}", single, batched);
+            let rest = |summary: Summary| (summary.count, summary.min, summary.p50, summary.p9999, summary.max);
+            prop_assert_eq!(rest(single), rest(batched));
+        }
+
         #[test]
         fn percentiles_are_samples_by_the_definition(samples in prop::collection::vec(-1_000_000i64..1_000_000, 1..3000)) {
             let mut distribution = of(&samples);
