@@ -198,6 +198,15 @@ impl Rounds {
         let Self { plans, opened, server, rows, quiet, number, .. } = self;
         let Row { path: at, recorder } = &mut rows[round.row];
         let Opened { ways, clocks, interrupt, .. } = opened;
+        if round.settings.ptp.is_some() {
+            // Behind PTP headers all packets of the server come to one port, whichever path they are for.
+            for (other, way) in ways.iter().enumerate() {
+                let peer = (other != *at).then_some(*server);
+                way.path
+                    .leave_to_kernel(peer)
+                    .context("cannot have the XDP program leave a round's packets to the kernel")?;
+            }
+        }
         let (plan, way, quiet) = (&plans[*at], &mut ways[*at], &mut quiet[*at]);
         // A server tells by its SYN that this is no copy of the last one's.
         *number += 1;
