@@ -252,6 +252,12 @@ pub(super) fn remarks(outcome: &Outcome) -> Vec<String> {
         ];
         let told = parts.into_iter().filter(|(count, _)| *count > 0);
         remarks.extend(told.map(|(count, words)| format!("{}: {count} {words}.", path.name)));
+        if path.stages.is_none() {
+            remarks.push(format!(
+                "{}: the stages are not known: stderr took nothing, which held up what reckons them.",
+                path.name
+            ));
+        }
         if path.is_blurred {
             remarks.push(format!(
                 "{}: the direction of loss is not known: packets were repeated on the way ({} pongs came more than once), and the \
