@@ -224,9 +224,14 @@ pub(super) fn remarks(outcome: &Outcome) -> Vec<String> {
         let shares = outcome.paths.iter().flat_map(|path| [path.cpu_share, path.server.cpu_share]).flatten();
         let least = shares.fold(1.0, f64::min);
         if least < STARVED {
+            let advice = match outcome.setting.cpu {
+                None => "A CPU of its own for each side (--cpu) mends that.".to_owned(),
+                Some(cpu) => format!(
+                    "Nothing else should run on CPU {cpu}, and the server should have one of its own too (its --cpu)."
+                ),
+            };
             remarks.push(format!(
-                "One side got {:.0} % of a CPU only: others ran there, and the tails are theirs too. A CPU of its own for each side \
-                 (--cpu) mends that.",
+                "One side got {:.0} % of a CPU only: others ran there, and the tails are theirs too. {advice}",
                 least * 100.0
             ));
         }
