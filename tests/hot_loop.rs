@@ -4,31 +4,22 @@
 //! Both sides run in this process, each on a thread of its own, so that what that thread does can be counted from the moment
 //! the session stands until it is over, to the single call.
 
-#[path = "support/veth.rs"]
-mod veth;
+#[path = "support/hot.rs"]
+mod hot;
 
+use hot::{End, PORT, Veth, client, server, xdp_paths};
 use perf_event::events::Tracepoint;
 use perf_event::{Builder, Counter, Group};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::net::{SocketAddrV4, UdpSocket};
+use std::net::SocketAddrV4;
 use std::path::Path as FilePath;
-use std::sync::Arc;
-use std::time::Duration;
-use veth::{End, Veth};
-use xdprobe::clock::{ClockBoard, monotonic_now};
 use xdprobe::path::kernel::{KernelConfig, KernelPath};
-use xdprobe::path::xdp::{XdpConfig, XdpMode, XdpPath, ZeroCopy};
 use xdprobe::path::{Path, StampWishes};
-use xdprobe::probe::{Attendant, HotLoop, Interrupt, Scene, StampRules};
-use xdprobe::record::{Recorder, RecorderConfig, Role, Sources, Voice};
-use xdprobe::session::{
-    Client, ClientConfig, Event, Machine, Offers, Pattern, Sampling, Server, ServerConfig, Settings, Totals,
-};
-use xdprobe::wire::frame::{LinkHeader, MacAddr};
+use xdprobe::probe::{Attendant, Scene};
+use xdprobe::record::Role;
+use xdprobe::session::{Event, Machine, Settings, Totals};
 
-const PORT: u16 = 10666;
-const CLIENT_PORT: u16 = 40_001;
 /// Pings may be late on a busy machine, but so few of 10,000 do not leave in a second on any.
 const FEW: u64 = 500;
 
@@ -185,56 +176,19 @@ struct Outcome<T> {
 /// Runs one session with logs on both sides; the client's and the server's outcome.
 fn session<P: Path + Send, T: Meter + Send>(veth: &Veth, paths: [P; 2], settings: Settings) -> [Outcome<T>; 2] {
     let [mut client_path, mut server_path] = paths;
-    let (client_end, server_end) = (&veth.left, &veth.right);
-    let config = ClientConfig {
-        server: SocketAddrV4::new(server_end.address, PORT),
-        settings,
-        schedule: None,
-        dummies: 0,
-        timeout: Some(Duration::from_secs(20)),
-        connect_timeout: Some(Duration::from_secs(20)),
-        sampling: Sampling::default(),
-        pattern: Pattern::default(),
-    };
     std::thread::scope(|scope| {
-        let server = scope.spawn(|| {
-            let machine = Server::new(ServerConfig {
-                schedule: None,
-                dummies: 0,
-                timeout: Some(Duration::from_secs(20)),
-                keep: false,
-                max_ip_len: Some(1500),
-                max_l2_len: Some(1500),
-                timer: None,
-                offers: Offers::default(),
-                requires_ptp: false,
-                sampling: Sampling::default(),
-                max_rate: None,
-            });
-            server_end.run(|| metered(machine, &mut server_path, Role::Server))
-        });
-        let client = client_end.run(|| metered(Client::new(monotonic_now(), config), &mut client_path, Role::Client));
-        [client, server.join().expect("the server does not panic")]
+        let serving = scope.spawn(|| veth.right.run(|| metered(server(), &mut server_path, Role::Server)));
+        let machine = client(&veth.right, settings);
+        let pinging = veth.left.run(|| metered(machine, &mut client_path, Role::Client));
+        [pinging, serving.join().expect("the server does not panic")]
     })
 }
 
 /// Runs the hot loop on the calling thread until its one session is over.
-fn metered<M: Machine, P: Path, T: Meter>(mut machine: M, path: &mut P, role: Role) -> Outcome<T> {
+fn metered<M: Machine, P: Path, T: Meter>(machine: M, path: &mut P, role: Role) -> Outcome<T> {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let log = folder.path().join("log.csv");
-    let mut recorder =
-        Recorder::start(RecorderConfig::application(Some(&log), Voice { role, json: false })).expect("a log");
-    let mut interrupt = Interrupt::catch().expect("signals can be caught");
-    let rules = StampRules {
-        sources: Sources::application(),
-        patience: Duration::from_secs(1),
-        board: Arc::new(ClockBoard::new(0, None)),
-    };
     let mut watch = Watch { meter: T::start(), totals: None };
-    HotLoop::new(&mut machine, path, &mut recorder, &mut watch, &mut interrupt, rules)
-        .run()
-        .expect("the session works");
-    let written = recorder.finish().log.expect("there is a log");
+    let written = hot::run(machine, path, role, &folder.path().join("log.csv"), &mut watch);
     let totals = watch.totals.expect("the session was finished");
     assert!(written.is_whole(), "{written:?}");
     assert!(written.rows_written >= totals.pings_sent + totals.pongs_sent, "{written:?} {totals:?}");
@@ -244,34 +198,6 @@ fn metered<M: Machine, P: Path, T: Meter>(mut machine: M, path: &mut P, role: Ro
 /// 10,000 pings a second for a second, each with its pong, both sides busy.
 fn settings() -> Settings {
     Settings { count_s: 1, delay_us: 100, ..Settings::default() }
-}
-
-fn xdp_paths(veth: &Veth) -> [XdpPath; 2] {
-    let header = LinkHeader::new(MacAddr(veth.right.mac()), MacAddr(veth.left.mac()));
-    let server = SocketAddrV4::new(veth.right.address, PORT);
-    let open = |end: &End, port, peer| {
-        let config = XdpConfig {
-            interface: end.interface.to_owned(),
-            if_index: end.if_index(),
-            mtu: 1500,
-            mac: MacAddr(end.mac()),
-            local: SocketAddrV4::new(end.address, port),
-            dummy_port: 9,
-            mode: XdpMode::Native,
-            zero_copy: ZeroCopy::Off,
-            queues: vec![0],
-            busypoll_us: None,
-            peer,
-            stamps: StampWishes::default(),
-            companion: false,
-            card_stamps: false,
-        };
-        end.run(|| {
-            let reserved = UdpSocket::bind(config.local).expect("the port is free");
-            XdpPath::open(config, reserved).expect("AF_XDP works on veth")
-        })
-    };
-    [open(&veth.left, CLIENT_PORT, Some((server, header))), open(&veth.right, PORT, None)]
 }
 
 fn kernel_paths(veth: &Veth, stamps: StampWishes) -> [KernelPath; 2] {
