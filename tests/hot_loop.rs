@@ -20,8 +20,8 @@ use xdprobe::probe::{Attendant, Scene};
 use xdprobe::record::Role;
 use xdprobe::session::{Event, Machine, Settings, Totals};
 
-/// Pings may be late on a busy machine, but so few of 10,000 do not leave in a second on any.
-const FEW: u64 = 500;
+/// Of 10,000 pings a second a machine that has other things to do sends fewer, but not so few.
+const FEW: u64 = 50;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -227,7 +227,8 @@ fn a_busy_session_on_the_xdp_path_makes_no_system_call_but_the_wake_up() {
     for Outcome { meter, totals } in outcomes {
         let (all, sendto) = meter.counted.expect("the session was finished");
         assert_eq!(all - sendto, 0, "{all} system calls, {sendto} of them sendto: {totals:?}");
-        assert!((FEW..=packets(&totals)).contains(&sendto), "{sendto} sendto: {totals:?}");
+        // Pongs to pings that came together leave together.
+        assert!((1..=packets(&totals)).contains(&sendto), "{sendto} sendto: {totals:?}");
     }
 }
 
