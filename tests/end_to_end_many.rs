@@ -101,7 +101,8 @@ fn eight_clients_at_once_have_statistics_and_a_log_each_on_both_paths() {
                 (&session["peer"], &session["pings_received"])
             );
         }
-        (sent.sort_unstable(), received.sort_unstable());
+        sent.sort_unstable();
+        received.sort_unstable();
         assert_eq!(received, sent, "every ping came to its own session");
     }
     lan.assert_unchanged();

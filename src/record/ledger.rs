@@ -333,7 +333,7 @@ struct Session {
 
 enum Log {
     None,
-    File(Box<LogFile>, Arc<FileCounts>, Option<MetaFile>),
+    File(Box<LogFile>, Arc<FileCounts>, Option<Box<MetaFile>>),
     /// It could not be made: so many rows are lost.
     Refused(u64, String),
 }
@@ -497,7 +497,7 @@ impl Writer {
             if let Err(problem) = meta.begin(peer, settings, at, file.session_start()) {
                 self.speaker.warn(&problem);
             }
-            meta
+            Box::new(meta)
         });
         let counts = file.counts();
         Ok(Log::File(Box::new(file), counts, meta))
@@ -612,5 +612,183 @@ fn reserve(folder: &Path, peer: SocketAddrV4, at: Time<Realtime>) -> Result<Path
             Err(answer) => return Err(RecordError::Folder { path: folder.into(), answer }),
         }
         number += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::row::HEADER;
+    use super::super::text::Narrator;
+    use super::super::{ScheduleFacts, StampSource};
+    use super::*;
+    use crate::path::Description;
+    use crate::wire::Point;
+    use serde_json::Value;
+    use std::net::Ipv4Addr;
+
+    /// What was said, in the order in which it was.
+    #[derive(Clone, Default)]
+    struct Said(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Said {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Said {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    fn start(folder: Option<&Path>, places: usize) -> (Ledger, Said, Said) {
+        let local = SocketAddrV4::new(Ipv4Addr::new(10, 66, 0, 2), 10666);
+        let description = Description { path: "kernel", xdp_mode: None, zero_copy: None, queues: vec![], local };
+        let facts = Facts {
+            interface: "eth0".into(),
+            driver: None,
+            description,
+            sent: StampSource::application(),
+            received: StampSource::application(),
+            schedule: None::<ScheduleFacts>,
+            dummies: 0,
+            command_line: vec![],
+        };
+        let (out, err) = (Said::default(), Said::default());
+        let narrator = Narrator::new(Voice { role: Role::Server, json: true });
+        let speaker = Speaker { narrator, out: Box::new(out.clone()), err: Box::new(err.clone()) };
+        let config = LedgerConfig { folder: folder.map(Into::into), json: true, facts, places };
+        (Ledger::with(config, speaker).unwrap(), out, err)
+    }
+
+    fn peer(n: u16) -> SocketAddrV4 {
+        SocketAddrV4::new(Ipv4Addr::new(10, 66, 0, 1), n)
+    }
+
+    fn ping(sequence: u64) -> Sighting {
+        Sighting {
+            sequence,
+            point: Point::T1,
+            size: 44,
+            queue: None,
+            application: Time::from_nanos(1_000_000_007),
+            software: None,
+            hardware: None,
+        }
+    }
+
+    fn end(ledger: &mut Ledger, place: usize) {
+        ledger.end(place, End::Complete, &Totals::default(), StampCounts::default(), 3);
+    }
+
+    fn objects(said: &Said) -> Vec<Value> {
+        said.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn more_logs_than_may_be_open_at_once_have_their_own_rows_all_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let sessions = 2 * OPEN + 7;
+        let (mut ledger, out, err) = start(Some(folder.path()), sessions);
+        for place in 0..sessions {
+            ledger.begin(place, peer(1 + place as u16), Settings::default());
+        }
+        for round in 0..60 {
+            for place in 0..sessions {
+                ledger.seen(place, &ping((1000 * place + round) as u64));
+            }
+        }
+        (0..sessions).for_each(|place| end(&mut ledger, place));
+        // A further session at a place that had one.
+        ledger.begin(0, peer(9999), Settings::default());
+        ledger.seen(0, &ping(5));
+        end(&mut ledger, 0);
+        assert_eq!(ledger.finish(), LedgerEnd { sessions: sessions as u64 + 1, rows_lost: 0, failed: false });
+
+        let mut logs = std::collections::BTreeMap::new();
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            let Some(name) = name.strip_suffix(".csv") else { continue };
+            let port: u16 = name.rsplit_once('-').unwrap().1.parse().unwrap();
+            logs.insert(port, std::fs::read_to_string(&path).unwrap());
+        }
+        assert_eq!(logs.len(), sessions + 1);
+        for place in 0..sessions {
+            let rows: String = (0..60).map(|round| format!("{},t1,1.000000007,44\n", 1000 * place + round)).collect();
+            assert_eq!(logs[&(1 + place as u16)], format!("{HEADER}{rows}"));
+        }
+        assert_eq!(logs[&9999], format!("{HEADER}5,t1,1.000000007,44\n"));
+        let objects = objects(&out);
+        assert_eq!(objects.len(), sessions + 1);
+        for object in &objects {
+            let rows = if object["peer"] == "10.66.0.1:9999" { 1 } else { 60 };
+            assert_eq!((&object["rows_written"], &object["excess"]), (&rows.into(), &3.into()), "{object}");
+            assert_eq!(object.get("tx_ring_full"), None, "what the path counts is nobody's");
+        }
+        assert_eq!(err.text().matches("Connected to client").count(), sessions + 1);
+    }
+
+    #[test]
+    fn a_log_gets_a_name_that_nothing_has_yet() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = Time::from_nanos(1_795_310_380_363_468_815);
+        let names: Vec<String> = (0..3)
+            .map(|_| reserve(folder.path(), peer(7), at).unwrap().file_name().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        let name = "2026-11-22T011940.363468815Z-10.66.0.1-7";
+        assert_eq!(names, [format!("{name}.csv"), format!("{name}-2.csv"), format!("{name}-3.csv")]);
+        // Nor takes it the meta file of a log that is gone.
+        std::fs::write(folder.path().join(format!("{name}-4.csv.meta.json")), "{}").unwrap();
+        let next = reserve(folder.path(), peer(7), at).unwrap();
+        assert!(next.ends_with(format!("{name}-5.csv")), "{next:?}");
+    }
+
+    #[test]
+    fn a_session_whose_log_cannot_be_made_has_its_rows_counted_as_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let gone = folder.path().join("gone");
+        std::fs::create_dir(&gone).unwrap();
+        check_folder(&gone).unwrap();
+        assert_eq!(std::fs::read_dir(&gone).unwrap().count(), 0, "a check leaves nothing behind");
+        let (mut ledger, out, err) = start(Some(&gone), 2);
+        std::fs::remove_dir(&gone).unwrap();
+        ledger.begin(1, peer(7), Settings::default());
+        (0..5).for_each(|sequence| ledger.seen(1, &ping(sequence)));
+        end(&mut ledger, 1);
+        assert_eq!(ledger.finish(), LedgerEnd { sessions: 1, rows_lost: 5, failed: false });
+        let object = &objects(&out)[0];
+        assert_eq!((&object["rows_written"], &object["rows_lost"]), (&0.into(), &5.into()));
+        assert_eq!(object["success"], false);
+        assert!(err.text().contains("10.66.0.1:7: cannot make a log in "), "{}", err.text());
+        let refused = check_folder(&gone).unwrap_err().to_string();
+        assert!(refused.contains("(--log-dir)") && refused.contains("name a folder"), "{refused}");
+    }
+
+    #[test]
+    fn without_logs_there_are_statistics_and_no_rows() {
+        let (mut ledger, out, err) = start(None, 2);
+        ledger.begin(0, peer(7), Settings::default());
+        ledger.seen(0, &ping(1));
+        ledger.notice(Some(0), Event::Disconnected);
+        ledger.notice(None, Event::RefusedFull { from: peer(8), clients: 2 });
+        end(&mut ledger, 0);
+        ledger.standing(0);
+        assert_eq!(ledger.finish(), LedgerEnd { sessions: 1, rows_lost: 0, failed: false });
+        assert_eq!(objects(&out)[0]["rows_written"], Value::Null);
+        let said = err.text();
+        for line in [
+            "Client 10.66.0.1:7 disconnected.",
+            "Refused 10.66.0.1:8: all 2 places are taken: raise --clients, or let it try again later.",
+            "0 sessions stand, 1 are over.",
+        ] {
+            assert!(said.lines().any(|said| said == line), "{said}");
+        }
     }
 }
