@@ -4,8 +4,9 @@
 //! gets ready for a session. So the loop is the one of `hot` without what waits for those; the rules for it are the same.
 
 use super::interrupt::Interrupt;
-use super::setup::{self, OpenPath};
-use super::{block_questions, pin, say_first, stamp_sources, stamping, warn};
+use super::opened::{self, Opened, Way};
+use super::setup::OpenPath;
+use super::{say_first, stamp_sources, warn};
 use crate::cli::{Many, PathKind, Plan, schedule};
 use crate::clock::{Monotonic, Realtime, Time, monotonic_now};
 use crate::path::{BATCH, Batch, Path, Received};
@@ -16,8 +17,6 @@ use crate::session::{
 use crate::wire::in_band::FarSource;
 use crate::wire::{InBand, Point, ServePath};
 use anyhow::{Context, Result};
-use nix::sched::{sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
 use std::io;
 use std::sync::Arc;
 
@@ -29,63 +28,51 @@ const BURST: usize = 32;
 /// # Errors
 /// As [`super::run`].
 pub(super) fn run(plan: &Plan, many: &Many) -> Result<bool> {
-    let probes = plan.schedule.as_deref().map(schedule::load).transpose()?;
-    let (interface, address) = setup::interface(plan)?;
-    let stamps = stamping::plan(plan, &interface)?;
-    setup::check_sizes(plan, &interface, None, probes.as_deref().unwrap_or(&[]))?;
+    let schedule = plan.schedule.as_deref().map(schedule::load).transpose()?;
+    let probes: &[Probe] = schedule.as_deref().unwrap_or(&[]);
     if let Some(folder) = &many.log_dir {
         check_folder(folder)?;
     }
-    let anywhere = sched_getaffinity(Pid::from_raw(0)).context("cannot read the CPU affinity")?;
-    pin(plan)?;
-    // Until XDP is attached a signal ends the process, and the kernel takes everything back.
-    let mut interrupt = Interrupt::catch().context("cannot catch SIGINT, SIGTERM, SIGQUIT and SIGHUP")?;
-    interrupt.set_deadly(true);
-    let mut path = setup::open(plan, &interface, address, None, &stamps, &interrupt)?;
-    // The thread that writes inherits where it may run: it must not be where the hot loop is pinned.
-    sched_setaffinity(Pid::from_raw(0), &anywhere).context("cannot set the CPU affinity")?;
-    interrupt.set_deadly(false);
-    let mtu = u16::try_from(interface.mtu).unwrap_or(u16::MAX);
-    let mut hall = Hall::new(hall_config(plan, many, probes.clone(), mtu));
-    let [sent, received] = stamp_sources(plan, &stamps, None, plan.path);
-    let schedule = plan.schedule.as_ref().zip(probes.as_ref());
-    let facts = Facts {
+    let places = Hall::room_for(many.clients);
+    let config = LedgerConfig { folder: many.log_dir.clone(), json: plan.json, places };
+    let (mut opened, mut ledger) = opened::open(&[plan], probes, |_| Ok(Ledger::start(config)?))?;
+    let Opened { ways, interface, interrupt, .. } = &mut opened;
+    let Way { stamps, path } = &mut ways[0];
+    let [sent, received] = stamp_sources(plan, stamps, None, plan.path);
+    let file = plan.schedule.as_ref();
+    ledger.describe(Facts {
         interface: interface.name.clone(),
         driver: interface.driver.clone(),
         description: path.description(),
         sent,
         received,
-        schedule: schedule
-            .map(|(file, probes)| ScheduleFacts { file: file.display().to_string(), pings: probes.len() }),
+        schedule: file.map(|file| ScheduleFacts { file: file.display().to_string(), pings: probes.len() }),
         dummies: plan.dummies,
         command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
-    };
-    let config = LedgerConfig { folder: many.log_dir.clone(), json: plan.json, facts, places: hall.room() };
-    let mut ledger = Ledger::start(config)?;
-    block_questions()?;
-    pin(plan)?;
+    });
+    let mtu = u16::try_from(interface.mtu).unwrap_or(u16::MAX);
+    let mut hall = Hall::new(hall_config(plan, many, schedule.clone(), mtu));
     say_first(plan, &text::server_start(plan.port));
-    let served = match &mut path {
+    let served = match path {
         OpenPath::Xdp(path, _dummies) => {
-            path.make_room(hall.room());
-            serve(&mut hall, &mut **path, &mut ledger, &mut interrupt)
+            path.make_room(places);
+            serve(&mut hall, &mut **path, &mut ledger, interrupt)
         }
-        OpenPath::Kernel(path) => serve(&mut hall, &mut **path, &mut ledger, &mut interrupt),
+        OpenPath::Kernel(path) => serve(&mut hall, &mut **path, &mut ledger, interrupt),
     };
     let end = ledger.finish();
-    drop(path);
     let odd = [
         (hall.strangers_excess(), "datagrams of those without a session were dropped: beyond their share"),
         (hall.unattributed(), "dummies are in nobody's statistics: more than one client of their address was served"),
     ];
-    warn(
-        &odd.iter()
-            .filter(|(count, _)| *count > 0)
-            .map(|(count, words)| format!("{count} {words}"))
-            .collect::<Vec<_>>(),
-    );
+    let odd = odd.iter().filter(|(count, _)| *count > 0).map(|(count, words)| format!("{count} {words}"));
+    warn(&odd.collect::<Vec<_>>());
+    let restored = opened.close();
+    if let Err(error) = &restored {
+        eprintln!("xdprobe: {error:#}");
+    }
     served?;
-    Ok(end.rows_lost == 0 && !end.failed)
+    Ok(end.rows_lost == 0 && !end.failed && restored.is_ok())
 }
 
 fn hall_config(plan: &Plan, many: &Many, schedule: Option<Arc<[Probe]>>, mtu: u16) -> HallConfig {

@@ -26,7 +26,7 @@ use std::io::{self, Write};
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -58,8 +58,6 @@ pub struct LedgerConfig {
     pub folder: Option<PathBuf>,
     /// Statistics as JSON.
     pub json: bool,
-    /// What the meta files say of the run.
-    pub facts: Facts,
     /// How many places sessions can have.
     pub places: usize,
 }
@@ -104,6 +102,8 @@ struct Shared {
     rows_lost: AtomicU64,
     failed: AtomicBool,
     missed: AtomicU64,
+    /// What is the same of all sessions.
+    facts: OnceLock<Facts>,
 }
 
 /// The hot side.
@@ -153,6 +153,11 @@ impl Ledger {
         let writer =
             thread::Builder::new().name("record".into()).spawn(|| writer.run()).map_err(RecordError::Thread)?;
         Ok(Self { entries, words, late, rows_lost, shared, writer: Some(writer) })
+    }
+
+    /// Says what does not change from session to session. Once, before the first of them.
+    pub fn describe(&mut self, facts: Facts) {
+        let _ = self.shared.facts.set(facts);
     }
 
     /// Hands over a row of the session at this place.
@@ -379,6 +384,10 @@ impl Writer {
         }
     }
 
+    fn facts(&self) -> &Facts {
+        self.shared.facts.get().expect("the run is described before its first session")
+    }
+
     fn drain(&mut self) -> usize {
         let mut taken = 0;
         for _ in 0..ENTRIES {
@@ -493,7 +502,7 @@ impl Writer {
         let sink = Shelved { id, path, shelf: Arc::clone(&self.shelf) };
         let file = LogFile::growing(LogKind::Main, Box::new(sink), end);
         let meta = meta.map(|mut meta| {
-            meta.describe(self.config.facts.clone());
+            meta.describe(self.facts().clone());
             if let Err(problem) = meta.begin(peer, settings, at, file.session_start()) {
                 self.speaker.warn(&problem);
             }
@@ -539,7 +548,7 @@ impl Writer {
             stamps,
             sources: Sources::application(),
             stamp_timeout: None,
-            description: &self.config.facts.description,
+            description: &self.facts().description,
             counters: Counters::default(),
             recorded: &recorded,
         });
@@ -663,8 +672,10 @@ mod tests {
         let (out, err) = (Said::default(), Said::default());
         let narrator = Narrator::new(Voice { role: Role::Server, json: true });
         let speaker = Speaker { narrator, out: Box::new(out.clone()), err: Box::new(err.clone()) };
-        let config = LedgerConfig { folder: folder.map(Into::into), json: true, facts, places };
-        (Ledger::with(config, speaker).unwrap(), out, err)
+        let config = LedgerConfig { folder: folder.map(Into::into), json: true, places };
+        let mut ledger = Ledger::with(config, speaker).unwrap();
+        ledger.describe(facts);
+        (ledger, out, err)
     }
 
     fn peer(n: u16) -> SocketAddrV4 {

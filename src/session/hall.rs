@@ -127,7 +127,7 @@ impl Hall {
     /// A server that waits for its first SYN. Memory for all that a ping needs is reserved here.
     pub fn new(config: HallConfig) -> Self {
         let clients = usize::from(config.clients);
-        let room = 2 * clients + FORMER;
+        let room = Self::room_for(config.clients);
         let server = ServerConfig { keep: true, ..config.server };
         Self {
             config: HallConfig { server, ..config },
@@ -155,9 +155,14 @@ impl Hall {
         }
     }
 
-    /// How many places there are: those of [`Hall::place`] are below.
+    /// How many places there are for so many clients at once: those of [`Hall::place`] are below.
+    pub const fn room_for(clients: u16) -> usize {
+        2 * clients as usize + FORMER
+    }
+
+    /// The same of this one.
     pub fn room(&self) -> usize {
-        2 * usize::from(self.config.clients) + FORMER
+        Self::room_for(self.config.clients)
     }
 
     /// How many sessions stand.
