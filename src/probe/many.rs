@@ -48,6 +48,8 @@ pub(super) fn run(plan: &Plan, many: &Many) -> Result<bool> {
         received,
         schedule: file.map(|file| ScheduleFacts { file: file.display().to_string(), pings: probes.len() }),
         dummies: plan.dummies,
+        // Nothing here travels behind PTP headers.
+        stamp_every: None,
         command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
     });
     let mtu = u16::try_from(interface.mtu).unwrap_or(u16::MAX);

@@ -667,6 +667,7 @@ mod tests {
             received: StampSource::application(),
             schedule: None::<ScheduleFacts>,
             dummies: 0,
+            stamp_every: None,
             command_line: vec![],
         };
         let (out, err) = (Said::default(), Said::default());
