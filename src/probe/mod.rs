@@ -5,6 +5,7 @@
 
 mod hot;
 mod interrupt;
+mod many;
 mod opened;
 mod outstanding;
 mod reporter;
@@ -44,6 +45,9 @@ use std::sync::Arc;
 /// # Errors
 /// What could not be had or done, in a sentence that says what to do. The machine is as it was.
 pub fn run(plan: &Plan) -> Result<bool> {
+    if let cli::Role::Server { many: Some(many), .. } = &plan.role {
+        return many::run(plan, many);
+    }
     let schedule = plan.schedule.as_deref().map(schedule::load).transpose()?;
     let probes: &[Probe] = schedule.as_deref().unwrap_or(&[]);
     let (role, keep) = match &plan.role {
@@ -205,7 +209,7 @@ impl Play<'_> {
                 };
                 self.spin(&mut Client::new(monotonic_now(), config), path)
             }
-            (cli::Role::Server { keep, max_rate }, _) => {
+            (cli::Role::Server { keep, max_rate, .. }, _) => {
                 say_first(plan, &text::server_start(plan.port));
                 // Only where the card stamps anything is there a reason to ask for PTP.
                 let offered = stamps.wishes.hardware;

@@ -161,6 +161,10 @@ pub struct Summary {
     pub foreign: u64,
     /// Datagrams from the peer that made no sense where the session stood.
     pub unexpected: u64,
+    /// Of a server of many clients: datagrams of this one that were dropped unread, as more waited than was read at once and
+    /// they were beyond its share. They are in no other number here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub excess: Option<u64>,
     /// Rows in the log; `None` without one.
     pub rows_written: Option<u64>,
     /// Rows that did not get there.
@@ -260,6 +264,7 @@ impl Summary {
             skipped_slots: totals.skipped_slots,
             foreign: totals.foreign,
             unexpected: totals.unexpected,
+            excess: None,
             rows_written: log.as_ref().map(|log| log.rows_written),
             rows_lost: log.as_ref().map(|log| log.rows_lost),
             log_error: error(log),
@@ -406,6 +411,7 @@ impl Summary {
             ("socket full", socket_dropped, "datagrams dropped by this machine's kernel before they were read".into()),
             ("foreign", self.foreign, "datagrams from somebody else".into()),
             ("unexpected", self.unexpected, "datagrams that made no sense where they came".into()),
+            ("excess", self.excess.unwrap_or(0), "datagrams dropped: beyond this client's share of the server".into()),
             ("no protocol", not_protocol, "datagrams that were too short, of an unknown type, or damaged".into()),
             ("strange", strange_stamps, "transmit stamps that belong to no datagram".into()),
             (
