@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 use xdprobe::cli::{
-    self, CapsPlan, Parsed, PathKind, Plan, PtpWish, Role, SweepPlan, Target, Timestamps, TxWay, XdpMode, ZeroCopy,
-    caps_command, command, compare_command, parse, report_command, sweep_command,
+    self, CapsPlan, Parsed, PathKind, Plan, PtpWish, Role, SweepPlan, Target, Timestamps, Tuning, TxWay, XdpMode,
+    ZeroCopy, caps_command, command, compare_command, parse, report_command, sweep_command,
 };
 use xdprobe::session::{Direction, Pattern, Rate, Settings, TimerKind};
 
@@ -36,7 +36,7 @@ const NANOPROBE: [(&str, Option<char>, bool); 20] = [
 ];
 
 /// Ours: long only.
-const NEW: [(&str, bool); 20] = [
+const NEW: [(&str, bool); 21] = [
     ("max-rate", true),
     ("timestamps", true),
     ("tx", true),
@@ -50,6 +50,7 @@ const NEW: [(&str, bool); 20] = [
     ("zero-copy", true),
     ("queue", true),
     ("cpu", true),
+    ("realtime", true),
     ("keep", false),
     ("connect-timeout", true),
     ("json", false),
@@ -60,7 +61,7 @@ const NEW: [(&str, bool); 20] = [
 ];
 
 /// Flags with numbers: the first and the last that are accepted, and the unit as the error says it.
-const NUMBERS: [(&str, u32, u32, &str); 13] = [
+const NUMBERS: [(&str, u32, u32, &str); 14] = [
     ("stamp-timeout", 1, 60_000_000, "µs"),
     ("stamp-every", 1, 1_000_000, "pings"),
     ("port", 1, 65535, "UDP port"),
@@ -74,6 +75,7 @@ const NUMBERS: [(&str, u32, u32, &str); 13] = [
     ("pong-every", 0, 1_000_000, "pings"),
     ("connect-timeout", 0, u32::MAX, "µs"),
     ("cpu", 0, 1023, "CPU number"),
+    ("realtime", 1, 99, "priority"),
 ];
 
 fn words(line: &str) -> impl Iterator<Item = OsString> {
@@ -290,6 +292,7 @@ fn without_flags_the_plan_is_nanoprobes() {
         zero_copy: ZeroCopy::Auto,
         queues: None,
         cpu: None,
+        tuning: Tuning::default(),
         json: false,
         interval: None,
         metrics: None,
@@ -353,6 +356,8 @@ fn each_flag_sets_its_field() {
     assert_eq!(client("--zero-copy on").zero_copy, ZeroCopy::On);
     assert_eq!(client("--zero-copy off").zero_copy, ZeroCopy::Off);
     assert_eq!(client("--cpu 3").cpu, Some(3));
+    assert_eq!(client("--realtime 50").tuning, Tuning { realtime: Some(50) });
+    assert_eq!(plan("--server -i eth0 --realtime 99").tuning.realtime, Some(99));
     assert!(client("--json").json);
     assert!(client("--quiet").quiet);
     assert_eq!(plan("--server -i eth0 --keep").role, Role::Server { keep: true, max_rate: None });
@@ -430,6 +435,7 @@ fn getopt_long_would_read_it_the_same_way() {
         // Unambiguous in nanoprobe, which has no other long option with c.
         "--client --c 5 --e --i eth0 --r --de 20 --l x 10.0.0.2",
         "--client --co 5 --e --i eth0 --r --de 20 --l x 10.0.0.2",
+        "--client --co 5 --e --i eth0 --re --de 20 --lo x 10.0.0.2",
         "--client --co 5 --e --in eth0 --r --de 20 --l x 10.0.0.2",
         "--client --co 5 --e --inte eth0 --r --de 20 --l x 10.0.0.2",
         "--client --co 5 --e --inter eth0 --r --de 20 --l x 10.0.0.2",
@@ -595,7 +601,7 @@ fn a_comparison_has_a_clients_measuring_flags_and_its_own() {
     );
     let all = compared(
         "compare --rounds 3 --round-time 2 --matrix --html x.html -e -d 50 -s 100 -o 200 --cpu 1 -T sleep --json -p 7 \
-         --queue 0,2 -b 5 --xdp-mode generic --zero-copy off --connect-timeout 0 --int eth0 h",
+         --queue 0,2 -b 5 --realtime 3 --xdp-mode generic --zero-copy off --connect-timeout 0 --int eth0 h",
     );
     assert_eq!((all.rounds, all.matrix, all.html), (3, true, Some("x.html".into())));
     let Role::Client { settings, connect_timeout, .. } = all.client.role else { panic!() };
@@ -603,6 +609,7 @@ fn a_comparison_has_a_clients_measuring_flags_and_its_own() {
     assert_eq!((settings.timer, connect_timeout), (TimerKind::Sleep, None));
     assert_eq!((all.client.port, all.client.cpu, all.client.json), (7, Some(1), true));
     assert_eq!((all.client.queues, all.client.busypoll_us), (Some(vec![0, 2]), Some(5)));
+    assert_eq!(all.client.tuning.realtime, Some(3));
 
     let refused = |line: &str| match parse(words(line)) {
         Err(error) => error.to_string(),

@@ -584,7 +584,11 @@ fn what_for(found: &Findings, capability: Capability) -> String {
                 false => format!("Not needed for port 319: ports from {first} up need nothing here."),
             }
         }
-        Capability::SysAdmin | Capability::SysNice => "Nothing.".to_owned(),
+        Capability::SysNice => {
+            "--realtime, where ulimit -r does not allow it: a real-time priority for the thread that sends and receives."
+                .to_owned()
+        }
+        Capability::SysAdmin => "Nothing.".to_owned(),
     }
 }
 

@@ -6,6 +6,7 @@ use super::sweep::{SWEEP, SWEEP_ABOUT};
 use super::{PathKind, PtpWish, Timestamps, TxWay, XdpMode, ZeroCopy, rate};
 use crate::report::Clocks;
 use crate::session::{MAX_PONG_EVERY, Rate, Settings, TimerKind};
+use crate::tune::realtime::{MAX_PRIORITY, MIN_PRIORITY};
 use crate::wire::{MAX_IP_LEN, MIN_IP_LEN};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Command, CommandFactory, Parser, ValueHint};
@@ -151,7 +152,8 @@ pub(super) struct Args {
     #[arg(long, help_heading = CLIENT)]
     pub in_band: bool,
     /// The server pings, the client pongs; needs --count
-    #[arg(short = 'R', long, help_heading = CLIENT)]
+    // nanoprobe knows no other long option with r: what was short enough for it stays so.
+    #[arg(short = 'R', long, aliases = ["r", "re"], help_heading = CLIENT)]
     pub reverse: bool,
     /// Both ping, nobody pongs; needs --count
     #[arg(short = 'D', long, help_heading = CLIENT)]
@@ -220,6 +222,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "cpu", help_heading = PATH, allow_negative_numbers = true)]
     #[arg(value_parser = whole::<u32>(0, MAX_CPU, "CPU number"))]
     pub cpu: Option<u32>,
+    /// Run the thread that sends and receives under SCHED_FIFO with this priority, 1 to 99, so that no ordinary thread takes its
+    /// CPU away [default: as any other thread]
+    #[arg(long, value_name = "prio", help_heading = PATH, allow_negative_numbers = true)]
+    #[arg(value_parser = whole::<u8>(MIN_PRIORITY.into(), MAX_PRIORITY.into(), "priority"))]
+    pub realtime: Option<u8>,
 
     /// Append the time stamp of every packet to this CSV file, and write FILE.meta.json beside it [default: no log]
     #[arg(short, long, value_name = "file", help_heading = OUTPUT, value_hint = ValueHint::FilePath)]

@@ -21,7 +21,7 @@ pub const MIN_ROUNDS: u32 = 3;
 const MAX_ROUNDS: u32 = 10_000;
 const MAX_ROUND_TIME: u32 = 3600;
 /// The measurement's flags that it has too.
-const SHARED: [&str; 22] = [
+const SHARED: [&str; 23] = [
     "host",
     "interface",
     "port",
@@ -42,6 +42,7 @@ const SHARED: [&str; 22] = [
     "queue",
     "busypoll",
     "cpu",
+    "realtime",
     "json",
     "help",
 ];

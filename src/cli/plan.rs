@@ -2,7 +2,7 @@
 
 use super::args::Args;
 use super::error::{UsageError, shown};
-use super::{PathKind, Plan, PtpWish, Role, Timestamps, TxWay, XdpMode, ZeroCopy};
+use super::{PathKind, Plan, PtpWish, Role, Timestamps, Tuning, TxWay, XdpMode, ZeroCopy};
 use crate::session::{Direction, MAX_COUNT_S, MAX_DELAY_US, Settings, default_timer, ip_len};
 use crate::wire::MIN_IP_LEN;
 use clap::parser::ValueSource;
@@ -55,6 +55,7 @@ pub(super) fn build(matches: &ArgMatches) -> Result<Plan, UsageError> {
         zero_copy: args.zero_copy,
         queues: queues(args.queue.into_iter().flat_map(|queues| queues.0).collect()),
         cpu: args.cpu.map(|cpu| cpu as usize),
+        tuning: Tuning { realtime: args.realtime },
         json: args.json,
         interval: args.interval,
         metrics: args.metrics,

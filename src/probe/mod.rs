@@ -7,6 +7,7 @@ mod hot;
 mod interrupt;
 mod outstanding;
 mod reporter;
+mod rests;
 pub(crate) mod rounds;
 pub(crate) mod setup;
 pub(crate) mod stamping;
@@ -25,9 +26,11 @@ use crate::clock::{Source, monotonic_now};
 use crate::live::{self, BuildInfo, Display, Port};
 use crate::path::{Description, Path};
 use crate::record::{
-    self, CardClock, Facts, Recorder, RecorderConfig, Role, ScheduleFacts, StampSource, Voice, Watchers, text,
+    self, CardClock, Facts, Recorder, RecorderConfig, Role, ScheduleFacts, StampSource, TuningFacts, Voice, Watchers,
+    text,
 };
 use crate::session::{Client, ClientConfig, Machine, Offers, Pattern, Probe, Sampling, Server, ServerConfig, Settings};
+use crate::tune::realtime::{Guard, Realtime};
 use crate::wire::Extension;
 use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -57,6 +60,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
     setup::check_sizes(plan, &interface, settings.as_ref(), probes)?;
     record::check_logs(plan.log.as_deref(), plan.log_stages.as_deref())?;
     let port = plan.metrics.map(Port::bind).transpose()?;
+    warn(&setup::check_tuning(plan)?);
     let anywhere = sched_getaffinity(Pid::from_raw(0)).context("cannot read the CPU affinity")?;
     pin(plan)?;
     // Declared before the path, so that it is dropped after: a driver that forgets what its card stamps when XDP goes must
@@ -115,6 +119,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
             .as_ref()
             .map(|file| ScheduleFacts { file: file.display().to_string(), pings: probes.len() }),
         dummies: plan.dummies,
+        tuning: TuningFacts { cpu: plan.cpu, busypoll_us: plan.busypoll_us, realtime: plan.tuning.realtime },
         command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
     };
     let reporter = Reporter::new(role, keep, plan, clocks.sampler(), stamp_sources, feed);
@@ -260,8 +265,17 @@ impl Play<'_> {
 
     fn spin<M: Machine, P: Path>(&mut self, machine: &mut M, path: &mut P) -> Result<()> {
         let rules = self.rules.clone();
-        HotLoop::new(machine, path, &mut self.recorder, &mut self.reporter, self.interrupt, rules).run()
+        let hot = HotLoop::new(machine, path, &mut self.recorder, &mut self.reporter, self.interrupt, rules);
+        run_at(self.plan.tuning.realtime, hot)
     }
+}
+
+/// Runs a hot loop in this thread with the real-time priority of `--realtime`, if any. All other threads are there by then.
+fn run_at<M: Machine, P: Path, A: Attendant<M, P>>(priority: Option<u8>, mut hot: HotLoop<'_, M, P, A>) -> Result<()> {
+    let Some(priority) = priority else { return hot.run() };
+    let guard = Guard::of_this_machine();
+    let _realtime = Realtime::raise(priority)?;
+    hot.resting(&guard).run()
 }
 
 /// nanoprobe's first line; stdout belongs to the JSON object where there is one.

@@ -8,7 +8,7 @@ use super::interrupt::{Interrupt, block_questions};
 use super::setup::{self, OpenPath};
 use super::stamping::{self, Card, Clocks, StampPlan};
 use super::usage::Usage;
-use super::{pin, warn};
+use super::{pin, run_at, warn};
 use crate::cli::{self, Plan};
 use crate::clock::{monotonic_now, realtime_now};
 use crate::live::Sample;
@@ -106,6 +106,7 @@ impl<'a> Rounds<'a> {
         let server = setup::server(host, plan.port)?;
         let mut settings = setup::settings(plan, &stamps, &[])?;
         setup::check_sizes(plan, &interface, settings.as_ref(), &[])?;
+        warn(&setup::check_tuning(plan)?);
         let anywhere = sched_getaffinity(Pid::from_raw(0)).context("cannot read the CPU affinity")?;
         pin(plan)?;
         // As in `run`: until XDP is attached a signal ends the process.
@@ -246,7 +247,7 @@ impl Player<'_> {
             pattern,
         };
         let mut client = Client::numbered(monotonic_now(), config, number);
-        HotLoop::new(&mut client, path, recorder, attendant, interrupt, rules).run()
+        run_at(plan.tuning.realtime, HotLoop::new(&mut client, path, recorder, attendant, interrupt, rules))
     }
 }
 

@@ -7,7 +7,8 @@ use crate::net::{self, Interface, privilege};
 use crate::path::kernel::{KernelConfig, KernelPath};
 use crate::path::xdp::{self, XdpConfig, XdpPath};
 use crate::path::{Description, Path};
-use crate::session::{Direction, Probe, Settings, ip_len};
+use crate::session::{Direction, Probe, Settings, TimerKind, ip_len};
+use crate::tune::realtime::{Guard, Realtime};
 use crate::wire::frame::LinkHeader;
 use crate::wire::ptp::Transport;
 use anyhow::{Result, ensure};
@@ -135,6 +136,25 @@ pub fn check_sizes(plan: &Plan, interface: &Interface, settings: Option<&Setting
         }
     }
     Ok(())
+}
+
+/// Whether the machine bears, and allows, what the plan sets up for the lowest latency; what the user should know of it: one line
+/// each, for stderr. To be asked before the thread is pinned.
+///
+/// # Errors
+/// What is lacking, and what can be done.
+pub fn check_tuning(plan: &Plan) -> Result<Vec<String>> {
+    let mut remarks = Vec::new();
+    if let Some(priority) = plan.tuning.realtime {
+        let is_busy = match &plan.role {
+            Role::Client { settings, .. } => settings.timer == TimerKind::Busy,
+            // Without --timer it is what the client wants.
+            Role::Server { .. } => plan.timer != Some(TimerKind::Sleep),
+        };
+        remarks.extend(Guard::of_this_machine().check(priority, is_busy)?);
+        Realtime::check(priority)?;
+    }
+    Ok(remarks)
 }
 
 /// Opens the path that the plan names.

@@ -82,6 +82,17 @@ pub struct ScheduleFacts {
     pub pings: usize,
 }
 
+/// What the run has set up for itself for the lowest latency; a flag that was not given is `None`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct TuningFacts {
+    /// Where the hot loop's thread is pinned.
+    pub cpu: Option<usize>,
+    /// Microseconds for which the kernel polls the driver.
+    pub busypoll_us: Option<u32>,
+    /// The hot loop's thread's priority of `SCHED_FIFO`.
+    pub realtime: Option<u8>,
+}
+
 /// What does not change from session to session, but for description and stamps: [`super::Recorder::describe_path`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
@@ -99,6 +110,8 @@ pub struct Facts {
     pub schedule: Option<ScheduleFacts>,
     /// Dummies behind each ping and pong of this side.
     pub dummies: u32,
+    /// What was set up for the lowest latency.
+    pub tuning: TuningFacts,
     /// The command line, program name first.
     pub command_line: Vec<String>,
 }
@@ -142,6 +155,7 @@ struct Session {
     settings: SettingsRecord,
     schedule: Option<ScheduleFacts>,
     dummies: u32,
+    tuning: TuningFacts,
     command_line: Vec<String>,
     hostname: Option<String>,
     kernel: Option<String>,
@@ -275,6 +289,7 @@ impl MetaFile {
             },
             schedule: facts.schedule,
             dummies: facts.dummies,
+            tuning: facts.tuning,
             command_line: facts.command_line,
             hostname: host.as_ref().map(|host| text(host.nodename())),
             kernel: host.as_ref().map(|host| text(host.release())),
@@ -535,6 +550,7 @@ mod tests {
             received: StampSource::application(),
             schedule: None,
             dummies: 3,
+            tuning: TuningFacts::default(),
             command_line: vec!["xdprobe".into()],
         }
     }

@@ -1,0 +1,137 @@
+//! What a run sets up for itself for the lowest latency, and what is left of it afterwards: nothing.
+//!
+//! Needs root, iproute2, setpriv, chrt and taskset. Nothing here asserts a time.
+
+#[path = "support/programs.rs"]
+mod programs;
+
+use programs::{CLIENT_LINK, Lan, Program, SERVER_ADDRESS, SERVER_LINK, Side};
+use serde_json::Value;
+use std::fs;
+
+/// `SCHED_OTHER` and `SCHED_FIFO` of sched(7).
+const ORDINARY: u32 = 0;
+const FIFO: u32 = 1;
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn meta(log: &str) -> Value {
+    json(&fs::read_to_string(format!("{log}.meta.json")).expect("the log has a meta file"))
+}
+
+fn server(lan: &Lan, flags: &[&str]) -> Program {
+    let mut server = lan.start(Side::Server, &[&["--server", "-i", SERVER_LINK, "-e", "--cpu", "1"], flags].concat());
+    server.wait_for_line("server started");
+    server
+}
+
+fn client(lan: &Lan, flags: &[&str]) -> Program {
+    let fixed = ["--client", "-i", CLIENT_LINK, "-e", "--cpu", "0"];
+    lan.start(Side::Client, &[&fixed, flags, &[SERVER_ADDRESS]].concat())
+}
+
+/// Policy and priority of each thread of a program, the first one's in front: fields 41 and 40 of `/proc/PID/stat`
+/// (proc_pid_stat(5)).
+fn threads(program: &Program) -> Vec<(String, u32, u32)> {
+    let mut tasks: Vec<(u32, (String, u32, u32))> = fs::read_dir(format!("/proc/{}/task", program.id()))
+        .expect("it runs")
+        .filter_map(|task| {
+            let path = task.ok()?.path();
+            let stat = fs::read_to_string(path.join("stat")).ok()?;
+            let name = fs::read_to_string(path.join("comm")).ok()?.trim().to_owned();
+            let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+            // The state is field 3.
+            let number = |field: usize| fields[field - 3].parse().ok();
+            Some((path.file_name()?.to_str()?.parse().ok()?, (name, number(41)?, number(40)?)))
+        })
+        .collect();
+    tasks.sort();
+    tasks.into_iter().map(|(_, thread)| thread).collect()
+}
+
+#[test]
+fn only_the_hot_loops_thread_gets_the_real_time_priority_and_every_row_is_written() {
+    let lan = Lan::new(1);
+    let logs = [lan.file("client.csv"), lan.file("server.csv")];
+    // 40,000 rows a second on either side: with two CPUs nobody has one to himself.
+    let own = |log| ["--realtime", "40", "--timer", "busy", "--json", "--log", log];
+    let mut server = server(&lan, &own(&logs[1]));
+    let mut client =
+        client(&lan, &[&own(&logs[0])[..], &["--count", "2", "--delay", "50", "--metrics", "127.0.0.1:9"]].concat());
+    client.wait_until("the hot loop runs", |client| {
+        threads(client).first().is_some_and(|(_, policy, _)| *policy == FIFO)
+    });
+    let running = threads(&client);
+    assert!(running.len() >= 4, "writer, clocks and metrics have threads: {running:?}");
+    assert_eq!((running[0].1, running[0].2), (FIFO, 40));
+    for (name, policy, priority) in &running[1..] {
+        assert_eq!((*policy, *priority), (ORDINARY, 0), "{name}");
+    }
+    client.finish();
+    server.finish();
+    for (program, log) in [(&client, &logs[0]), (&server, &logs[1])] {
+        assert_eq!(program.code(), Some(0), "{}", program.all_output());
+        let told = json(&program.stdout());
+        assert_eq!((&told["rows_lost"], &told["success"]), (&0.into(), &true.into()), "{told}");
+        let rows = fs::read_to_string(log).unwrap().lines().count() as u64 - 1;
+        assert_eq!(told["rows_written"], rows);
+        assert_eq!(meta(log)["tuning"]["realtime"], 40);
+    }
+    let told = json(&client.stdout());
+    assert_eq!(told["rows_written"], told["pings_sent"].as_u64().unwrap() + told["pongs_received"].as_u64().unwrap());
+}
+
+#[test]
+fn rows_come_before_pings_where_real_time_loops_have_every_cpu() {
+    let lan = Lan::new(1);
+    let logs = [lan.file("client.csv"), lan.file("server.csv")];
+    let own = |log| ["--realtime", "1", "--timer", "busy", "--json", "--log", log];
+    let mut server = server(&lan, &own(&logs[1]));
+    // As fast as it goes: more than the ring holds of a second's rows.
+    let mut client = client(
+        &lan,
+        &[&own(&logs[0])[..], &["--count", "2", "--delay", "5", "--pong-every", "0", "--timeout", "0"]].concat(),
+    );
+    client.finish();
+    server.finish();
+    for program in [&client, &server] {
+        let told = json(&program.stdout());
+        assert_eq!((&told["rows_lost"], program.code()), (&0.into(), Some(0)), "{}", program.all_output());
+    }
+}
+
+#[test]
+fn what_is_lacking_for_a_real_time_priority_is_named_before_anything_is_changed() {
+    let lan = Lan::new(1);
+    let program = env!("CARGO_BIN_EXE_xdprobe");
+    let refused = |wrapper: &str, options: &[&str], parts: &[&str]| {
+        let fixed = [program, "--client", "-i", CLIENT_LINK, "-e", "--realtime", "50", SERVER_ADDRESS];
+        let mut run = lan.start_other(Side::Client, wrapper, &[options, &fixed].concat());
+        run.finish();
+        assert_eq!(run.code(), Some(1), "{}", run.all_output());
+        for part in parts {
+            assert!(run.stderr().contains(part), "{part}: {}", run.stderr());
+        }
+    };
+    refused("setpriv", &["--bounding-set=-sys_nice"], &["--realtime 50: ", "EPERM", "CAP_SYS_NICE", "ulimit -r"]);
+    refused("chrt", &["-f", "1"], &["--realtime 50: ", "chrt"]);
+    lan.assert_unchanged();
+}
+
+#[test]
+fn a_busy_loop_on_the_only_cpu_is_told_of() {
+    let lan = Lan::new(1);
+    let program = env!("CARGO_BIN_EXE_xdprobe");
+    let run = |timer: &str| {
+        let fixed = ["-c", "0", program, "--client", "-i", CLIENT_LINK, "-e", "--realtime", "50", "--timer", timer];
+        let more = ["--connect-timeout", "100000", SERVER_ADDRESS];
+        let mut run = lan.start_other(Side::Client, "taskset", &[&fixed[..], &more].concat());
+        run.finish();
+        run.stderr()
+    };
+    let told = "--realtime 50 with a busy loop on the one CPU";
+    assert!(run("busy").contains(told), "{}", run("busy"));
+    assert!(!run("sleep").contains(told));
+}
