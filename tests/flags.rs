@@ -36,7 +36,7 @@ const NANOPROBE: [(&str, Option<char>, bool); 20] = [
 ];
 
 /// Ours: long only.
-const NEW: [(&str, bool); 21] = [
+const NEW: [(&str, bool); 23] = [
     ("max-rate", true),
     ("timestamps", true),
     ("tx", true),
@@ -51,6 +51,8 @@ const NEW: [(&str, bool); 21] = [
     ("queue", true),
     ("cpu", true),
     ("realtime", true),
+    ("lock-memory", false),
+    ("cpu-latency", true),
     ("keep", false),
     ("connect-timeout", true),
     ("json", false),
@@ -61,7 +63,7 @@ const NEW: [(&str, bool); 21] = [
 ];
 
 /// Flags with numbers: the first and the last that are accepted, and the unit as the error says it.
-const NUMBERS: [(&str, u32, u32, &str); 14] = [
+const NUMBERS: [(&str, u32, u32, &str); 15] = [
     ("stamp-timeout", 1, 60_000_000, "µs"),
     ("stamp-every", 1, 1_000_000, "pings"),
     ("port", 1, 65535, "UDP port"),
@@ -76,6 +78,7 @@ const NUMBERS: [(&str, u32, u32, &str); 14] = [
     ("connect-timeout", 0, u32::MAX, "µs"),
     ("cpu", 0, 1023, "CPU number"),
     ("realtime", 1, 99, "priority"),
+    ("cpu-latency", 0, i32::MAX as u32, "µs"),
 ];
 
 fn words(line: &str) -> impl Iterator<Item = OsString> {
@@ -356,7 +359,9 @@ fn each_flag_sets_its_field() {
     assert_eq!(client("--zero-copy on").zero_copy, ZeroCopy::On);
     assert_eq!(client("--zero-copy off").zero_copy, ZeroCopy::Off);
     assert_eq!(client("--cpu 3").cpu, Some(3));
-    assert_eq!(client("--realtime 50").tuning, Tuning { realtime: Some(50) });
+    assert_eq!(client("--realtime 50").tuning, Tuning { realtime: Some(50), ..Tuning::default() });
+    assert!(client("--lock-memory").tuning.lock_memory);
+    assert_eq!(client("--cpu-latency 0").tuning.cpu_latency_us, Some(0));
     assert_eq!(plan("--server -i eth0 --realtime 99").tuning.realtime, Some(99));
     assert!(client("--json").json);
     assert!(client("--quiet").quiet);
@@ -601,7 +606,7 @@ fn a_comparison_has_a_clients_measuring_flags_and_its_own() {
     );
     let all = compared(
         "compare --rounds 3 --round-time 2 --matrix --html x.html -e -d 50 -s 100 -o 200 --cpu 1 -T sleep --json -p 7 \
-         --queue 0,2 -b 5 --realtime 3 --xdp-mode generic --zero-copy off --connect-timeout 0 --int eth0 h",
+         --queue 0,2 -b 5 --realtime 3 --lock-memory --cpu-latency 7 --xdp-mode generic --zero-copy off --connect-timeout 0 --int eth0 h",
     );
     assert_eq!((all.rounds, all.matrix, all.html), (3, true, Some("x.html".into())));
     let Role::Client { settings, connect_timeout, .. } = all.client.role else { panic!() };
@@ -609,7 +614,8 @@ fn a_comparison_has_a_clients_measuring_flags_and_its_own() {
     assert_eq!((settings.timer, connect_timeout), (TimerKind::Sleep, None));
     assert_eq!((all.client.port, all.client.cpu, all.client.json), (7, Some(1), true));
     assert_eq!((all.client.queues, all.client.busypoll_us), (Some(vec![0, 2]), Some(5)));
-    assert_eq!(all.client.tuning.realtime, Some(3));
+    let expected = Tuning { realtime: Some(3), lock_memory: true, cpu_latency_us: Some(7) };
+    assert_eq!(all.client.tuning, expected);
 
     let refused = |line: &str| match parse(words(line)) {
         Err(error) => error.to_string(),

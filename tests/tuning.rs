@@ -135,3 +135,52 @@ fn a_busy_loop_on_the_only_cpu_is_told_of() {
     assert!(run("busy").contains(told), "{}", run("busy"));
     assert!(!run("sleep").contains(told));
 }
+
+/// The request for wake-up latency that is in force, in µs: the least of all.
+fn wake_up_limit() -> i32 {
+    i32::from_ne_bytes(fs::read("/dev/cpu_dma_latency").expect("this machine has the device")[..4].try_into().unwrap())
+}
+
+/// KiB of a program's memory that are locked.
+fn locked_kib(program: &Program) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmLck:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+#[test]
+fn memory_is_locked_and_cpus_are_kept_awake_while_it_runs_and_no_longer() {
+    let lan = Lan::new(1);
+    let log = lan.file("client.csv");
+    let before = wake_up_limit();
+    let mut server = server(&lan, &[]);
+    let flags =
+        ["--lock-memory", "--cpu-latency", "3", "--count", "0", "--delay", "1000", "--log", &log, "--timer", "sleep"];
+    let mut client = client(&lan, &flags);
+    client.wait_until("the hot loop runs", |client| locked_kib(client) > 0);
+    assert_eq!(wake_up_limit(), before.min(3));
+    client.wait_until("a session stands", |_| fs::exists(format!("{log}.meta.json")).unwrap());
+    // However it ends.
+    client.signal(nix::sys::signal::Signal::SIGKILL);
+    client.finish();
+    assert_eq!(wake_up_limit(), before);
+    let tuning = &meta(&log)["tuning"];
+    assert_eq!((&tuning["lock_memory"], &tuning["cpu_latency_us"]), (&true.into(), &3.into()), "{tuning}");
+    assert_eq!((&tuning["realtime"], &tuning["cpu"]), (&Value::Null, &0.into()), "{tuning}");
+    server.signal(nix::sys::signal::Signal::SIGINT);
+    server.finish();
+}
+
+#[test]
+fn memory_that_may_not_be_locked_is_named_before_anything_is_changed() {
+    let lan = Lan::new(1);
+    let program = env!("CARGO_BIN_EXE_xdprobe");
+    let wrapper = ["--memlock=4194304", "setpriv", "--bounding-set=-ipc_lock", program, "--client", "-i", CLIENT_LINK];
+    let more = ["-e", "--path", "kernel", "--lock-memory", SERVER_ADDRESS];
+    let mut run = lan.start_other(Side::Client, "prlimit", &[&wrapper[..], &more].concat());
+    run.finish();
+    assert_eq!(run.code(), Some(1), "{}", run.all_output());
+    for part in ["--lock-memory: ", "ENOMEM", "4096 KiB (RLIMIT_MEMLOCK)", "CAP_IPC_LOCK", "ulimit -l"] {
+        assert!(run.stderr().contains(part), "{part}: {}", run.stderr());
+    }
+}

@@ -27,7 +27,7 @@ pub const MAX_QUEUE: u32 = 4095;
 /// Microseconds that commands of many sessions wait for a server where `--connect-timeout` is not given: nobody may be there to see
 /// that they wait.
 pub(super) const ROUNDS_CONNECT_TIMEOUT_US: &str = "5000000";
-/// `SO_BUSY_POLL` takes an `int`.
+/// `SO_BUSY_POLL` takes an `int`, and so does `/dev/cpu_dma_latency`.
 const MAX_INT: u32 = i32::MAX as u32;
 /// nanoprobe has no limit but its stack, which ends it somewhere near this.
 const MAX_DUMMIES: u32 = 65535;
@@ -227,6 +227,14 @@ pub(super) struct Args {
     #[arg(long, value_name = "prio", help_heading = PATH, allow_negative_numbers = true)]
     #[arg(value_parser = whole::<u8>(MIN_PRIORITY.into(), MAX_PRIORITY.into(), "priority"))]
     pub realtime: Option<u8>,
+    /// Lock all memory of the program (mlockall), so that the thread that sends and receives waits for no page
+    #[arg(long, help_heading = PATH)]
+    pub lock_memory: bool,
+    /// Let idle CPUs sleep only as deep as lets them wake up within this many microseconds (/dev/cpu_dma_latency),
+    /// 0 to 2147483647; 0 keeps them awake [default: as the machine has it]
+    #[arg(long, value_name = "µs", help_heading = PATH, allow_negative_numbers = true)]
+    #[arg(value_parser = whole::<u32>(0, MAX_INT, "µs"))]
+    pub cpu_latency: Option<u32>,
 
     /// Append the time stamp of every packet to this CSV file, and write FILE.meta.json beside it [default: no log]
     #[arg(short, long, value_name = "file", help_heading = OUTPUT, value_hint = ValueHint::FilePath)]

@@ -21,7 +21,7 @@ pub const MIN_ROUNDS: u32 = 3;
 const MAX_ROUNDS: u32 = 10_000;
 const MAX_ROUND_TIME: u32 = 3600;
 /// The measurement's flags that it has too.
-const SHARED: [&str; 23] = [
+const SHARED: [&str; 25] = [
     "host",
     "interface",
     "port",
@@ -43,6 +43,8 @@ const SHARED: [&str; 23] = [
     "busypoll",
     "cpu",
     "realtime",
+    "lock_memory",
+    "cpu_latency",
     "json",
     "help",
 ];

@@ -135,6 +135,10 @@ pub struct Plan {
 pub struct Tuning {
     /// `--realtime`: the hot loop's thread has this priority of `SCHED_FIFO`, 1 to 99.
     pub realtime: Option<u8>,
+    /// `--lock-memory`: all memory is locked while the hot loop runs.
+    pub lock_memory: bool,
+    /// `--cpu-latency`: how many µs idle CPUs may take to wake up, at most 2147483647.
+    pub cpu_latency_us: Option<u32>,
 }
 
 /// Which side of a session.

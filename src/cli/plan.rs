@@ -55,7 +55,7 @@ pub(super) fn build(matches: &ArgMatches) -> Result<Plan, UsageError> {
         zero_copy: args.zero_copy,
         queues: queues(args.queue.into_iter().flat_map(|queues| queues.0).collect()),
         cpu: args.cpu.map(|cpu| cpu as usize),
-        tuning: Tuning { realtime: args.realtime },
+        tuning: Tuning { realtime: args.realtime, lock_memory: args.lock_memory, cpu_latency_us: args.cpu_latency },
         json: args.json,
         interval: args.interval,
         metrics: args.metrics,

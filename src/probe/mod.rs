@@ -30,6 +30,8 @@ use crate::record::{
     text,
 };
 use crate::session::{Client, ClientConfig, Machine, Offers, Pattern, Probe, Sampling, Server, ServerConfig, Settings};
+use crate::tune::cpu_latency::CpuLatency;
+use crate::tune::memory::LockedMemory;
 use crate::tune::realtime::{Guard, Realtime};
 use crate::wire::Extension;
 use anyhow::{Context, Result};
@@ -61,6 +63,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
     record::check_logs(plan.log.as_deref(), plan.log_stages.as_deref())?;
     let port = plan.metrics.map(Port::bind).transpose()?;
     warn(&setup::check_tuning(plan)?);
+    let _awake = plan.tuning.cpu_latency_us.map(CpuLatency::hold).transpose()?;
     let anywhere = sched_getaffinity(Pid::from_raw(0)).context("cannot read the CPU affinity")?;
     pin(plan)?;
     // Declared before the path, so that it is dropped after: a driver that forgets what its card stamps when XDP goes must
@@ -119,7 +122,13 @@ pub fn run(plan: &Plan) -> Result<bool> {
             .as_ref()
             .map(|file| ScheduleFacts { file: file.display().to_string(), pings: probes.len() }),
         dummies: plan.dummies,
-        tuning: TuningFacts { cpu: plan.cpu, busypoll_us: plan.busypoll_us, realtime: plan.tuning.realtime },
+        tuning: TuningFacts {
+            cpu: plan.cpu,
+            busypoll_us: plan.busypoll_us,
+            realtime: plan.tuning.realtime,
+            lock_memory: plan.tuning.lock_memory,
+            cpu_latency_us: plan.tuning.cpu_latency_us,
+        },
         command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
     };
     let reporter = Reporter::new(role, keep, plan, clocks.sampler(), stamp_sources, feed);
@@ -266,13 +275,18 @@ impl Play<'_> {
     fn spin<M: Machine, P: Path>(&mut self, machine: &mut M, path: &mut P) -> Result<()> {
         let rules = self.rules.clone();
         let hot = HotLoop::new(machine, path, &mut self.recorder, &mut self.reporter, self.interrupt, rules);
-        run_at(self.plan.tuning.realtime, hot)
+        run_tuned(self.plan.tuning, hot)
     }
 }
 
-/// Runs a hot loop in this thread with the real-time priority of `--realtime`, if any. All other threads are there by then.
-fn run_at<M: Machine, P: Path, A: Attendant<M, P>>(priority: Option<u8>, mut hot: HotLoop<'_, M, P, A>) -> Result<()> {
-    let Some(priority) = priority else { return hot.run() };
+/// Runs a hot loop in this thread, with what the user wants for it and only while it lasts: its memory locked, its thread with a
+/// real-time priority. All other threads are there by then.
+fn run_tuned<M: Machine, P: Path, A: Attendant<M, P>>(
+    tuning: cli::Tuning,
+    mut hot: HotLoop<'_, M, P, A>,
+) -> Result<()> {
+    let _locked = tuning.lock_memory.then(LockedMemory::lock).transpose()?;
+    let Some(priority) = tuning.realtime else { return hot.run() };
     let guard = Guard::of_this_machine();
     let _realtime = Realtime::raise(priority)?;
     hot.resting(&guard).run()

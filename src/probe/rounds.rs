@@ -8,7 +8,7 @@ use super::interrupt::{Interrupt, block_questions};
 use super::setup::{self, OpenPath};
 use super::stamping::{self, Card, Clocks, StampPlan};
 use super::usage::Usage;
-use super::{pin, run_at, warn};
+use super::{pin, run_tuned, warn};
 use crate::cli::{self, Plan};
 use crate::clock::{monotonic_now, realtime_now};
 use crate::live::Sample;
@@ -17,6 +17,7 @@ use crate::path::{BATCH, Batch, Counters, Description, Path};
 use crate::record::{CardClock, Recorder, RecorderConfig, Role, StampCounts, Voice, Watchers, counters_since};
 use crate::session::{Client, ClientConfig, End, Event, Machine, Pattern, Sampling, Settings, Totals};
 use crate::stats::Distribution;
+use crate::tune::cpu_latency::CpuLatency;
 use crate::wire::Extension;
 use anyhow::{Context, Result, bail};
 use nix::sched::{sched_getaffinity, sched_setaffinity};
@@ -90,6 +91,7 @@ pub struct Rounds<'a> {
     // In this order they are dropped: a driver that forgets what its card stamps when XDP goes must not have the last word.
     path: OpenPath,
     clocks: Clocks,
+    _awake: Option<CpuLatency>,
 }
 
 impl<'a> Rounds<'a> {
@@ -107,6 +109,7 @@ impl<'a> Rounds<'a> {
         let mut settings = setup::settings(plan, &stamps, &[])?;
         setup::check_sizes(plan, &interface, settings.as_ref(), &[])?;
         warn(&setup::check_tuning(plan)?);
+        let awake = plan.tuning.cpu_latency_us.map(CpuLatency::hold).transpose()?;
         let anywhere = sched_getaffinity(Pid::from_raw(0)).context("cannot read the CPU affinity")?;
         pin(plan)?;
         // As in `run`: until XDP is attached a signal ends the process.
@@ -142,7 +145,20 @@ impl<'a> Rounds<'a> {
         pin(plan)?;
         let settings = settings.context("a client has settings")?;
         let (number, quiet) = (first_number(), Duration::ZERO);
-        Ok(Self { plan, server, settings, stamps, interface, interrupt, recorder, number, quiet, path, clocks })
+        Ok(Self {
+            plan,
+            server,
+            settings,
+            stamps,
+            interface,
+            interrupt,
+            recorder,
+            number,
+            quiet,
+            path,
+            clocks,
+            _awake: awake,
+        })
     }
 
     /// What the plan's sessions have in common, with what their stamps need.
@@ -247,7 +263,7 @@ impl Player<'_> {
             pattern,
         };
         let mut client = Client::numbered(monotonic_now(), config, number);
-        run_at(plan.tuning.realtime, HotLoop::new(&mut client, path, recorder, attendant, interrupt, rules))
+        run_tuned(plan.tuning, HotLoop::new(&mut client, path, recorder, attendant, interrupt, rules))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::path::kernel::{KernelConfig, KernelPath};
 use crate::path::xdp::{self, XdpConfig, XdpPath};
 use crate::path::{Description, Path};
 use crate::session::{Direction, Probe, Settings, TimerKind, ip_len};
+use crate::tune::memory::LockedMemory;
 use crate::tune::realtime::{Guard, Realtime};
 use crate::wire::frame::LinkHeader;
 use crate::wire::ptp::Transport;
@@ -145,6 +146,9 @@ pub fn check_sizes(plan: &Plan, interface: &Interface, settings: Option<&Setting
 /// What is lacking, and what can be done.
 pub fn check_tuning(plan: &Plan) -> Result<Vec<String>> {
     let mut remarks = Vec::new();
+    if plan.tuning.lock_memory {
+        LockedMemory::check()?;
+    }
     if let Some(priority) = plan.tuning.realtime {
         let is_busy = match &plan.role {
             Role::Client { settings, .. } => settings.timer == TimerKind::Busy,

@@ -91,6 +91,10 @@ pub struct TuningFacts {
     pub busypoll_us: Option<u32>,
     /// The hot loop's thread's priority of `SCHED_FIFO`.
     pub realtime: Option<u8>,
+    /// All memory is locked while the hot loop runs.
+    pub lock_memory: bool,
+    /// How many µs idle CPUs may take to wake up.
+    pub cpu_latency_us: Option<u32>,
 }
 
 /// What does not change from session to session, but for description and stamps: [`super::Recorder::describe_path`].
