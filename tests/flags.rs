@@ -36,7 +36,7 @@ const NANOPROBE: [(&str, Option<char>, bool); 20] = [
 ];
 
 /// Ours: long only.
-const NEW: [(&str, bool); 23] = [
+const NEW: [(&str, bool); 24] = [
     ("max-rate", true),
     ("timestamps", true),
     ("tx", true),
@@ -53,6 +53,7 @@ const NEW: [(&str, bool); 23] = [
     ("realtime", true),
     ("lock-memory", false),
     ("cpu-latency", true),
+    ("tune", false),
     ("keep", false),
     ("connect-timeout", true),
     ("json", false),
@@ -361,6 +362,7 @@ fn each_flag_sets_its_field() {
     assert_eq!(client("--cpu 3").cpu, Some(3));
     assert_eq!(client("--realtime 50").tuning, Tuning { realtime: Some(50), ..Tuning::default() });
     assert!(client("--lock-memory").tuning.lock_memory);
+    assert!(client("--tune --busypoll 5").tuning.napi);
     assert_eq!(client("--cpu-latency 0").tuning.cpu_latency_us, Some(0));
     assert_eq!(plan("--server -i eth0 --realtime 99").tuning.realtime, Some(99));
     assert!(client("--json").json);
@@ -456,6 +458,7 @@ fn getopt_long_would_read_it_the_same_way() {
 fn what_cannot_go_together_is_refused() {
     for (line, answer) in [
         ("--client --server -i eth0 h", "--client and --server exclude each other (see xdprobe --help)"),
+        ("--client -i eth0 --tune h", "--tune needs --busypoll: without it nobody polls while the interrupts are off"),
         ("-i eth0 h", "--client or --server is needed (see xdprobe --help)"),
         ("--server -i eth0 h", "h is one argument too many: --server takes no host (see xdprobe --help)"),
         ("--client -i eth0 a b", "b is one argument too many: there is one host (see xdprobe --help)"),
@@ -606,7 +609,7 @@ fn a_comparison_has_a_clients_measuring_flags_and_its_own() {
     );
     let all = compared(
         "compare --rounds 3 --round-time 2 --matrix --html x.html -e -d 50 -s 100 -o 200 --cpu 1 -T sleep --json -p 7 \
-         --queue 0,2 -b 5 --realtime 3 --lock-memory --cpu-latency 7 --xdp-mode generic --zero-copy off --connect-timeout 0 --int eth0 h",
+         --queue 0,2 -b 5 --realtime 3 --lock-memory --cpu-latency 7 --tune --xdp-mode generic --zero-copy off --connect-timeout 0 --int eth0 h",
     );
     assert_eq!((all.rounds, all.matrix, all.html), (3, true, Some("x.html".into())));
     let Role::Client { settings, connect_timeout, .. } = all.client.role else { panic!() };
@@ -614,7 +617,7 @@ fn a_comparison_has_a_clients_measuring_flags_and_its_own() {
     assert_eq!((settings.timer, connect_timeout), (TimerKind::Sleep, None));
     assert_eq!((all.client.port, all.client.cpu, all.client.json), (7, Some(1), true));
     assert_eq!((all.client.queues, all.client.busypoll_us), (Some(vec![0, 2]), Some(5)));
-    let expected = Tuning { realtime: Some(3), lock_memory: true, cpu_latency_us: Some(7) };
+    let expected = Tuning { realtime: Some(3), lock_memory: true, cpu_latency_us: Some(7), napi: true };
     assert_eq!(all.client.tuning, expected);
 
     let refused = |line: &str| match parse(words(line)) {

@@ -184,3 +184,114 @@ fn memory_that_may_not_be_locked_is_named_before_anything_is_changed() {
         assert!(run.stderr().contains(part), "{part}: {}", run.stderr());
     }
 }
+
+const OFF: [u64; 2] = [0, 0];
+const DEFERRED: [u64; 2] = [2, 200_000];
+
+/// `napi_defer_hard_irqs` and `gro_flush_timeout` of a link.
+fn deferral(lan: &Lan, side: Side, link: &str) -> [u64; 2] {
+    ["napi_defer_hard_irqs", "gro_flush_timeout"].map(|file| {
+        // As `ip netns exec` mounts the namespace's own /sys.
+        let output = lan.namespace(side).command("cat").arg(format!("/sys/class/net/{link}/{file}")).output();
+        String::from_utf8(output.expect("ip runs").stdout).unwrap().trim().parse().expect("a number")
+    })
+}
+
+/// A server on the kernel's path with deferred interrupts: a veth's queues have nothing to poll over AF_XDP.
+fn deferring(lan: &Lan, flags: &[&str]) -> Program {
+    server(lan, &[&["--path", "kernel", "--busypoll", "50", "--tune"], flags].concat())
+}
+
+#[test]
+fn interrupts_are_deferred_while_it_runs_and_as_they_were_on_every_way_out() {
+    use nix::sys::signal::Signal;
+    let lan = Lan::new(1);
+    let now = || deferral(&lan, Side::Server, SERVER_LINK);
+    let log = lan.file("server.csv");
+    let mut server = deferring(&lan, &["--log", &log]);
+    assert_eq!(now(), DEFERRED);
+    let mut client = client(&lan, &["--path", "kernel", "--count", "1", "--delay", "10000"]);
+    client.finish();
+    server.finish();
+    assert_eq!((client.code(), server.code(), now()), (Some(0), Some(0), OFF), "{}", server.all_output());
+    let expected = serde_json::json!({ "napi_defer_hard_irqs": 2, "gro_flush_timeout_ns": 200_000 });
+    assert_eq!((&meta(&log)["tuning"]["napi"], &meta(&log)["tuning"]["busypoll_us"]), (&expected, &50.into()));
+
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT] {
+        let mut server = deferring(&lan, &[]);
+        assert_eq!(now(), DEFERRED);
+        server.signal(signal);
+        server.finish();
+        assert_eq!(now(), OFF, "{signal}");
+    }
+    // An error behind the change: the log's folder is there, and the log cannot be written.
+    let fixed =
+        ["--server", "-i", SERVER_LINK, "-e", "--path", "kernel", "--busypoll", "50", "--tune", "--log", "/dev/full"];
+    let failed = lan.run(Side::Server, &fixed);
+    assert_eq!((failed.code(), now()), (Some(1), OFF), "{}", failed.all_output());
+}
+
+#[test]
+fn the_next_run_restores_what_a_killed_one_left_whatever_it_is_for() {
+    let lan = Lan::new(1);
+    let now = || deferral(&lan, Side::Server, SERVER_LINK);
+    let mut killed = deferring(&lan, &[]);
+    killed.signal(nix::sys::signal::Signal::SIGKILL);
+    killed.finish();
+    assert_eq!(now(), DEFERRED);
+    let mut next = server(&lan, &["--path", "kernel"]);
+    assert_eq!(now(), OFF);
+    let told = format!("an earlier run (process id {}) was killed and left {SERVER_LINK} at", killed.id());
+    assert!(next.stderr().contains(&told), "{}", next.stderr());
+    next.signal(nix::sys::signal::Signal::SIGINT);
+    next.finish();
+    assert_eq!(now(), OFF);
+}
+
+#[test]
+fn of_two_runs_on_one_interface_the_first_restores_what_was_there() {
+    let lan = Lan::new(1);
+    let now = || deferral(&lan, Side::Server, SERVER_LINK);
+    let mut first = deferring(&lan, &[]);
+    let mut second = deferring(&lan, &["--port", "7777"]);
+    let told = format!("xdprobe with process id {} has set {SERVER_LINK}", first.id());
+    assert!(second.stderr().contains(&told), "{}", second.stderr());
+    second.signal(nix::sys::signal::Signal::SIGINT);
+    second.finish();
+    assert_eq!(now(), DEFERRED);
+    first.signal(nix::sys::signal::Signal::SIGINT);
+    first.finish();
+    assert_eq!(now(), OFF);
+}
+
+#[test]
+fn interrupts_are_not_deferred_where_nobody_polls() {
+    let lan = Lan::new(1);
+    let run = lan.run(Side::Server, &["--server", "-i", SERVER_LINK, "-e", "--busypoll", "50", "--tune"]);
+    assert_eq!((run.code(), deferral(&lan, Side::Server, SERVER_LINK)), (Some(1), OFF));
+    assert!(
+        run.stderr().contains("--tune: none of the receive queues of gb that are used is linked"),
+        "{}",
+        run.stderr()
+    );
+    lan.assert_unchanged();
+}
+
+#[test]
+fn a_comparison_has_it_all_too() {
+    let lan = Lan::new(1);
+    let before = wake_up_limit();
+    let mut server = server(&lan, &["--keep"]);
+    let flags =
+        ["compare", "-i", CLIENT_LINK, "-e", "--rounds", "3", "--realtime", "9", "--cpu-latency", "4", "--cpu", "0"];
+    let mut compare = lan.start(Side::Client, &[&flags[..], &["--lock-memory", "--json", SERVER_ADDRESS]].concat());
+    compare
+        .wait_until("a round runs", |compare| threads(compare).first().is_some_and(|(_, policy, _)| *policy == FIFO));
+    assert!(locked_kib(&compare) > 0);
+    assert_eq!(wake_up_limit(), before.min(4));
+    assert!(threads(&compare)[1..].iter().all(|(_, policy, _)| *policy == ORDINARY), "{:?}", threads(&compare));
+    compare.finish();
+    assert_eq!((compare.code(), wake_up_limit()), (Some(0), before), "{}", compare.all_output());
+    server.signal(nix::sys::signal::Signal::SIGINT);
+    server.finish();
+}

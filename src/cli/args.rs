@@ -235,6 +235,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "µs", help_heading = PATH, allow_negative_numbers = true)]
     #[arg(value_parser = whole::<u32>(0, MAX_INT, "µs"))]
     pub cpu_latency: Option<u32>,
+    /// Keep the interface's interrupts off while --busypoll polls its driver (napi_defer_hard_irqs, gro_flush_timeout); what was
+    /// there before is restored. Needs --busypoll
+    #[arg(long, help_heading = PATH)]
+    pub tune: bool,
 
     /// Append the time stamp of every packet to this CSV file, and write FILE.meta.json beside it [default: no log]
     #[arg(short, long, value_name = "file", help_heading = OUTPUT, value_hint = ValueHint::FilePath)]

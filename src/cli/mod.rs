@@ -139,6 +139,8 @@ pub struct Tuning {
     pub lock_memory: bool,
     /// `--cpu-latency`: how many µs idle CPUs may take to wake up, at most 2147483647.
     pub cpu_latency_us: Option<u32>,
+    /// `--tune`: the interface's interrupts are deferred; never without busy polling.
+    pub napi: bool,
 }
 
 /// Which side of a session.

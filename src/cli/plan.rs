@@ -34,6 +34,9 @@ pub(super) fn build(matches: &ArgMatches) -> Result<Plan, UsageError> {
     if timestamps != Timestamps::Hardware && typed.has("stamp_every") {
         return Err(UsageError::new("--stamp-every is for the network card's stamps: it needs --timestamps hardware"));
     }
+    if args.tune && args.busypoll == 0 {
+        return Err(UsageError::new("--tune needs --busypoll: without it nobody polls while the interrupts are off"));
+    }
     let tx = tx_way(&args, typed, timestamps, &mut warnings)?;
     let interface = interface(args.interface)?;
     Ok(Plan {
@@ -55,7 +58,12 @@ pub(super) fn build(matches: &ArgMatches) -> Result<Plan, UsageError> {
         zero_copy: args.zero_copy,
         queues: queues(args.queue.into_iter().flat_map(|queues| queues.0).collect()),
         cpu: args.cpu.map(|cpu| cpu as usize),
-        tuning: Tuning { realtime: args.realtime, lock_memory: args.lock_memory, cpu_latency_us: args.cpu_latency },
+        tuning: Tuning {
+            realtime: args.realtime,
+            lock_memory: args.lock_memory,
+            cpu_latency_us: args.cpu_latency,
+            napi: args.tune,
+        },
         json: args.json,
         interval: args.interval,
         metrics: args.metrics,

@@ -4,6 +4,7 @@ use super::Combination;
 use crate::cli::{ComparePlan, PathKind, Plan, Role};
 use crate::clock::Source;
 use crate::live::Sample;
+use crate::net::napi::Deferral;
 use crate::path::{Description, Path};
 use crate::probe::rounds::{Player, first_number, quiet_after};
 use crate::probe::setup::{self, OpenPath};
@@ -12,6 +13,7 @@ use crate::probe::usage::Usage;
 use crate::probe::{Attendant, Interrupt, Scene, StampRules, block_questions, pin, warn};
 use crate::record::{self, CardClock, Recorder, RecorderConfig, Stages, StampCounts, Voice, Watchers};
 use crate::session::{End, Event, Machine, Pattern, Settings, Totals};
+use crate::tune::cpu_latency::CpuLatency;
 use crate::wire::{Account, ServePath};
 use anyhow::{Context, Result, ensure};
 use nix::sched::{sched_getaffinity, sched_setaffinity};
@@ -87,6 +89,8 @@ pub(super) struct Bench {
     ways: [Way; 2],
     // Dropped after the paths: a driver that forgets what its card stamps when XDP goes must not have the last word.
     clocks: Clocks,
+    deferral: Option<Deferral>,
+    _awake: Option<CpuLatency>,
     interface: String,
     server: SocketAddrV4,
     settings: Settings,
@@ -122,6 +126,8 @@ impl Bench {
         let [of_xdp, of_kernel] = &stamps;
         let mut settings = setup::settings(xdp, of_xdp, &[])?;
         setup::check_sizes(xdp, &interface, settings.as_ref(), &[])?;
+        warn(&setup::check_tuning(xdp, &interface)?);
+        let awake = xdp.tuning.cpu_latency_us.map(CpuLatency::hold).transpose()?;
         let anywhere = sched_getaffinity(Pid::from_raw(0)).context("cannot read the CPU affinity")?;
         pin(xdp)?;
         // Declared before the paths, so that it is dropped after them where opening fails, too.
@@ -135,6 +141,7 @@ impl Bench {
         let xdp_path = open(xdp, of_xdp)?;
         sched_setaffinity(Pid::from_raw(0), &anywhere).context("cannot set the CPU affinity")?;
         interrupt.set_deadly(false);
+        let deferral = setup::defer_interrupts(xdp, &interface)?;
         let card = of_xdp.card.map(|(_, phc)| Arc::new(Card::new(phc)));
         let recorder = |combination: &Combination| {
             Recorder::start(RecorderConfig {
@@ -179,6 +186,8 @@ impl Bench {
         Ok(Self {
             ways,
             clocks,
+            deferral,
+            _awake: awake,
             interface: interface.name,
             server,
             settings,
@@ -252,10 +261,11 @@ impl Bench {
     /// # Errors
     /// What of the card could not be given back.
     pub(super) fn close(self) -> Result<Vec<Rounds>> {
-        let Self { ways, clocks, recorders, kept, interface, interrupt, .. } = self;
+        let Self { ways, clocks, deferral, recorders, kept, interface, interrupt, .. } = self;
         drop(recorders);
         drop(ways);
-        clocks.restore(&interface)?;
+        let restored = clocks.restore(&interface);
+        setup::restore_interrupts(deferral).and(restored)?;
         // Nothing of the machine's is held any more: what follows may be cut short.
         interrupt.set_deadly(true);
         Ok(kept)

@@ -24,6 +24,7 @@ pub use turnarounds::Turnarounds;
 use crate::cli::{self, Plan, schedule};
 use crate::clock::{Source, monotonic_now};
 use crate::live::{self, BuildInfo, Display, Port};
+use crate::net::napi::Deferral;
 use crate::path::{Description, Path};
 use crate::record::{
     self, CardClock, Facts, Recorder, RecorderConfig, Role, ScheduleFacts, StampSource, TuningFacts, Voice, Watchers,
@@ -62,7 +63,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
     setup::check_sizes(plan, &interface, settings.as_ref(), probes)?;
     record::check_logs(plan.log.as_deref(), plan.log_stages.as_deref())?;
     let port = plan.metrics.map(Port::bind).transpose()?;
-    warn(&setup::check_tuning(plan)?);
+    warn(&setup::check_tuning(plan, &interface)?);
     let _awake = plan.tuning.cpu_latency_us.map(CpuLatency::hold).transpose()?;
     let anywhere = sched_getaffinity(Pid::from_raw(0)).context("cannot read the CPU affinity")?;
     pin(plan)?;
@@ -80,6 +81,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
     // From here on a signal ends the run in order: what a driver has forgotten over XDP, and what the card is to stamp, is
     // nothing that the kernel would take back.
     interrupt.set_deadly(false);
+    let deferral = setup::defer_interrupts(plan, &interface)?;
     let card = stamps.card.map(|(_, phc)| Arc::new(Card::new(phc)));
     let (display, feed) = display(plan, role, port, &stamps)?.unzip();
     let recorder = Recorder::start(RecorderConfig {
@@ -128,6 +130,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
             realtime: plan.tuning.realtime,
             lock_memory: plan.tuning.lock_memory,
             cpu_latency_us: plan.tuning.cpu_latency_us,
+            napi: deferral.as_ref().map(Deferral::config),
         },
         command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
     };
@@ -157,12 +160,12 @@ pub fn run(plan: &Plan) -> Result<bool> {
     let log = recorder.finish();
     drop(display);
     drop(path);
-    let restored = clocks.restore(&interface.name);
-    if let Err(error) = &restored {
+    let restored = [clocks.restore(&interface.name), setup::restore_interrupts(deferral)];
+    for error in restored.iter().filter_map(|restored| restored.as_ref().err()) {
         eprintln!("xdprobe: {error:#}");
     }
     played?;
-    Ok(reporter.succeeded() && log.is_whole() && restored.is_ok())
+    Ok(reporter.succeeded() && log.is_whole() && restored.iter().all(Result::is_ok))
 }
 
 /// Starts what shows how it goes; `None` where nobody watches.

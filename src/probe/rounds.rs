@@ -13,6 +13,7 @@ use crate::cli::{self, Plan};
 use crate::clock::{monotonic_now, realtime_now};
 use crate::live::Sample;
 use crate::net::Interface;
+use crate::net::napi::Deferral;
 use crate::path::{BATCH, Batch, Counters, Description, Path};
 use crate::record::{CardClock, Recorder, RecorderConfig, Role, StampCounts, Voice, Watchers, counters_since};
 use crate::session::{Client, ClientConfig, End, Event, Machine, Pattern, Sampling, Settings, Totals};
@@ -91,6 +92,7 @@ pub struct Rounds<'a> {
     // In this order they are dropped: a driver that forgets what its card stamps when XDP goes must not have the last word.
     path: OpenPath,
     clocks: Clocks,
+    deferral: Option<Deferral>,
     _awake: Option<CpuLatency>,
 }
 
@@ -108,7 +110,7 @@ impl<'a> Rounds<'a> {
         let server = setup::server(host, plan.port)?;
         let mut settings = setup::settings(plan, &stamps, &[])?;
         setup::check_sizes(plan, &interface, settings.as_ref(), &[])?;
-        warn(&setup::check_tuning(plan)?);
+        warn(&setup::check_tuning(plan, &interface)?);
         let awake = plan.tuning.cpu_latency_us.map(CpuLatency::hold).transpose()?;
         let anywhere = sched_getaffinity(Pid::from_raw(0)).context("cannot read the CPU affinity")?;
         pin(plan)?;
@@ -119,6 +121,7 @@ impl<'a> Rounds<'a> {
         let path = setup::open(plan, &interface, address, Some(server), &stamps, &interrupt)?;
         sched_setaffinity(Pid::from_raw(0), &anywhere).context("cannot set the CPU affinity")?;
         interrupt.set_deadly(false);
+        let deferral = setup::defer_interrupts(plan, &interface)?;
         let card = stamps.card.map(|(_, phc)| Arc::new(Card::new(phc)));
         let recorder = Recorder::start(RecorderConfig {
             log: None,
@@ -157,6 +160,7 @@ impl<'a> Rounds<'a> {
             quiet,
             path,
             clocks,
+            deferral,
             _awake: awake,
         })
     }
@@ -204,12 +208,13 @@ impl<'a> Rounds<'a> {
     /// Gives everything back: the machine is as it was.
     ///
     /// # Errors
-    /// Where the card's stamping could not be restored.
+    /// Where the card's stamping, or what defers its interrupts, could not be restored.
     pub fn close(self) -> Result<()> {
-        let Self { path, clocks, recorder, interface, .. } = self;
+        let Self { path, clocks, recorder, interface, deferral, .. } = self;
         recorder.finish();
         drop(path);
-        clocks.restore(&interface.name)
+        let restored = clocks.restore(&interface.name);
+        setup::restore_interrupts(deferral).and(restored)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::interrupt::Interrupt;
 use super::stamping::StampPlan;
 use crate::cli::{PathKind, Plan, Role, XdpMode, ZeroCopy};
-use crate::net::{self, Interface, privilege};
+use crate::net::{self, Interface, napi, privilege};
 use crate::path::kernel::{KernelConfig, KernelPath};
 use crate::path::xdp::{self, XdpConfig, XdpPath};
 use crate::path::{Description, Path};
@@ -144,8 +144,12 @@ pub fn check_sizes(plan: &Plan, interface: &Interface, settings: Option<&Setting
 ///
 /// # Errors
 /// What is lacking, and what can be done.
-pub fn check_tuning(plan: &Plan) -> Result<Vec<String>> {
-    let mut remarks = Vec::new();
+pub fn check_tuning(plan: &Plan, interface: &Interface) -> Result<Vec<String>> {
+    // Whatever this run is to do: another one was killed before it could.
+    let mut remarks: Vec<String> = napi::tidy_up(interface).into_iter().collect();
+    if plan.tuning.napi && plan.path == PathKind::Xdp {
+        napi::require_polling(interface, plan.queues.as_deref())?;
+    }
     if plan.tuning.lock_memory {
         LockedMemory::check()?;
     }
@@ -159,6 +163,27 @@ pub fn check_tuning(plan: &Plan) -> Result<Vec<String>> {
         Realtime::check(priority)?;
     }
     Ok(remarks)
+}
+
+/// Keeps the interface's interrupts off where the plan wants that: see [`napi::Deferral`]. Where a signal no longer ends the process.
+///
+/// # Errors
+/// As [`napi::Deferral::widen`].
+pub fn defer_interrupts(plan: &Plan, interface: &Interface) -> Result<Option<napi::Deferral>> {
+    let deferral = plan.tuning.napi.then(|| napi::Deferral::widen(interface)).transpose()?;
+    super::warn(deferral.as_ref().map_or(&[], napi::Deferral::remarks));
+    Ok(deferral)
+}
+
+/// Gives the interface back as it was, and says where somebody else has set it meanwhile.
+///
+/// # Errors
+/// As [`napi::Deferral::restore`].
+pub fn restore_interrupts(deferral: Option<napi::Deferral>) -> Result<()> {
+    if let Some(remark) = deferral.map(napi::Deferral::restore).transpose()?.flatten() {
+        eprintln!("xdprobe: {remark}");
+    }
+    Ok(())
 }
 
 /// Opens the path that the plan names.

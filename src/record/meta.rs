@@ -95,6 +95,8 @@ pub struct TuningFacts {
     pub lock_memory: bool,
     /// How many µs idle CPUs may take to wake up.
     pub cpu_latency_us: Option<u32>,
+    /// What the interface's interrupts are deferred by; `None` where it is left as it was found.
+    pub napi: Option<crate::net::napi::Config>,
 }
 
 /// What does not change from session to session, but for description and stamps: [`super::Recorder::describe_path`].
