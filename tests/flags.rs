@@ -625,8 +625,11 @@ fn a_comparison_has_a_clients_measuring_flags_and_its_own() {
         answer => panic!("{line}: {answer:?}"),
     };
     for (line, words) in [
-        ("compare -i eth0", "needs the server's name"),
-        ("compare h", "--interface <nic> is needed"),
+        (
+            "compare -i eth0",
+            "xdprobe compare needs the server's name or address as its last argument (see xdprobe compare --help)",
+        ),
+        ("compare h", "--interface <nic> is needed (see xdprobe compare --help)"),
         ("compare -i eth0 --rounds 2 h", "--rounds 2: must be in [3, 10000] (rounds)"),
         ("compare -i eth0 --round-time 0 h", "--round-time 0: must be in [1, 3600] (seconds)"),
         ("compare -i eth0 --client h", "--client is no flag of xdprobe compare"),
@@ -646,9 +649,24 @@ fn a_comparison_has_a_clients_measuring_flags_and_its_own() {
     for flag in compare_command().get_opts() {
         assert!(help.contains(&format!("--{}", flag.get_long().unwrap())), "{flag:?}");
     }
-    assert!(!help.contains("--count") && help.contains("[default: 5000000]"), "{help}");
+    assert!(help.contains("[default: 5000000]") && help.contains("100 to 2092"), "{help}");
+    assert_names_only_its_own_flags(&help, &compare_command());
     for what in ["man", "bash", "zsh", "fish"] {
         assert!(printed(&format!("--generate {what}")).replace(r"\-", "-").contains("round-time"), "{what}");
+    }
+}
+
+/// A help speaks of no flag that the command does not have, nor of the roles that it does not know. Of others' command lines, the
+/// server's, it does.
+fn assert_names_only_its_own_flags(help: &str, command: &clap::Command) {
+    let lines: Vec<_> = help.lines().filter(|line| !line.contains("--server")).collect();
+    for word in lines.iter().flat_map(|line| line.split(|c: char| !c.is_ascii_alphanumeric() && c != '-')) {
+        if let Some(long) = word.strip_prefix("--").filter(|long| !["", "keep"].contains(long)) {
+            assert!(command.get_opts().any(|flag| flag.get_long() == Some(long)), "--{long}: {help}");
+        }
+    }
+    for words in ["Client:", "a client's", "a server's", "a server ignores"] {
+        assert!(!help.contains(words), "{words:?}: {help}");
     }
 }
 
@@ -667,11 +685,11 @@ fn the_subcommand_stands_first_and_has_its_own_flags() {
     }
     assert_eq!(caps("caps --json -ieth0"), CapsPlan { json: true, ..eth0 });
     for (line, answer) in [
-        ("caps", "--interface <nic> is needed (see xdprobe --help)"),
-        ("caps -i", "--interface needs a value: <nic> (see xdprobe --help)"),
+        ("caps", "--interface <nic> is needed (see xdprobe caps --help)"),
+        ("caps -i", "--interface needs a value: <nic> (see xdprobe caps --help)"),
         ("caps -i=", "--interface \"\": must name a network interface"),
-        ("caps -i eth0 10.0.0.2", "10.0.0.2 is one argument too many: there are only flags (see xdprobe --help)"),
-        ("caps -i eth0 --client", "--client is no flag of xdprobe caps (see xdprobe --help)"),
+        ("caps -i eth0 10.0.0.2", "10.0.0.2 is one argument too many: there are only flags (see xdprobe caps --help)"),
+        ("caps -i eth0 --client", "--client is no flag of xdprobe caps (see xdprobe caps --help)"),
         ("-i eth0 caps", "--client or --server is needed (see xdprobe --help)"),
     ] {
         assert_eq!(refused(line), answer, "{line}");
@@ -717,10 +735,10 @@ fn a_wrong_sweep_is_refused_with_the_flag_and_its_range() {
                  100M,1G, or packets a second in [1, 1T] such as 10,50kpps";
     let rate = "must be bits a second such as 100M or 2.5G, or packets a second such as 500kpps, in [1, 1T]";
     for (line, answer) in [
-        ("h", "--rates <list> is needed: what load each step is to have (see xdprobe --help)".to_owned()),
+        ("h", "--rates <list> is needed: what load each step is to have (see xdprobe sweep --help)".to_owned()),
         (
             "--rates 1G",
-            "xdprobe sweep needs the server's name or address as its last argument (see xdprobe --help)".into(),
+            "xdprobe sweep needs the server's name or address as its last argument (see xdprobe sweep --help)".into(),
         ),
         ("--rates 10,20 h", format!("--rates 10,20: {rates}")),
         ("--rates 0% h", format!("--rates 0%: {rates}")),
@@ -735,8 +753,8 @@ fn a_wrong_sweep_is_refused_with_the_flag_and_its_range() {
         ("--rates 1G --pattern burst h", "--pattern burst: must be cbr or poisson".into()),
         ("--rates 1G --delay 0 h", "--delay 0: must be in [1, 100000] (µs)".into()),
         ("--rates 1G --delay 100001 h", "--delay 100001: must be in [1, 100000] (µs)".into()),
-        ("--rates 1G --count 5 h", "--count is no flag of xdprobe sweep (see xdprobe --help)".into()),
-        ("--rates 1G --keep h", "--keep is no flag of xdprobe sweep (see xdprobe --help)".into()),
+        ("--rates 1G --count 5 h", "--count is no flag of xdprobe sweep (see xdprobe sweep --help)".into()),
+        ("--rates 1G --keep h", "--keep is no flag of xdprobe sweep (see xdprobe sweep --help)".into()),
         (
             "--rates 1G --path kernel --queue 0 h",
             "--queue is a flag of --path xdp: it cannot go with --path kernel".into(),
@@ -744,7 +762,7 @@ fn a_wrong_sweep_is_refused_with_the_flag_and_its_range() {
     ] {
         assert_eq!(refused(&format!("sweep -i eth0 {line}")), answer, "{line}");
     }
-    assert_eq!(refused("sweep --rates 1G h"), "--interface <nic> is needed (see xdprobe --help)");
+    assert_eq!(refused("sweep --rates 1G h"), "--interface <nic> is needed (see xdprobe sweep --help)");
 }
 
 #[test]
@@ -757,6 +775,7 @@ fn the_sweep_is_in_help_man_page_completions_and_readme() {
         assert!(flag.get_help().is_some() && help.contains(&format!("--{long}")), "--{long}");
         assert!(readme.contains(&format!("`--{long}")) && page.contains(&format!("--{long}")), "--{long}");
     }
+    assert_names_only_its_own_flags(&help, &sweep_command());
     let widest = help.lines().map(|line| line.chars().count()).max();
     assert!(widest <= Some(100), "{widest:?} columns");
     assert!(printed("--help").contains("xdprobe sweep --interface <nic> --rates <list>"));

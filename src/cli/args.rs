@@ -26,7 +26,7 @@ pub const MAX_CPU: u32 = 1023;
 pub const MAX_QUEUE: u32 = 4095;
 /// Microseconds that commands of many sessions wait for a server where `--connect-timeout` is not given: nobody may be there to see
 /// that they wait.
-pub(super) const ROUNDS_CONNECT_TIMEOUT_US: &str = "5000000";
+const ROUNDS_CONNECT_TIMEOUT_US: &str = "5000000";
 /// `SO_BUSY_POLL` takes an `int`, and so does `/dev/cpu_dma_latency`.
 const MAX_INT: u32 = i32::MAX as u32;
 /// nanoprobe has no limit but its stack, which ends it somewhere near this.
@@ -281,6 +281,40 @@ const SIZE: &str = "bytes with the IP header";
 /// The measurement's command line as clap knows it: for help, completions and tests.
 pub fn command() -> Command {
     Args::command()
+}
+
+/// The flags of a command of many sessions, a client's always: what is said of a measurement's roles and directions has no
+/// meaning there.
+pub(super) fn of_rounds(command: Command) -> Command {
+    command.mut_args(|flag| {
+        let heading = match flag.get_id().as_str() {
+            "host" | "interface" | "port" | "connect_timeout" => Some("Interface and server"),
+            "delay" | "ping_size" | "pong_size" | "in_band" | "timer" | "timeout" => Some("Pings"),
+            _ => None,
+        };
+        let flag = match heading {
+            Some(heading) => flag.help_heading(heading),
+            None => flag,
+        };
+        match flag.get_id().as_str() {
+            "host" => flag.help("The server's IPv4 address or name; always needed"),
+            "connect_timeout" => flag
+                .help("Give up when no server answers for this many microseconds, 0 to 4294967295; 0 is never")
+                .default_value(ROUNDS_CONNECT_TIMEOUT_US),
+            "delay" => flag.help("Microseconds from ping to ping, 0 to 4294967295, 0 is as fast as it goes"),
+            "timer" => flag.help(
+                "How both sides wait for the next ping: busy is exact and takes a CPU [default: busy up to a delay of 1000 µs, \
+                 else sleep]",
+            ),
+            "ptp" => flag.help(
+                "Put what is to be stamped behind a PTP header, for cards that stamp only PTP packets that they receive: over UDP \
+                 port 319, over Ethernet (one link only), or over UDP where the card needs it [default: auto with --timestamps \
+                 hardware]",
+            ),
+            "json" => flag.help("Print the result as one JSON object on stdout, durations in ns"),
+            _ => flag,
+        }
+    })
 }
 
 /// What the subcommand is called.

@@ -248,16 +248,16 @@ pub enum ZeroCopy {
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageError> {
     let args: Vec<OsString> = args.into_iter().collect();
     if args.get(1).is_some_and(|first| first == args::CAPS) {
-        return caps(&args[1..]);
+        return caps(&args[1..]).map_err(|error| error.of("xdprobe caps"));
     }
     if args.get(1).is_some_and(|first| first == compare::COMPARE) {
-        return compare::parse(&args[1..]);
+        return compare::parse(&args[1..]).map_err(|error| error.of("xdprobe compare"));
     }
     if args.get(1).is_some_and(|first| first == sweep::SWEEP) {
-        return sweep::parse(&args[1..]);
+        return sweep::parse(&args[1..]).map_err(|error| error.of("xdprobe sweep"));
     }
     if args.get(1).is_some_and(|first| first == args::REPORT) {
-        return report(&args[1..]);
+        return report(&args[1..]).map_err(|error| error.of("xdprobe report"));
     }
     match command().try_get_matches_from(args) {
         Ok(matches) => match matches.get_one("generate") {

@@ -1,8 +1,9 @@
 //! What the rounds come to: numbers, without words.
 
-use super::bench::{Bench, Round, Rounds};
+use super::bench::{Bench, Kept};
 use super::bootstrap::{self, Differences};
 use crate::cli::{ComparePlan, Role};
+use crate::probe::Outcome as Round;
 use crate::session::{LATE_NANOS, TimerKind, ip_len};
 use crate::stats::{Bin, Distribution, Summary};
 use serde::Serialize;
@@ -143,7 +144,7 @@ pub(super) struct Outcome {
 
 impl Outcome {
     /// `rounds` are of xdp, of kernel, and of what else was measured.
-    pub(super) fn new(setting: Setting, rounds: Vec<Rounds>, stopped: bool) -> Self {
+    pub(super) fn new(setting: Setting, rounds: Vec<Kept>, stopped: bool) -> Self {
         let difference = |of, samples: fn(&Round) -> &[i64]| {
             let [xdp, kernel, ..] = &rounds[..] else { return None };
             let pairs: Vec<_> = xdp.rounds.iter().zip(&kernel.rounds).map(|(a, b)| (samples(a), samples(b))).collect();
@@ -209,8 +210,8 @@ fn is_blurred(round: &Round) -> bool {
     round.duplicates > 0 || beyond
 }
 
-fn path(rounds: Rounds, setting: &Setting) -> PathOutcome {
-    let Rounds { combination, rounds, stages, description, sources: [sent, received] } = rounds;
+fn path(rounds: Kept, setting: &Setting) -> PathOutcome {
+    let Kept { combination, rounds, stages, description, sources: [sent, received] } = rounds;
     let sum = |value: fn(&Round) -> u64| rounds.iter().map(value).sum::<u64>();
     // Of all rounds, or it is no sum.
     let sum_of = |value: &dyn Fn(&Round) -> Option<u64>| rounds.iter().map(value).sum::<Option<u64>>();
@@ -284,13 +285,13 @@ mod tests {
     use super::*;
     use crate::clock::Source;
     use crate::path::Description;
-    use crate::session::Totals;
+    use crate::session::{End, Totals};
     use crate::wire::Account;
 
     fn round(pings_sent: u64, [received, pongs_sent]: [u64; 2], answered: u64, duplicates: u64) -> Round {
         let account = Account { pings_received: received, pongs_sent, ..Account::default() };
         let totals = Totals { pings_sent, pongs_expected: pings_sent, account: Some(account), ..Totals::default() };
-        Round { totals, answered, duplicates, ..Round::default() }
+        Round { totals, answered, duplicates, ..Round::nothing(End::Complete) }
     }
 
     fn outcome(rounds: &[Round]) -> Outcome {
@@ -307,7 +308,7 @@ mod tests {
             timestamps: "application",
             command_line: Vec::new(),
         };
-        let of = |combination, rounds: &[Round]| Rounds {
+        let of = |combination, rounds: &[Round]| Kept {
             combination,
             rounds: rounds.to_vec(),
             stages: None,

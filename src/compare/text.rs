@@ -145,15 +145,14 @@ fn stages(text: &mut String, outcome: &Outcome) {
 }
 
 fn differences(text: &mut String, difference: &DifferenceOutcome) {
+    let DifferenceOutcome { level, resamples, rounds, method, .. } = difference;
+    let what = quantity(difference);
+    let level = level * 100.0;
     let _ = writeln!(
         text,
-        "\n{}: kernel less xdp, in us, with the {} % interval of {} drawings from {} pairs of rounds\n({})",
-        quantity(difference),
-        difference.level * 100.0,
-        difference.resamples,
-        difference.rounds,
-        difference.method
+        "\n{what}: kernel less xdp, in us, with the {level} % interval of {resamples} drawings from {rounds} pairs of rounds"
     );
+    let _ = writeln!(text, "{}", wrapped(&format!("({method})")));
     for (name, Interval { estimate, low, high, within_noise }) in difference.differences.named() {
         let noise = match (difference.differences.too_few_rounds, within_noise) {
             (true, _) => "  too few rounds to say",
