@@ -9,7 +9,8 @@
 //! What AF_XDP itself takes on this machine in this run is in the table too: a ping/pong over the path alone, without
 //! session, log and statistics, one busy thread a side.
 //!
-//! `ROUNDS` (default 15), `SECONDS_A_ROUND` (default 1) and `RATE_SECONDS` (default 2) change how long it takes.
+//! `ROUNDS` (default 15), `SECONDS_A_ROUND` (default 1) and `RATE_SECONDS` (default 2, 0 leaves the rates out) change how long it
+//! takes. With `TUNED=1` the options for the lowest latency are contestants too (`docs/low-latency.md`).
 
 #[path = "../tests/support/namespace.rs"]
 mod namespace;
@@ -77,7 +78,8 @@ fn main() -> Result<()> {
             sessions.push(lan.session(contestant, RTT_RATE, seconds)?);
         }
     }
-    let rates: Vec<u32> = contestants.iter().map(|c| highest_rate(&lan, c, rate_seconds)).collect::<Result<_>>()?;
+    let rate = |contestant| if rate_seconds == 0 { Ok(0) } else { highest_rate(&lan, contestant, rate_seconds) };
+    let rates: Vec<u32> = contestants.iter().map(rate).collect::<Result<_>>()?;
     print!("{}", table(&contestants, &results, &rates));
     Ok(())
 }
@@ -91,13 +93,45 @@ fn contestants() -> Vec<Contestant> {
         client: ["--cpu", "0"].map(String::from).to_vec(),
         server: ["--cpu", "1", "--timer", "busy"].map(String::from).to_vec(),
     };
+    let tuned = |name, flags: &[&str]| {
+        let mut contestant = own(name, "xdp");
+        contestant.common.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        contestant
+    };
     let mut all = vec![own("xdprobe, xdp path", "xdp"), own("xdprobe, kernel path", "kernel")];
+    if std::env::var_os("TUNED").is_some() {
+        let unpinned = Contestant { client: vec![], server: busy(), ..own("xdp path, without --cpu", "xdp") };
+        all.extend([
+            unpinned,
+            tuned("xdp path, --realtime 50", &["--realtime", "50"]),
+            tuned("xdp path, --lock-memory", &["--lock-memory"]),
+            tuned("xdp path, --cpu-latency 0", &["--cpu-latency", "0"]),
+            tuned("xdp path, --busypoll 50", &["--busypoll", "50"]),
+            tuned("xdp path, all three", &["--realtime", "50", "--lock-memory", "--cpu-latency", "0"]),
+            Contestant {
+                common: flags(&["--path", "kernel", "--busypoll", "50"]),
+                ..own("kernel path, --busypoll 50", "kernel")
+            },
+            Contestant {
+                common: flags(&["--path", "kernel", "--busypoll", "50", "--tune"]),
+                ..own("kernel path, --busypoll 50 --tune", "kernel")
+            },
+        ]);
+    }
     if let Some(binary) = std::env::var_os("NANOPROBE") {
         let (name, binary) = ("nanoprobe", Some(PathBuf::from(binary)));
         all.push(Contestant { name, binary, common: vec![], client: vec![], server: vec![] });
     }
     all.push(Contestant { name: "AF_XDP path alone", binary: None, common: vec![], client: vec![], server: vec![] });
     all
+}
+
+fn flags(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn busy() -> Vec<String> {
+    flags(&["--timer", "busy"])
 }
 
 /// The highest of [`RATES`] that a contestant gets through without loss in two of four tries, sending at least 95 % of
