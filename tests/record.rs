@@ -179,6 +179,7 @@ fn a_log_is_appended_to_and_its_meta_file_knows_every_session() {
         schedule: None,
         dummies: 0,
         tuning: TuningFacts::default(),
+        stamp_every: None,
         command_line: ["xdprobe", "--server"].map(String::from).into(),
     };
     let settings = Settings { count_s: 3, ping_padding: 156, direction: Direction::Reverse, ..Settings::default() };
@@ -379,6 +380,7 @@ fn one_packet_shows_all_its_stamps_and_the_log_only_the_chosen_one() {
         schedule: None,
         dummies: 0,
         tuning: TuningFacts::default(),
+        stamp_every: None,
         command_line: vec![],
     });
     for _ in 0..2 {

@@ -98,6 +98,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
             cpu_latency_us: plan.tuning.cpu_latency_us,
             napi: deferral.as_ref().map(Deferral::config),
         },
+        stamp_every: plan.stamp_every,
         command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
     };
     let reporter = Reporter::new(role, keep, plan, clocks.sampler(), stamp_sources, feed);

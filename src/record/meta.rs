@@ -118,6 +118,9 @@ pub struct Facts {
     pub dummies: u32,
     /// What was set up for the lowest latency.
     pub tuning: TuningFacts,
+    /// Of its own pings this side stamps the first and each so-manieth after it, where they travel behind PTP headers; `None`: as
+    /// many as the card has room for.
+    pub stamp_every: Option<u32>,
     /// The command line, program name first.
     pub command_line: Vec<String>,
 }
@@ -162,6 +165,9 @@ struct Session {
     schedule: Option<ScheduleFacts>,
     dummies: u32,
     tuning: TuningFacts,
+    /// Only the first and every n-th of this side's pings after it are stamped and have rows. `None` where the pings travel
+    /// without PTP headers and all have, or as many as the card has room for.
+    stamp_every: Option<u32>,
     command_line: Vec<String>,
     hostname: Option<String>,
     kernel: Option<String>,
@@ -296,6 +302,7 @@ impl MetaFile {
             schedule: facts.schedule,
             dummies: facts.dummies,
             tuning: facts.tuning,
+            stamp_every: facts.stamp_every.filter(|_| settings.ptp.is_some()),
             command_line: facts.command_line,
             hostname: host.as_ref().map(|host| text(host.nodename())),
             kernel: host.as_ref().map(|host| text(host.release())),
@@ -532,6 +539,7 @@ mod tests {
     use super::super::ClockSample;
     use super::*;
     use crate::session::TimerKind;
+    use crate::wire::ptp::Transport;
     use std::net::Ipv4Addr;
     use tempfile::TempDir;
 
@@ -557,6 +565,7 @@ mod tests {
             schedule: None,
             dummies: 3,
             tuning: TuningFacts::default(),
+            stamp_every: Some(10),
             command_line: vec!["xdprobe".into()],
         }
     }
@@ -657,6 +666,18 @@ mod tests {
             let fields = (source.source, source.place, source.clock, source.device);
             assert_eq!(fields, ("software", place, "CLOCK_REALTIME", None));
         }
+    }
+
+    #[test]
+    fn which_pings_are_stamped_is_said_where_not_all_are() {
+        let (_folder, log) = log("");
+        let (meta, _) = MetaFile::open(&log, None, Role::Client);
+        let mut meta = meta.unwrap();
+        meta.describe(facts());
+        meta.begin(PEER, Settings::default(), at(1), 0).unwrap();
+        assert_eq!(read(&log)["stamp_every"], Value::Null, "without PTP headers all are");
+        meta.begin(PEER, Settings { ptp: Some(Transport::Udp), ..Settings::default() }, at(2), 0).unwrap();
+        assert_eq!(read(&log)["stamp_every"], 10);
     }
 
     #[test]
