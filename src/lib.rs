@@ -11,6 +11,7 @@
 //! * [`session`]: who says what when, as state machines without socket or clock
 //! * [`path`]: how a datagram gets out and in: AF_XDP behind a steering program, or the kernel's UDP
 //! * [`live`]: what a running session shows: a line a second, intervals, metrics
+//! * [`tune`]: what a run sets up for itself where the defaults cost latency
 //! * [`net`]: what the kernel knows: interface, route, neighbour, capabilities
 //! * [`page`]: tables and pictures as one self-contained HTML file
 //! * [`record`]: the CSV log, its meta file, statistics
@@ -33,4 +34,5 @@ pub mod report;
 pub mod session;
 pub mod stats;
 pub mod sweep;
+pub mod tune;
 pub mod wire;

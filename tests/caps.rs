@@ -68,7 +68,7 @@ fn a_veth_is_described_as_the_kernel_has_it() {
     let no_napi = json!([{ "queue": 0, "napi_id": null }, { "queue": 1, "napi_id": null }]);
     assert_eq!(*value("busy_polling"), no_napi);
     let privileges = value("privileges").as_object().expect("capabilities by name");
-    assert_eq!(privileges.len(), 6);
+    assert_eq!(privileges.len(), 7);
     for (name, told) in privileges {
         assert_eq!(told["has"], true, "root has {name}");
         assert!(told["for"].as_str().is_some_and(|words| words.len() > 20), "{name}: {told}");
@@ -134,7 +134,7 @@ fn privileges(lan: &Lan, bounding_set: &str) -> Value {
 #[test]
 fn each_capability_is_told_with_what_it_is_for_and_whether_it_is_there() {
     let lan = Lan::new(1);
-    for lacking in ["net_admin", "net_raw", "bpf", "perfmon", "ipc_lock", "net_bind_service"] {
+    for lacking in ["net_admin", "net_raw", "bpf", "perfmon", "ipc_lock", "net_bind_service", "sys_nice"] {
         // CAP_SYS_ADMIN stands for the two of BPF.
         let told = privileges(&lan, &format!("-sys_admin,-{lacking}"));
         for (name, told) in told.as_object().expect("capabilities by name") {

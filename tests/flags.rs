@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 use xdprobe::cli::{
-    self, CapsPlan, Many, Parsed, PathKind, Plan, PtpWish, Role, SweepPlan, Target, Timestamps, TxWay, XdpMode,
+    self, CapsPlan, Many, Parsed, PathKind, Plan, PtpWish, Role, SweepPlan, Target, Timestamps, Tuning, TxWay, XdpMode,
     ZeroCopy, caps_command, command, compare_command, parse, report_command, sweep_command,
 };
 use xdprobe::session::{Direction, Pattern, Rate, Settings, TimerKind};
@@ -36,7 +36,7 @@ const NANOPROBE: [(&str, Option<char>, bool); 20] = [
 ];
 
 /// Ours: long only.
-const NEW: [(&str, bool); 22] = [
+const NEW: [(&str, bool); 26] = [
     ("max-rate", true),
     ("clients", true),
     ("log-dir", true),
@@ -52,6 +52,10 @@ const NEW: [(&str, bool); 22] = [
     ("zero-copy", true),
     ("queue", true),
     ("cpu", true),
+    ("realtime", true),
+    ("lock-memory", false),
+    ("cpu-latency", true),
+    ("tune", false),
     ("keep", false),
     ("connect-timeout", true),
     ("json", false),
@@ -62,7 +66,7 @@ const NEW: [(&str, bool); 22] = [
 ];
 
 /// Flags with numbers: the first and the last that are accepted, and the unit as the error says it.
-const NUMBERS: [(&str, u32, u32, &str); 13] = [
+const NUMBERS: [(&str, u32, u32, &str); 15] = [
     ("stamp-timeout", 1, 60_000_000, "µs"),
     ("stamp-every", 1, 1_000_000, "pings"),
     ("port", 1, 65535, "UDP port"),
@@ -76,6 +80,8 @@ const NUMBERS: [(&str, u32, u32, &str); 13] = [
     ("pong-every", 0, 1_000_000, "pings"),
     ("connect-timeout", 0, u32::MAX, "µs"),
     ("cpu", 0, 1023, "CPU number"),
+    ("realtime", 1, 99, "priority"),
+    ("cpu-latency", 0, i32::MAX as u32, "µs"),
 ];
 
 fn words(line: &str) -> impl Iterator<Item = OsString> {
@@ -294,6 +300,7 @@ fn without_flags_the_plan_is_nanoprobes() {
         zero_copy: ZeroCopy::Auto,
         queues: None,
         cpu: None,
+        tuning: Tuning::default(),
         json: false,
         interval: None,
         metrics: None,
@@ -360,6 +367,11 @@ fn each_flag_sets_its_field() {
     assert_eq!(client("--zero-copy on").zero_copy, ZeroCopy::On);
     assert_eq!(client("--zero-copy off").zero_copy, ZeroCopy::Off);
     assert_eq!(client("--cpu 3").cpu, Some(3));
+    assert_eq!(client("--realtime 50").tuning, Tuning { realtime: Some(50), ..Tuning::default() });
+    assert!(client("--lock-memory").tuning.lock_memory);
+    assert!(client("--tune --busypoll 5").tuning.napi);
+    assert_eq!(client("--cpu-latency 0").tuning.cpu_latency_us, Some(0));
+    assert_eq!(plan("--server -i eth0 --realtime 99").tuning.realtime, Some(99));
     assert!(client("--json").json);
     assert!(client("--quiet").quiet);
     assert_eq!(plan("--server -i eth0 --keep").role, Role::Server { keep: true, max_rate: None, many: None });
@@ -445,6 +457,7 @@ fn getopt_long_would_read_it_the_same_way() {
         // Unambiguous in nanoprobe, which has no other long option with c.
         "--client --c 5 --e --i eth0 --r --de 20 --l x 10.0.0.2",
         "--client --co 5 --e --i eth0 --r --de 20 --l x 10.0.0.2",
+        "--client --co 5 --e --i eth0 --re --de 20 --lo x 10.0.0.2",
         "--client --co 5 --e --in eth0 --r --de 20 --l x 10.0.0.2",
         "--client --co 5 --e --inte eth0 --r --de 20 --l x 10.0.0.2",
         "--client --co 5 --e --inter eth0 --r --de 20 --l x 10.0.0.2",
@@ -460,6 +473,7 @@ fn getopt_long_would_read_it_the_same_way() {
 fn what_cannot_go_together_is_refused() {
     for (line, answer) in [
         ("--client --server -i eth0 h", "--client and --server exclude each other (see xdprobe --help)"),
+        ("--client -i eth0 --tune h", "--tune needs --busypoll: without it nobody polls while the interrupts are off"),
         ("-i eth0 h", "--client or --server is needed (see xdprobe --help)"),
         ("--server -i eth0 h", "h is one argument too many: --server takes no host (see xdprobe --help)"),
         ("--client -i eth0 a b", "b is one argument too many: there is one host (see xdprobe --help)"),
@@ -497,6 +511,10 @@ fn what_cannot_go_together_is_refused() {
         (
             "--server -i eth0 -e --keep --clients 2 --metrics 127.0.0.1:9100",
             "--metrics is for one session at a time: it cannot go with --clients 2",
+        ),
+        (
+            "--server -i eth0 -e --keep --clients 2 --realtime 50",
+            "--realtime is for one session at a time: it cannot go with --clients 2",
         ),
         (
             "--server -i eth0 -e --keep --log-dir d",
@@ -641,7 +659,7 @@ fn a_comparison_has_a_clients_measuring_flags_and_its_own() {
     );
     let all = compared(
         "compare --rounds 3 --round-time 2 --matrix --html x.html -e -d 50 -s 100 -o 200 --cpu 1 -T sleep --json -p 7 \
-         --queue 0,2 -b 5 --xdp-mode generic --zero-copy off --connect-timeout 0 --int eth0 h",
+         --queue 0,2 -b 5 --realtime 3 --lock-memory --cpu-latency 7 --tune --xdp-mode generic --zero-copy off --connect-timeout 0 --int eth0 h",
     );
     assert_eq!((all.rounds, all.matrix, all.html), (3, true, Some("x.html".into())));
     let Role::Client { settings, connect_timeout, .. } = all.client.role else { panic!() };
@@ -649,6 +667,8 @@ fn a_comparison_has_a_clients_measuring_flags_and_its_own() {
     assert_eq!((settings.timer, connect_timeout), (TimerKind::Sleep, None));
     assert_eq!((all.client.port, all.client.cpu, all.client.json), (7, Some(1), true));
     assert_eq!((all.client.queues, all.client.busypoll_us), (Some(vec![0, 2]), Some(5)));
+    let expected = Tuning { realtime: Some(3), lock_memory: true, cpu_latency_us: Some(7), napi: true };
+    assert_eq!(all.client.tuning, expected);
 
     let refused = |line: &str| match parse(words(line)) {
         Err(error) => error.to_string(),

@@ -9,7 +9,7 @@ use xdprobe::clock::{Monotonic, Phc, Realtime, Source, Stamp, Time};
 use xdprobe::path::{Counters, Description};
 use xdprobe::record::{
     CardClock, ClockRecord, ClockSample, Facts, Finished, HEADER, Recorder, RecorderConfig, Role, RoundTrips,
-    STAGES_HEADER, Sighting, Sources, StampCounts, StampSource, Summary, SummaryInput, Voice, Written,
+    STAGES_HEADER, Sighting, Sources, StampCounts, StampSource, Summary, SummaryInput, TuningFacts, Voice, Written,
 };
 use xdprobe::session::{Direction, End, Event, Settings, Totals};
 use xdprobe::wire::Point;
@@ -178,6 +178,7 @@ fn a_log_is_appended_to_and_its_meta_file_knows_every_session() {
         received: StampSource::application(),
         schedule: None,
         dummies: 0,
+        tuning: TuningFacts::default(),
         stamp_every: None,
         command_line: ["xdprobe", "--server"].map(String::from).into(),
     };
@@ -378,6 +379,7 @@ fn one_packet_shows_all_its_stamps_and_the_log_only_the_chosen_one() {
         received: StampSource::card("ptp3".into()),
         schedule: None,
         dummies: 0,
+        tuning: TuningFacts::default(),
         stamp_every: None,
         command_line: vec![],
     });

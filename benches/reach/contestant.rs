@@ -15,11 +15,23 @@ pub enum Who {
     Kernel,
     /// The original that `NANOPROBE=` names.
     Nanoprobe,
+    /// xdprobe with options for the lowest latency (`docs/low-latency.md`), with `TUNED=1`: as it is named, and all its flags.
+    Tuned(&'static str, &'static [&'static str]),
     /// `sockperf`, where it is installed.
     Sockperf,
     /// `irtt`, where it is installed.
     Irtt,
 }
+
+/// Each option by itself, and all that there is for a veth together.
+const TUNED: [(&str, &[&str]); 6] = [
+    ("--realtime 50", &["--realtime", "50"]),
+    ("--lock-memory", &["--lock-memory"]),
+    ("--cpu-latency 0", &["--cpu-latency", "0"]),
+    ("all three", &["--realtime", "50", "--lock-memory", "--cpu-latency", "0"]),
+    ("kernel path, --busypoll 50", &["--path", "kernel", "--busypoll", "50"]),
+    ("kernel path, --busypoll 50 --tune", &["--path", "kernel", "--busypoll", "50", "--tune"]),
+];
 
 impl Who {
     /// As tables and `bench.json` name it.
@@ -29,6 +41,7 @@ impl Who {
             Self::Xdp => "xdp path",
             Self::Kernel => "kernel path",
             Self::Nanoprobe => "nanoprobe",
+            Self::Tuned(name, _) => name,
             Self::Sockperf => "sockperf",
             Self::Irtt => "irtt",
         }
@@ -57,6 +70,10 @@ impl Contestant {
             Self { who: Who::Kernel, program: ours },
         ];
         let named = std::env::var_os("NANOPROBE").map(PathBuf::from);
+        if std::env::var_os("TUNED").is_some() {
+            let ours = PathBuf::from(env!("CARGO_BIN_EXE_xdprobe"));
+            all.extend(TUNED.map(|(name, flags)| Self { who: Who::Tuned(name, flags), program: ours.clone() }));
+        }
         all.extend(named.map(|program| Self { who: Who::Nanoprobe, program }));
         for (who, name) in [(Who::Sockperf, "sockperf"), (Who::Irtt, "irtt")] {
             all.extend(installed(name).map(|program| Self { who, program }));
@@ -72,6 +89,7 @@ impl Contestant {
         match self.who {
             Who::Xdp => command.args(["--path", "xdp"]),
             Who::Kernel => command.args(["--path", "kernel"]),
+            Who::Tuned(_, flags) => command.args(flags),
             _ => &mut command,
         };
         command

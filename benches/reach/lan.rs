@@ -186,7 +186,7 @@ impl Contestant {
     /// Flags that pin the busy thread; nanoprobe has none, and runs where the kernel puts it.
     fn on_cpu(&self, cpu: usize) -> Vec<String> {
         match self.who {
-            Who::Xdp | Who::Kernel => vec!["--cpu".to_owned(), cpu.to_string()],
+            Who::Xdp | Who::Kernel | Who::Tuned(..) => vec!["--cpu".to_owned(), cpu.to_string()],
             _ => Vec::new(),
         }
     }

@@ -6,7 +6,8 @@
 //!
 //! `NANOPROBE=` names an original's binary; `sockperf` and `irtt` take part where they are installed. `ROUNDS` (default 7, at
 //! least 5 for figures that are to be told), `SECONDS_A_ROUND` (1), `RATE_SECONDS` (2), `CPUS=a,b` (the first two that there
-//! are), `BENCH_JSON` (bench.json).
+//! are), `BENCH_JSON` (bench.json). With `TUNED=1` the options for the lowest latency take part in the round trips; `REST=0` leaves all
+//! other figures out.
 
 mod contestant;
 mod figures;
@@ -39,6 +40,7 @@ fn main() -> Result<()> {
     };
     let (rounds, seconds) = (number("ROUNDS", 7)?, number("SECONDS_A_ROUND", 1)?);
     let rate_seconds = number("RATE_SECONDS", 2)?;
+    let has_rest = number("REST", 1)? != 0;
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
@@ -54,11 +56,13 @@ fn main() -> Result<()> {
     let mut figures = Figures::default();
     for round in 1..=rounds {
         eprintln!("round {round} of {rounds}");
-        measures::round(&lan, &contestants, seconds, &mut figures)?;
+        measures::round(&lan, &contestants, seconds, has_rest, &mut figures)?;
     }
-    eprintln!("rates without loss, and memory");
-    measures::lossless(&lan, &contestants, rate_seconds, &mut figures)?;
-    measures::memory(&Lan::new(16, &interrupted)?, &contestants, &mut figures)?;
+    if has_rest {
+        eprintln!("rates without loss, and memory");
+        measures::lossless(&lan, &contestants, rate_seconds, &mut figures)?;
+        measures::memory(&Lan::new(16, &interrupted)?, &contestants, &mut figures)?;
+    }
 
     let targets = targets();
     print!("{}", figures.to_text(&targets));

@@ -36,9 +36,14 @@ const PORT: u16 = 10666;
 const BUSY: Job = Job { delay_us: 1_000_000 / RTT_RATE, seconds: 1, timer: "busy", pong_every: 1 };
 
 /// One round: everything that is repeated, of every contestant.
-pub fn round(lan: &Lan, contestants: &[Contestant], seconds: u32, figures: &mut Figures) -> Result<()> {
+///
+/// Without `has_rest` only the round trips.
+pub fn round(lan: &Lan, contestants: &[Contestant], seconds: u32, has_rest: bool, figures: &mut Figures) -> Result<()> {
     for contestant in contestants {
         round_trips(lan, contestant, seconds, figures)?;
+    }
+    if !has_rest {
+        return Ok(());
     }
     for contestant in contestants.iter().filter(|contestant| contestant.who == Who::Floor || contestant.who.is_prober())
     {
@@ -120,7 +125,7 @@ fn round_trips(lan: &Lan, contestant: &Contestant, seconds: u32, figures: &mut F
         }
         Who::Sockperf => others::sockperf(lan, contestant, RTT_RATE, seconds).unwrap_or_else(not_measured),
         Who::Irtt => others::irtt(lan, contestant, RTT_RATE, seconds).unwrap_or_else(not_measured),
-        Who::Xdp | Who::Kernel | Who::Nanoprobe => {
+        Who::Xdp | Who::Kernel | Who::Tuned(..) | Who::Nanoprobe => {
             let Session { client, peak_kib, .. } = lan.session(contestant, Job { seconds, ..BUSY })?;
             let late = lateness(&client.left, i64::from(BUSY.delay_us) * 1000);
             figures.add(BUSY_P50, "us", name, percentile(&late, 0.5) / 1e3);

@@ -11,13 +11,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// What the report tells of: [`privilege::XDP_PATH`], and what some need besides.
-pub(super) const PRIVILEGES: [Capability; 6] = [
+pub(super) const PRIVILEGES: [Capability; 7] = [
     Capability::NetAdmin,
     Capability::NetRaw,
     Capability::Bpf,
     Capability::Perfmon,
     Capability::IpcLock,
     Capability::NetBindService,
+    Capability::SysNice,
 ];
 
 /// The states of one CPU stand for those of all.

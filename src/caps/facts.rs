@@ -430,7 +430,7 @@ fn idle_states(states: &[IdleState]) -> Fact {
         Some(us) if us < SLOW_WAKE_UP_US => "Waking a CPU up costs little.".to_owned(),
         Some(us) => format!(
             "A CPU that sleeps deepest takes {us} µs to wake up, which a --timer sleep pays for: use --timer busy and --cpu, \
-             or keep the CPUs awake (hold /dev/cpu_dma_latency open with 0 written to it)."
+             or keep the CPUs awake (--cpu-latency 0)."
         ),
     };
     let text = if shown.is_empty() { "none".to_owned() } else { shown.join(", ") };
@@ -566,10 +566,14 @@ fn what_for(found: &Findings, capability: Capability) -> String {
             let sockets = format!("--path xdp: AF_XDP on {queues} queue{} locks {needed} KiB", plural(queues));
             match found.locked_memory_limit {
                 Some(limit) if advice::exceeds_locked_memory(found) => format!(
-                    "{sockets}, and without the capability {} KiB may be locked (ulimit -l, which can be raised instead).",
+                    "{sockets}, and without the capability {} KiB may be locked (ulimit -l, which can be raised instead). So \
+                     does --lock-memory.",
                     limit / 1024
                 ),
-                Some(limit) => format!("Not needed: {sockets}, and {} KiB may be locked (ulimit -l).", limit / 1024),
+                Some(limit) => format!(
+                    "Not needed: {sockets}, and {} KiB may be locked (ulimit -l). --lock-memory takes it, or a larger limit.",
+                    limit / 1024
+                ),
                 None => format!("Not needed: {sockets}, and there is no limit (ulimit -l)."),
             }
         }
@@ -584,7 +588,11 @@ fn what_for(found: &Findings, capability: Capability) -> String {
                 false => format!("Not needed for port 319: ports from {first} up need nothing here."),
             }
         }
-        Capability::SysAdmin | Capability::SysNice => "Nothing.".to_owned(),
+        Capability::SysNice => {
+            "--realtime, where ulimit -r does not allow it: a real-time priority for the thread that sends and receives."
+                .to_owned()
+        }
+        Capability::SysAdmin => "Nothing.".to_owned(),
     }
 }
 

@@ -6,6 +6,7 @@ use super::sweep::{SWEEP, SWEEP_ABOUT};
 use super::{PathKind, PtpWish, Timestamps, TxWay, XdpMode, ZeroCopy, rate};
 use crate::report::Clocks;
 use crate::session::{MAX_CLIENTS, MAX_PONG_EVERY, Rate, Settings, TimerKind};
+use crate::tune::realtime::{MAX_PRIORITY, MIN_PRIORITY};
 use crate::wire::{MAX_IP_LEN, MIN_IP_LEN};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Command, CommandFactory, Parser, ValueHint};
@@ -26,7 +27,7 @@ pub const MAX_QUEUE: u32 = 4095;
 /// Microseconds that commands of many sessions wait for a server where `--connect-timeout` is not given: nobody may be there to see
 /// that they wait.
 const ROUNDS_CONNECT_TIMEOUT_US: &str = "5000000";
-/// `SO_BUSY_POLL` takes an `int`.
+/// `SO_BUSY_POLL` takes an `int`, and so does `/dev/cpu_dma_latency`.
 const MAX_INT: u32 = i32::MAX as u32;
 /// nanoprobe has no limit but its stack, which ends it somewhere near this.
 const MAX_DUMMIES: u32 = 65535;
@@ -158,7 +159,8 @@ pub(super) struct Args {
     #[arg(long, help_heading = CLIENT)]
     pub in_band: bool,
     /// The server pings, the client pongs; needs --count
-    #[arg(short = 'R', long, help_heading = CLIENT)]
+    // nanoprobe knows no other long option with r: what was short enough for it stays so.
+    #[arg(short = 'R', long, aliases = ["r", "re"], help_heading = CLIENT)]
     pub reverse: bool,
     /// Both ping, nobody pongs; needs --count
     #[arg(short = 'D', long, help_heading = CLIENT)]
@@ -227,6 +229,23 @@ pub(super) struct Args {
     #[arg(long, value_name = "cpu", help_heading = PATH, allow_negative_numbers = true)]
     #[arg(value_parser = whole::<u32>(0, MAX_CPU, "CPU number"))]
     pub cpu: Option<u32>,
+    /// Run the thread that sends and receives under SCHED_FIFO with this priority, 1 to 99, so that no ordinary thread takes its
+    /// CPU away [default: as any other thread]
+    #[arg(long, value_name = "prio", help_heading = PATH, allow_negative_numbers = true)]
+    #[arg(value_parser = whole::<u8>(MIN_PRIORITY.into(), MAX_PRIORITY.into(), "priority"))]
+    pub realtime: Option<u8>,
+    /// Lock all memory of the program (mlockall), so that the thread that sends and receives waits for no page
+    #[arg(long, help_heading = PATH)]
+    pub lock_memory: bool,
+    /// Let idle CPUs sleep only as deep as lets them wake up within this many microseconds (/dev/cpu_dma_latency),
+    /// 0 to 2147483647; 0 keeps them awake [default: as the machine has it]
+    #[arg(long, value_name = "µs", help_heading = PATH, allow_negative_numbers = true)]
+    #[arg(value_parser = whole::<u32>(0, MAX_INT, "µs"))]
+    pub cpu_latency: Option<u32>,
+    /// Keep the interface's interrupts off while --busypoll polls its driver (napi_defer_hard_irqs, gro_flush_timeout); what was
+    /// there before is restored. Needs --busypoll
+    #[arg(long, help_heading = PATH)]
+    pub tune: bool,
 
     /// Append the time stamp of every packet to this CSV file, and write FILE.meta.json beside it [default: no log]
     #[arg(short, long, value_name = "file", help_heading = OUTPUT, value_hint = ValueHint::FilePath)]

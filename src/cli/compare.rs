@@ -22,7 +22,7 @@ pub const MIN_ROUNDS: u32 = 3;
 const MAX_ROUNDS: u32 = 10_000;
 const MAX_ROUND_TIME: u32 = 3600;
 /// The measurement's flags that it has too.
-const SHARED: [&str; 22] = [
+const SHARED: [&str; 26] = [
     "host",
     "interface",
     "port",
@@ -43,6 +43,10 @@ const SHARED: [&str; 22] = [
     "queue",
     "busypoll",
     "cpu",
+    "realtime",
+    "lock_memory",
+    "cpu_latency",
+    "tune",
     "json",
     "help",
 ];

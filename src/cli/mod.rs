@@ -114,6 +114,8 @@ pub struct Plan {
     pub queues: Option<Vec<u32>>,
     /// `--cpu`: where the hot loop is pinned.
     pub cpu: Option<usize>,
+    /// What the run sets up for itself for the lowest latency.
+    pub tuning: Tuning,
     /// `--json`: the statistics as one JSON object.
     pub json: bool,
     /// `--interval`: how often a line on what happened since the last is printed.
@@ -126,6 +128,19 @@ pub struct Plan {
     pub timer: Option<TimerKind>,
     /// What was accepted but means nothing here: one line each, for stderr.
     pub warnings: Vec<String>,
+}
+
+/// What a run sets up for itself where the machine's defaults cost latency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tuning {
+    /// `--realtime`: the hot loop's thread has this priority of `SCHED_FIFO`, 1 to 99.
+    pub realtime: Option<u8>,
+    /// `--lock-memory`: all memory is locked while the hot loop runs.
+    pub lock_memory: bool,
+    /// `--cpu-latency`: how many µs idle CPUs may take to wake up, at most 2147483647.
+    pub cpu_latency_us: Option<u32>,
+    /// `--tune`: the interface's interrupts are deferred; never without busy polling.
+    pub napi: bool,
 }
 
 /// Which side of a session.

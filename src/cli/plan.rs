@@ -2,7 +2,7 @@
 
 use super::args::Args;
 use super::error::{UsageError, shown};
-use super::{Many, PathKind, Plan, PtpWish, Role, Timestamps, TxWay, XdpMode, ZeroCopy};
+use super::{Many, PathKind, Plan, PtpWish, Role, Timestamps, Tuning, TxWay, XdpMode, ZeroCopy};
 use crate::session::{Direction, MAX_COUNT_S, MAX_DELAY_US, Settings, default_timer, ip_len};
 use crate::wire::MIN_IP_LEN;
 use clap::parser::ValueSource;
@@ -34,6 +34,9 @@ pub(super) fn build(matches: &ArgMatches) -> Result<Plan, UsageError> {
     if timestamps != Timestamps::Hardware && typed.has("stamp_every") {
         return Err(UsageError::new("--stamp-every is for the network card's stamps: it needs --timestamps hardware"));
     }
+    if args.tune && args.busypoll == 0 {
+        return Err(UsageError::new("--tune needs --busypoll: without it nobody polls while the interrupts are off"));
+    }
     let tx = tx_way(&args, typed, timestamps, &mut warnings)?;
     let interface = interface(args.interface)?;
     Ok(Plan {
@@ -55,6 +58,12 @@ pub(super) fn build(matches: &ArgMatches) -> Result<Plan, UsageError> {
         zero_copy: args.zero_copy,
         queues: queues(args.queue.into_iter().flat_map(|queues| queues.0).collect()),
         cpu: args.cpu.map(|cpu| cpu as usize),
+        tuning: Tuning {
+            realtime: args.realtime,
+            lock_memory: args.lock_memory,
+            cpu_latency_us: args.cpu_latency,
+            napi: args.tune,
+        },
         json: args.json,
         interval: args.interval,
         metrics: args.metrics,
@@ -233,7 +242,7 @@ fn many(args: &Args, typed: Typed, timestamps: Timestamps) -> Result<Option<Many
             "--max-rate cannot go with --clients {clients}: floods are refused there"
         )));
     }
-    if let Some(flag) = typed.flags(&["log_stages", "interval", "metrics"]).next() {
+    if let Some(flag) = typed.flags(&["log_stages", "interval", "metrics", "realtime"]).next() {
         return Err(UsageError::new(format!(
             "{flag} is for one session at a time: it cannot go with --clients {clients}"
         )));

@@ -1,6 +1,6 @@
 //! What the kernel knows about the machine: interface, route, neighbour, capabilities, its own version.
 //!
-//! Everything is asked for, nothing is changed, save that a neighbour is resolved and a card's stamping switched on. What is learnt belongs to the network
+//! Everything is asked for, nothing is changed, save that a neighbour is resolved, a card's stamping switched on, and interrupts deferred. What is learnt belongs to the network
 //! namespace of the calling thread and to the moment of asking. No raw packets and no sessions here.
 
 mod error;
@@ -10,6 +10,8 @@ mod host;
 pub mod hwtstamp;
 mod interface;
 pub mod kernel_version;
+mod marker;
+pub mod napi;
 pub mod netdev;
 mod netlink;
 pub mod privilege;

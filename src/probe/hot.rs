@@ -5,6 +5,7 @@
 
 use super::interrupt::Interrupt;
 use super::outstanding::{Joined, Outstanding};
+use super::rests::Rests;
 use super::turnarounds::Turnarounds;
 use super::usage::Usage;
 use crate::clock::{ClockBoard, Monotonic, Realtime, Source, Stamp, Time, monotonic_now, realtime_now};
@@ -12,6 +13,7 @@ use crate::live::Sample;
 use crate::path::{BATCH, Batch, Path, Received, Sent, TxStamp};
 use crate::record::{Answer, Recorder, RoundTrips, Sighting, Sources, StampCounts};
 use crate::session::{Action, Body, End, Event, Incoming, Machine, Outgoing, TimerKind};
+use crate::tune::realtime::Guard;
 use crate::wire::ptp::Shape;
 use crate::wire::{Account, Extension, Point};
 use std::io;
@@ -35,6 +37,9 @@ const DRAIN_PAUSE: Duration = Duration::from_micros(50);
 const REPORT_NANOS: u64 = 50_000;
 /// Unless there was no such moment for so long.
 const REPORT_PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long a loop with a real-time priority leaves its CPU to the thread that writes, where that has fallen behind.
+const CATCH_UP: Duration = Duration::from_micros(200);
 
 /// Whose stamps count, and how they are judged.
 #[derive(Debug, Clone)]
@@ -139,6 +144,10 @@ pub struct HotLoop<'a, M, P, A> {
     usage_told: Option<(SocketAddrV4, Usage)>,
     /// When it was first seen that the user wants the statistics so far.
     asked_since: Option<Time<Monotonic>>,
+    /// This thread has a real-time priority: others may have no CPU but this loop's.
+    is_realtime: bool,
+    /// When it is to sleep, so that the kernel does not stop it; `None` where that does not happen.
+    rests: Option<Rests>,
 }
 
 impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
@@ -179,7 +188,19 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             usage_of: None,
             usage_told: None,
             asked_since: None,
+            is_realtime: false,
+            rests: None,
         }
+    }
+
+    /// For a thread with a real-time priority: the loop sleeps as much as the kernel's limit demands, at moments of its own choice
+    /// (`probe/rests.rs`). And where the thread that writes has fallen half a ring behind, as every CPU that it may run on is taken
+    /// by such threads, the loop sleeps until it has caught up: pings are late rather than rows lost.
+    #[must_use]
+    pub fn resting(mut self, guard: &Guard) -> Self {
+        self.is_realtime = true;
+        self.rests = Rests::within(guard, monotonic_now());
+        self
     }
 
     /// Runs until the machine is over.
@@ -219,6 +240,9 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
                 self.report_so_far(idle);
             }
             self.tell_counts(false);
+            if self.is_realtime {
+                self.rest(received)?;
+            }
             if self.unflushed {
                 self.flush_now()?;
             } else if idle && self.machine.timer() == TimerKind::Sleep && !self.machine.is_over() {
@@ -231,12 +255,33 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
                 let deadlines = [self.machine.deadline(), self.outstanding.deadline()];
                 let woken = self.interrupt.until(deadlines.into_iter().flatten().min())?;
                 self.path.wait(None, woken)?;
+                if let Some(rests) = &mut self.rests {
+                    rests.rested(monotonic_now());
+                }
             } else if idle {
                 std::hint::spin_loop();
             }
         }
         // The last answer may still lie in the ring.
         self.path.flush()?;
+        Ok(())
+    }
+
+    /// Leaves the CPU to others where that is due.
+    fn rest(&mut self, received: bool) -> anyhow::Result<()> {
+        let due = match &self.rests {
+            _ if self.recorder.is_crowded() => Some(CATCH_UP),
+            Some(rests) => rests.due(self.now, received, self.machine.deadline()),
+            None => None,
+        };
+        if let Some(rest) = due {
+            // What waits to leave does not wait for that.
+            self.flush_now()?;
+            std::thread::sleep(rest);
+            if let Some(rests) = &mut self.rests {
+                rests.rested(monotonic_now());
+            }
+        }
         Ok(())
     }
 

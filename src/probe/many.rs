@@ -6,7 +6,7 @@
 use super::interrupt::Interrupt;
 use super::opened::{self, Opened, Way};
 use super::setup::OpenPath;
-use super::{say_first, stamp_sources, warn};
+use super::{say_first, stamp_sources, tuning_facts, warn};
 use crate::cli::{Many, PathKind, Plan, schedule};
 use crate::clock::{Monotonic, Realtime, Time, monotonic_now};
 use crate::path::{BATCH, Batch, Path, Received};
@@ -14,6 +14,7 @@ use crate::record::{Facts, Ledger, LedgerConfig, ScheduleFacts, Sighting, StampC
 use crate::session::{
     Action, Body, Event, Hall, HallConfig, Machine, Offers, Outgoing, Probe, Sampling, ServerConfig, TimerKind,
 };
+use crate::tune::memory::LockedMemory;
 use crate::wire::in_band::FarSource;
 use crate::wire::{InBand, Point, ServePath};
 use anyhow::{Context, Result};
@@ -36,7 +37,7 @@ pub(super) fn run(plan: &Plan, many: &Many) -> Result<bool> {
     let places = Hall::room_for(many.clients);
     let config = LedgerConfig { folder: many.log_dir.clone(), json: plan.json, places };
     let (mut opened, mut ledger) = opened::open(&[plan], probes, |_| Ok(Ledger::start(config)?))?;
-    let Opened { ways, interface, interrupt, .. } = &mut opened;
+    let Opened { ways, interface, interrupt, deferral, .. } = &mut opened;
     let Way { stamps, path } = &mut ways[0];
     let [sent, received] = stamp_sources(plan, stamps, None, plan.path);
     let file = plan.schedule.as_ref();
@@ -48,6 +49,7 @@ pub(super) fn run(plan: &Plan, many: &Many) -> Result<bool> {
         received,
         schedule: file.map(|file| ScheduleFacts { file: file.display().to_string(), pings: probes.len() }),
         dummies: plan.dummies,
+        tuning: tuning_facts(plan, deferral.as_ref()),
         // Nothing here travels behind PTP headers.
         stamp_every: None,
         command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
@@ -55,6 +57,7 @@ pub(super) fn run(plan: &Plan, many: &Many) -> Result<bool> {
     let mtu = u16::try_from(interface.mtu).unwrap_or(u16::MAX);
     let mut hall = Hall::new(hall_config(plan, many, schedule.clone(), mtu));
     say_first(plan, &text::server_start(plan.port));
+    let locked = plan.tuning.lock_memory.then(LockedMemory::lock).transpose()?;
     let served = match path {
         OpenPath::Xdp(path, _dummies) => {
             path.make_room(places);
@@ -62,6 +65,7 @@ pub(super) fn run(plan: &Plan, many: &Many) -> Result<bool> {
         }
         OpenPath::Kernel(path) => serve(&mut hall, &mut **path, &mut ledger, interrupt),
     };
+    drop(locked);
     let end = ledger.finish();
     let odd = [
         (hall.strangers_excess(), "datagrams of those without a session were dropped: beyond their share"),

@@ -9,6 +9,7 @@ mod many;
 mod opened;
 mod outstanding;
 mod reporter;
+mod rests;
 pub(crate) mod rounds;
 pub(crate) mod setup;
 pub(crate) mod stamping;
@@ -24,11 +25,15 @@ pub use turnarounds::Turnarounds;
 use crate::cli::{self, Plan, schedule};
 use crate::clock::{Source, monotonic_now};
 use crate::live::{self, BuildInfo, Display, Port};
+use crate::net::napi::Deferral;
 use crate::path::{Description, Path};
 use crate::record::{
-    self, CardClock, Facts, Recorder, RecorderConfig, Role, ScheduleFacts, StampSource, Voice, Watchers, text,
+    self, CardClock, Facts, Recorder, RecorderConfig, Role, ScheduleFacts, StampSource, TuningFacts, Voice, Watchers,
+    text,
 };
 use crate::session::{Client, ClientConfig, Machine, Offers, Pattern, Probe, Sampling, Server, ServerConfig, Settings};
+use crate::tune::memory::LockedMemory;
+use crate::tune::realtime::{Guard, Realtime};
 use crate::wire::Extension;
 use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -73,7 +78,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
         Ok((recorder, display))
     })?;
     let (display, feed) = display.unzip();
-    let Opened { ways, clocks, settings, server, interface, card, interrupt } = &mut opened;
+    let Opened { ways, clocks, settings, server, interface, card, interrupt, deferral, .. } = &mut opened;
     let Way { stamps, path } = &mut ways[0];
     let stamp_sources =
         [cli::PathKind::Xdp, cli::PathKind::Kernel].map(|path| stamp_sources(plan, stamps, card.as_deref(), path));
@@ -89,6 +94,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
             .as_ref()
             .map(|file| ScheduleFacts { file: file.display().to_string(), pings: probes.len() }),
         dummies: plan.dummies,
+        tuning: tuning_facts(plan, deferral.as_ref()),
         stamp_every: plan.stamp_every,
         command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
     };
@@ -234,7 +240,33 @@ impl Play<'_> {
 
     fn spin<M: Machine, P: Path>(&mut self, machine: &mut M, path: &mut P) -> Result<()> {
         let rules = self.rules.clone();
-        HotLoop::new(machine, path, &mut self.recorder, &mut self.reporter, self.interrupt, rules).run()
+        let hot = HotLoop::new(machine, path, &mut self.recorder, &mut self.reporter, self.interrupt, rules);
+        run_tuned(self.plan.tuning, hot)
+    }
+}
+
+/// Runs a hot loop in this thread, with what the user wants for it and only while it lasts: its memory locked, its thread with a
+/// real-time priority. All other threads are there by then.
+fn run_tuned<M: Machine, P: Path, A: Attendant<M, P>>(
+    tuning: cli::Tuning,
+    mut hot: HotLoop<'_, M, P, A>,
+) -> Result<()> {
+    let _locked = tuning.lock_memory.then(LockedMemory::lock).transpose()?;
+    let Some(priority) = tuning.realtime else { return hot.run() };
+    let guard = Guard::of_this_machine();
+    let _realtime = Realtime::raise(priority)?;
+    hot.resting(&guard).run()
+}
+
+/// What the meta file says of it.
+fn tuning_facts(plan: &Plan, deferral: Option<&Deferral>) -> TuningFacts {
+    TuningFacts {
+        cpu: plan.cpu,
+        busypoll_us: plan.busypoll_us,
+        realtime: plan.tuning.realtime,
+        lock_memory: plan.tuning.lock_memory,
+        cpu_latency_us: plan.tuning.cpu_latency_us,
+        napi: deferral.map(Deferral::config),
     }
 }
 

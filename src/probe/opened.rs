@@ -9,7 +9,9 @@ use super::stamping::{self, Card, Clocks, StampPlan};
 use super::{pin, warn};
 use crate::cli::{Plan, Role};
 use crate::net::Interface;
+use crate::net::napi::Deferral;
 use crate::session::{Probe, Settings};
+use crate::tune::cpu_latency::CpuLatency;
 use anyhow::{Context, Result, ensure};
 use nix::sched::{sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
@@ -36,6 +38,9 @@ pub(crate) struct Opened {
     /// `None` where no stamp is the card's.
     pub(crate) card: Option<Arc<Card>>,
     pub(crate) interrupt: Interrupt,
+    /// The interface's interrupts, where the user wants them deferred.
+    pub(crate) deferral: Option<Deferral>,
+    _awake: Option<CpuLatency>,
 }
 
 /// What threads that are started beside the open paths may need of them.
@@ -71,6 +76,8 @@ pub(crate) fn open<T>(
         Role::Client { host, .. } => Some(setup::server(host, first.port)?),
         Role::Server { .. } => None,
     };
+    warn(&setup::check_tuning(first, &interface)?);
+    let awake = first.tuning.cpu_latency_us.map(CpuLatency::hold).transpose()?;
     let anywhere = sched_getaffinity(Pid::from_raw(0)).context("cannot read the CPU affinity")?;
     pin(first)?;
     // Declared before the paths, so that it is dropped after them wherever it ends.
@@ -90,6 +97,7 @@ pub(crate) fn open<T>(
     // From here on a signal ends the run in order: what a driver has forgotten over XDP, and what the card is to stamp, is
     // nothing that the kernel would take back.
     interrupt.set_deadly(false);
+    let deferral = setup::defer_interrupts(first, &interface)?;
     let card = stamps[0].card.map(|(_, phc)| Arc::new(Card::new(phc)));
     let started = start(&Beside { stamps: stamps.iter().collect(), card: card.as_ref(), interrupt: &interrupt })?;
     // The hot loop is not to be interrupted for it: from here on another thread takes the signal, and leaves word.
@@ -105,18 +113,23 @@ pub(crate) fn open<T>(
     let paths = paths;
     pin(first)?;
     let ways = stamps.into_iter().zip(paths).map(|(stamps, path)| Way { stamps, path }).collect();
-    Ok((Opened { ways, clocks, settings, server, interface, card, interrupt }, started))
+    Ok((Opened { ways, clocks, settings, server, interface, card, interrupt, deferral, _awake: awake }, started))
 }
 
 impl Opened {
     /// Gives everything back: the machine is as it was, and a signal ends the process again.
     ///
     /// # Errors
-    /// Where the card's stamping could not be restored.
+    /// Where the card's stamping, or what defers its interrupts, could not be restored.
     pub(crate) fn close(self) -> Result<()> {
-        let Self { ways, clocks, interface, interrupt, .. } = self;
+        let Self { ways, clocks, interface, interrupt, deferral, .. } = self;
         drop(ways);
-        clocks.restore(&interface.name)?;
+        let stamping = clocks.restore(&interface.name);
+        let interrupts = setup::restore_interrupts(deferral);
+        if let (Err(_), Err(error)) = (&stamping, &interrupts) {
+            eprintln!("xdprobe: {error:#}");
+        }
+        stamping.and(interrupts)?;
         // Nothing of the machine's is held any more: what follows may be cut short.
         interrupt.set_deadly(true);
         Ok(())

@@ -6,6 +6,7 @@
 use super::hot::{Attendant, HotLoop, Scene, StampRules};
 use super::interrupt::Interrupt;
 use super::opened::{self, Opened};
+use super::run_tuned;
 use super::setup::OpenPath;
 use super::usage::Usage;
 use crate::cli::{self, Plan};
@@ -231,7 +232,7 @@ impl Rounds {
     /// Gives everything back: the machine is as it was.
     ///
     /// # Errors
-    /// Where the card's stamping could not be restored.
+    /// Where the card's stamping, or what defers its interrupts, could not be restored.
     pub fn close(self) -> Result<()> {
         let Self { opened, rows, .. } = self;
         rows.into_iter().for_each(|row| drop(row.recorder.finish()));
@@ -283,7 +284,7 @@ impl Player<'_> {
             pattern,
         };
         let mut client = Client::numbered(monotonic_now(), config, number);
-        HotLoop::new(&mut client, path, recorder, &mut keeper, interrupt, rules).run()?;
+        run_tuned(plan.tuning, HotLoop::new(&mut client, path, recorder, &mut keeper, interrupt, rules))?;
         keeper.outcome.context("a session that is over has said how it ended")
     }
 }

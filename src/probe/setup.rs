@@ -3,11 +3,13 @@
 use super::interrupt::Interrupt;
 use super::stamping::StampPlan;
 use crate::cli::{PathKind, Plan, Role, XdpMode, ZeroCopy};
-use crate::net::{self, Interface, privilege};
+use crate::net::{self, Interface, napi, privilege};
 use crate::path::kernel::{KernelConfig, KernelPath};
 use crate::path::xdp::{self, XdpConfig, XdpPath};
 use crate::path::{Description, Path};
-use crate::session::{Direction, Probe, Settings, ip_len};
+use crate::session::{Direction, Probe, Settings, TimerKind, ip_len};
+use crate::tune::memory::LockedMemory;
+use crate::tune::realtime::{Guard, Realtime};
 use crate::wire::frame::LinkHeader;
 use crate::wire::ptp::Transport;
 use anyhow::{Result, ensure};
@@ -144,6 +146,53 @@ pub fn check_sizes(plan: &Plan, interface: &Interface, settings: Option<&Setting
         if settings.direction != Direction::Duplex {
             check("--pong-size", settings.pong_padding)?;
         }
+    }
+    Ok(())
+}
+
+/// Whether the machine bears, and allows, what the plan sets up for the lowest latency; what the user should know of it: one line
+/// each, for stderr. To be asked before the thread is pinned.
+///
+/// # Errors
+/// What is lacking, and what can be done.
+pub fn check_tuning(plan: &Plan, interface: &Interface) -> Result<Vec<String>> {
+    // Whatever this run is to do: another one was killed before it could.
+    let mut remarks: Vec<String> = napi::tidy_up(interface).into_iter().collect();
+    if plan.tuning.napi && plan.path == PathKind::Xdp {
+        napi::require_polling(interface, plan.queues.as_deref())?;
+    }
+    if plan.tuning.lock_memory {
+        LockedMemory::check()?;
+    }
+    if let Some(priority) = plan.tuning.realtime {
+        let is_busy = match &plan.role {
+            Role::Client { settings, .. } => settings.timer == TimerKind::Busy,
+            // Without --timer it is what the client wants.
+            Role::Server { .. } => plan.timer != Some(TimerKind::Sleep),
+        };
+        remarks.extend(Guard::of_this_machine().check(priority, is_busy)?);
+        Realtime::check(priority)?;
+    }
+    Ok(remarks)
+}
+
+/// Keeps the interface's interrupts off where the plan wants that: see [`napi::Deferral`]. Where a signal no longer ends the process.
+///
+/// # Errors
+/// As [`napi::Deferral::widen`].
+pub fn defer_interrupts(plan: &Plan, interface: &Interface) -> Result<Option<napi::Deferral>> {
+    let deferral = plan.tuning.napi.then(|| napi::Deferral::widen(interface)).transpose()?;
+    super::warn(deferral.as_ref().map_or(&[], napi::Deferral::remarks));
+    Ok(deferral)
+}
+
+/// Gives the interface back as it was, and says where somebody else has set it meanwhile.
+///
+/// # Errors
+/// As [`napi::Deferral::restore`].
+pub fn restore_interrupts(deferral: Option<napi::Deferral>) -> Result<()> {
+    if let Some(remark) = deferral.map(napi::Deferral::restore).transpose()?.flatten() {
+        eprintln!("xdprobe: {remark}");
     }
     Ok(())
 }

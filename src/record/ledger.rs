@@ -667,6 +667,7 @@ mod tests {
             received: StampSource::application(),
             schedule: None::<ScheduleFacts>,
             dummies: 0,
+            tuning: super::super::TuningFacts::default(),
             stamp_every: None,
             command_line: vec![],
         };

@@ -292,6 +292,12 @@ impl Recorder {
         }
     }
 
+    /// Whether what was handed over and not yet taken fills half the ring. For the hot loop.
+    #[inline]
+    pub fn is_crowded(&self) -> bool {
+        self.sightings.slots() < self.sightings.buffer().capacity() / 2
+    }
+
     /// A session begins: writes the header line before the second and each later one, and begins its statistics. Before
     /// its [`Event::Connected`].
     pub fn begin_session(&mut self) {

@@ -82,6 +82,23 @@ pub struct ScheduleFacts {
     pub pings: usize,
 }
 
+/// What the run has set up for itself for the lowest latency; a flag that was not given is `None`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct TuningFacts {
+    /// Where the hot loop's thread is pinned.
+    pub cpu: Option<usize>,
+    /// Microseconds for which the kernel polls the driver.
+    pub busypoll_us: Option<u32>,
+    /// The hot loop's thread's priority of `SCHED_FIFO`.
+    pub realtime: Option<u8>,
+    /// All memory is locked while the hot loop runs.
+    pub lock_memory: bool,
+    /// How many µs idle CPUs may take to wake up.
+    pub cpu_latency_us: Option<u32>,
+    /// What the interface's interrupts are deferred by; `None` where it is left as it was found.
+    pub napi: Option<crate::net::napi::Config>,
+}
+
 /// What does not change from session to session, but for description and stamps: [`super::Recorder::describe_path`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
@@ -99,6 +116,8 @@ pub struct Facts {
     pub schedule: Option<ScheduleFacts>,
     /// Dummies behind each ping and pong of this side.
     pub dummies: u32,
+    /// What was set up for the lowest latency.
+    pub tuning: TuningFacts,
     /// Of its own pings this side stamps the first and each so-manieth after it, where they travel behind PTP headers; `None`: as
     /// many as the card has room for.
     pub stamp_every: Option<u32>,
@@ -145,6 +164,7 @@ struct Session {
     settings: SettingsRecord,
     schedule: Option<ScheduleFacts>,
     dummies: u32,
+    tuning: TuningFacts,
     /// Only the first and every n-th of this side's pings after it are stamped and have rows. `None` where the pings travel
     /// without PTP headers and all have, or as many as the card has room for.
     stamp_every: Option<u32>,
@@ -281,6 +301,7 @@ impl MetaFile {
             },
             schedule: facts.schedule,
             dummies: facts.dummies,
+            tuning: facts.tuning,
             stamp_every: facts.stamp_every.filter(|_| settings.ptp.is_some()),
             command_line: facts.command_line,
             hostname: host.as_ref().map(|host| text(host.nodename())),
@@ -548,6 +569,7 @@ mod tests {
             received: StampSource::application(),
             schedule: None,
             dummies: 3,
+            tuning: TuningFacts::default(),
             stamp_every: Some(10),
             command_line: vec!["xdprobe".into()],
         }

@@ -25,7 +25,7 @@ pub use file::{LogKind, RecordError, check_logs};
 pub use ledger::{Ledger, LedgerConfig, LedgerEnd, check_folder};
 pub use log::{Finished, Recorder, RecorderConfig, Watchers, Written};
 pub(crate) use meta::meta_path;
-pub use meta::{Facts, ScheduleFacts, StampSource};
+pub use meta::{Facts, ScheduleFacts, StampSource, TuningFacts};
 pub use roundtrip::{Answer, Latency, RoundTrips, TripCounts, TripTotals};
 pub use row::{HEADER, Row, STAGES_HEADER};
 pub use sighting::{Sighting, Sources};

@@ -146,6 +146,11 @@ impl Program {
         format!("\n--- stdout\n{}--- stderr\n{}", self.stdout(), self.stderr())
     }
 
+    /// Its process id: `ip netns exec` becomes the program.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until a line of stdout or stderr contains this text.
     pub fn wait_for_line(&mut self, text: &str) {
         self.wait_until(text, |program| program.stdout().contains(text) || program.stderr().contains(text));

@@ -5,7 +5,6 @@
 //! and given back as it was found. Taking stamps off sockets is the paths' business.
 
 mod ioctl;
-mod marker;
 mod stamping;
 
 pub use stamping::{Found, Restored, Stamping};

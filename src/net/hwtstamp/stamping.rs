@@ -2,12 +2,17 @@
 #![forbid(unsafe_code)]
 
 use super::ioctl::Device;
-use super::marker::{self, Marker, Process, Slot};
 use super::{Config, RxFilter, StampingError, TxType};
+use crate::net::marker::{self, Process, Slot};
 use crate::net::tsinfo;
 use nix::errno::Errno;
 use std::fmt;
 use std::path::Path;
+
+/// What begins the name of the files for this setting.
+const SETTING: &str = "hwtstamp";
+
+type Marker = marker::Marker<Config>;
 
 /// Who answers for a card: the kernel, or a test.
 trait Card: Send {
@@ -59,7 +64,7 @@ impl Found {
     /// As [`super::read`].
     pub fn look(interface: &str, if_index: u32) -> Result<Self, StampingError> {
         let device = Device::open(interface).map_err(|answer| StampingError::of_reading(interface, answer))?;
-        let slot = Slot::of(Path::new(marker::FOLDER), if_index);
+        let slot = Slot::of(Path::new(marker::FOLDER), SETTING, if_index);
         Self::of(Box::new(Kernel { device, if_index }), interface, slot)
     }
 
@@ -69,7 +74,7 @@ impl Found {
         let looked = card.get().map_err(|answer| StampingError::of_reading(interface, answer))?;
         let (interface, config) = (interface.to_owned(), Some(looked));
         let mut found = Self { card, interface, slot, config, looked, holder: None, remarks: Vec::new() };
-        match found.slot.read() {
+        match found.slot.read::<Config>() {
             Some(marker) if marker.process.is_another() => found.holder = Some(marker.process),
             Some(marker) => {
                 let (original, remark) = left_by(&marker, &found.interface, looked);
@@ -99,7 +104,7 @@ impl Found {
     /// Sees to it that the file is there again, after an attempt to switch stamping on that failed has removed it.
     pub fn keep(&mut self) {
         let _lock = self.slot.lock();
-        if self.holder.is_none() && self.slot.read().is_none() {
+        if self.holder.is_none() && self.slot.read::<Config>().is_none() {
             self.note();
         }
     }
@@ -142,7 +147,7 @@ impl Drop for Found {
     fn drop(&mut self) {
         let Some(found) = self.config else { return };
         let _lock = self.slot.lock();
-        let marker = self.slot.read();
+        let marker = self.slot.read::<Config>();
         if let Some(holder) = self.holder {
             // One that has ended since has restored what was there before, and one that was killed is the next run's affair.
             if marker.is_some_and(|marker| marker.process == holder && holder.is_another()) {
@@ -211,7 +216,7 @@ impl Stamping {
         found: Option<Config>,
     ) -> Result<Self, StampingError> {
         let device = Device::open(interface).map_err(|answer| StampingError::of_reading(interface, answer))?;
-        let slot = Slot::of(Path::new(marker::FOLDER), if_index);
+        let slot = Slot::of(Path::new(marker::FOLDER), SETTING, if_index);
         Self::turn_on_card(Box::new(Kernel { device, if_index }), interface, slot, wanted, found)
     }
 
@@ -229,7 +234,7 @@ impl Stamping {
         let interface = interface.to_owned();
         let is_forgetful = found.is_some();
         let mut stamping = Self { card, interface, slot, original: None, is_forgetful, present, remarks: Vec::new() };
-        let result = match stamping.slot.read() {
+        let result = match stamping.slot.read::<Config>() {
             Some(marker) if marker.process.is_another() => stamping.stand_beside(marker.process.pid, wanted),
             Some(marker) if marker.process != Process::this() => {
                 stamping.take_over(&marker);
@@ -459,9 +464,7 @@ fn left_by(marker: &Marker, interface: &str, present: Config) -> (Option<Config>
 
 /// Puts this run's marker there. What the user should know where that fails.
 fn write_marker(slot: &Slot, interface: &str, original: Config, set: Option<Config>) -> Option<String> {
-    let marker =
-        Marker { process: Process::this(), boot: marker::boot(), interface: interface.to_owned(), original, set };
-    let answer = slot.write(&marker).err()?;
+    let answer = slot.write(&Marker::new(interface, original, set)).err()?;
     Some(format!(
         "cannot write {}: {answer}: should this run be killed, nobody will know that the hardware stamps of {interface} \
          were {original}",

@@ -90,7 +90,7 @@ impl Bench {
     }
 
     fn slot(&self) -> Slot {
-        Slot::of(self.folder.path(), 7)
+        Slot::of(self.folder.path(), SETTING, 7)
     }
 
     fn turn_on(&self, wanted: &[RxFilter]) -> Result<Stamping, StampingError> {
@@ -124,18 +124,18 @@ fn what_is_granted_is_on_until_the_guard_goes() {
     let stamping = bench.turn_on(&[RxFilter::All]).unwrap();
     assert_eq!((stamping.granted(), bench.card.now()), (ALL, ALL));
     assert_eq!(stamping.remarks(), [""; 0]);
-    let marker = bench.slot().read().unwrap();
+    let marker = bench.slot().read::<Config>().unwrap();
     assert_eq!((marker.process, marker.original, marker.set), (Process::this(), OFF, Some(ALL)));
     drop(stamping);
     assert_eq!(bench.card.sets(), [ALL, OFF]);
-    assert!(bench.slot().read().is_none());
+    assert!(bench.slot().read::<Config>().is_none());
 }
 
 #[test]
 fn what_a_driver_forgot_when_xdp_was_attached_is_restored() {
     let bench = Bench::new(OFF, does_all);
     let stamping = bench.turn_on_after(&[RxFilter::All], Some(PTP)).unwrap();
-    assert_eq!((stamping.granted(), bench.slot().read().unwrap().original), (ALL, PTP));
+    assert_eq!((stamping.granted(), bench.slot().read::<Config>().unwrap().original), (ALL, PTP));
     assert_eq!(stamping.restore(), Ok(Restored::To(PTP)));
     assert_eq!(bench.card.now(), PTP);
 }
@@ -149,7 +149,7 @@ fn what_a_driver_forgets_when_xdp_goes_is_restored_too() {
         bench.card.somebody_sets(OFF);
         assert_eq!(stamping.restore(), Ok(Restored::To(ALL)));
         assert_eq!(bench.card.now(), ALL);
-        assert!(bench.slot().read().is_none());
+        assert!(bench.slot().read::<Config>().is_none());
     }
 }
 
@@ -177,26 +177,30 @@ impl Drop for Other {
 fn what_a_driver_could_forget_is_noted_from_the_look_to_the_end() {
     let bench = Bench::new(PTP, does_all);
     let found = bench.look();
-    let marker = bench.slot().read().unwrap();
+    let marker = bench.slot().read::<Config>().unwrap();
     assert_eq!((marker.process, marker.original, marker.set), (Process::this(), PTP, Some(PTP)));
     bench.card.somebody_sets(OFF);
     let stamping = bench.turn_on_after(&[RxFilter::PtpV2Event], found.config()).unwrap();
     found.hand_over();
     assert_eq!(stamping.remarks(), [""; 0], "it does not stand beside itself");
     assert_eq!(stamping.granted(), PTP);
-    assert_eq!(bench.slot().read().unwrap().original, PTP, "also where it is on again: XDP goes with the process");
+    assert_eq!(
+        bench.slot().read::<Config>().unwrap().original,
+        PTP,
+        "also where it is on again: XDP goes with the process"
+    );
     bench.card.somebody_sets(OFF);
     assert_eq!(stamping.restore(), Ok(Restored::To(PTP)));
-    assert!(bench.slot().read().is_none());
+    assert!(bench.slot().read::<Config>().is_none());
 }
 
 #[test]
 fn where_nothing_is_on_nothing_is_noted() {
     let bench = Bench::new(OFF, does_all);
     let found = bench.look();
-    assert!(bench.slot().read().is_none());
+    assert!(bench.slot().read::<Config>().is_none());
     drop(found);
-    assert_eq!((bench.card.sets(), bench.slot().read()), (vec![], None));
+    assert_eq!((bench.card.sets(), bench.slot().read::<Config>()), (vec![], None));
 }
 
 #[test]
@@ -206,12 +210,12 @@ fn a_run_killed_after_its_driver_forgot_is_made_good_by_the_next() {
     let found = bench.look();
     let [remark] = found.remarks() else { panic!("{:?}", found.remarks()) };
     assert!(remark.contains("left the hardware stamps of eth0 at TX off, RX none"), "{remark}");
-    let marker = bench.slot().read().unwrap();
+    let marker = bench.slot().read::<Config>().unwrap();
     assert_eq!((marker.process, marker.original, marker.set), (Process::this(), PTP, Some(OFF)));
     let stamping = bench.turn_on_after(&[RxFilter::All], found.config()).unwrap();
     found.hand_over();
     assert_eq!(stamping.restore(), Ok(Restored::To(PTP)));
-    assert_eq!((bench.card.now(), bench.slot().read()), (PTP, None));
+    assert_eq!((bench.card.now(), bench.slot().read::<Config>()), (PTP, None));
 }
 
 #[test]
@@ -220,7 +224,7 @@ fn what_a_killed_run_left_is_restored_where_this_one_does_not_get_as_far() {
         let bench = Bench::new(left, does_all);
         bench.killed_run_left(original, Some(left));
         drop(bench.look());
-        assert_eq!((bench.card.now(), bench.slot().read()), (original, None), "{left}");
+        assert_eq!((bench.card.now(), bench.slot().read::<Config>()), (original, None), "{left}");
     }
 }
 
@@ -230,9 +234,9 @@ fn what_somebody_set_after_a_killed_run_is_what_is_found() {
     bench.killed_run_left(PTP, Some(PTP));
     let found = bench.look();
     assert!(found.remarks()[0].contains("somebody has set them to TX on, RX all since"), "{:?}", found.remarks());
-    assert_eq!((found.config(), bench.slot().read().unwrap().original), (Some(ALL), ALL));
+    assert_eq!((found.config(), bench.slot().read::<Config>().unwrap().original), (Some(ALL), ALL));
     drop(found);
-    assert_eq!((bench.card.sets(), bench.slot().read()), (vec![], None));
+    assert_eq!((bench.card.sets(), bench.slot().read::<Config>()), (vec![], None));
 }
 
 #[test]
@@ -245,7 +249,7 @@ fn a_living_runs_marker_is_left_alone() {
     bench.card.somebody_sets(OFF);
     drop(found);
     assert_eq!(bench.card.now(), ALL, "it still needs what the driver forgot");
-    assert_eq!(bench.slot().read().unwrap().process, other.process());
+    assert_eq!(bench.slot().read::<Config>().unwrap().process, other.process());
     let found = bench.look();
     bench.slot().remove();
     bench.card.somebody_sets(OFF);
@@ -260,9 +264,9 @@ fn a_failed_attempt_does_not_take_the_note_away_for_good() {
     bench.card.somebody_sets(OFF);
     assert!(matches!(bench.turn_on_after(&[RxFilter::All], found.config()), Err(StampingError::NoSuchFilter { .. })));
     found.keep();
-    assert_eq!(bench.slot().read().unwrap().original, PTP);
+    assert_eq!(bench.slot().read::<Config>().unwrap().original, PTP);
     drop(found);
-    assert_eq!((bench.card.now(), bench.slot().read()), (PTP, None));
+    assert_eq!((bench.card.now(), bench.slot().read::<Config>()), (PTP, None));
 }
 
 #[test]
@@ -297,7 +301,7 @@ fn what_is_on_already_is_left_alone() {
         let bench = Bench::new(now, does_all);
         let stamping = bench.turn_on(&[wanted]).unwrap();
         assert_eq!(stamping.granted(), now);
-        assert!(bench.slot().read().is_none());
+        assert!(bench.slot().read::<Config>().is_none());
         assert_eq!(stamping.restore(), Ok(Restored::NothingToDo));
         assert_eq!(bench.card.sets(), []);
     }
@@ -317,7 +321,7 @@ fn a_filter_that_the_card_lacks_is_refused_with_those_that_it_has() {
         }
     );
     assert_eq!(bench.card.now(), OFF);
-    assert!(bench.slot().read().is_none());
+    assert!(bench.slot().read::<Config>().is_none());
 }
 
 #[test]
@@ -343,7 +347,7 @@ fn a_daemons_configuration_that_does_stays_where_no_wider_one_is_had() {
     let bench = Bench::new(PTP, does_ptp);
     let stamping = bench.turn_on(&[RxFilter::All, RxFilter::PtpV2Event]).unwrap();
     assert_eq!(stamping.granted(), PTP);
-    assert!(bench.slot().read().is_none());
+    assert!(bench.slot().read::<Config>().is_none());
     drop(stamping);
     assert_eq!(bench.card.sets(), [ALL]);
     assert_eq!(bench.card.now(), PTP);
@@ -399,7 +403,7 @@ fn a_driver_that_says_one_thing_and_does_another_is_found_out() {
     bench.card.0.lock().unwrap().says = Some(ALL);
     let error = bench.turn_on(&[RxFilter::All]).unwrap_err();
     assert!(matches!(error, StampingError::NotHonoured { answered: ALL, found: OFF, .. }), "{error}");
-    assert!(bench.slot().read().is_none());
+    assert!(bench.slot().read::<Config>().is_none());
 }
 
 #[test]
@@ -407,7 +411,7 @@ fn a_filter_that_the_driver_widens_is_good() {
     let bench = Bench::new(OFF, does_ptp);
     let stamping = bench.turn_on(&[RxFilter::PtpV2L4Sync]).unwrap();
     assert_eq!(stamping.granted(), PTP);
-    assert_eq!(bench.slot().read().unwrap().set, Some(PTP));
+    assert_eq!(bench.slot().read::<Config>().unwrap().set, Some(PTP));
 }
 
 #[test]
@@ -431,7 +435,7 @@ fn what_somebody_sets_meanwhile_is_left() {
     let restored = stamping.restore().unwrap();
     assert_eq!((restored, bench.card.now()), (Restored::LeftTo(PTP), PTP));
     assert!(restored.remark("eth0").unwrap().contains("eth0 to TX on, RX ptpv2-event during this run"));
-    assert!(bench.slot().read().is_none());
+    assert!(bench.slot().read::<Config>().is_none());
 }
 
 #[test]
@@ -449,7 +453,7 @@ fn what_cannot_be_restored_is_an_error_and_leaves_the_marker() {
     bench.card.0.lock().unwrap().driver = |_| Ok(ALL);
     let error = stamping.restore().unwrap_err();
     assert!(matches!(error, StampingError::NotRestored { original: OFF, found: ALL, .. }), "{error}");
-    assert_eq!(bench.slot().read().unwrap().original, OFF);
+    assert_eq!(bench.slot().read::<Config>().unwrap().original, OFF);
 }
 
 #[test]
@@ -460,10 +464,10 @@ fn a_killed_runs_original_is_what_the_next_one_restores() {
     let [remark] = stamping.remarks() else { panic!("{:?}", stamping.remarks()) };
     assert!(remark.contains("was killed and left the hardware stamps of eth0 at TX on, RX all"), "{remark}");
     assert!(remark.contains("they were TX off, RX none before it"), "{remark}");
-    assert_eq!(bench.slot().read().unwrap().process, Process::this());
+    assert_eq!(bench.slot().read::<Config>().unwrap().process, Process::this());
     assert_eq!(stamping.restore(), Ok(Restored::To(OFF)));
     assert_eq!(bench.card.sets(), [OFF]);
-    assert!(bench.slot().read().is_none());
+    assert!(bench.slot().read::<Config>().is_none());
 }
 
 #[test]
@@ -479,7 +483,7 @@ fn what_a_killed_run_left_is_restored_even_where_this_one_cannot_start() {
     bench.killed_run_left(OFF, Some(PTP));
     assert!(matches!(bench.turn_on(&[RxFilter::All]), Err(StampingError::NoSuchFilter { .. })));
     assert_eq!(bench.card.now(), OFF);
-    assert!(bench.slot().read().is_none());
+    assert!(bench.slot().read::<Config>().is_none());
 }
 
 #[test]
@@ -512,7 +516,7 @@ fn beside_a_living_run_nothing_is_changed() {
     assert!(stamping.remarks()[0].contains("has switched on the hardware stamps of eth0"));
     assert_eq!(stamping.restore(), Ok(Restored::NothingToDo));
     assert_eq!(bench.card.sets(), []);
-    assert_eq!(bench.slot().read().unwrap().original, OFF);
+    assert_eq!(bench.slot().read::<Config>().unwrap().original, OFF);
 }
 
 #[test]
@@ -520,7 +524,7 @@ fn without_a_folder_for_the_marker_it_works_and_says_so() {
     let bench = Bench::new(OFF, does_all);
     let file = bench.folder.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let slot = Slot::of(&file.join("folder"), 7);
+    let slot = Slot::of(&file.join("folder"), SETTING, 7);
     let stamping = Stamping::turn_on_card(Box::new(bench.card.clone()), "eth0", slot, &[RxFilter::All], None).unwrap();
     let [remark] = stamping.remarks() else { panic!("{:?}", stamping.remarks()) };
     assert!(remark.contains("should this run be killed, nobody will know"), "{remark}");
