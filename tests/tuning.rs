@@ -8,6 +8,7 @@ mod programs;
 use programs::{CLIENT_LINK, Lan, Program, SERVER_ADDRESS, SERVER_LINK, Side};
 use serde_json::Value;
 use std::fs;
+use std::sync::{Mutex, PoisonError};
 
 /// `SCHED_OTHER` and `SCHED_FIFO` of sched(7).
 const ORDINARY: u32 = 0;
@@ -136,6 +137,9 @@ fn a_busy_loop_on_the_only_cpu_is_told_of() {
     assert!(!run("sleep").contains(told));
 }
 
+/// Held by whoever looks at the request for wake-up latency, which is the whole machine's.
+static WAKE_UP: Mutex<()> = Mutex::new(());
+
 /// The request for wake-up latency that is in force, in µs: the least of all.
 fn wake_up_limit() -> i32 {
     i32::from_ne_bytes(fs::read("/dev/cpu_dma_latency").expect("this machine has the device")[..4].try_into().unwrap())
@@ -150,6 +154,7 @@ fn locked_kib(program: &Program) -> u64 {
 
 #[test]
 fn memory_is_locked_and_cpus_are_kept_awake_while_it_runs_and_no_longer() {
+    let _alone = WAKE_UP.lock().unwrap_or_else(PoisonError::into_inner);
     let lan = Lan::new(1);
     let log = lan.file("client.csv");
     let before = wake_up_limit();
@@ -279,6 +284,7 @@ fn interrupts_are_not_deferred_where_nobody_polls() {
 
 #[test]
 fn a_comparison_has_it_all_too() {
+    let _alone = WAKE_UP.lock().unwrap_or_else(PoisonError::into_inner);
     let lan = Lan::new(1);
     let before = wake_up_limit();
     let mut server = server(&lan, &["--keep"]);
