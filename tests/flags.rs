@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 use xdprobe::cli::{
-    self, CapsPlan, Parsed, PathKind, Plan, PtpWish, Role, SweepPlan, Target, Timestamps, Tuning, TxWay, XdpMode,
+    self, CapsPlan, Many, Parsed, PathKind, Plan, PtpWish, Role, SweepPlan, Target, Timestamps, Tuning, TxWay, XdpMode,
     ZeroCopy, caps_command, command, compare_command, parse, report_command, sweep_command,
 };
 use xdprobe::session::{Direction, Pattern, Rate, Settings, TimerKind};
@@ -36,8 +36,10 @@ const NANOPROBE: [(&str, Option<char>, bool); 20] = [
 ];
 
 /// Ours: long only.
-const NEW: [(&str, bool); 24] = [
+const NEW: [(&str, bool); 26] = [
     ("max-rate", true),
+    ("clients", true),
+    ("log-dir", true),
     ("timestamps", true),
     ("tx", true),
     ("stamp-timeout", true),
@@ -239,6 +241,8 @@ fn a_default_in_the_help_is_the_plans() {
     let micros = |limit: Option<Duration>| limit.map_or(0, |limit| limit.as_micros());
     let shown = [
         ("port", plan.port.to_string()),
+        // Where it is not typed there is no `Many`: it is 1.
+        ("clients", "1".into()),
         ("count", settings.count_s.to_string()),
         ("delay", settings.delay_us.to_string()),
         ("ping-size", (settings.ping_padding + 44).to_string()),
@@ -305,7 +309,10 @@ fn without_flags_the_plan_is_nanoprobes() {
         warnings: vec![],
     };
     assert_eq!(client(""), expected);
-    assert_eq!(plan("--server -i eth0"), Plan { role: Role::Server { keep: false, max_rate: None }, ..expected });
+    assert_eq!(
+        plan("--server -i eth0"),
+        Plan { role: Role::Server { keep: false, max_rate: None, many: None }, ..expected }
+    );
 }
 
 #[test]
@@ -367,8 +374,16 @@ fn each_flag_sets_its_field() {
     assert_eq!(plan("--server -i eth0 --realtime 99").tuning.realtime, Some(99));
     assert!(client("--json").json);
     assert!(client("--quiet").quiet);
-    assert_eq!(plan("--server -i eth0 --keep").role, Role::Server { keep: true, max_rate: None });
-    let limited = |max_rate| Role::Server { keep: false, max_rate: Some(max_rate) };
+    assert_eq!(plan("--server -i eth0 --keep").role, Role::Server { keep: true, max_rate: None, many: None });
+    let limited = |max_rate| Role::Server { keep: false, max_rate: Some(max_rate), many: None };
+    let many = |flags: &str| plan(&format!("--server -i eth0 -e --keep {flags}")).role;
+    assert_eq!(many("--clients 1"), Role::Server { keep: true, max_rate: None, many: None });
+    for (flags, clients, log_dir) in
+        [("--clients 2", 2, None), ("--clients 4096 --log-dir d", 4096, Some(PathBuf::from("d")))]
+    {
+        let Role::Server { many, .. } = many(flags) else { panic!() };
+        assert_eq!(many, Some(Many { clients, log_dir }));
+    }
     assert_eq!(plan("--server -i eth0 --max-rate 2.5G").role, limited(Rate::Bits(2_500_000_000)));
     assert_eq!(plan("--server -i eth0 --max-rate 500kpps").role, limited(Rate::Packets(500_000)));
     let Role::Client { connect_timeout, .. } = client("--connect-timeout 7").role else { panic!() };
@@ -469,6 +484,41 @@ fn what_cannot_go_together_is_refused() {
         (
             "--server -i eth0 --max-rate 1e9",
             "--max-rate 1e9: must be bits a second such as 100M or 2.5G, or packets a second such as 500kpps, in [1, 1T]",
+        ),
+        ("--server -i eth0 --clients 4097", "--clients 4097: must be in [1, 4096] (clients)"),
+        ("--server -i eth0 --clients 0", "--clients 0: must be in [1, 4096] (clients)"),
+        (
+            "--client -i eth0 --clients 2 h",
+            "--clients is a server's flag: it cannot go with --client (see xdprobe --help)",
+        ),
+        (
+            "--client -i eth0 --log-dir d h",
+            "--log-dir is a server's flag: it cannot go with --client (see xdprobe --help)",
+        ),
+        ("--server -i eth0 -e --clients 2", "--clients 2 needs --keep: sessions begin and end at any time"),
+        (
+            "--server -i eth0 --keep --clients 2",
+            "--clients 2 needs --emulation: stamps of the kernel and the card are told apart for one session only",
+        ),
+        (
+            "--server -i eth0 -e --keep --clients 2 --log x.csv",
+            "--log cannot go with --clients 2: the rows of different clients would mix: use --log-dir",
+        ),
+        (
+            "--server -i eth0 -e --keep --clients 2 --max-rate 1G",
+            "--max-rate cannot go with --clients 2: floods are refused there",
+        ),
+        (
+            "--server -i eth0 -e --keep --clients 2 --metrics 127.0.0.1:9100",
+            "--metrics is for one session at a time: it cannot go with --clients 2",
+        ),
+        (
+            "--server -i eth0 -e --keep --clients 2 --realtime 50",
+            "--realtime is for one session at a time: it cannot go with --clients 2",
+        ),
+        (
+            "--server -i eth0 -e --keep --log-dir d",
+            "--log-dir is for the logs of many sessions at once: it needs --clients, or use --log",
         ),
         ("--client -i eth0 --keep h", "--keep is a server's flag: it cannot go with --client (see xdprobe --help)"),
         (

@@ -5,7 +5,7 @@ use super::generate::Generate;
 use super::sweep::{SWEEP, SWEEP_ABOUT};
 use super::{PathKind, PtpWish, Timestamps, TxWay, XdpMode, ZeroCopy, rate};
 use crate::report::Clocks;
-use crate::session::{MAX_PONG_EVERY, Rate, Settings, TimerKind};
+use crate::session::{MAX_CLIENTS, MAX_PONG_EVERY, Rate, Settings, TimerKind};
 use crate::tune::realtime::{MAX_PRIORITY, MIN_PRIORITY};
 use crate::wire::{MAX_IP_LEN, MIN_IP_LEN};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -96,6 +96,8 @@ fn after_help() -> String {
 pub(super) struct Args {
     /// Ping a server, or be pinged by it
     #[arg(long, help_heading = "Role")]
+    // nanoprobe knows no other long option with cl: what was short enough for it stays so.
+    #[arg(aliases = ["cl", "cli", "clie", "clien"])]
     pub client: bool,
     /// Wait for a client, serve its session, exit
     #[arg(long, aliases = ["s"], help_heading = "Role")]
@@ -115,6 +117,11 @@ pub(super) struct Args {
     /// Server: serve sessions one after the other until stopped
     #[arg(long, help_heading = "Role")]
     pub keep: bool,
+    /// Server with --keep: serve so many clients at once, 1 to 4096, each with a session and statistics of its own; needs
+    /// --emulation above 1
+    #[arg(long, value_name = "n", help_heading = "Role", allow_negative_numbers = true)]
+    #[arg(value_parser = whole::<u16>(1, MAX_CLIENTS.into(), "clients"), default_value_t = 1)]
+    pub clients: u16,
     /// Server: the most that a client may flood this side with (see xdprobe sweep): bits a second such as 100M or 2.5G,
     /// or packets a second such as 500kpps; 1 bit/s or pps to 1T [default: no limit]
     #[arg(long, value_name = "rate", help_heading = "Role", allow_negative_numbers = true, value_parser = rate::parse)]
@@ -244,6 +251,10 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "file", help_heading = OUTPUT, value_hint = ValueHint::FilePath)]
     #[arg(aliases = ["l", "lo"])]
     pub log: Option<PathBuf>,
+    /// Server with --clients: write a log like that of --log for each session into this folder, in a file named by the session's
+    /// start and the client's address and port [default: no logs]
+    #[arg(long, value_name = "folder", help_heading = OUTPUT, value_hint = ValueHint::DirPath)]
+    pub log_dir: Option<PathBuf>,
     /// Append every stamp of every packet (program, kernel, card) to this CSV file [default: no such log]
     #[arg(long, value_name = "file", help_heading = OUTPUT, value_hint = ValueHint::FilePath)]
     pub log_stages: Option<PathBuf>,

@@ -165,7 +165,18 @@ pub enum Role {
         keep: bool,
         /// `--max-rate`: the most that a client may flood this side with; `None` is without limit.
         max_rate: Option<Rate>,
+        /// `--clients` above 1, with `--keep`: many sessions at once; `None` is one at a time.
+        many: Option<Many>,
     },
+}
+
+/// A server of many clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Many {
+    /// `--clients`: sessions at once, from 2 to [`MAX_CLIENTS`](crate::session::MAX_CLIENTS).
+    pub clients: u16,
+    /// `--log-dir`: where each session's log goes.
+    pub log_dir: Option<PathBuf>,
 }
 
 /// Whose time stamps are wanted.

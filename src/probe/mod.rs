@@ -5,6 +5,7 @@
 
 mod hot;
 mod interrupt;
+mod many;
 mod opened;
 mod outstanding;
 mod reporter;
@@ -49,6 +50,9 @@ use std::sync::Arc;
 /// # Errors
 /// What could not be had or done, in a sentence that says what to do. The machine is as it was.
 pub fn run(plan: &Plan) -> Result<bool> {
+    if let cli::Role::Server { many: Some(many), .. } = &plan.role {
+        return many::run(plan, many);
+    }
     let schedule = plan.schedule.as_deref().map(schedule::load).transpose()?;
     let probes: &[Probe] = schedule.as_deref().unwrap_or(&[]);
     let (role, keep) = match &plan.role {
@@ -90,14 +94,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
             .as_ref()
             .map(|file| ScheduleFacts { file: file.display().to_string(), pings: probes.len() }),
         dummies: plan.dummies,
-        tuning: TuningFacts {
-            cpu: plan.cpu,
-            busypoll_us: plan.busypoll_us,
-            realtime: plan.tuning.realtime,
-            lock_memory: plan.tuning.lock_memory,
-            cpu_latency_us: plan.tuning.cpu_latency_us,
-            napi: deferral.as_ref().map(Deferral::config),
-        },
+        tuning: tuning_facts(plan, deferral.as_ref()),
         stamp_every: plan.stamp_every,
         command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
     };
@@ -218,7 +215,7 @@ impl Play<'_> {
                 };
                 self.spin(&mut Client::new(monotonic_now(), config), path)
             }
-            (cli::Role::Server { keep, max_rate }, _) => {
+            (cli::Role::Server { keep, max_rate, .. }, _) => {
                 say_first(plan, &text::server_start(plan.port));
                 // Only where the card stamps anything is there a reason to ask for PTP.
                 let offered = stamps.wishes.hardware;
@@ -259,6 +256,18 @@ fn run_tuned<M: Machine, P: Path, A: Attendant<M, P>>(
     let guard = Guard::of_this_machine();
     let _realtime = Realtime::raise(priority)?;
     hot.resting(&guard).run()
+}
+
+/// What the meta file says of it.
+fn tuning_facts(plan: &Plan, deferral: Option<&Deferral>) -> TuningFacts {
+    TuningFacts {
+        cpu: plan.cpu,
+        busypoll_us: plan.busypoll_us,
+        realtime: plan.tuning.realtime,
+        lock_memory: plan.tuning.lock_memory,
+        cpu_latency_us: plan.tuning.cpu_latency_us,
+        napi: deferral.map(Deferral::config),
+    }
 }
 
 /// nanoprobe's first line; stdout belongs to the JSON object where there is one.

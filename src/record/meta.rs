@@ -512,6 +512,11 @@ fn points(
     BTreeMap::from([(out.as_str(), sent), (back.as_str(), received)])
 }
 
+/// A time as RFC 3339 has it, without what is awkward in the name of a file.
+pub(super) fn file_stamp(time: Time<Realtime>) -> String {
+    rfc3339(time).replace(':', "")
+}
+
 /// RFC 3339 in UTC with nine digits of nanoseconds.
 fn rfc3339(time: Time<Realtime>) -> String {
     let (days, second) = (time.seconds() / 86_400, time.seconds() % 86_400);
