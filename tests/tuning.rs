@@ -8,10 +8,15 @@ mod programs;
 use programs::{CLIENT_LINK, Lan, Program, SERVER_ADDRESS, SERVER_LINK, Side};
 use serde_json::Value;
 use std::fs;
+use std::sync::{Mutex, PoisonError};
 
 /// `SCHED_OTHER` and `SCHED_FIFO` of sched(7).
 const ORDINARY: u32 = 0;
 const FIFO: u32 = 1;
+
+/// Held by whoever has real-time loops run, or looks at the request for wake-up latency: there is one machine for all tests, and of
+/// two such loops on a CPU the one with the lower priority does not run.
+static MACHINE: Mutex<()> = Mutex::new(());
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -53,6 +58,7 @@ fn threads(program: &Program) -> Vec<(String, u32, u32)> {
 
 #[test]
 fn only_the_hot_loops_thread_gets_the_real_time_priority_and_every_row_is_written() {
+    let _alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
     let lan = Lan::new(1);
     let logs = [lan.file("client.csv"), lan.file("server.csv")];
     // 40,000 rows a second on either side: with two CPUs nobody has one to himself.
@@ -85,6 +91,7 @@ fn only_the_hot_loops_thread_gets_the_real_time_priority_and_every_row_is_writte
 
 #[test]
 fn rows_come_before_pings_where_real_time_loops_have_every_cpu() {
+    let _alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
     let lan = Lan::new(1);
     let logs = [lan.file("client.csv"), lan.file("server.csv")];
     let own = |log| ["--realtime", "1", "--timer", "busy", "--json", "--log", log];
@@ -122,6 +129,7 @@ fn what_is_lacking_for_a_real_time_priority_is_named_before_anything_is_changed(
 
 #[test]
 fn a_busy_loop_on_the_only_cpu_is_told_of() {
+    let _alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
     let lan = Lan::new(1);
     let program = env!("CARGO_BIN_EXE_xdprobe");
     let run = |timer: &str| {
@@ -150,6 +158,7 @@ fn locked_kib(program: &Program) -> u64 {
 
 #[test]
 fn memory_is_locked_and_cpus_are_kept_awake_while_it_runs_and_no_longer() {
+    let _alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
     let lan = Lan::new(1);
     let log = lan.file("client.csv");
     let before = wake_up_limit();
@@ -279,6 +288,7 @@ fn interrupts_are_not_deferred_where_nobody_polls() {
 
 #[test]
 fn a_comparison_has_it_all_too() {
+    let _alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
     let lan = Lan::new(1);
     let before = wake_up_limit();
     let mut server = server(&lan, &["--keep"]);

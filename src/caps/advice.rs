@@ -113,6 +113,8 @@ pub(super) fn needed(found: &Findings, path: &str, timestamps: &str) -> Vec<Capa
             let to_kernel = !(is_xdp && has_kfunc(found));
             is_hardware && hardware(found) == Hardware::Ptp && to_kernel && found.first_unprivileged_port > UDP_PORT
         }
+        // For an option that the command lines do not have.
+        Capability::SysNice => false,
         _ => is_xdp,
     };
     PRIVILEGES.into_iter().filter(is_needed).collect()
