@@ -24,6 +24,8 @@ pub(super) struct Setting {
     pub(super) round_time_s: u32,
     pub(super) timer: &'static str,
     pub(super) timestamps: &'static str,
+    /// `--cpu`.
+    pub(super) cpu: Option<usize>,
     pub(super) command_line: Vec<String>,
 }
 
@@ -42,6 +44,7 @@ impl Setting {
             round_time_s: settings.count_s,
             timer: settings.timer.as_str(),
             timestamps: plan.client.timestamps.as_str(),
+            cpu: plan.client.cpu,
             command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
         }
     }
@@ -306,6 +309,7 @@ mod tests {
             round_time_s: 1,
             timer: "sleep",
             timestamps: "application",
+            cpu: None,
             command_line: Vec::new(),
         };
         let of = |combination, rounds: &[Round]| Kept {
@@ -323,6 +327,27 @@ mod tests {
         };
         let clean = [round(100, [99, 99], 98, 0)];
         Outcome::new(setting, vec![of(COMBINATIONS[0], rounds), of(COMBINATIONS[1], &clean)], false)
+    }
+
+    #[test]
+    fn what_is_advised_against_others_on_the_cpu_is_not_so_already() {
+        let mut outcome = outcome(&[round(100, [100, 100], 100, 0)]);
+        outcome.setting.timer = "busy";
+        outcome.paths[0].server.cpu_share = Some(0.5);
+        let told = |outcome: &Outcome| {
+            let remarks = text::remarks(outcome);
+            remarks
+                .into_iter()
+                .find(|remark| remark.starts_with("One side got 50 % of a CPU only"))
+                .expect("it is said")
+        };
+        assert!(told(&outcome).ends_with("A CPU of its own for each side (--cpu) mends that."));
+        outcome.setting.cpu = Some(3);
+        assert!(
+            told(&outcome).ends_with(
+                "Nothing else should run on CPU 3, and the server should have one of its own too (its --cpu)."
+            )
+        );
     }
 
     #[test]

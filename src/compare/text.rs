@@ -224,9 +224,14 @@ pub(super) fn remarks(outcome: &Outcome) -> Vec<String> {
         let shares = outcome.paths.iter().flat_map(|path| [path.cpu_share, path.server.cpu_share]).flatten();
         let least = shares.fold(1.0, f64::min);
         if least < STARVED {
+            let advice = match outcome.setting.cpu {
+                None => "A CPU of its own for each side (--cpu) mends that.".to_owned(),
+                Some(cpu) => format!(
+                    "Nothing else should run on CPU {cpu}, and the server should have one of its own too (its --cpu)."
+                ),
+            };
             remarks.push(format!(
-                "One side got {:.0} % of a CPU only: others ran there, and the tails are theirs too. A CPU of its own for each side \
-                 (--cpu) mends that.",
+                "One side got {:.0} % of a CPU only: others ran there, and the tails are theirs too. {advice}",
                 least * 100.0
             ));
         }
@@ -252,6 +257,12 @@ pub(super) fn remarks(outcome: &Outcome) -> Vec<String> {
         ];
         let told = parts.into_iter().filter(|(count, _)| *count > 0);
         remarks.extend(told.map(|(count, words)| format!("{}: {count} {words}.", path.name)));
+        if path.stages.is_none() {
+            remarks.push(format!(
+                "{}: the stages are not known: stderr took nothing, which held up what reckons them.",
+                path.name
+            ));
+        }
         if path.is_blurred {
             remarks.push(format!(
                 "{}: the direction of loss is not known: packets were repeated on the way ({} pongs came more than once), and the \

@@ -339,7 +339,10 @@ impl Summary {
             lines.push(("RTT t3-t0", rtt_words(&rtt)));
         }
         lines.extend(self.in_band_words().map(|words| ("RTT", words)));
-        lines.extend(self.stages.iter().flat_map(Stages::lines));
+        match &self.stages {
+            Some(stages) => lines.extend(stages.lines()),
+            None => lines.push(("stages", "not known: a log that takes nothing held up what reckons them".into())),
+        }
         if let Some(ptp) = self.ptp {
             let (sent, stamped) =
                 (self.pings_sent + self.pongs_sent, self.stamped_pings_sent + self.stamped_pongs_sent);
@@ -592,7 +595,12 @@ mod tests {
     static KERNEL: Description =
         Description { path: "kernel", xdp_mode: None, zero_copy: None, queues: Vec::new(), local: LOCAL };
 
-    static NOTHING: Finished = Finished { log: None, stage_log: None, stages: None, stages_left_out: 0 };
+    static NOTHING: Finished = Finished {
+        log: None,
+        stage_log: None,
+        stages: Some(Stages { times: Vec::new(), unconverted: 0 }),
+        stages_left_out: 0,
+    };
 
     fn written(rows_written: u64, rows_lost: u64) -> Option<Written> {
         Some(Written { rows_written, rows_lost, error: None })
@@ -745,6 +753,19 @@ mod tests {
         assert!(!summary.success, "a lost row is no success");
         let json: serde_json::Value = serde_json::from_str(&summary.to_json()).unwrap();
         assert_eq!((&json["xdp"]["rx_dropped"], &json["rows_lost"]), (&1.into(), &1.into()));
+    }
+
+    #[test]
+    fn stages_that_are_not_known_are_not_left_out_in_silence() {
+        let totals = Totals::default();
+        let told = |stages| {
+            let recorded = Finished { stages, ..NOTHING.clone() };
+            let summary = Summary::new(SummaryInput { recorded: &recorded, ..input(&totals, None) });
+            let json: serde_json::Value = serde_json::from_str(&summary.to_json()).unwrap();
+            (summary.to_text().contains("stages       not known: a log that takes nothing"), json["stages"].is_null())
+        };
+        assert_eq!(told(None), (true, true));
+        assert_eq!(told(Some(Stages::default())), (false, false));
     }
 
     #[test]
