@@ -487,10 +487,10 @@ impl Writer {
         // What the path counts is of all sessions together.
         summary.counters = None;
         summary.excess = Some(excess);
-        if let Some((mut meta, log_end)) = file {
-            if let Err(problem) = meta.end(&summary, &ClockRecord::default(), realtime_now(), log_end) {
-                self.speaker.warn(&problem);
-            }
+        if let Some((mut meta, log_end)) = file
+            && let Err(problem) = meta.end(&summary, &ClockRecord::default(), realtime_now(), log_end)
+        {
+            self.speaker.warn(&problem);
         }
         self.tell(Some(peer), &Event::Finished(end));
         let said = match self.config.json {
