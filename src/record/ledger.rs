@@ -5,10 +5,11 @@
 //! session is [`super::Recorder`].
 
 use super::clocks::ClockRecord;
-use super::file::{FileCounts, LogFile, LogKind, Sink, open};
+use super::file::{FileCounts, LogFile, LogKind, open};
 use super::log::{Finished, Written};
-use super::meta::{Facts, MetaFile, file_stamp};
+use super::meta::{Facts, MetaFile};
 use super::row::Row;
+use super::shelf::{OPEN, Shelf, Shelved, reserve};
 use super::sighting::{Packed, Sighting, Sources};
 use super::stages::Stages;
 use super::stamps::StampCounts;
@@ -21,7 +22,6 @@ use crate::path::Counters;
 use crate::session::{End, Event, Settings, Totals};
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
@@ -42,10 +42,6 @@ const ENTRIES_A_LOOK: std::ops::RangeInclusive<usize> = 16..=64;
 const HOLD: Duration = Duration::from_millis(50);
 /// Bytes of one session that are written at once.
 const WORTH_WRITING: usize = 64 * 1024;
-/// How many logs are open at once: a quarter of what a process may usually have (`ulimit -n`).
-const OPEN: usize = 256;
-/// Files of one name that are tried: a clock may stand.
-const NAMES: u32 = 1000;
 /// How long a thread that takes nothing is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is looked whether it is done.
@@ -258,77 +254,6 @@ impl Drop for Ledger {
     }
 }
 
-/// Finds out whether logs can be made in a folder, before anything else is touched; leaves it as it was.
-///
-/// # Errors
-/// Why they cannot, with the flag.
-pub fn check_folder(folder: &Path) -> Result<(), RecordError> {
-    let path = folder.join(format!(".xdprobe.{}.tmp", std::process::id()));
-    let failed = |answer| RecordError::Folder { path: folder.into(), answer };
-    OpenOptions::new().append(true).create_new(true).open(&path).map_err(failed)?;
-    std::fs::remove_file(&path).map_err(failed)
-}
-
-/// The logs that are open, the one that was written to last at the back.
-#[derive(Debug, Default)]
-struct Shelf(VecDeque<(u64, File)>);
-
-impl Shelf {
-    fn put(&mut self, id: u64, file: File) {
-        if self.0.len() == OPEN {
-            self.0.pop_front();
-        }
-        self.0.push_back((id, file));
-    }
-
-    fn take(&mut self, id: u64) -> Option<File> {
-        let at = self.0.iter().position(|(open, _)| *open == id)?;
-        self.0.remove(at).map(|(_, file)| file)
-    }
-}
-
-/// A log that is opened when it is written to, so that there may be more of them than files may be open.
-struct Shelved {
-    id: u64,
-    path: PathBuf,
-    shelf: Arc<Mutex<Shelf>>,
-}
-
-impl Shelved {
-    fn with<T>(&self, act: impl FnOnce(&mut File) -> T) -> io::Result<T> {
-        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut file = match shelf.take(self.id) {
-            Some(file) => file,
-            None => OpenOptions::new().append(true).open(&self.path)?,
-        };
-        let answer = act(&mut file);
-        shelf.put(self.id, file);
-        Ok(answer)
-    }
-}
-
-impl Write for Shelved {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.with(|file| file.write(bytes))?
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Sink for Shelved {
-    fn cut(&mut self, whole: u64, length: u64) -> bool {
-        self.with(|file| file.cut(whole, length)).unwrap_or(false)
-    }
-}
-
-impl Drop for Shelved {
-    fn drop(&mut self) {
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner).take(self.id);
-    }
-}
-
 /// A session as the writer has it.
 struct Session {
     peer: SocketAddrV4,
@@ -512,13 +437,10 @@ impl Writer {
         Ok(Log::File(Box::new(file), counts, meta))
     }
 
-    fn end(&mut self, session: Session, end: End, mut totals: Totals, stamps: StampCounts, excess: u64, lost: u64) {
-        let Session { peer, settings, log } = session;
-        if end == End::Broken {
-            // The machine does not know that it is over.
-            totals.ended.get_or_insert_with(monotonic_now);
-        }
-        let (written, file) = match log {
+    /// Writes what a log still holds. What it got of its session, of which the ring had no room for `lost` rows, and what is
+    /// still to be written beside it.
+    fn close(&mut self, peer: SocketAddrV4, log: Log, lost: u64) -> (Option<Written>, Option<(Box<MetaFile>, u64)>) {
+        match log {
             Log::None => (None, None),
             Log::Refused(rows, error) => {
                 (Some(Written { rows_written: 0, rows_lost: rows + lost, error: Some(error) }), None)
@@ -532,9 +454,19 @@ impl Writer {
                     rows_lost: counts.rows_lost.load(Ordering::Acquire) + lost,
                     error: counts.error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
                 };
-                (Some(written), meta.map(|meta| (meta, counts)))
+                let end = counts.end.load(Ordering::Acquire);
+                (Some(written), meta.map(|meta| (meta, end)))
             }
-        };
+        }
+    }
+
+    fn end(&mut self, session: Session, end: End, mut totals: Totals, stamps: StampCounts, excess: u64, lost: u64) {
+        let Session { peer, settings, log } = session;
+        if end == End::Broken {
+            // The machine does not know that it is over.
+            totals.ended.get_or_insert_with(monotonic_now);
+        }
+        let (written, file) = self.close(peer, log, lost);
         let lost = written.as_ref().map_or(0, |written| written.rows_lost);
         self.shared.rows_lost.fetch_add(lost, Ordering::Relaxed);
         let recorded = Finished { log: written, stage_log: None, stages: Some(Stages::default()), stages_left_out: 0 };
@@ -555,11 +487,10 @@ impl Writer {
         // What the path counts is of all sessions together.
         summary.counters = None;
         summary.excess = Some(excess);
-        if let Some((mut meta, counts)) = file {
-            let log_end = counts.end.load(Ordering::Acquire);
-            if let Err(problem) = meta.end(&summary, &ClockRecord::default(), realtime_now(), log_end) {
-                self.speaker.warn(&problem);
-            }
+        if let Some((mut meta, log_end)) = file
+            && let Err(problem) = meta.end(&summary, &ClockRecord::default(), realtime_now(), log_end)
+        {
+            self.speaker.warn(&problem);
         }
         self.tell(Some(peer), &Event::Finished(end));
         let said = match self.config.json {
@@ -603,29 +534,9 @@ impl Writer {
     }
 }
 
-/// Makes the file of a session that began then: no other one's, whatever stands in the folder.
-fn reserve(folder: &Path, peer: SocketAddrV4, at: Time<Realtime>) -> Result<PathBuf, RecordError> {
-    let name = format!("{}-{}-{}", file_stamp(at), peer.ip(), peer.port());
-    let mut number = 1;
-    loop {
-        let further = if number > 1 { format!("-{number}") } else { String::new() };
-        let path = folder.join(format!("{name}{further}.csv"));
-        let taken = super::meta_path(&path).exists();
-        match OpenOptions::new().append(true).create_new(true).open(&path) {
-            Ok(_) if !taken => return Ok(path),
-            Ok(_) => {
-                // Somebody's meta file stands beside it.
-                let _ = std::fs::remove_file(&path);
-            }
-            Err(answer) if answer.kind() == io::ErrorKind::AlreadyExists && number < NAMES => {}
-            Err(answer) => return Err(RecordError::Folder { path: folder.into(), answer }),
-        }
-        number += 1;
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::check_folder;
     use super::super::row::HEADER;
     use super::super::text::Narrator;
     use super::super::{ScheduleFacts, StampSource};
@@ -746,21 +657,6 @@ mod tests {
             assert_eq!(object.get("tx_ring_full"), None, "what the path counts is nobody's");
         }
         assert_eq!(err.text().matches("Connected to client").count(), sessions + 1);
-    }
-
-    #[test]
-    fn a_log_gets_a_name_that_nothing_has_yet() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = Time::from_nanos(1_795_310_380_363_468_815);
-        let names: Vec<String> = (0..3)
-            .map(|_| reserve(folder.path(), peer(7), at).unwrap().file_name().unwrap().to_str().unwrap().to_owned())
-            .collect();
-        let name = "2026-11-22T011940.363468815Z-10.66.0.1-7";
-        assert_eq!(names, [format!("{name}.csv"), format!("{name}-2.csv"), format!("{name}-3.csv")]);
-        // Nor takes it the meta file of a log that is gone.
-        std::fs::write(folder.path().join(format!("{name}-4.csv.meta.json")), "{}").unwrap();
-        let next = reserve(folder.path(), peer(7), at).unwrap();
-        assert!(next.ends_with(format!("{name}-5.csv")), "{next:?}");
     }
 
     #[test]
