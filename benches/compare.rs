@@ -263,7 +263,7 @@ impl Lan {
                     let mut batch = Batch::new();
                     while !done.load(Ordering::Relaxed) {
                         path.receive(&mut batch)?;
-                        for ping in &batch.datagrams {
+                        for ping in batch.datagrams() {
                             path.send(&outgoing(ping.from, Kind::Pong, ping.message.sequence))?;
                         }
                         path.flush()?;
@@ -343,7 +343,7 @@ fn ping_alone(rate: u32, seconds: u32) -> Result<Session> {
         let due = start.plus_nanos(if slot < slots { slot * interval } else { slot * interval + 50_000_000 });
         loop {
             path.receive(&mut batch)?;
-            for pong in &batch.datagrams {
+            for pong in batch.datagrams() {
                 let t0 = sent.get(pong.message.sequence as usize).copied().flatten();
                 round_trips.extend(t0.map(|t0| pong.stamps.application.nanos_since(t0)));
             }
