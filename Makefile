@@ -30,7 +30,7 @@ HTML        ?= page.html
 DOCS        ?= docs
 
 .DEFAULT_GOAL := all
-.PHONY: all demo test test-vm bench fmt clippy install uninstall clean deps test-deps screenshots help need-root
+.PHONY: all demo test test-vm bench soak fmt clippy install uninstall clean deps test-deps screenshots help need-root
 
 all: $(BINARY) ## build the release binary (default)
 
@@ -57,9 +57,13 @@ test-vm: need-root deps ## boot guests that have NICs with hardware stamps, and 
 	scripts/cargo test --no-run $(CARGO_FLAGS) --test vm
 	scripts/cargo --root test $(CARGO_FLAGS) --test vm -- $(VM_ARGS)
 
-bench: need-root deps all ## measure, and compare with an original where NANOPROBE= names its binary
-	scripts/cargo bench --no-run $(CARGO_FLAGS)
-	scripts/cargo --root bench $(CARGO_FLAGS)
+bench: need-root deps all ## measure beside what AF_XDP itself takes and an original that NANOPROBE= names; bench.json
+	scripts/cargo bench --no-run $(CARGO_FLAGS) --bench reach --bench report
+	scripts/cargo --root bench $(CARGO_FLAGS) --bench reach --bench report
+
+soak: need-root deps ## run a session of SECONDS= (default 600) in which nothing may be lost but packets
+	scripts/cargo bench --no-run $(CARGO_FLAGS) --bench soak
+	scripts/cargo --root bench $(CARGO_FLAGS) --bench soak
 
 screenshots: ## make a PNG of each picture of the page HTML= in the folder DOCS=
 	mkdir -p $(DOCS)

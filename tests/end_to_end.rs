@@ -449,11 +449,12 @@ fn json_is_one_object_and_agrees_with_the_log_and_its_meta_file() {
         );
         let [pings, pongs] = outcome.counts(|outcome| &outcome.client_log, ["t0", "t3"]);
         assert_eq!(json["pings_sent"], pings);
-        assert_eq!(json["transmitted"], pings + 2, "pings, a SYN and a FIN");
-        assert_eq!(json["received"], pongs + 2);
+        // A SYN and a FIN besides, and each once more for every answer that a busy machine was late with.
+        let count = |key: &str| json[key].as_u64().unwrap_or_else(|| panic!("{key} is a number: {json}")) as usize;
+        assert!(count("transmitted") >= pings + 2, "{json}");
+        assert!((pongs + 2..=count("transmitted")).contains(&count("received")), "{json}");
         assert_eq!(json["lost"], 0);
-        assert_eq!(json["tx_stamps"], pings + 2);
-        assert_eq!(json["rx_stamps"], pongs + 2);
+        assert_eq!((&json["tx_stamps"], &json["rx_stamps"]), (&json["transmitted"], &json["received"]));
         assert_eq!(json["t3_t0_ns"]["count"], pongs);
         assert_eq!(json["path"], path);
         if path == "xdp" {

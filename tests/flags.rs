@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 use xdprobe::cli::{
-    self, CapsPlan, Parsed, PathKind, Plan, PtpWish, Role, SweepPlan, Target, Timestamps, TxWay, XdpMode, ZeroCopy,
-    caps_command, command, compare_command, parse, report_command, sweep_command,
+    self, CapsPlan, Many, Parsed, PathKind, Plan, PtpWish, Role, SweepPlan, Target, Timestamps, TxWay, XdpMode,
+    ZeroCopy, caps_command, command, compare_command, parse, report_command, sweep_command,
 };
 use xdprobe::session::{Direction, Pattern, Rate, Settings, TimerKind};
 
@@ -36,8 +36,10 @@ const NANOPROBE: [(&str, Option<char>, bool); 20] = [
 ];
 
 /// Ours: long only.
-const NEW: [(&str, bool); 20] = [
+const NEW: [(&str, bool); 22] = [
     ("max-rate", true),
+    ("clients", true),
+    ("log-dir", true),
     ("timestamps", true),
     ("tx", true),
     ("stamp-timeout", true),
@@ -233,6 +235,8 @@ fn a_default_in_the_help_is_the_plans() {
     let micros = |limit: Option<Duration>| limit.map_or(0, |limit| limit.as_micros());
     let shown = [
         ("port", plan.port.to_string()),
+        // Where it is not typed there is no `Many`: it is 1.
+        ("clients", "1".into()),
         ("count", settings.count_s.to_string()),
         ("delay", settings.delay_us.to_string()),
         ("ping-size", (settings.ping_padding + 44).to_string()),
@@ -298,7 +302,10 @@ fn without_flags_the_plan_is_nanoprobes() {
         warnings: vec![],
     };
     assert_eq!(client(""), expected);
-    assert_eq!(plan("--server -i eth0"), Plan { role: Role::Server { keep: false, max_rate: None }, ..expected });
+    assert_eq!(
+        plan("--server -i eth0"),
+        Plan { role: Role::Server { keep: false, max_rate: None, many: None }, ..expected }
+    );
 }
 
 #[test]
@@ -355,8 +362,16 @@ fn each_flag_sets_its_field() {
     assert_eq!(client("--cpu 3").cpu, Some(3));
     assert!(client("--json").json);
     assert!(client("--quiet").quiet);
-    assert_eq!(plan("--server -i eth0 --keep").role, Role::Server { keep: true, max_rate: None });
-    let limited = |max_rate| Role::Server { keep: false, max_rate: Some(max_rate) };
+    assert_eq!(plan("--server -i eth0 --keep").role, Role::Server { keep: true, max_rate: None, many: None });
+    let limited = |max_rate| Role::Server { keep: false, max_rate: Some(max_rate), many: None };
+    let many = |flags: &str| plan(&format!("--server -i eth0 -e --keep {flags}")).role;
+    assert_eq!(many("--clients 1"), Role::Server { keep: true, max_rate: None, many: None });
+    for (flags, clients, log_dir) in
+        [("--clients 2", 2, None), ("--clients 4096 --log-dir d", 4096, Some(PathBuf::from("d")))]
+    {
+        let Role::Server { many, .. } = many(flags) else { panic!() };
+        assert_eq!(many, Some(Many { clients, log_dir }));
+    }
     assert_eq!(plan("--server -i eth0 --max-rate 2.5G").role, limited(Rate::Bits(2_500_000_000)));
     assert_eq!(plan("--server -i eth0 --max-rate 500kpps").role, limited(Rate::Packets(500_000)));
     let Role::Client { connect_timeout, .. } = client("--connect-timeout 7").role else { panic!() };
@@ -455,6 +470,37 @@ fn what_cannot_go_together_is_refused() {
         (
             "--server -i eth0 --max-rate 1e9",
             "--max-rate 1e9: must be bits a second such as 100M or 2.5G, or packets a second such as 500kpps, in [1, 1T]",
+        ),
+        ("--server -i eth0 --clients 4097", "--clients 4097: must be in [1, 4096] (clients)"),
+        ("--server -i eth0 --clients 0", "--clients 0: must be in [1, 4096] (clients)"),
+        (
+            "--client -i eth0 --clients 2 h",
+            "--clients is a server's flag: it cannot go with --client (see xdprobe --help)",
+        ),
+        (
+            "--client -i eth0 --log-dir d h",
+            "--log-dir is a server's flag: it cannot go with --client (see xdprobe --help)",
+        ),
+        ("--server -i eth0 -e --clients 2", "--clients 2 needs --keep: sessions begin and end at any time"),
+        (
+            "--server -i eth0 --keep --clients 2",
+            "--clients 2 needs --emulation: stamps of the kernel and the card are told apart for one session only",
+        ),
+        (
+            "--server -i eth0 -e --keep --clients 2 --log x.csv",
+            "--log cannot go with --clients 2: the rows of different clients would mix: use --log-dir",
+        ),
+        (
+            "--server -i eth0 -e --keep --clients 2 --max-rate 1G",
+            "--max-rate cannot go with --clients 2: floods are refused there",
+        ),
+        (
+            "--server -i eth0 -e --keep --clients 2 --metrics 127.0.0.1:9100",
+            "--metrics is for one session at a time: it cannot go with --clients 2",
+        ),
+        (
+            "--server -i eth0 -e --keep --log-dir d",
+            "--log-dir is for the logs of many sessions at once: it needs --clients, or use --log",
         ),
         ("--client -i eth0 --keep h", "--keep is a server's flag: it cannot go with --client (see xdprobe --help)"),
         (
@@ -609,8 +655,11 @@ fn a_comparison_has_a_clients_measuring_flags_and_its_own() {
         answer => panic!("{line}: {answer:?}"),
     };
     for (line, words) in [
-        ("compare -i eth0", "needs the server's name"),
-        ("compare h", "--interface <nic> is needed"),
+        (
+            "compare -i eth0",
+            "xdprobe compare needs the server's name or address as its last argument (see xdprobe compare --help)",
+        ),
+        ("compare h", "--interface <nic> is needed (see xdprobe compare --help)"),
         ("compare -i eth0 --rounds 2 h", "--rounds 2: must be in [3, 10000] (rounds)"),
         ("compare -i eth0 --round-time 0 h", "--round-time 0: must be in [1, 3600] (seconds)"),
         ("compare -i eth0 --client h", "--client is no flag of xdprobe compare"),
@@ -630,9 +679,24 @@ fn a_comparison_has_a_clients_measuring_flags_and_its_own() {
     for flag in compare_command().get_opts() {
         assert!(help.contains(&format!("--{}", flag.get_long().unwrap())), "{flag:?}");
     }
-    assert!(!help.contains("--count") && help.contains("[default: 5000000]"), "{help}");
+    assert!(help.contains("[default: 5000000]") && help.contains("100 to 2092"), "{help}");
+    assert_names_only_its_own_flags(&help, &compare_command());
     for what in ["man", "bash", "zsh", "fish"] {
         assert!(printed(&format!("--generate {what}")).replace(r"\-", "-").contains("round-time"), "{what}");
+    }
+}
+
+/// A help speaks of no flag that the command does not have, nor of the roles that it does not know. Of others' command lines, the
+/// server's, it does.
+fn assert_names_only_its_own_flags(help: &str, command: &clap::Command) {
+    let lines: Vec<_> = help.lines().filter(|line| !line.contains("--server")).collect();
+    for word in lines.iter().flat_map(|line| line.split(|c: char| !c.is_ascii_alphanumeric() && c != '-')) {
+        if let Some(long) = word.strip_prefix("--").filter(|long| !["", "keep"].contains(long)) {
+            assert!(command.get_opts().any(|flag| flag.get_long() == Some(long)), "--{long}: {help}");
+        }
+    }
+    for words in ["Client:", "a client's", "a server's", "a server ignores"] {
+        assert!(!help.contains(words), "{words:?}: {help}");
     }
 }
 
@@ -651,11 +715,11 @@ fn the_subcommand_stands_first_and_has_its_own_flags() {
     }
     assert_eq!(caps("caps --json -ieth0"), CapsPlan { json: true, ..eth0 });
     for (line, answer) in [
-        ("caps", "--interface <nic> is needed (see xdprobe --help)"),
-        ("caps -i", "--interface needs a value: <nic> (see xdprobe --help)"),
+        ("caps", "--interface <nic> is needed (see xdprobe caps --help)"),
+        ("caps -i", "--interface needs a value: <nic> (see xdprobe caps --help)"),
         ("caps -i=", "--interface \"\": must name a network interface"),
-        ("caps -i eth0 10.0.0.2", "10.0.0.2 is one argument too many: there are only flags (see xdprobe --help)"),
-        ("caps -i eth0 --client", "--client is no flag of xdprobe caps (see xdprobe --help)"),
+        ("caps -i eth0 10.0.0.2", "10.0.0.2 is one argument too many: there are only flags (see xdprobe caps --help)"),
+        ("caps -i eth0 --client", "--client is no flag of xdprobe caps (see xdprobe caps --help)"),
         ("-i eth0 caps", "--client or --server is needed (see xdprobe --help)"),
     ] {
         assert_eq!(refused(line), answer, "{line}");
@@ -701,10 +765,10 @@ fn a_wrong_sweep_is_refused_with_the_flag_and_its_range() {
                  100M,1G, or packets a second in [1, 1T] such as 10,50kpps";
     let rate = "must be bits a second such as 100M or 2.5G, or packets a second such as 500kpps, in [1, 1T]";
     for (line, answer) in [
-        ("h", "--rates <list> is needed: what load each step is to have (see xdprobe --help)".to_owned()),
+        ("h", "--rates <list> is needed: what load each step is to have (see xdprobe sweep --help)".to_owned()),
         (
             "--rates 1G",
-            "xdprobe sweep needs the server's name or address as its last argument (see xdprobe --help)".into(),
+            "xdprobe sweep needs the server's name or address as its last argument (see xdprobe sweep --help)".into(),
         ),
         ("--rates 10,20 h", format!("--rates 10,20: {rates}")),
         ("--rates 0% h", format!("--rates 0%: {rates}")),
@@ -719,8 +783,8 @@ fn a_wrong_sweep_is_refused_with_the_flag_and_its_range() {
         ("--rates 1G --pattern burst h", "--pattern burst: must be cbr or poisson".into()),
         ("--rates 1G --delay 0 h", "--delay 0: must be in [1, 100000] (µs)".into()),
         ("--rates 1G --delay 100001 h", "--delay 100001: must be in [1, 100000] (µs)".into()),
-        ("--rates 1G --count 5 h", "--count is no flag of xdprobe sweep (see xdprobe --help)".into()),
-        ("--rates 1G --keep h", "--keep is no flag of xdprobe sweep (see xdprobe --help)".into()),
+        ("--rates 1G --count 5 h", "--count is no flag of xdprobe sweep (see xdprobe sweep --help)".into()),
+        ("--rates 1G --keep h", "--keep is no flag of xdprobe sweep (see xdprobe sweep --help)".into()),
         (
             "--rates 1G --path kernel --queue 0 h",
             "--queue is a flag of --path xdp: it cannot go with --path kernel".into(),
@@ -728,7 +792,7 @@ fn a_wrong_sweep_is_refused_with_the_flag_and_its_range() {
     ] {
         assert_eq!(refused(&format!("sweep -i eth0 {line}")), answer, "{line}");
     }
-    assert_eq!(refused("sweep --rates 1G h"), "--interface <nic> is needed (see xdprobe --help)");
+    assert_eq!(refused("sweep --rates 1G h"), "--interface <nic> is needed (see xdprobe sweep --help)");
 }
 
 #[test]
@@ -741,6 +805,7 @@ fn the_sweep_is_in_help_man_page_completions_and_readme() {
         assert!(flag.get_help().is_some() && help.contains(&format!("--{long}")), "--{long}");
         assert!(readme.contains(&format!("`--{long}")) && page.contains(&format!("--{long}")), "--{long}");
     }
+    assert_names_only_its_own_flags(&help, &sweep_command());
     let widest = help.lines().map(|line| line.chars().count()).max();
     assert!(widest <= Some(100), "{widest:?} columns");
     assert!(printed("--help").contains("xdprobe sweep --interface <nic> --rates <list>"));

@@ -140,6 +140,8 @@ fn without_json_an_interval_is_a_line_before_the_statistics() {
         let (intervals, statistics) = text.split_once("--- nanoprobe statistics ---").expect("there are statistics");
         let lines: Vec<&str> = intervals.lines().filter(|line| line.starts_with('[')).collect();
         assert!(lines.len() >= 2 && lines.iter().any(|line| line.contains(has)), "{text}");
+        let last = lines.last().expect("there are some");
+        assert!(!last.contains("sent 0, received 0, lost 0") && !last.contains("received 0, answered 0"), "{text}");
         assert!(!statistics.contains(" s] "), "{text}");
     }
 }

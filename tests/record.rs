@@ -178,6 +178,7 @@ fn a_log_is_appended_to_and_its_meta_file_knows_every_session() {
         received: StampSource::application(),
         schedule: None,
         dummies: 0,
+        stamp_every: None,
         command_line: ["xdprobe", "--server"].map(String::from).into(),
     };
     let settings = Settings { count_s: 3, ping_padding: 156, direction: Direction::Reverse, ..Settings::default() };
@@ -377,6 +378,7 @@ fn one_packet_shows_all_its_stamps_and_the_log_only_the_chosen_one() {
         received: StampSource::card("ptp3".into()),
         schedule: None,
         dummies: 0,
+        stamp_every: None,
         command_line: vec![],
     });
     for _ in 0..2 {

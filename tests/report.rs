@@ -397,6 +397,156 @@ fn the_meta_file_says_who_pinged_and_how_often() {
 }
 
 #[test]
+fn one_log_alone_does_not_tell_who_is_the_client() {
+    let folder = Folder::new();
+    let logs = calm().run();
+    for (rows, side, json_side) in [
+        (&logs.pinging, "pings (t0, t3)", "client or server, which pings (t0, t3)"),
+        (&logs.echoing, "answers (t1, t2)", "client or server, which answers (t1, t2)"),
+    ] {
+        let log = folder.file("log.csv", rows);
+        let of = || report(&Input { client: log.clone(), ..Input::default() }, &options()).unwrap();
+        let found = of();
+        assert_eq!((found.direction, found.logs[0].side), (None, json_side));
+        let printed = found.to_json();
+        assert_eq!((&printed["direction"], &printed["logs"][0]["side"]), (&json!(null), &json!(json_side)));
+        let text = found.to_text();
+        assert!(
+            text.contains("direction       unknown: the rows of one log tell who pings, not who is the client"),
+            "{text}"
+        );
+        assert!(text.contains(&format!("client or server, which {side}")), "{text}");
+        let page = xdprobe::report::page(&[found]).html();
+        assert!(page.contains("unknown: the rows of one log tell who pings"), "{page}");
+        // Where the meta file says it, by name or by the role, it is known.
+        let pings = side.starts_with("pings");
+        for (more, is_client) in [
+            (json!({ "role": "client" }), true),
+            (json!({ "role": "server" }), false),
+            (json!({ "role": null, "direction": if pings { "forward" } else { "reverse" } }), true),
+            (json!({ "role": "server", "direction": if pings { "reverse" } else { "forward" } }), false),
+        ] {
+            folder.file("log.csv.meta.json", &meta(more));
+            let found = of();
+            let direction = if is_client == pings { Direction::Forward } else { Direction::Reverse };
+            assert_eq!((found.direction, found.direction_from), (Some(direction), "the meta file"));
+            let whose = if is_client { "client" } else { "server" };
+            assert_eq!(found.logs[0].side, format!("{whose}, which {side}"));
+        }
+        fs::remove_file(folder.0.path().join("log.csv.meta.json")).unwrap();
+    }
+    // Both sides in one file: nor does that.
+    let rows = logs.echoing.lines().skip(1).map(|line| format!("{line}\n")).collect::<String>();
+    let both = folder.file("both.csv", &(logs.pinging.clone() + &rows));
+    let found = report(&Input { client: both, ..Input::default() }, &Options { window: 1 << 12, ..options() }).unwrap();
+    assert_eq!((found.direction, found.sent, found.received), (None, Some(1500), Some(1500)));
+    // Of two logs the one that is named first is taken for the client's.
+    let pair = folder.both(&logs);
+    let swapped = Input { client: pair.server.clone().unwrap(), server: Some(pair.client.clone()), ..Input::default() };
+    let directions = [pair, swapped].map(|input| report(&input, &options()).unwrap());
+    assert_eq!(
+        directions.each_ref().map(|found| found.direction),
+        [Some(Direction::Forward), Some(Direction::Reverse)]
+    );
+    assert!(directions[0].direction_from.contains("named first is taken for the client's"));
+}
+
+/// Logs of 1000 pings, 10 ms apart, each way 50 µs, answered after 1 ms, where the other side's clock is faster by `ppm`.
+fn drifting(folder: &Folder, ppm: f64) -> Input {
+    let [mut client, mut server] = [HEADER.to_owned(), HEADER.to_owned()];
+    let stamp = |nanos: i64| format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000);
+    let start = 1_795_310_352_000_000_000;
+    let other = |at: i64| at + 7_000_000_000 + ((at - start) as f64 * ppm * 1e-6).round() as i64;
+    for n in 1..=1000_i64 {
+        let t0 = start + n * 10_000_000;
+        let [t1, t2, t3] = [50_000, 1_050_000, 1_100_000].map(|after| t0 + after);
+        client += &format!("{n},t0,{},44\n{n},t3,{},44\n", stamp(t0), stamp(t3));
+        server += &format!("{n},t1,{},44\n{n},t2,{},44\n", stamp(other(t1)), stamp(other(t2)));
+    }
+    Input { client: folder.file("c.csv", &client), server: Some(folder.file("s.csv", &server)), ..Input::default() }
+}
+
+#[test]
+fn the_time_that_the_other_side_took_is_brought_to_the_clock_of_the_side_that_pings() {
+    let folder = Folder::new();
+    for ppm in [100.0, -60.0] {
+        let found = report(&drifting(&folder, ppm), &options()).unwrap();
+        let [rtt, turnaround] = [Quantity::Rtt, Quantity::Turnaround].map(|quantity| summary(&found, quantity));
+        // Of its own clock the turnaround is 1 ms and 100 ns.
+        assert!((turnaround.mean - 1_000_000.0 - ppm).abs() < 1.0, "{turnaround:?}");
+        assert!((rtt.mean - 100_000.0).abs() < 1.0 && rtt.min >= 99_999 && rtt.max <= 100_001, "{ppm}: {rtt:?}");
+        assert_eq!(summary(&found, Quantity::T3T0).p50, 1_100_000);
+        // Both ways together take 100 µs, so that skews within 10 ppm of the true one leave no delay negative in 10 s.
+        let error = found.clock.rtt_error_ns.unwrap();
+        assert!(found.clock.rtt_corrected && (9.0..11.5).contains(&error), "{:?}", found.clock);
+        let clock = &found.to_json()["clock"];
+        assert_eq!((&clock["rtt_corrected"], &clock["rtt_error_ns"]), (&json!(true), &json!(error)));
+        let text = found.to_text();
+        assert!(text.contains("us at most, though t2 - t1 is of the other side's clock: it is corrected"), "{text}");
+        // What goes into the RTT is what goes into the one-way delays.
+        let ways = [Quantity::OwdForward, Quantity::OwdBackward].map(|quantity| summary(&found, quantity).mean);
+        assert!((ways[0] + ways[1] - rtt.mean).abs() < 1.0, "{ways:?}");
+    }
+    // 5 ppm might be none: the RTT is that of the stamps, and the error covers what it lacks.
+    let found = report(&drifting(&folder, 5.0), &options()).unwrap();
+    let rtt = summary(&found, Quantity::Rtt);
+    assert!((rtt.mean - 99_995.0).abs() < 1.0, "{rtt:?}");
+    let error = found.clock.rtt_error_ns.unwrap();
+    assert!(!found.clock.rtt_corrected && (14.0..16.5).contains(&error), "{:?}", found.clock);
+    assert!(found.to_text().contains("too little is known of the skew to correct it"));
+    // Who takes the clocks for the same wants no skew.
+    let same = Options { clocks: Clocks::Synchronised, ..options() };
+    let found = report(&drifting(&folder, 100.0), &same).unwrap();
+    assert!((summary(&found, Quantity::Rtt).mean - 99_900.0).abs() < 1.0);
+    assert_eq!((found.clock.rtt_corrected, found.clock.rtt_error_ns), (false, None));
+}
+
+#[test]
+fn where_one_ping_in_n_has_rows_they_are_judged_from_one_to_the_next() {
+    let folder = Folder::new();
+    // Every 10th ping of a session with 1 ms from ping to ping; the 51st was withheld, and each is 3 µs later than due.
+    let stamp = |nanos: u64| format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000);
+    let of = |count: u64, meta_file: Option<serde_json::Value>| {
+        let numbers = (0..count).map(|n| 1 + 10 * n).filter(|n| *n != 51);
+        let rows = numbers.map(|n| {
+            let t0 = 5_000_000_000 + n * 1_000_000 + n / 10 * 3_000;
+            format!("{n},t0,{},44\n{n},t3,{},44\n", stamp(t0), stamp(t0 + 80_000 + n))
+        });
+        let client = folder.file("client.csv", &(HEADER.to_owned() + &rows.collect::<String>()));
+        let beside = folder.0.path().join("client.csv.meta.json");
+        match meta_file {
+            Some(more) => fs::write(beside, meta(more)).unwrap(),
+            None => _ = fs::remove_file(beside),
+        }
+        report(&Input { client, ..Input::default() }, &options()).unwrap()
+    };
+    // Five rows are too few to tell by themselves.
+    for (count, pairs) in [(5, 4), (20, 17)] {
+        let found = of(count, Some(json!({ "stamp_every": 10 })));
+        let error = summary(&found, Quantity::DepartureForward);
+        assert_eq!((error.count, error.min, error.max), (pairs, 3_000, 3_000));
+        let ipdv = summary(&found, Quantity::IpdvRoundTrip);
+        assert_eq!((ipdv.count, ipdv.min, ipdv.max), (pairs, 10, 10));
+        let plan = found.plan.unwrap();
+        assert_eq!((plan.delay_ns, plan.stamp_every, plan.step_ns), (1_000_000, 10, 10_000_000));
+        assert_eq!(found.to_json()["plan"], json!({ "delay_ns": 1_000_000, "stamp_every": 10, "source": "meta file" }));
+        assert!(
+            found.to_text().contains("one ping in 10 has rows, 10.000 ms from one to the next"),
+            "{}",
+            found.to_text()
+        );
+    }
+    // Without a meta file the rows tell, where they are enough.
+    let found = of(20, None);
+    let plan = found.plan.unwrap();
+    assert_eq!((plan.delay_ns, plan.stamp_every, plan.source), (1_000_300, 10, PlanSource::Median));
+    assert_eq!(summary(&found, Quantity::DepartureForward).max, 0);
+    // A file of an older version says only the delay.
+    let found = of(20, Some(json!({})));
+    assert_eq!(summary(&found, Quantity::DepartureForward).p50, 3_000);
+}
+
+#[test]
 fn over_time_every_sample_is_in_its_bin() {
     let folder = Folder::new();
     let world = World { loss: [0.1, 0.05], ..calm() };

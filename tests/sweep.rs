@@ -169,6 +169,40 @@ fn a_flood_stops_when_the_server_is_killed_and_leaves_nothing() {
 }
 
 #[test]
+fn whoever_stops_it_is_told_which_steps_are_whole() {
+    let lan = Lan::new(1);
+    let server = start_server(&lan, "xdp", &[]);
+    let html = lan.file("sweep.html");
+    // Shares of what the driver of a veth states.
+    let flags = ["--rates", "0.001,0.002,0.003%", "--step-time", "3", "--html", &html];
+    let stopped = |flags: &[&str]| {
+        let mut program = lan.start(Side::Client, &arguments("xdp", flags));
+        program.wait_for_line("step 2 of 4, 0.001 %");
+        program.signal(Signal::SIGINT);
+        program.finish();
+        assert_eq!(program.code(), Some(0), "{}", program.all_output());
+        program
+    };
+    let program = stopped(&flags);
+    let text = program.stdout().split_whitespace().collect::<Vec<_>>().join(" ");
+    // The signal may come before the second session stands: then there is none that was cut off.
+    let whole = "You stopped the sweep. Of its steps, whole: no load; ";
+    let (cut, not) = ("cut off: 0.001 %; not begun: 0.002 %, 0.003 %.", "not begun: 0.001 %, 0.002 %, 0.003 %.");
+    assert!(text.contains(&format!("{whole}{cut}")) || text.contains(&format!("{whole}{not}")), "{text}");
+    assert!(!text.contains("as planned") && !program.stderr().contains("no session"), "{}", program.all_output());
+    let page = std::fs::read_to_string(&html).expect("the page is written");
+    for part in ["You stopped the sweep.", "10 Gbit/s (nominal: its driver states it"] {
+        assert!(page.contains(part), "{part}");
+    }
+    let json: Value = serde_json::from_str(&stopped(&[&flags[..], &["--json"]].concat()).stdout()).expect("one object");
+    assert_eq!((&json["stopped"], &json["steps_planned"], &json["success"]), (&true.into(), &4.into(), &true.into()));
+    assert_eq!((&json["link_speed_bps"], &json["link_speed_is_nominal"]), (&10_000_000_000_u64.into(), &true.into()));
+    assert_eq!(json["steps"][0]["end"], "complete");
+    drop(server);
+    lan.assert_unchanged();
+}
+
+#[test]
 fn wrong_ground_is_named_before_anything_is_sent() {
     let lan = Lan::new(1);
     let page = lan.file("missing/sweep.html");

@@ -109,17 +109,25 @@ pub(super) fn needed(found: &Findings, path: &str, timestamps: &str) -> Vec<Capa
         Capability::NetAdmin => is_xdp || is_hardware,
         Capability::IpcLock => is_xdp && exceeds_locked_memory(found),
         Capability::NetBindService => {
-            is_hardware && hardware(found) == Hardware::Ptp && found.first_unprivileged_port > UDP_PORT
+            // The driver's stamps reach AF_XDP: nothing has to pass through the kernel's socket on that port.
+            let to_kernel = !(is_xdp && has_kfunc(found));
+            is_hardware && hardware(found) == Hardware::Ptp && to_kernel && found.first_unprivileged_port > UDP_PORT
         }
         _ => is_xdp,
     };
     PRIVILEGES.into_iter().filter(is_needed).collect()
 }
 
+/// XDP programs get the card's receive stamps from the driver.
+fn has_kfunc(found: &Findings) -> bool {
+    native_xdp(found) == Some(true) && receive_stamp_kfunc(found) == Some(true)
+}
+
+/// The command lines that give the best stamps here.
 pub(super) fn best(found: &Findings) -> Advice {
     let name = &found.interface.name;
     let obstacle = xdp_obstacle(found);
-    let has_kfunc = native_xdp(found) == Some(true) && receive_stamp_kfunc(found) == Some(true);
+    let has_kfunc = has_kfunc(found);
     let hardware = hardware(found);
     let mut reason = match hardware {
         Hardware::All if has_kfunc && obstacle.is_none() => {

@@ -219,6 +219,7 @@ fn what_is_needed_depends_on_card_limit_and_ports() {
     let ptp = roomy(card(&PTP, false));
     assert_eq!(needed(&ptp), ["cap_bpf", "cap_net_admin", "cap_net_bind_service", "cap_net_raw", "cap_perfmon"]);
     assert_eq!(needed(&Findings { first_unprivileged_port: 319, ..ptp.clone() }), xdp);
+    assert_eq!(needed(&roomy(card(&PTP, true))), xdp, "such frames go to AF_XDP, and the port stays free");
     let lacking = PRIVILEGES.map(|capability| (capability, capability != Capability::NetBindService)).to_vec();
     let unprivileged = Findings { privileges: lacking, ..ptp };
     assert!(client(&unprivileged).starts_with("sudo "));

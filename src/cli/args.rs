@@ -5,7 +5,7 @@ use super::generate::Generate;
 use super::sweep::{SWEEP, SWEEP_ABOUT};
 use super::{PathKind, PtpWish, Timestamps, TxWay, XdpMode, ZeroCopy, rate};
 use crate::report::Clocks;
-use crate::session::{MAX_PONG_EVERY, Rate, Settings, TimerKind};
+use crate::session::{MAX_CLIENTS, MAX_PONG_EVERY, Rate, Settings, TimerKind};
 use crate::wire::{MAX_IP_LEN, MIN_IP_LEN};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Command, CommandFactory, Parser, ValueHint};
@@ -25,7 +25,7 @@ pub const MAX_CPU: u32 = 1023;
 pub const MAX_QUEUE: u32 = 4095;
 /// Microseconds that commands of many sessions wait for a server where `--connect-timeout` is not given: nobody may be there to see
 /// that they wait.
-pub(super) const ROUNDS_CONNECT_TIMEOUT_US: &str = "5000000";
+const ROUNDS_CONNECT_TIMEOUT_US: &str = "5000000";
 /// `SO_BUSY_POLL` takes an `int`.
 const MAX_INT: u32 = i32::MAX as u32;
 /// nanoprobe has no limit but its stack, which ends it somewhere near this.
@@ -95,6 +95,8 @@ fn after_help() -> String {
 pub(super) struct Args {
     /// Ping a server, or be pinged by it
     #[arg(long, help_heading = "Role")]
+    // nanoprobe knows no other long option with cl: what was short enough for it stays so.
+    #[arg(aliases = ["cl", "cli", "clie", "clien"])]
     pub client: bool,
     /// Wait for a client, serve its session, exit
     #[arg(long, aliases = ["s"], help_heading = "Role")]
@@ -114,6 +116,11 @@ pub(super) struct Args {
     /// Server: serve sessions one after the other until stopped
     #[arg(long, help_heading = "Role")]
     pub keep: bool,
+    /// Server with --keep: serve so many clients at once, 1 to 4096, each with a session and statistics of its own; needs
+    /// --emulation above 1
+    #[arg(long, value_name = "n", help_heading = "Role", allow_negative_numbers = true)]
+    #[arg(value_parser = whole::<u16>(1, MAX_CLIENTS.into(), "clients"), default_value_t = 1)]
+    pub clients: u16,
     /// Server: the most that a client may flood this side with (see xdprobe sweep): bits a second such as 100M or 2.5G,
     /// or packets a second such as 500kpps; 1 bit/s or pps to 1T [default: no limit]
     #[arg(long, value_name = "rate", help_heading = "Role", allow_negative_numbers = true, value_parser = rate::parse)]
@@ -225,6 +232,10 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "file", help_heading = OUTPUT, value_hint = ValueHint::FilePath)]
     #[arg(aliases = ["l", "lo"])]
     pub log: Option<PathBuf>,
+    /// Server with --clients: write a log like that of --log for each session into this folder, in a file named by the session's
+    /// start and the client's address and port [default: no logs]
+    #[arg(long, value_name = "folder", help_heading = OUTPUT, value_hint = ValueHint::DirPath)]
+    pub log_dir: Option<PathBuf>,
     /// Append every stamp of every packet (program, kernel, card) to this CSV file [default: no such log]
     #[arg(long, value_name = "file", help_heading = OUTPUT, value_hint = ValueHint::FilePath)]
     pub log_stages: Option<PathBuf>,
@@ -262,6 +273,40 @@ const SIZE: &str = "bytes with the IP header";
 /// The measurement's command line as clap knows it: for help, completions and tests.
 pub fn command() -> Command {
     Args::command()
+}
+
+/// The flags of a command of many sessions, a client's always: what is said of a measurement's roles and directions has no
+/// meaning there.
+pub(super) fn of_rounds(command: Command) -> Command {
+    command.mut_args(|flag| {
+        let heading = match flag.get_id().as_str() {
+            "host" | "interface" | "port" | "connect_timeout" => Some("Interface and server"),
+            "delay" | "ping_size" | "pong_size" | "in_band" | "timer" | "timeout" => Some("Pings"),
+            _ => None,
+        };
+        let flag = match heading {
+            Some(heading) => flag.help_heading(heading),
+            None => flag,
+        };
+        match flag.get_id().as_str() {
+            "host" => flag.help("The server's IPv4 address or name; always needed"),
+            "connect_timeout" => flag
+                .help("Give up when no server answers for this many microseconds, 0 to 4294967295; 0 is never")
+                .default_value(ROUNDS_CONNECT_TIMEOUT_US),
+            "delay" => flag.help("Microseconds from ping to ping, 0 to 4294967295, 0 is as fast as it goes"),
+            "timer" => flag.help(
+                "How both sides wait for the next ping: busy is exact and takes a CPU [default: busy up to a delay of 1000 µs, \
+                 else sleep]",
+            ),
+            "ptp" => flag.help(
+                "Put what is to be stamped behind a PTP header, for cards that stamp only PTP packets that they receive: over UDP \
+                 port 319, over Ethernet (one link only), or over UDP where the card needs it [default: auto with --timestamps \
+                 hardware]",
+            ),
+            "json" => flag.help("Print the result as one JSON object on stdout, durations in ns"),
+            _ => flag,
+        }
+    })
 }
 
 /// What the subcommand is called.

@@ -3,10 +3,11 @@
 //! The flags that it shares with the measurement are those of the measurement, not copies: names, ranges and help cannot
 //! differ.
 
-use super::args::{Args, ROUNDS_CONNECT_TIMEOUT_US};
+use super::args::{Args, of_rounds};
 use super::error::UsageError;
 use super::{Parsed, Plan, Role, plan};
-use crate::session::ip_len;
+use crate::session::{Settings, ip_len};
+use crate::wire::MAX_IP_LEN;
 use clap::{Arg, ArgAction, Command, CommandFactory, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -83,8 +84,14 @@ fn own(command: Command) -> Command {
         let flag = Arg::new(name).long(name).help_heading(HEADING).default_value(default).allow_negative_numbers(true);
         flag.value_parser(super::args::whole::<u32>(min, max, unit))
     };
-    command
-        .mut_arg("connect_timeout", |flag| flag.default_value(ROUNDS_CONNECT_TIMEOUT_US))
+    let least = ip_len(Settings { in_band: true, ..Settings::default() }.min_pong_padding());
+    of_rounds(command)
+        .mut_arg("pong_size", |flag| {
+            flag.help(format!(
+                "Size of a pong with its IP header, {least} to {MAX_IP_LEN}: it carries the server's stamps"
+            ))
+            .default_value(least.to_string())
+        })
         .bin_name("xdprobe compare")
         .about(COMPARE_ABOUT)
         .override_usage("xdprobe compare --interface <nic> [options] <host>")
@@ -148,6 +155,10 @@ pub(super) fn parse(args: &[OsString]) -> Result<Parsed, UsageError> {
         Err(answer) if !answer.use_stderr() => return Ok(Parsed::Print(compare_command().render_help().to_string())),
         Err(error) => return Err(UsageError::from_clap(&error, &compare_command())),
     };
+    // A client's rule names flags that there are not here.
+    if matches.get_one::<String>("host").is_none_or(String::is_empty) {
+        return Err(UsageError::see_help("xdprobe compare needs the server's name or address as its last argument"));
+    }
     let mut client = plan::build(&matches)?;
     if let Role::Client { settings, sizes_typed, .. } = &mut client.role {
         settings.count_s = *matches.get_one("round-time").expect("it has a default");

@@ -8,27 +8,36 @@ use std::fmt::Write as _;
 
 /// A wrong command line. `Display` is one line without the program's name: which flag, and what it accepts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct UsageError(String);
+#[error("{line}{}", help.map(|command| format!(" (see {command} --help)")).unwrap_or_default())]
+pub struct UsageError {
+    line: String,
+    /// Whose help says what goes where, if that is what is missing.
+    help: Option<&'static str>,
+}
 
-const HELP: &str = "(see xdprobe --help)";
+const MEASUREMENT: &str = "xdprobe";
 
 impl UsageError {
     /// What the program exits with.
     pub const EXIT_CODE: u8 = 2;
 
     pub(super) fn new(line: impl Into<String>) -> Self {
-        Self(line.into())
+        Self { line: line.into(), help: None }
     }
 
     /// A flag with a value that is not allowed.
     pub(super) fn value(flag: &str, value: impl AsRef<OsStr>, must: impl std::fmt::Display) -> Self {
-        Self(format!("{flag} {}: {must}", shown(value.as_ref())))
+        Self::new(format!("{flag} {}: {must}", shown(value.as_ref())))
     }
 
     /// Something is missing or too much, and the help says what goes where.
     pub(super) fn see_help(line: impl std::fmt::Display) -> Self {
-        Self(format!("{line} {HELP}"))
+        Self { line: line.to_string(), help: Some(MEASUREMENT) }
+    }
+
+    /// The same of a subcommand, which has a help of its own: "xdprobe caps".
+    pub(super) fn of(self, command: &'static str) -> Self {
+        Self { help: self.help.and(Some(command)), ..self }
     }
 
     /// clap's error, of several lines, as one. `command` is the one that it is about.
@@ -78,7 +87,7 @@ impl UsageError {
         let possible: Vec<String> = longs.filter(|long| name.len() > 2 && long.starts_with(name)).collect();
         let name = shown(name);
         if possible.len() > 1 {
-            return Self(format!("{name} is ambiguous: {}", either(&possible)));
+            return Self::new(format!("{name} is ambiguous: {}", either(&possible)));
         }
         let program = command.get_bin_name().unwrap_or(command.get_name());
         // "-- name" is how clap says that it may be a value: of a sub-command's hidden argument, which nobody can type.

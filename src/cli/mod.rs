@@ -150,7 +150,18 @@ pub enum Role {
         keep: bool,
         /// `--max-rate`: the most that a client may flood this side with; `None` is without limit.
         max_rate: Option<Rate>,
+        /// `--clients` above 1, with `--keep`: many sessions at once; `None` is one at a time.
+        many: Option<Many>,
     },
+}
+
+/// A server of many clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Many {
+    /// `--clients`: sessions at once, from 2 to [`MAX_CLIENTS`](crate::session::MAX_CLIENTS).
+    pub clients: u16,
+    /// `--log-dir`: where each session's log goes.
+    pub log_dir: Option<PathBuf>,
 }
 
 /// Whose time stamps are wanted.
@@ -233,16 +244,16 @@ pub enum ZeroCopy {
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageError> {
     let args: Vec<OsString> = args.into_iter().collect();
     if args.get(1).is_some_and(|first| first == args::CAPS) {
-        return caps(&args[1..]);
+        return caps(&args[1..]).map_err(|error| error.of("xdprobe caps"));
     }
     if args.get(1).is_some_and(|first| first == compare::COMPARE) {
-        return compare::parse(&args[1..]);
+        return compare::parse(&args[1..]).map_err(|error| error.of("xdprobe compare"));
     }
     if args.get(1).is_some_and(|first| first == sweep::SWEEP) {
-        return sweep::parse(&args[1..]);
+        return sweep::parse(&args[1..]).map_err(|error| error.of("xdprobe sweep"));
     }
     if args.get(1).is_some_and(|first| first == args::REPORT) {
-        return report(&args[1..]);
+        return report(&args[1..]).map_err(|error| error.of("xdprobe report"));
     }
     match command().try_get_matches_from(args) {
         Ok(matches) => match matches.get_one("generate") {

@@ -2,7 +2,7 @@
 
 use super::args::Args;
 use super::error::{UsageError, shown};
-use super::{PathKind, Plan, PtpWish, Role, Timestamps, TxWay, XdpMode, ZeroCopy};
+use super::{Many, PathKind, Plan, PtpWish, Role, Timestamps, TxWay, XdpMode, ZeroCopy};
 use crate::session::{Direction, MAX_COUNT_S, MAX_DELAY_US, Settings, default_timer, ip_len};
 use crate::wire::MIN_IP_LEN;
 use clap::parser::ValueSource;
@@ -26,7 +26,7 @@ pub(super) fn build(matches: &ArgMatches) -> Result<Plan, UsageError> {
     let timestamps = timestamps(&args, typed)?;
     let role = match (args.client, args.server) {
         (true, false) => client(&args, typed, timestamps, &mut warnings)?,
-        (false, true) => server(&args, typed, &mut warnings)?,
+        (false, true) => server(&args, typed, timestamps, &mut warnings)?,
         (true, true) => return Err(UsageError::see_help("--client and --server exclude each other")),
         (false, false) => return Err(UsageError::see_help("--client or --server is needed")),
     };
@@ -96,6 +96,9 @@ fn client(args: &Args, typed: Typed, timestamps: Timestamps, warnings: &mut Vec<
         return Err(UsageError::see_help(
             "--max-rate is a server's flag, and one of xdprobe sweep: it cannot go with --client",
         ));
+    }
+    if let Some(flag) = typed.flags(&["clients", "log_dir"]).next() {
+        return Err(UsageError::see_help(format_args!("{flag} is a server's flag: it cannot go with --client")));
     }
     let direction = match (args.reverse, args.duplex) {
         (false, false) => Direction::Forward,
@@ -189,7 +192,7 @@ fn tx_way(args: &Args, typed: Typed, timestamps: Timestamps, warnings: &mut Vec<
     Ok(way)
 }
 
-fn server(args: &Args, typed: Typed, warnings: &mut Vec<String>) -> Result<Role, UsageError> {
+fn server(args: &Args, typed: Typed, timestamps: Timestamps, warnings: &mut Vec<String>) -> Result<Role, UsageError> {
     if let Some(host) = &args.host {
         let host = shown(host);
         return Err(UsageError::see_help(format_args!("{host} is one argument too many: --server takes no host")));
@@ -201,7 +204,41 @@ fn server(args: &Args, typed: Typed, warnings: &mut Vec<String>) -> Result<Role,
     warnings.extend(ignored.map(|flag| format!("{flag} is not used: a server does what its client asks for")));
     warnings
         .extend(typed.flags(&["quiet"]).map(|flag| format!("{flag} is not used: only a client shows a line a second")));
-    Ok(Role::Server { keep: args.keep, max_rate: args.max_rate })
+    Ok(Role::Server { keep: args.keep, max_rate: args.max_rate, many: many(args, typed, timestamps)? })
+}
+
+/// What of a server's flags is for many clients at once.
+fn many(args: &Args, typed: Typed, timestamps: Timestamps) -> Result<Option<Many>, UsageError> {
+    let clients = args.clients;
+    if clients == 1 {
+        let needs =
+            |_| UsageError::new("--log-dir is for the logs of many sessions at once: it needs --clients, or use --log");
+        return args.log_dir.as_ref().map_or(Ok(None), |folder| Err(needs(folder)));
+    }
+    if !args.keep {
+        return Err(UsageError::new(format!("--clients {clients} needs --keep: sessions begin and end at any time")));
+    }
+    if timestamps != Timestamps::Application {
+        return Err(UsageError::new(format!(
+            "--clients {clients} needs --emulation: stamps of the kernel and the card are told apart for one session only"
+        )));
+    }
+    if typed.has("log") {
+        return Err(UsageError::new(format!(
+            "--log cannot go with --clients {clients}: the rows of different clients would mix: use --log-dir"
+        )));
+    }
+    if typed.has("max_rate") {
+        return Err(UsageError::new(format!(
+            "--max-rate cannot go with --clients {clients}: floods are refused there"
+        )));
+    }
+    if let Some(flag) = typed.flags(&["log_stages", "interval", "metrics"]).next() {
+        return Err(UsageError::new(format!(
+            "{flag} is for one session at a time: it cannot go with --clients {clients}"
+        )));
+    }
+    Ok(Some(Many { clients, log_dir: args.log_dir.clone() }))
 }
 
 fn timestamps(args: &Args, typed: Typed) -> Result<Timestamps, UsageError> {

@@ -3,7 +3,7 @@
 //! The latter are taken from the client as they are, with their help and their ranges, and what is typed goes through the
 //! client's own rules.
 
-use super::args::{ROUNDS_CONNECT_TIMEOUT_US, whole};
+use super::args::{of_rounds, whole};
 use super::error::UsageError;
 use super::{Parsed, Plan, Role, command, plan, rate};
 use crate::session::{MAX_COUNT_S, Pattern, Rate};
@@ -196,19 +196,9 @@ fn targets(typed: &str) -> Result<Targets, String> {
 pub fn sweep_command() -> Command {
     let client = command();
     let of_client = client.get_arguments().filter(|arg| OF_CLIENT.contains(&arg.get_id().as_str())).cloned();
-    let mut sweep = SweepArgs::command().args(of_client);
     let delay = format!("Microseconds from ping to ping, 1 to {MAX_DELAY_US}");
-    sweep = sweep.mut_arg("delay", |arg| {
-        arg.help(delay).value_parser(whole::<u32>(1, MAX_DELAY_US, "µs")).help_heading("Pings")
-    });
-    sweep = sweep.mut_arg("connect_timeout", |arg| {
-        arg.help("Give up when no server answers for this many microseconds, 0 to 4294967295; 0 is never")
-            .default_value(ROUNDS_CONNECT_TIMEOUT_US)
-    });
-    for id in ["ping_size", "pong_size", "timeout"] {
-        sweep = sweep.mut_arg(id, |arg| arg.help_heading("Pings"));
-    }
-    sweep
+    of_rounds(SweepArgs::command().args(of_client))
+        .mut_arg("delay", |arg| arg.help(delay).value_parser(whole::<u32>(1, MAX_DELAY_US, "µs")))
 }
 
 pub(super) fn parse(args: &[OsString]) -> Result<Parsed, UsageError> {

@@ -1,8 +1,9 @@
 //! What the rounds come to: numbers, without words.
 
-use super::bench::{Bench, Round, Rounds};
+use super::bench::{Bench, Kept};
 use super::bootstrap::{self, Differences};
 use crate::cli::{ComparePlan, Role};
+use crate::probe::Outcome as Round;
 use crate::session::{LATE_NANOS, TimerKind, ip_len};
 use crate::stats::{Bin, Distribution, Summary};
 use serde::Serialize;
@@ -23,6 +24,8 @@ pub(super) struct Setting {
     pub(super) round_time_s: u32,
     pub(super) timer: &'static str,
     pub(super) timestamps: &'static str,
+    /// `--cpu`.
+    pub(super) cpu: Option<usize>,
     pub(super) command_line: Vec<String>,
 }
 
@@ -41,6 +44,7 @@ impl Setting {
             round_time_s: settings.count_s,
             timer: settings.timer.as_str(),
             timestamps: plan.client.timestamps.as_str(),
+            cpu: plan.client.cpu,
             command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
         }
     }
@@ -143,7 +147,7 @@ pub(super) struct Outcome {
 
 impl Outcome {
     /// `rounds` are of xdp, of kernel, and of what else was measured.
-    pub(super) fn new(setting: Setting, rounds: Vec<Rounds>, stopped: bool) -> Self {
+    pub(super) fn new(setting: Setting, rounds: Vec<Kept>, stopped: bool) -> Self {
         let difference = |of, samples: fn(&Round) -> &[i64]| {
             let [xdp, kernel, ..] = &rounds[..] else { return None };
             let pairs: Vec<_> = xdp.rounds.iter().zip(&kernel.rounds).map(|(a, b)| (samples(a), samples(b))).collect();
@@ -209,8 +213,8 @@ fn is_blurred(round: &Round) -> bool {
     round.duplicates > 0 || beyond
 }
 
-fn path(rounds: Rounds, setting: &Setting) -> PathOutcome {
-    let Rounds { combination, rounds, stages, description, sources: [sent, received] } = rounds;
+fn path(rounds: Kept, setting: &Setting) -> PathOutcome {
+    let Kept { combination, rounds, stages, description, sources: [sent, received] } = rounds;
     let sum = |value: fn(&Round) -> u64| rounds.iter().map(value).sum::<u64>();
     // Of all rounds, or it is no sum.
     let sum_of = |value: &dyn Fn(&Round) -> Option<u64>| rounds.iter().map(value).sum::<Option<u64>>();
@@ -284,13 +288,13 @@ mod tests {
     use super::*;
     use crate::clock::Source;
     use crate::path::Description;
-    use crate::session::Totals;
+    use crate::session::{End, Totals};
     use crate::wire::Account;
 
     fn round(pings_sent: u64, [received, pongs_sent]: [u64; 2], answered: u64, duplicates: u64) -> Round {
         let account = Account { pings_received: received, pongs_sent, ..Account::default() };
         let totals = Totals { pings_sent, pongs_expected: pings_sent, account: Some(account), ..Totals::default() };
-        Round { totals, answered, duplicates, ..Round::default() }
+        Round { totals, answered, duplicates, ..Round::nothing(End::Complete) }
     }
 
     fn outcome(rounds: &[Round]) -> Outcome {
@@ -305,9 +309,10 @@ mod tests {
             round_time_s: 1,
             timer: "sleep",
             timestamps: "application",
+            cpu: None,
             command_line: Vec::new(),
         };
-        let of = |combination, rounds: &[Round]| Rounds {
+        let of = |combination, rounds: &[Round]| Kept {
             combination,
             rounds: rounds.to_vec(),
             stages: None,
@@ -322,6 +327,27 @@ mod tests {
         };
         let clean = [round(100, [99, 99], 98, 0)];
         Outcome::new(setting, vec![of(COMBINATIONS[0], rounds), of(COMBINATIONS[1], &clean)], false)
+    }
+
+    #[test]
+    fn what_is_advised_against_others_on_the_cpu_is_not_so_already() {
+        let mut outcome = outcome(&[round(100, [100, 100], 100, 0)]);
+        outcome.setting.timer = "busy";
+        outcome.paths[0].server.cpu_share = Some(0.5);
+        let told = |outcome: &Outcome| {
+            let remarks = text::remarks(outcome);
+            remarks
+                .into_iter()
+                .find(|remark| remark.starts_with("One side got 50 % of a CPU only"))
+                .expect("it is said")
+        };
+        assert!(told(&outcome).ends_with("A CPU of its own for each side (--cpu) mends that."));
+        outcome.setting.cpu = Some(3);
+        assert!(
+            told(&outcome).ends_with(
+                "Nothing else should run on CPU 3, and the server should have one of its own too (its --cpu)."
+            )
+        );
     }
 
     #[test]

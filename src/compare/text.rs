@@ -145,15 +145,14 @@ fn stages(text: &mut String, outcome: &Outcome) {
 }
 
 fn differences(text: &mut String, difference: &DifferenceOutcome) {
+    let DifferenceOutcome { level, resamples, rounds, method, .. } = difference;
+    let what = quantity(difference);
+    let level = level * 100.0;
     let _ = writeln!(
         text,
-        "\n{}: kernel less xdp, in us, with the {} % interval of {} drawings from {} pairs of rounds\n({})",
-        quantity(difference),
-        difference.level * 100.0,
-        difference.resamples,
-        difference.rounds,
-        difference.method
+        "\n{what}: kernel less xdp, in us, with the {level} % interval of {resamples} drawings from {rounds} pairs of rounds"
     );
+    let _ = writeln!(text, "{}", wrapped(&format!("({method})")));
     for (name, Interval { estimate, low, high, within_noise }) in difference.differences.named() {
         let noise = match (difference.differences.too_few_rounds, within_noise) {
             (true, _) => "  too few rounds to say",
@@ -225,9 +224,14 @@ pub(super) fn remarks(outcome: &Outcome) -> Vec<String> {
         let shares = outcome.paths.iter().flat_map(|path| [path.cpu_share, path.server.cpu_share]).flatten();
         let least = shares.fold(1.0, f64::min);
         if least < STARVED {
+            let advice = match outcome.setting.cpu {
+                None => "A CPU of its own for each side (--cpu) mends that.".to_owned(),
+                Some(cpu) => format!(
+                    "Nothing else should run on CPU {cpu}, and the server should have one of its own too (its --cpu)."
+                ),
+            };
             remarks.push(format!(
-                "One side got {:.0} % of a CPU only: others ran there, and the tails are theirs too. A CPU of its own for each side \
-                 (--cpu) mends that.",
+                "One side got {:.0} % of a CPU only: others ran there, and the tails are theirs too. {advice}",
                 least * 100.0
             ));
         }
@@ -253,6 +257,12 @@ pub(super) fn remarks(outcome: &Outcome) -> Vec<String> {
         ];
         let told = parts.into_iter().filter(|(count, _)| *count > 0);
         remarks.extend(told.map(|(count, words)| format!("{}: {count} {words}.", path.name)));
+        if path.stages.is_none() {
+            remarks.push(format!(
+                "{}: the stages are not known: stderr took nothing, which held up what reckons them.",
+                path.name
+            ));
+        }
         if path.is_blurred {
             remarks.push(format!(
                 "{}: the direction of loss is not known: packets were repeated on the way ({} pongs came more than once), and the \

@@ -68,6 +68,21 @@ impl Interval {
         serde_json::to_string(self).expect("numbers, strings and fixed names always become JSON")
     }
 
+    /// Whether its line for a person would have nothing but zeros. A session's end cuts off such an interval, in which there was its
+    /// FIN.
+    pub fn is_idle(&self) -> bool {
+        let counts =
+            [self.pings_sent, self.pongs_received, self.pings_received, self.pongs_sent, self.samples_left_out];
+        counts == [0; 5] && matches!(self.lost, None | Some(0)) && self.t3_t0_ns.is_none() && self.rtt_ns.is_none()
+    }
+
+    /// Whether nothing at all was counted in it: its object is needed for no sum.
+    pub fn is_empty(&self) -> bool {
+        let counts = [self.transmitted, self.received, self.pongs_expected, self.late_sends];
+        let others = [self.duplicates, self.t3_t0_negative];
+        self.is_idle() && counts == [0; 4] && others.iter().all(|count| count.unwrap_or(0) == 0)
+    }
+
     /// A line for a person, without a line feed.
     pub fn to_text(&self, direction: Direction) -> String {
         let Self { pings_sent, pongs_received, pings_received, pongs_sent, .. } = self;
@@ -367,6 +382,20 @@ mod tests {
         assert_eq!((echoing.lost, echoing.duplicates), (None, None));
         assert_eq!(echoing.to_text(Direction::Forward), "[    2.000 s] received 7, answered 6");
         assert_eq!(echoing.to_text(Direction::Duplex), "[    2.000 s] sent 4, received 7");
+    }
+
+    #[test]
+    fn an_interval_of_a_fin_alone_has_no_line_and_one_of_nothing_no_object() {
+        let mut cutter = cutter();
+        let first = cutter.cut(at(1000), &snapshot(10, 10, 10), 0);
+        assert!(!first.is_idle() && !first.is_empty());
+        let mut fin = snapshot(10, 10, 10);
+        (fin.totals.transmitted, fin.totals.received) = (1, 1);
+        let second = cutter.cut(at(1001), &fin, 0);
+        assert!(second.is_idle() && !second.is_empty());
+        let third = cutter.cut(at(1002), &fin, 0);
+        assert!(third.is_idle() && third.is_empty());
+        assert!(!cutter.cut(at(1003), &fin, 1).is_idle(), "a loss is told");
     }
 
     #[test]

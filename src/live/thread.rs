@@ -157,6 +157,9 @@ impl Live {
             }
             let interval = session.cutter.cut(monotonic_now(), &ended.snapshot, lost);
             match &self.printer {
+                // What is left behind the last whole one may be nothing.
+                Some((_, Printer::Lines { json }))
+                    if interval.interval > 1 && if *json { interval.is_empty() } else { interval.is_idle() } => {}
                 Some((_, Printer::Lines { .. })) => self.print(&interval, session.cutter.begun()),
                 Some((_, Printer::Bar(bar))) => bar.finish_and_clear(),
                 None => {}

@@ -210,6 +210,12 @@ impl Axis {
         let less = if self.base == 0 { String::new() } else { format!(" less {}", exactly(self.base)) };
         match (self.form, self.words) {
             (Form::Linear { .. }, Words::Duration) => format!("{quantity}{less} ({})", self.linear_unit().name()),
+            // What looks like a decade around 0 is none.
+            (Form::Symlog { linear }, Words::Duration) => {
+                let from = if self.low < 0 { -linear } else { 0 };
+                let to = if self.high > 0 { linear } else { 0 };
+                format!("{quantity}{less} (linear from {} to {})", duration(from), duration(to))
+            }
             _ => format!("{quantity}{less}"),
         }
     }
@@ -410,7 +416,8 @@ mod tests {
         assert_eq!(axis.ends(), (hour + 10_000, hour + 50_000));
         let tailed = Extent { min: -hour + 4_100, max: -hour + 2_000_000, core: (-hour + 4_200, -hour + 5_000) };
         let axis = Axis::new(Scale::Auto, tailed, Words::Duration, 13);
-        assert_eq!(axis.title("one-way delay"), "one-way delay less −3599.999996 s");
+        let title = axis.title("one-way delay").replace('\u{a0}', " ");
+        assert_eq!(title, "one-way delay less −3599.999996 s (linear from 0 ns to 1 µs)");
         assert_eq!(axis.ends(), (-hour + 4_000, -hour + 2_004_000));
         assert_eq!(axis.place(-hour + 4_000), 0.0);
         assert_eq!(
@@ -459,8 +466,17 @@ mod tests {
         );
         assert!(axis.place(-1) < axis.place(0) && axis.place(0) < axis.place(1));
         assert_eq!(axis.origin(), axis.place(0));
+        let title = |axis: &Axis| axis.title("RTT").replace('\u{a0}', " ");
+        assert_eq!(title(&axis), "RTT (linear from −10 µs to 10 µs)");
         let halved = Axis { room: 6, ..axis };
         assert_eq!(words(&halved), ["−100 µs", "0 ns", "100 µs", "10 ms", "1 s"]);
+        for (low, high, words) in [
+            (0, 5_000_000, "RTT (linear from 0 ns to 1 ms)"),
+            (-5_000_000, 0, "RTT (linear from −1 ms to 0 ns)"),
+            (1, 5_000_000, "RTT"),
+        ] {
+            assert_eq!(title(&Axis::new(Scale::Log, extent(low, high), Words::Duration, 8)), words);
+        }
     }
 
     #[test]

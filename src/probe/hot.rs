@@ -462,18 +462,6 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         }
     }
 
-    /// Says so where the path has lost some of its memory: it would run dry one day.
-    #[cold]
-    fn audit(&mut self) {
-        let missing = self.path.missing_frames();
-        if missing != 0 {
-            eprintln!(
-                "xdprobe: {missing} frames of the memory shared with the kernel are neither free nor in a ring nor on their way: \
-                 they are lost until xdprobe is started anew; please report it with the meta file"
-            );
-        }
-    }
-
     /// Nobody will bring stamps any more.
     #[cold]
     fn give_up_all(&mut self) {
@@ -609,7 +597,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         }
         if matches!(event, Event::Finished(_)) {
             self.drain()?;
-            self.audit();
+            audit(self.path);
         }
         let (scene, attendant) = self.scene();
         match event {
@@ -645,5 +633,17 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             self.unflushed = self.path.flush()?;
         }
         Ok(())
+    }
+}
+
+/// Says so where the path has lost some of its memory: it would run dry one day.
+#[cold]
+pub(super) fn audit<P: Path>(path: &mut P) {
+    let missing = path.missing_frames();
+    if missing != 0 {
+        eprintln!(
+            "xdprobe: {missing} frames of the memory shared with the kernel are neither free nor in a ring nor on their way: \
+             they are lost until xdprobe is started anew; please report it with the meta file"
+        );
     }
 }

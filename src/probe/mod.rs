@@ -5,6 +5,8 @@
 
 mod hot;
 mod interrupt;
+mod many;
+mod opened;
 mod outstanding;
 mod reporter;
 pub(crate) mod rounds;
@@ -15,7 +17,6 @@ pub(crate) mod usage;
 
 pub use hot::{Attendant, HotLoop, Scene, StampRules};
 pub use interrupt::Interrupt;
-pub(crate) use interrupt::block_questions;
 pub use reporter::{Reporter, say};
 pub use rounds::{Outcome, Round, Rounds};
 pub use turnarounds::Turnarounds;
@@ -30,10 +31,11 @@ use crate::record::{
 use crate::session::{Client, ClientConfig, Machine, Offers, Pattern, Probe, Sampling, Server, ServerConfig, Settings};
 use crate::wire::Extension;
 use anyhow::{Context, Result};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
+use opened::{Opened, Way};
 use setup::OpenPath;
-use stamping::{Card, Clocks, StampPlan};
+use stamping::{Card, StampPlan};
 use std::net::SocketAddrV4;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -43,66 +45,38 @@ use std::sync::Arc;
 /// # Errors
 /// What could not be had or done, in a sentence that says what to do. The machine is as it was.
 pub fn run(plan: &Plan) -> Result<bool> {
-    warn(&plan.warnings);
+    if let cli::Role::Server { many: Some(many), .. } = &plan.role {
+        return many::run(plan, many);
+    }
     let schedule = plan.schedule.as_deref().map(schedule::load).transpose()?;
     let probes: &[Probe] = schedule.as_deref().unwrap_or(&[]);
-    let (interface, address) = setup::interface(plan)?;
-    let mut stamps = stamping::plan(plan, &interface)?;
-    warn(&stamps.remarks);
-    let (role, server, keep) = match &plan.role {
-        cli::Role::Client { host, .. } => (Role::Client, Some(setup::server(host, plan.port)?), false),
-        cli::Role::Server { keep, .. } => (Role::Server, None, *keep),
+    let (role, keep) = match &plan.role {
+        cli::Role::Client { .. } => (Role::Client, false),
+        cli::Role::Server { keep, .. } => (Role::Server, *keep),
     };
-    let mut settings = setup::settings(plan, &stamps, probes)?;
-    setup::check_sizes(plan, &interface, settings.as_ref(), probes)?;
     record::check_logs(plan.log.as_deref(), plan.log_stages.as_deref())?;
     let port = plan.metrics.map(Port::bind).transpose()?;
-    let anywhere = sched_getaffinity(Pid::from_raw(0)).context("cannot read the CPU affinity")?;
-    pin(plan)?;
-    // Declared before the path, so that it is dropped after: a driver that forgets what its card stamps when XDP goes must
-    // not have the last word.
-    let clocks;
-    let mut found = stamping::present(plan, &stamps, &interface)?;
-    // Until XDP is attached a signal ends the process, and the kernel takes everything back: program, sockets and ports hang
-    // on its descriptors.
-    let mut interrupt = Interrupt::catch().context("cannot catch SIGINT, SIGTERM, SIGQUIT and SIGHUP")?;
-    interrupt.set_deadly(true);
-    let mut path = setup::open(plan, &interface, address, server, &stamps, &interrupt)?;
-    // The threads inherit where they may run: it must not be where the hot loop is pinned.
-    sched_setaffinity(Pid::from_raw(0), &anywhere).context("cannot set the CPU affinity")?;
-    // From here on a signal ends the run in order: what a driver has forgotten over XDP, and what the card is to stamp, is
-    // nothing that the kernel would take back.
-    interrupt.set_deadly(false);
-    let card = stamps.card.map(|(_, phc)| Arc::new(Card::new(phc)));
-    let (display, feed) = display(plan, role, port, &stamps)?.unzip();
-    let recorder = Recorder::start(RecorderConfig {
-        log: plan.log.as_deref(),
-        log_stages: plan.log_stages.as_deref(),
-        voice: Voice { role, json: plan.json },
-        sources: stamps.sources,
-        card: card.clone().map(|card| card as Arc<dyn CardClock>),
-        // A log that is a FIFO waits for its reader, and the user may not.
-        is_stopped: &|| interrupt.is_pending(),
-        watchers: Watchers {
-            stages: display.as_ref().and_then(Display::stages),
-            screen: display.as_ref().and_then(Display::screen),
-        },
+    let (mut opened, (recorder, display)) = opened::open(&[plan], probes, |beside| {
+        let stamps = beside.stamps[0];
+        let display = display(plan, role, port, stamps)?;
+        let shown = display.as_ref().map(|(display, _)| display);
+        let recorder = Recorder::start(RecorderConfig {
+            log: plan.log.as_deref(),
+            log_stages: plan.log_stages.as_deref(),
+            voice: Voice { role, json: plan.json },
+            sources: stamps.sources,
+            card: beside.card.cloned().map(|card| card as Arc<dyn CardClock>),
+            // A log that is a FIFO waits for its reader, and the user may not.
+            is_stopped: &|| beside.interrupt.is_pending(),
+            watchers: Watchers { stages: shown.and_then(Display::stages), screen: shown.and_then(Display::screen) },
+        })?;
+        Ok((recorder, display))
     })?;
-    // The hot loop is not to be interrupted for it: from here on another thread takes the signal, and leaves word.
-    block_questions()?;
-    clocks = match Clocks::start(&stamps, &interface, &mut found, card.as_deref()) {
-        Err(error) if stamping::is_all_refused(&stamps, &error) => {
-            stamps = stamping::plan_without_all(plan, &interface)?;
-            warn(&stamps.remarks);
-            settings = setup::settings(plan, &stamps, probes)?;
-            setup::check_sizes(plan, &interface, settings.as_ref(), probes)?;
-            Clocks::start(&stamps, &interface, &mut found, card.as_deref())?
-        }
-        started => started?,
-    };
-    pin(plan)?;
+    let (display, feed) = display.unzip();
+    let Opened { ways, clocks, settings, server, interface, card, interrupt } = &mut opened;
+    let Way { stamps, path } = &mut ways[0];
     let stamp_sources =
-        [cli::PathKind::Xdp, cli::PathKind::Kernel].map(|path| stamp_sources(plan, &stamps, card.as_deref(), path));
+        [cli::PathKind::Xdp, cli::PathKind::Kernel].map(|path| stamp_sources(plan, stamps, card.as_deref(), path));
     let [sent, received] = stamp_sources[usize::from(plan.path == cli::PathKind::Kernel)].clone();
     let facts = |description| Facts {
         interface: interface.name.clone(),
@@ -115,6 +89,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
             .as_ref()
             .map(|file| ScheduleFacts { file: file.display().to_string(), pings: probes.len() }),
         dummies: plan.dummies,
+        stamp_every: plan.stamp_every,
         command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
     };
     let reporter = Reporter::new(role, keep, plan, clocks.sampler(), stamp_sources, feed);
@@ -125,25 +100,24 @@ pub fn run(plan: &Plan) -> Result<bool> {
     };
     let mut play = Play {
         plan,
-        stamps: &stamps,
+        stamps,
         rules: StampRules { sources: stamps.sources, patience: plan.stamp_timeout, board: clocks.board() },
-        server: server.zip(settings),
+        server: server.zip(*settings),
         schedule: schedule.clone(),
         max_ip_len,
         mtu,
         recorder,
         reporter,
-        interrupt: &mut interrupt,
+        interrupt,
     };
-    let played = match &mut path {
+    let played = match path {
         OpenPath::Xdp(path, _dummies) => play.run(&mut **path, facts),
         OpenPath::Kernel(path) => play.run(&mut **path, facts),
     };
     let Play { recorder, reporter, .. } = play;
     let log = recorder.finish();
     drop(display);
-    drop(path);
-    let restored = clocks.restore(&interface.name);
+    let restored = opened.close();
     if let Err(error) = &restored {
         eprintln!("xdprobe: {error:#}");
     }
@@ -235,7 +209,7 @@ impl Play<'_> {
                 };
                 self.spin(&mut Client::new(monotonic_now(), config), path)
             }
-            (cli::Role::Server { keep, max_rate }, _) => {
+            (cli::Role::Server { keep, max_rate, .. }, _) => {
                 say_first(plan, &text::server_start(plan.port));
                 // Only where the card stamps anything is there a reason to ask for PTP.
                 let offered = stamps.wishes.hardware;

@@ -1,31 +1,29 @@
-//! One session after the other over one open path: what `compare` and `sweep` are made of.
+//! One session after the other over open paths: what `compare` and `sweep` are made of.
 //!
 //! Nothing is logged, and every t3 − t0 is kept as it is. What a round asks for, and what is made of its outcome, is the
-//! caller's.
+//! caller's. Paths are open from the first round to the last: what of one is given back keeps the kernel busy for some time.
 
 use super::hot::{Attendant, HotLoop, Scene, StampRules};
-use super::interrupt::{Interrupt, block_questions};
-use super::setup::{self, OpenPath};
-use super::stamping::{self, Card, Clocks, StampPlan};
+use super::interrupt::Interrupt;
+use super::opened::{self, Opened};
+use super::setup::OpenPath;
 use super::usage::Usage;
-use super::{pin, warn};
 use crate::cli::{self, Plan};
-use crate::clock::{monotonic_now, realtime_now};
+use crate::clock::{Source, monotonic_now, realtime_now};
 use crate::live::Sample;
-use crate::net::Interface;
 use crate::path::{BATCH, Batch, Counters, Description, Path};
-use crate::record::{CardClock, Recorder, RecorderConfig, Role, StampCounts, Voice, Watchers, counters_since};
+use crate::record::{CardClock, Recorder, RecorderConfig, Role, Stages, StampCounts, Voice, Watchers, counters_since};
 use crate::session::{Client, ClientConfig, End, Event, Machine, Pattern, Sampling, Settings, Totals};
-use crate::stats::Distribution;
-use crate::wire::Extension;
-use anyhow::{Context, Result, bail};
-use nix::sched::{sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
+use crate::wire::{Account, Extension};
+use anyhow::{Context, Result, ensure};
 use std::net::SocketAddrV4;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Before the first session, as what was given back while the paths were opened (programs and maps that were tried) is taken down
+/// by the kernel's workers later: some 60 ms were seen.
+const SETTLING: Duration = Duration::from_millis(150);
 /// Between two sessions nothing may come for this long: what is late would be taken for the next one's.
 const QUIET: Duration = Duration::from_millis(20);
 /// The same after a session of which something is missing: it may still come.
@@ -34,16 +32,24 @@ const QUIET_AFTER_LOSS: Duration = Duration::from_millis(500);
 const QUIET_AT_MOST: Duration = Duration::from_secs(5);
 /// Between two looks for something late.
 const LOOK: Duration = Duration::from_millis(1);
-/// The most round trips of one round that are kept: 128 MiB.
-const MAX_SAMPLES: u64 = 1 << 24;
+/// Rounds as fast as it goes have so many pings a second at most.
+const FASTEST: u64 = 1_000_000;
+/// Beyond those that are planned, room for so many samples.
+const SPARE: u64 = 64;
 
 /// What a round asks for beyond what all rounds have in common.
 #[derive(Debug, Clone, Copy)]
 pub struct Round {
+    /// Which row of rounds it is of: what [`Rounds::open`] was given a path for.
+    pub row: usize,
     /// What its session does.
     pub settings: Settings,
     /// How a flood is spaced.
     pub pattern: Pattern,
+    /// The statistics of stages begin anew; else they go on from the last one of this row.
+    pub begins: bool,
+    /// The most samples of either quantity that are kept, 8 bytes each.
+    pub most_samples: usize,
 }
 
 /// What came of a round.
@@ -55,113 +61,133 @@ pub struct Outcome {
     pub agreed: Option<Settings>,
     /// What the session counted, the server's account among it.
     pub totals: Totals,
-    /// Every t3 − t0 in ns.
-    pub t3_t0: Distribution,
-    /// Every round trip without the time that the server took, (t3 − t0) − (t2 − t1), in ns, where the pongs bring both.
-    pub rtt: Distribution,
+    /// Every t3 − t0 in ns, ascending; negative where a clock was stepped.
+    pub t3_t0: Vec<i64>,
+    /// Every round trip without the time that the server took, (t3 − t0) − (t2 − t1), in ns, ascending, where the pongs bring both.
+    pub rtt: Vec<i64>,
     /// Samples beyond those kept: too many in one round.
     pub left_out: u64,
-    /// Pings that asked for a pong and got none.
-    pub lost: u64,
-    /// Pongs that came more than once.
+    /// Pings that were answered.
+    pub answered: u64,
+    /// Pongs that came more than once: the network repeats packets, or a ping of them had come twice.
     pub duplicates: u64,
     /// Pings answered of which t0 or t3 is missing, or whose two are of different clocks.
     pub unmeasured: u64,
     /// Stamps taken.
     pub stamps: StampCounts,
+    /// What lay between the stamps of this side's packets, since the round that began them; `None` where that is not known.
+    pub stages: Option<Stages>,
     /// What the path counted meanwhile.
     pub counters: Counters,
     /// CPU time of this process in the session, all threads, in ns; `None` where the kernel does not tell.
     pub cpu_ns: Option<u64>,
 }
 
-/// A client's open path, and all that a session needs beside it.
-pub struct Rounds<'a> {
-    plan: &'a Plan,
-    server: SocketAddrV4,
-    settings: Settings,
-    stamps: StampPlan,
-    interface: Interface,
-    interrupt: Interrupt,
-    recorder: Recorder,
-    /// The sequence of the last SYN.
-    number: u64,
-    quiet: Duration,
-    // In this order they are dropped: a driver that forgets what its card stamps when XDP goes must not have the last word.
-    path: OpenPath,
-    clocks: Clocks,
+impl Outcome {
+    /// Pings that asked for a pong and got none.
+    pub const fn lost(&self) -> u64 {
+        self.totals.pongs_expected.saturating_sub(self.answered)
+    }
+
+    /// What the server counted, where it was asked for and the FIN was answered.
+    pub const fn account(&self) -> Option<Account> {
+        self.totals.account
+    }
+
+    /// Of a round in which nothing was.
+    #[cfg(test)]
+    pub(crate) fn nothing(end: End) -> Self {
+        Self {
+            end,
+            agreed: None,
+            totals: Totals::default(),
+            t3_t0: Vec::new(),
+            rtt: Vec::new(),
+            left_out: 0,
+            answered: 0,
+            duplicates: 0,
+            unmeasured: 0,
+            stamps: StampCounts::default(),
+            stages: None,
+            counters: Counters::default(),
+            cpu_ns: None,
+        }
+    }
 }
 
-impl<'a> Rounds<'a> {
-    /// Opens what a client's plan names, as its session would find it: path, stamps, server.
+/// A client's open paths, and all that sessions need beside them.
+pub struct Rounds {
+    plans: Vec<Plan>,
+    opened: Opened,
+    server: SocketAddrV4,
+    settings: Settings,
+    rows: Vec<Row>,
+    /// How long nothing may come before the next round on each path.
+    quiet: Vec<Duration>,
+    /// The sequence of the last SYN.
+    number: u64,
+}
+
+/// Rounds whose statistics belong together.
+struct Row {
+    path: usize,
+    recorder: Recorder,
+}
+
+impl Rounds {
+    /// Opens what a client's plans name, as their sessions would find it: paths, stamps, server. Plans may differ in the path alone;
+    /// what they have in common is asked of the first. `rows` names for each row of rounds the plan whose path it goes over.
     ///
     /// # Errors
     /// What could not be had, in a sentence that says what to do. The machine is as it was.
-    pub fn open(plan: &'a Plan) -> Result<Self> {
-        let cli::Role::Client { host, .. } = &plan.role else { bail!("only a client's sessions come in rounds") };
-        warn(&plan.warnings);
-        let (interface, address) = setup::interface(plan)?;
-        let mut stamps = stamping::plan(plan, &interface)?;
-        warn(&stamps.remarks);
-        let server = setup::server(host, plan.port)?;
-        let mut settings = setup::settings(plan, &stamps, &[])?;
-        setup::check_sizes(plan, &interface, settings.as_ref(), &[])?;
-        let anywhere = sched_getaffinity(Pid::from_raw(0)).context("cannot read the CPU affinity")?;
-        pin(plan)?;
-        // As in `run`: until XDP is attached a signal ends the process.
-        let mut found = stamping::present(plan, &stamps, &interface)?;
-        let interrupt = Interrupt::catch().context("cannot catch SIGINT, SIGTERM, SIGQUIT and SIGHUP")?;
-        interrupt.set_deadly(true);
-        let path = setup::open(plan, &interface, address, Some(server), &stamps, &interrupt)?;
-        sched_setaffinity(Pid::from_raw(0), &anywhere).context("cannot set the CPU affinity")?;
-        interrupt.set_deadly(false);
-        let card = stamps.card.map(|(_, phc)| Arc::new(Card::new(phc)));
-        let recorder = Recorder::start(RecorderConfig {
-            log: None,
-            log_stages: None,
-            voice: Voice { role: Role::Client, json: true },
-            sources: stamps.sources,
-            card: card.clone().map(|card| card as Arc<dyn CardClock>),
-            is_stopped: &|| interrupt.is_pending(),
-            watchers: Watchers::default(),
+    pub fn open(plans: Vec<Plan>, rows: &[usize]) -> Result<Self> {
+        ensure!(!plans.is_empty(), "rounds need a path");
+        let (opened, rows) = opened::open(&plans.iter().collect::<Vec<_>>(), &[], |beside| {
+            let row = |path: usize| {
+                let recorder = Recorder::start(RecorderConfig {
+                    log: None,
+                    log_stages: None,
+                    // What it says is for stderr: stdout has the result.
+                    voice: Voice { role: Role::Client, json: true },
+                    sources: beside.stamps[path].sources,
+                    card: beside.card.cloned().map(|card| card as Arc<dyn CardClock>),
+                    is_stopped: &|| beside.interrupt.is_pending(),
+                    watchers: Watchers::default(),
+                })?;
+                Ok(Row { path, recorder })
+            };
+            rows.iter().copied().map(row).collect::<Result<Vec<_>>>()
         })?;
-        block_questions()?;
-        let clocks = match Clocks::start(&stamps, &interface, &mut found, card.as_deref()) {
-            Err(error) if stamping::is_all_refused(&stamps, &error) => {
-                stamps = stamping::plan_without_all(plan, &interface)?;
-                warn(&stamps.remarks);
-                settings = setup::settings(plan, &stamps, &[])?;
-                setup::check_sizes(plan, &interface, settings.as_ref(), &[])?;
-                Clocks::start(&stamps, &interface, &mut found, card.as_deref())?
-            }
-            started => started?,
-        };
-        // Declared behind the clocks, so that it is dropped before them whatever fails from here on.
-        let path = path;
-        pin(plan)?;
-        let settings = settings.context("a client has settings")?;
-        let (number, quiet) = (first_number(), Duration::ZERO);
-        Ok(Self { plan, server, settings, stamps, interface, interrupt, recorder, number, quiet, path, clocks })
+        let server = opened.server.context("only a client's sessions come in rounds")?;
+        let settings = opened.settings.context("a client has settings")?;
+        let quiet = vec![SETTLING; plans.len()];
+        Ok(Self { plans, opened, server, settings, rows, quiet, number: first_number() })
     }
 
-    /// What the plan's sessions have in common, with what their stamps need.
-    pub fn settings(&self) -> Settings {
-        self.settings
-    }
-
-    /// Where they go through.
-    pub fn interface(&self) -> &Interface {
-        &self.interface
+    /// What the plans' sessions have in common, with what their stamps need.
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// The other side.
-    pub fn server(&self) -> SocketAddrV4 {
+    pub const fn server(&self) -> SocketAddrV4 {
         self.server
     }
 
-    /// What the path is.
-    pub fn description(&self) -> Description {
-        self.path.description()
+    /// What the path of a row is.
+    pub fn description(&self, row: usize) -> Description {
+        self.opened.ways[self.rows[row].path].path.description()
+    }
+
+    /// Whose stamps t0 and t3 of a row are.
+    pub fn sources(&self, row: usize) -> [Source; 2] {
+        let sources = self.opened.ways[self.rows[row].path].stamps.sources;
+        [sources.sent, sources.received]
+    }
+
+    /// Whether the user wants an end.
+    pub fn is_stopped(&self) -> bool {
+        self.opened.interrupt.is_pending()
     }
 
     /// Runs one session to its end, whatever that is.
@@ -169,18 +195,36 @@ impl<'a> Rounds<'a> {
     /// # Errors
     /// What the path could not do.
     pub fn run(&mut self, round: &Round) -> Result<Outcome> {
-        let Self { plan, server, stamps, interrupt, recorder, number, quiet, path, clocks, .. } = self;
+        let Self { plans, opened, server, rows, quiet, number, .. } = self;
+        let Row { path: at, recorder } = &mut rows[round.row];
+        let Opened { ways, clocks, interrupt, .. } = opened;
+        if round.settings.ptp.is_some() {
+            // Behind PTP headers all packets of the server come to one port, whichever path they are for.
+            for (other, way) in ways.iter().enumerate() {
+                let peer = (other != *at).then_some(*server);
+                way.path
+                    .leave_to_kernel(peer)
+                    .context("cannot have the XDP program leave a round's packets to the kernel")?;
+            }
+        }
+        let (plan, way, quiet) = (&plans[*at], &mut ways[*at], &mut quiet[*at]);
         // A server tells by its SYN that this is no copy of the last one's.
         *number += 1;
-        let rules = StampRules { sources: stamps.sources, patience: plan.stamp_timeout, board: clocks.board() };
-        let &Round { settings, pattern } = round;
-        let (server, number, silence) = (*server, *number, *quiet);
-        let player = Player { plan, server, settings, pattern, number, quiet: silence, rules, recorder, interrupt };
-        let outcome = match path {
-            OpenPath::Xdp(path, _) => collected(player, &mut **path),
-            OpenPath::Kernel(path) => collected(player, &mut **path),
+        let player = Player {
+            plan,
+            server: *server,
+            round: *round,
+            number: *number,
+            quiet: *quiet,
+            rules: StampRules { sources: way.stamps.sources, patience: plan.stamp_timeout, board: clocks.board() },
+            recorder,
+            interrupt,
+        };
+        let outcome = match &mut way.path {
+            OpenPath::Xdp(path, _) => player.play(&mut **path),
+            OpenPath::Kernel(path) => player.play(&mut **path),
         }?;
-        *quiet = quiet_after(outcome.end, outcome.lost);
+        *quiet = quiet_after(outcome.end, outcome.lost());
         Ok(outcome)
     }
 
@@ -189,43 +233,36 @@ impl<'a> Rounds<'a> {
     /// # Errors
     /// Where the card's stamping could not be restored.
     pub fn close(self) -> Result<()> {
-        let Self { path, clocks, recorder, interface, .. } = self;
-        recorder.finish();
-        drop(path);
-        clocks.restore(&interface.name)
+        let Self { opened, rows, .. } = self;
+        rows.into_iter().for_each(|row| drop(row.recorder.finish()));
+        opened.close()
     }
 }
 
 /// One session of a client and all that it works with, whatever its path.
-pub(crate) struct Player<'a> {
-    /// A client's.
-    pub(crate) plan: &'a Plan,
-    pub(crate) server: SocketAddrV4,
-    pub(crate) settings: Settings,
-    pub(crate) pattern: Pattern,
+struct Player<'a> {
+    plan: &'a Plan,
+    server: SocketAddrV4,
+    round: Round,
     /// The sequence of its SYN.
-    pub(crate) number: u64,
+    number: u64,
     /// How long nothing may come before it begins.
-    pub(crate) quiet: Duration,
-    pub(crate) rules: StampRules,
-    pub(crate) recorder: &'a mut Recorder,
-    pub(crate) interrupt: &'a mut Interrupt,
+    quiet: Duration,
+    rules: StampRules,
+    recorder: &'a mut Recorder,
+    interrupt: &'a mut Interrupt,
 }
 
 impl Player<'_> {
-    /// Gets the path ready for the session.
-    pub(crate) fn prepare<P: Path>(&self, path: &mut P) -> Result<()> {
-        wait_for_quiet(path, self.quiet)?;
-        if let Some(ptp) = self.settings.ptp {
+    fn play<P: Path>(self, path: &mut P) -> Result<Outcome> {
+        let Self { plan, server, round, number, quiet, rules, recorder, interrupt } = self;
+        let Round { settings, pattern, .. } = round;
+        wait_for_quiet(path, quiet)?;
+        if let Some(ptp) = settings.ptp {
             // Each time: a session that is over gives it back.
-            path.prepare(self.server, Extension { ptp: Some(ptp), ..Extension::default() })?;
+            path.prepare(server, Extension { ptp: Some(ptp), ..Extension::default() })?;
         }
-        Ok(())
-    }
-
-    /// Runs it to its end, behind [`Player::prepare`].
-    pub(crate) fn play<P: Path, A: Attendant<Client, P>>(self, path: &mut P, attendant: &mut A) -> Result<()> {
-        let Self { plan, server, settings, pattern, number, rules, recorder, interrupt, .. } = self;
+        let mut keeper = Keeper::new(&round, path);
         let connect_timeout = match &plan.role {
             cli::Role::Client { connect_timeout, .. } => *connect_timeout,
             cli::Role::Server { .. } => None,
@@ -246,28 +283,19 @@ impl Player<'_> {
             pattern,
         };
         let mut client = Client::numbered(monotonic_now(), config, number);
-        HotLoop::new(&mut client, path, recorder, attendant, interrupt, rules).run()
+        HotLoop::new(&mut client, path, recorder, &mut keeper, interrupt, rules).run()?;
+        keeper.outcome.context("a session that is over has said how it ended")
     }
-}
-
-fn collected<P: Path>(player: Player<'_>, path: &mut P) -> Result<Outcome> {
-    player.prepare(path)?;
-    let mut collector = Collector::new(&player.settings, path);
-    player.play(path, &mut collector)?;
-    let mut outcome = collector.outcome.context("a session that is over has said how it ended")?;
-    collector.t3_t0.iter().for_each(|sample| outcome.t3_t0.record(*sample));
-    collector.rtt.iter().for_each(|sample| outcome.rtt.record(*sample));
-    Ok(outcome)
 }
 
 /// The number before that of the first session, from the clock: of another process from the same port the server may still
 /// know the numbers, and takes a SYN of the same one for a copy.
-pub(crate) fn first_number() -> u64 {
+fn first_number() -> u64 {
     realtime_now().as_nanos() / 1_000_000
 }
 
 /// How long nothing may come after such a session before the next one.
-pub(crate) fn quiet_after(end: End, lost: u64) -> Duration {
+fn quiet_after(end: End, lost: u64) -> Duration {
     if end == End::Complete && lost == 0 { QUIET } else { QUIET_AFTER_LOSS }
 }
 
@@ -320,67 +348,71 @@ pub(crate) fn wrapped(text: &str) -> String {
 }
 
 /// Keeps what a round brings.
-struct Collector {
-    /// Allocated before the session, as are those below.
+struct Keeper {
+    /// Allocated before the session, as is the next.
     t3_t0: Vec<i64>,
     rtt: Vec<i64>,
     left_out: u64,
+    begins: bool,
     before: Counters,
     usage_before: Usage,
     agreed: Option<Settings>,
     outcome: Option<Outcome>,
 }
 
-impl Collector {
-    fn new<P: Path>(settings: &Settings, path: &P) -> Self {
-        let pings = u64::from(settings.count_s) * 1_000_000 / u64::from(settings.delay_us.max(1));
-        let room = |there: bool| {
-            // As many as there can be, and memory that is there already.
-            let mut samples = vec![1; if there { (pings + 64).min(MAX_SAMPLES) as usize } else { 0 }];
-            samples.clear();
-            samples
+impl Keeper {
+    fn new<P: Path>(round: &Round, path: &P) -> Self {
+        let Round { settings, begins, most_samples, .. } = round;
+        let room = |is_there: bool| {
+            let samples = if is_there { samples_of(settings).min(*most_samples) } else { 0 };
+            // Memory of zeros is only mapped when it is written to: the hot loop is to find it there.
+            let mut room = vec![1; samples];
+            room.clear();
+            room
         };
         Self {
             t3_t0: room(true),
             rtt: room(settings.in_band),
             left_out: 0,
+            begins: *begins,
             before: path.counters(),
             usage_before: Usage::now(path),
             agreed: None,
             outcome: None,
         }
     }
-
-    fn finish<M: Machine, P: Path>(&mut self, scene: &Scene<'_, M, P>, end: End) {
-        let totals = *scene.machine.totals();
-        let trips = &scene.round_trips;
-        self.outcome = Some(Outcome {
-            end,
-            agreed: self.agreed,
-            totals,
-            t3_t0: Distribution::new(),
-            rtt: Distribution::new(),
-            left_out: self.left_out,
-            lost: totals.pongs_expected.saturating_sub(trips.unique()),
-            duplicates: trips.duplicates(),
-            unmeasured: trips.unstamped() + trips.incomparable(),
-            stamps: *scene.stamps,
-            counters: counters_since(&self.before, &scene.path.counters()),
-            cpu_ns: Usage::now(scene.path).since(&self.usage_before).cpu_ns,
-        });
-    }
 }
 
-impl<M: Machine, P: Path> Attendant<M, P> for Collector {
+/// As many as a round can have.
+fn samples_of(settings: &Settings) -> usize {
+    let a_second = match settings.delay_us {
+        0 => FASTEST,
+        delay => 1_000_000_u64.div_ceil(delay.into()),
+    };
+    usize::try_from(u64::from(settings.count_s) * a_second + SPARE).unwrap_or(usize::MAX)
+}
+
+/// What was room is not kept for the rounds to come.
+fn ascending(samples: &mut Vec<i64>) -> Vec<i64> {
+    let mut samples = std::mem::take(samples);
+    samples.sort_unstable();
+    samples.shrink_to_fit();
+    samples
+}
+
+impl<M: Machine, P: Path> Attendant<M, P> for Keeper {
     fn connected(&mut self, scene: Scene<'_, M, P>, event: Event) -> Result<()> {
         if let Event::Connected { settings, .. } = event {
             self.agreed = Some(settings);
         }
+        if self.begins {
+            scene.recorder.begin_session();
+        }
         self.usage_before = Usage::now(scene.path);
-        scene.recorder.begin_session();
         Ok(())
     }
 
+    #[inline]
     fn round_trip(&mut self, sample: Sample) {
         for (kept, sample) in [(&mut self.t3_t0, sample.t3_t0_ns), (&mut self.rtt, sample.rtt_ns)] {
             let Some(nanos) = sample else { continue };
@@ -393,13 +425,27 @@ impl<M: Machine, P: Path> Attendant<M, P> for Collector {
     }
 
     fn finished(&mut self, scene: Scene<'_, M, P>, end: End) -> Result<()> {
-        self.finish(&scene, end);
+        let used = Usage::now(scene.path).since(&self.usage_before);
+        let trips = &scene.round_trips;
+        self.outcome = Some(Outcome {
+            end,
+            agreed: self.agreed,
+            totals: *scene.machine.totals(),
+            t3_t0: ascending(&mut self.t3_t0),
+            rtt: ascending(&mut self.rtt),
+            left_out: self.left_out,
+            answered: trips.unique(),
+            duplicates: trips.duplicates(),
+            unmeasured: trips.unstamped() + trips.incomparable(),
+            stamps: *scene.stamps,
+            stages: scene.recorder.sync().stages,
+            counters: counters_since(&self.before, &scene.path.counters()),
+            cpu_ns: used.cpu_ns,
+        });
         Ok(())
     }
 
-    fn broken(&mut self, scene: Scene<'_, M, P>) {
-        self.finish(&scene, End::Broken);
-    }
+    fn broken(&mut self, _: Scene<'_, M, P>) {}
 }
 
 #[cfg(test)]

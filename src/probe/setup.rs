@@ -35,6 +35,17 @@ impl OpenPath {
             Self::Kernel(path) => path.description(),
         }
     }
+
+    /// Has the XDP program of this path, if any, leave to the kernel what comes from `peer`, or nobody's.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub fn leave_to_kernel(&self, peer: Option<SocketAddrV4>) -> Result<()> {
+        match self {
+            Self::Xdp(path, _) => Ok(path.program().leave_to_kernel(peer)?),
+            Self::Kernel(_) => Ok(()),
+        }
+    }
 }
 
 /// What a client asks for, with its pings and pongs large enough for what they travel in; `None` of a server.

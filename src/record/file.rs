@@ -84,6 +84,15 @@ pub enum RecordError {
         /// As `--log-stages` names it.
         path: PathBuf,
     },
+    /// No log can be made in the folder.
+    #[error("cannot make a log in {} (--log-dir): {answer}: name a folder that is there and that this user may write to",
+        path.display())]
+    Folder {
+        /// Its name.
+        path: PathBuf,
+        /// What the kernel answered.
+        answer: io::Error,
+    },
     /// The user wanted an end before a FIFO had a reader.
     #[error("stopped while the {} {} waited for its reader", kind.noun(), path.display())]
     Stopped {
@@ -270,12 +279,17 @@ pub(super) struct LogFile {
 impl LogFile {
     /// A file of `end` bytes that ends with a header.
     pub(super) fn new(kind: LogKind, sink: Box<dyn Sink>, end: u64) -> Self {
+        Self { block: Vec::with_capacity(BLOCK + SLACK), ..Self::growing(kind, sink, end) }
+    }
+
+    /// The same with memory only for what it holds: one of many.
+    pub(super) fn growing(kind: LogKind, sink: Box<dyn Sink>, end: u64) -> Self {
         let counts = FileCounts { end: AtomicU64::new(end), ..FileCounts::default() };
         Self {
             kind,
             sink,
             counts: Arc::new(counts),
-            block: Vec::with_capacity(BLOCK + SLACK),
+            block: Vec::new(),
             held: 0,
             end,
             session_start: end.saturating_sub(kind.header().len() as u64),

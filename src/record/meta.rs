@@ -99,6 +99,9 @@ pub struct Facts {
     pub schedule: Option<ScheduleFacts>,
     /// Dummies behind each ping and pong of this side.
     pub dummies: u32,
+    /// Of its own pings this side stamps the first and each so-manieth after it, where they travel behind PTP headers; `None`: as
+    /// many as the card has room for.
+    pub stamp_every: Option<u32>,
     /// The command line, program name first.
     pub command_line: Vec<String>,
 }
@@ -142,6 +145,9 @@ struct Session {
     settings: SettingsRecord,
     schedule: Option<ScheduleFacts>,
     dummies: u32,
+    /// Only the first and every n-th of this side's pings after it are stamped and have rows. `None` where the pings travel
+    /// without PTP headers and all have, or as many as the card has room for.
+    stamp_every: Option<u32>,
     command_line: Vec<String>,
     hostname: Option<String>,
     kernel: Option<String>,
@@ -275,6 +281,7 @@ impl MetaFile {
             },
             schedule: facts.schedule,
             dummies: facts.dummies,
+            stamp_every: facts.stamp_every.filter(|_| settings.ptp.is_some()),
             command_line: facts.command_line,
             hostname: host.as_ref().map(|host| text(host.nodename())),
             kernel: host.as_ref().map(|host| text(host.release())),
@@ -484,6 +491,11 @@ fn points(
     BTreeMap::from([(out.as_str(), sent), (back.as_str(), received)])
 }
 
+/// A time as RFC 3339 has it, without what is awkward in the name of a file.
+pub(super) fn file_stamp(time: Time<Realtime>) -> String {
+    rfc3339(time).replace(':', "")
+}
+
 /// RFC 3339 in UTC with nine digits of nanoseconds.
 fn rfc3339(time: Time<Realtime>) -> String {
     let (days, second) = (time.seconds() / 86_400, time.seconds() % 86_400);
@@ -511,6 +523,7 @@ mod tests {
     use super::super::ClockSample;
     use super::*;
     use crate::session::TimerKind;
+    use crate::wire::ptp::Transport;
     use std::net::Ipv4Addr;
     use tempfile::TempDir;
 
@@ -535,6 +548,7 @@ mod tests {
             received: StampSource::application(),
             schedule: None,
             dummies: 3,
+            stamp_every: Some(10),
             command_line: vec!["xdprobe".into()],
         }
     }
@@ -635,6 +649,18 @@ mod tests {
             let fields = (source.source, source.place, source.clock, source.device);
             assert_eq!(fields, ("software", place, "CLOCK_REALTIME", None));
         }
+    }
+
+    #[test]
+    fn which_pings_are_stamped_is_said_where_not_all_are() {
+        let (_folder, log) = log("");
+        let (meta, _) = MetaFile::open(&log, None, Role::Client);
+        let mut meta = meta.unwrap();
+        meta.describe(facts());
+        meta.begin(PEER, Settings::default(), at(1), 0).unwrap();
+        assert_eq!(read(&log)["stamp_every"], Value::Null, "without PTP headers all are");
+        meta.begin(PEER, Settings { ptp: Some(Transport::Udp), ..Settings::default() }, at(2), 0).unwrap();
+        assert_eq!(read(&log)["stamp_every"], 10);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod clocks;
 mod file;
+mod ledger;
 mod log;
 mod meta;
 mod roundtrip;
@@ -21,6 +22,7 @@ mod writer;
 
 pub use clocks::{ClockRecord, ClockSample};
 pub use file::{LogKind, RecordError, check_logs};
+pub use ledger::{Ledger, LedgerConfig, LedgerEnd, check_folder};
 pub use log::{Finished, Recorder, RecorderConfig, Watchers, Written};
 pub(crate) use meta::meta_path;
 pub use meta::{Facts, ScheduleFacts, StampSource};

@@ -161,6 +161,10 @@ pub struct Summary {
     pub foreign: u64,
     /// Datagrams from the peer that made no sense where the session stood.
     pub unexpected: u64,
+    /// Of a server of many clients: datagrams of this one that were dropped unread, as more waited than was read at once and
+    /// they were beyond its share. They are in no other number here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub excess: Option<u64>,
     /// Rows in the log; `None` without one.
     pub rows_written: Option<u64>,
     /// Rows that did not get there.
@@ -260,6 +264,7 @@ impl Summary {
             skipped_slots: totals.skipped_slots,
             foreign: totals.foreign,
             unexpected: totals.unexpected,
+            excess: None,
             rows_written: log.as_ref().map(|log| log.rows_written),
             rows_lost: log.as_ref().map(|log| log.rows_lost),
             log_error: error(log),
@@ -334,7 +339,10 @@ impl Summary {
             lines.push(("RTT t3-t0", rtt_words(&rtt)));
         }
         lines.extend(self.in_band_words().map(|words| ("RTT", words)));
-        lines.extend(self.stages.iter().flat_map(Stages::lines));
+        match &self.stages {
+            Some(stages) => lines.extend(stages.lines()),
+            None => lines.push(("stages", "not known: a log that takes nothing held up what reckons them".into())),
+        }
         if let Some(ptp) = self.ptp {
             let (sent, stamped) =
                 (self.pings_sent + self.pongs_sent, self.stamped_pings_sent + self.stamped_pongs_sent);
@@ -405,6 +413,7 @@ impl Summary {
             ("socket full", socket_dropped, "datagrams dropped by this machine's kernel before they were read".into()),
             ("foreign", self.foreign, "datagrams from somebody else".into()),
             ("unexpected", self.unexpected, "datagrams that made no sense where they came".into()),
+            ("excess", self.excess.unwrap_or(0), "datagrams dropped: beyond this client's share of the server".into()),
             ("no protocol", not_protocol, "datagrams that were too short, of an unknown type, or damaged".into()),
             ("frames", frames_missing, "of the memory shared with the kernel are lost: please report it".into()),
             ("strange", strange_stamps, "transmit stamps that belong to no datagram".into()),
@@ -590,7 +599,12 @@ mod tests {
     static KERNEL: Description =
         Description { path: "kernel", xdp_mode: None, zero_copy: None, queues: Vec::new(), local: LOCAL };
 
-    static NOTHING: Finished = Finished { log: None, stage_log: None, stages: None, stages_left_out: 0 };
+    static NOTHING: Finished = Finished {
+        log: None,
+        stage_log: None,
+        stages: Some(Stages { times: Vec::new(), unconverted: 0 }),
+        stages_left_out: 0,
+    };
 
     fn written(rows_written: u64, rows_lost: u64) -> Option<Written> {
         Some(Written { rows_written, rows_lost, error: None })
@@ -743,6 +757,19 @@ mod tests {
         assert!(!summary.success, "a lost row is no success");
         let json: serde_json::Value = serde_json::from_str(&summary.to_json()).unwrap();
         assert_eq!((&json["xdp"]["rx_dropped"], &json["rows_lost"]), (&1.into(), &1.into()));
+    }
+
+    #[test]
+    fn stages_that_are_not_known_are_not_left_out_in_silence() {
+        let totals = Totals::default();
+        let told = |stages| {
+            let recorded = Finished { stages, ..NOTHING.clone() };
+            let summary = Summary::new(SummaryInput { recorded: &recorded, ..input(&totals, None) });
+            let json: serde_json::Value = serde_json::from_str(&summary.to_json()).unwrap();
+            (summary.to_text().contains("stages       not known: a log that takes nothing"), json["stages"].is_null())
+        };
+        assert_eq!(told(None), (true, true));
+        assert_eq!(told(Some(Stages::default())), (false, false));
     }
 
     #[test]

@@ -213,6 +213,16 @@ impl Narrator {
                     path.as_str()
                 ),
             ),
+            Event::RefusedFull { from, clients } => (
+                Stream::Err,
+                format!("Refused {from}: all {clients} places are taken: raise --clients, or let it try again later."),
+            ),
+            Event::RefusedShared { from, what } => (
+                Stream::Err,
+                format!(
+                    "Refused {from}: it asks {what}, which a server with --clients does not do: start one without."
+                ),
+            ),
             Event::LoadExceeded { from, granted, received, within } => (
                 Stream::Err,
                 format!(
@@ -266,6 +276,8 @@ pub(super) const fn is_strangers(event: &Event) -> bool {
             | Event::RefusedPtp { .. }
             | Event::RefusedPlain { .. }
             | Event::RefusedPath { .. }
+            | Event::RefusedFull { .. }
+            | Event::RefusedShared { .. }
             | Event::Ignored { .. }
     )
 }

@@ -105,7 +105,7 @@ impl Speaker {
         self.say(Stream::Err, text);
     }
 
-    fn say(&mut self, stream: Stream, text: &str) {
+    pub(super) fn say(&mut self, stream: Stream, text: &str) {
         let to = match stream {
             Stream::Out => &mut self.out,
             Stream::Err => &mut self.err,

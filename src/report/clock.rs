@@ -112,8 +112,17 @@ impl ClockLine {
     #[inline]
     fn scaled(&self, whole: i64, rest: f64) -> i64 {
         let correction = rest - (whole as f64 + rest) * self.skew / (1.0 + self.skew);
-        whole.saturating_add(correction.round() as i64)
+        whole.saturating_add(rounded(correction))
     }
+}
+
+/// To the nearest whole number, halves away from 0, as [`f64::round`] has it: that one is a call where the CPU that the
+/// program is built for need not have an instruction for it.
+#[inline]
+pub(super) fn rounded(number: f64) -> i64 {
+    let whole = number as i64;
+    let rest = number - whole as f64;
+    whole.saturating_add(i64::from(rest >= 0.5) - i64::from(rest <= -0.5))
 }
 
 /// Why there is no skew.
@@ -144,6 +153,25 @@ pub(super) struct Estimate {
     /// Half of the least delays of both ways together, in ns: no asymmetry can put the offset further off at a time at
     /// which both were reached.
     pub(super) half_gap: f64,
+    /// The least and the largest skew with which no delay of either direction would be negative; `None` where no skew was
+    /// reckoned, or there is none such.
+    pub(super) skews: Option<[f64; 2]>,
+}
+
+impl Estimate {
+    /// Whichever of the skews it is, taking the estimated one into account comes nearer to it than taking 0 does.
+    pub(super) fn is_sure(&self) -> bool {
+        self.skews.is_some_and(|skews| 2.0 * self.farthest(skews) < self.line.skew.abs())
+    }
+
+    /// What is left of the skew, at most, of which `taken` was taken into account.
+    pub(super) fn left(&self, taken: f64) -> Option<f64> {
+        self.skews.map(|[least, most]| (taken - least).abs().max((most - taken).abs()))
+    }
+
+    fn farthest(&self, [least, most]: [f64; 2]) -> f64 {
+        (self.line.skew - least).max(most - self.line.skew)
+    }
 }
 
 /// Estimates the line from what was seen in both directions; `None` where one of them has no packet.
@@ -170,9 +198,26 @@ pub(super) fn estimate(forward: &Envelope, backward: &Envelope, origin: i64) -> 
     } else {
         0.0
     };
+    let gap = |skew: f64| up(skew) + down(skew);
+    let skews = (without_skew.is_none() && gap(skew) >= 0.0).then(|| [-1.0, 1.0].map(|sign| end(skew, sign, gap)));
     let (up, down) = (up(skew), down(skew));
     let fraction = (up - down) / 2.0;
-    Some(Estimate { line: ClockLine { origin, offset, fraction, skew }, without_skew, half_gap: (up + down) / 2.0 })
+    let half_gap = (up + down) / 2.0;
+    Some(Estimate { line: ClockLine { origin, offset, fraction, skew }, without_skew, half_gap, skews })
+}
+
+/// How far the skew can go in the direction of `sign` until `gap`, concave and not negative at `from`, is. At most to 1.
+fn end(from: f64, sign: f64, gap: impl Fn(f64) -> f64) -> f64 {
+    let (mut within, mut beyond) = (0.0, 1e-12);
+    while beyond < 1.0 && gap(from + sign * beyond) >= 0.0 {
+        (within, beyond) = (beyond, 2.0 * beyond);
+    }
+    // To far less than a skew is known.
+    for _ in 0..40 {
+        let middle = (within + beyond) / 2.0;
+        if gap(from + sign * middle) >= 0.0 { within = middle } else { beyond = middle }
+    }
+    from + sign * beyond
 }
 
 /// The skew alone, from one direction: the line under all its delays that is nearest to them in the middle of the time.
@@ -229,6 +274,18 @@ mod tests {
         let mut envelope = Envelope::default();
         points.iter().for_each(|(at, delay)| envelope.add(*at, *delay));
         envelope
+    }
+
+    #[test]
+    fn rounding_is_that_of_the_library() {
+        let near = 0.5_f64.next_down();
+        for number in
+            [0.0, near, 0.5, 1.5, 2.5, 2.5_f64.next_up(), 1e9 + 0.5, 4_503_599_627_370_495.5, 1e18, 1e300, f64::NAN]
+        {
+            for number in [number, -number] {
+                assert_eq!(rounded(number), number.round() as i64, "{number}");
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Reports as one page with pictures, several laid over each other.
 
-use super::text::ppm;
+use super::text::{direction, ppm};
 use super::{LogFacts, Measured, Quantity, Report, StageReport};
 use crate::page::{
     self, Binned, Cdf, Chart, Column, Histogram, OverTime, Page, Plot, Scale, Section, Spread, StageSeries, Stages,
@@ -18,7 +18,7 @@ pub fn page(reports: &[Report]) -> Page {
     };
     for report in reports {
         let name = if reports.len() > 1 { format!("{}: direction", report.label) } else { "direction".to_owned() };
-        page.facts.extend(report.direction.map(|direction| (name, direction.as_str().to_owned())));
+        page.facts.push((name, direction(report)));
     }
     let sections = &mut page.sections;
     sections.push(Section::Table(packets(reports)));

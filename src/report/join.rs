@@ -77,6 +77,9 @@ impl Record {
 
 /// Who takes what is put together.
 pub(super) trait Consumer {
+    /// Whether it wants to be told of arrivals in their order.
+    const WANTS_ARRIVALS: bool;
+
     /// Everything of one sequence; in a lane they ascend. `ends` says how far the logs have come.
     fn record(&mut self, lane: usize, sequence: u64, record: &Record, ends: &Ends) -> Result<(), ReportError>;
 
@@ -215,7 +218,7 @@ impl Join {
     }
 
     #[inline]
-    fn push(&mut self, row: &Seen, sources: &[Source], consumer: &mut impl Consumer) -> Result<(), ReportError> {
+    fn push<C: Consumer>(&mut self, row: &Seen, sources: &[Source], consumer: &mut C) -> Result<(), ReportError> {
         let (number, point) = (lane(row.point), place(row.point));
         let window = self.window as u64;
         let lane = &mut self.lanes[number];
@@ -250,7 +253,7 @@ impl Join {
             slot.flags |= STAMPED << point;
             slot.stamps[point] = nanos;
         }
-        if point % 2 == 1 {
+        if C::WANTS_ARRIVALS && point % 2 == 1 {
             let way = point / 2;
             lane.order[way].push_back(row.sequence);
             if row.sequence < lane.arrived[way] {
@@ -286,12 +289,12 @@ impl Join {
     }
 
     /// Hands on what is below `base`.
-    fn retire(
+    fn retire<C: Consumer>(
         &mut self,
         number: usize,
         base: u64,
         ends: &Ends,
-        consumer: &mut impl Consumer,
+        consumer: &mut C,
     ) -> Result<(), ReportError> {
         let mask = self.window - 1;
         let lane = &mut self.lanes[number];
@@ -304,7 +307,7 @@ impl Join {
                 lane.counts.gaps += 1;
                 continue;
             }
-            for (way, point) in [(0, 1), (1, 3)] {
+            for (way, point) in [(0, 1), (1, 3)].into_iter().filter(|_| C::WANTS_ARRIVALS) {
                 while lane.slots[slot].has(point) && lane.slots[slot].flags & ARRIVED << way == 0 {
                     let next = lane.order[way].pop_front().expect("each arrival was noted");
                     let arrived = &mut lane.slots[next as usize & mask];

@@ -116,6 +116,8 @@ fn clock(clock: &ClockFacts) -> Value {
         "residual_ns": clock.residual_ns,
         "bound_ns": clock.bound_ns,
         "different": clock.different,
+        "rtt_corrected": clock.rtt_corrected,
+        "rtt_error_ns": clock.rtt_error_ns,
         "assumed": clock.assumed,
     })
 }
@@ -125,7 +127,7 @@ fn plan(plan: &PingPlan) -> Value {
         PlanSource::Meta => "meta file",
         PlanSource::Median => "median",
     };
-    json!({ "delay_ns": plan.delay_ns, "source": source })
+    json!({ "delay_ns": plan.delay_ns, "stamp_every": plan.stamp_every, "source": source })
 }
 
 fn summary(summary: Option<Summary>) -> Value {

@@ -1,6 +1,6 @@
 //! From records to counts and samples.
 
-use super::clock::{ClockLine, Envelope};
+use super::clock::{ClockLine, Envelope, rounded};
 use super::error::ReportError;
 use super::export::{Exports, Joined, State};
 use super::join::{Consumer, Ends, Record};
@@ -21,13 +21,16 @@ pub(super) struct Known {
     pub(super) is_turnaround: bool,
     /// Only pings whose sequence is a multiple are answered; `None` where that is not known, or none is.
     pub(super) pong_every: Option<u64>,
-    /// How far the sequences of neighbouring pings are apart, more than 1 where only some have rows (`--stamp-every`).
-    pub(super) step: u64,
+    /// How far the sequences of neighbouring pings of each lane are apart, more than 1 where only some have rows
+    /// (`--stamp-every`).
+    pub(super) steps: [u64; 2],
     /// How the clocks go; `None` where only one of them is there.
     pub(super) line: Option<ClockLine>,
+    /// How much faster the clock runs that t2 − t1 is of, as far as the RTT is corrected for that.
+    pub(super) turnaround_skew: f64,
     /// The line's offset is one; else only differences of one-way delays are known.
     pub(super) has_offset: bool,
-    /// The planned time from ping to ping of both lanes, in ns.
+    /// The planned time from one ping with a row to the next, of both lanes, in ns.
     pub(super) plan: [Option<i64>; 2],
 }
 
@@ -79,7 +82,7 @@ impl Jitter {
         let before = self.transit.replace(transit)?;
         let difference = transit.saturating_sub(before).unsigned_abs() as f64;
         self.estimate += (difference - self.estimate) / 16.0;
-        Some(self.estimate.round() as i64)
+        Some(rounded(self.estimate))
     }
 }
 
@@ -170,12 +173,12 @@ impl<'a> Measures<'a> {
         self.before[way] = delay.map(|delay| (sequence, delay));
     }
 
-    /// The time since the ping before, where that has the sequence before.
+    /// The time since the ping before, where that is the one before it that has a row.
     fn departure(&mut self, lane: usize, sequence: u64, t0: Option<i64>) {
         let Some(t0) = t0 else { return };
         let before = self.departed[lane].replace((sequence, t0));
         let (Some(plan), Some((number, earlier))) = (self.known.plan[lane], before) else { return };
-        if number + 1 == sequence {
+        if number + self.known.steps[lane] == sequence {
             let quantity = if lane == 0 { Quantity::DepartureForward } else { Quantity::DepartureBackward };
             self.record_sample(quantity, t0.saturating_sub(earlier).saturating_sub(plan));
         }
@@ -292,7 +295,12 @@ impl<'a> Measures<'a> {
         let round = |known: bool, from, to| if known { record.between(from, to) } else { None };
         let t3_t0 = round(self.known.is_round_trip, 0, 3);
         let turnaround = round(self.known.is_turnaround, 1, 2);
-        let rtt = t3_t0.zip(turnaround).map(|(whole, part)| whole.saturating_sub(part));
+        let rtt = t3_t0.zip(turnaround).map(|(whole, part)| {
+            // In time of the clock that t3 - t0 is of.
+            let skew = self.known.turnaround_skew;
+            let longer = rounded(part as f64 * (skew / (1.0 + skew)));
+            whole.saturating_sub(part).saturating_add(longer)
+        });
         for (quantity, sample) in [
             (Quantity::Rtt, rtt),
             (Quantity::T3T0, t3_t0),
@@ -305,7 +313,7 @@ impl<'a> Measures<'a> {
             }
         }
         // Pongs are sent for each `pong_every`-th ping.
-        let step = self.known.step;
+        let step = self.known.steps[lane];
         let pong_step = common_multiple(step, self.known.pong_every.unwrap_or(1).max(1));
         if lane == 0 {
             self.variation(FORTH, Quantity::IpdvForward, sequence, step, forward);
@@ -326,6 +334,8 @@ impl<'a> Measures<'a> {
 }
 
 impl Consumer for Measures<'_> {
+    const WANTS_ARRIVALS: bool = true;
+
     fn record(&mut self, lane: usize, sequence: u64, record: &Record, ends: &Ends) -> Result<(), ReportError> {
         self.go(lane, record);
         let state = match self.known.is_duplex {
@@ -373,6 +383,8 @@ pub(super) struct ClockPass {
 }
 
 impl Consumer for ClockPass {
+    const WANTS_ARRIVALS: bool = false;
+
     #[inline]
     fn record(&mut self, lane: usize, _: u64, record: &Record, _: &Ends) -> Result<(), ReportError> {
         if lane == 0

@@ -2,6 +2,7 @@
 //!
 //! A log without one is nanoprobe's; a file that is damaged or of another form is a remark and nothing more.
 
+use super::Direction;
 use super::rows::POINTS;
 use super::stages::CardClock;
 use super::survey::Log;
@@ -52,10 +53,13 @@ impl fmt::Display for PointClock {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Meta {
     pub(super) role: Option<Role>,
+    pub(super) direction: Option<Direction>,
     /// By [`Point`].
     pub(super) clocks: [Option<PointClock>; 8],
     pub(super) delay_us: Option<u64>,
     pub(super) pong_every: Option<u64>,
+    /// Of this side's pings only the first and every n-th after it have rows.
+    pub(super) stamp_every: Option<u64>,
     /// The pings of this side followed a schedule.
     pub(super) has_schedule: bool,
     /// The log of stages that was written beside this log, by its name.
@@ -121,9 +125,16 @@ fn meta(session: &Value) -> Meta {
             Some("server") => Some(Role::Server),
             _ => None,
         },
+        direction: match session.get("direction").and_then(Value::as_str) {
+            Some("forward") => Some(Direction::Forward),
+            Some("reverse") => Some(Direction::Reverse),
+            Some("duplex") => Some(Direction::Duplex),
+            _ => None,
+        },
         clocks: POINTS.map(clock),
         delay_us: setting("delay_us"),
         pong_every: setting("pong_every"),
+        stamp_every: session.get("stamp_every").and_then(Value::as_u64).filter(|every| *every > 0),
         has_schedule: session.get("schedule").is_some_and(|schedule| !schedule.is_null()),
         stages_log: text(session, "stages_log"),
         clock_offsets: clock_offsets(session),

@@ -215,6 +215,12 @@ pub struct ClockFacts {
     /// The clocks of t0 and t1 (in duplex sessions of t0cs and t1cs), by `clock_id`, where the meta files name both and they
     /// are not one.
     pub different: Option<[String; 2]>,
+    /// The time that the other side took (t2 − t1) is brought to the pinging side's clock for the RTT. Done where the delays
+    /// prove that the clocks' rates differ and that this comes nearer to the truth, whatever the skew is exactly.
+    pub rtt_corrected: bool,
+    /// No RTT is off by more than this because t2 − t1 is of the other side's clock, in ns: the longest t2 − t1 times the largest
+    /// skew (of what is left of it) with which no delay would be negative. `None` where no skew was estimated.
+    pub rtt_error_ns: Option<f64>,
     /// What was assumed, in a sentence; or why nothing is known.
     pub assumed: String,
 }
@@ -255,6 +261,10 @@ impl PongEverySource {
 pub struct PingPlan {
     /// In ns.
     pub delay_ns: i64,
+    /// Only every so-manieth ping has a row (`--stamp-every`); 1: all.
+    pub stamp_every: u64,
+    /// From one ping with a row to the next, in ns.
+    pub step_ns: i64,
     /// How that is known.
     pub source: PlanSource,
 }
@@ -264,11 +274,12 @@ pub struct PingPlan {
 pub struct Report {
     /// What it is called.
     pub label: String,
-    /// Who pings; `None` where there is no row that tells.
+    /// Who pings; `None` where neither rows nor meta file tell: one log alone has the rows of the side that pings, or of the
+    /// other, whichever of them is the client.
     pub direction: Option<Direction>,
-    /// How the direction is known.
+    /// How the direction is known, or why it is not.
     pub direction_from: &'static str,
-    /// The logs: first of the client.
+    /// The logs: first of the client, where that is known.
     pub logs: Vec<LogFacts>,
     /// Pings that were sent (in duplex sessions of both sides). `None`, here and below: the logs do not tell.
     pub sent: Option<u64>,

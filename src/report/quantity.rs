@@ -1,6 +1,6 @@
 //! What is measured, and what a quantity comes to: numbers, bins, and the same over time.
 
-use crate::stats::{Bin, Distribution, Summary};
+use crate::stats::{Batch, Bin, Distribution, Summary};
 
 /// What a sample is of. All are in ns, and may be negative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -174,7 +174,13 @@ pub(super) struct Series {
     reference: i64,
     cells: Vec<Cell>,
     last: i64,
+    /// Samples less the reference that are in no distribution yet, up to [`PENDING`], all of one part of the time.
+    pending: Vec<i64>,
+    pending_cell: usize,
 }
+
+/// So many samples are put into their distributions at once, which costs less than one by one.
+const PENDING: usize = 1 << 9;
 
 #[derive(Debug)]
 struct Cell {
@@ -191,13 +197,27 @@ impl Default for Cell {
 impl Series {
     #[inline]
     pub(super) fn record(&mut self, sample: i64, cell: usize) {
-        if self.whole.count() == 0 && sample.unsigned_abs() >= LARGE {
+        if cell != self.pending_cell || self.pending.len() == PENDING {
+            self.settle();
+            self.pending_cell = cell;
+        }
+        if self.whole.count() == 0 && self.pending.is_empty() && sample.unsigned_abs() >= LARGE {
             self.reference = sample;
         }
         self.last = sample;
-        let sample = sample.saturating_sub(self.reference);
-        self.whole.record(sample);
-        self.cell(cell).samples.record(sample);
+        self.pending.push(sample.saturating_sub(self.reference));
+    }
+
+    /// Puts what is pending into the distributions.
+    #[inline(never)]
+    fn settle(&mut self) {
+        let Some(batch) = Batch::of(&self.pending) else { return };
+        self.whole.record_all(&batch);
+        if self.pending_cell >= self.cells.len() {
+            self.cells.resize_with(self.pending_cell + 1, Cell::default);
+        }
+        self.cells[self.pending_cell].samples.record_all(&batch);
+        self.pending.clear();
     }
 
     #[inline]
@@ -216,6 +236,7 @@ impl Series {
     /// The width was doubled: two parts become one.
     #[cold]
     pub(super) fn fold(&mut self) {
+        self.settle();
         let mut folded = Vec::with_capacity(self.cells.len().div_ceil(2));
         let mut cells = std::mem::take(&mut self.cells).into_iter();
         while let Some(mut cell) = cells.next() {
@@ -230,6 +251,7 @@ impl Series {
 
     /// `None` of nothing.
     pub(super) fn measured(&mut self, width: u64, losses_known: bool) -> Option<Measured> {
+        self.settle();
         let reference = self.reference;
         let shifted = |summary: Summary| shift(summary, reference);
         let summary = shifted(self.whole.summary()?);

@@ -32,13 +32,13 @@ pub fn report(input: &Input, options: &Options) -> Result<Report, ReportError> {
     let sides: Vec<&Side> = sides.iter().collect();
     let mut known = recognise::known(&sides, &mut remarks);
     let head = Head::of(&sides)?;
+    known.steps = head.steps(&sides, known.is_duplex);
     let plan = recognise::plan(&sides, &head, &known, &mut remarks);
-    known.plan = [plan[0], plan[1]].map(|plan| plan.map(|plan| plan.delay_ns));
+    known.plan = [plan[0], plan[1]].map(|plan| plan.map(|plan| plan.step_ns));
     let pong_every = match known.pong_every {
         Some(every) => Some((every, PongEverySource::Meta)),
         None => head.pong_every(&known),
     };
-    known.step = head.step();
     known.pong_every = pong_every.map(|(every, _)| every);
     let timings = recognise::timings(&sides, &head);
     let open = || open_sources(&sides, &timings, options.window);
@@ -56,6 +56,7 @@ pub fn report(input: &Input, options: &Options) -> Result<Report, ReportError> {
 
     let measured = measured(&mut series, axis.width(), &known);
     clock.residual_ns = clock.skew_ppm.and_then(|_| residual(&measured));
+    finish_rtt_error(&mut clock, &measured);
     let (direction, direction_from) = recognise::direction(&sides, &known);
     remark_on(&sides, &sources, &tally, &lanes, &clock, &mut remarks);
     let mut logs: Vec<LogFacts> =
@@ -152,6 +153,8 @@ fn clocks(
         residual_ns: None,
         bound_ns: None,
         different: None,
+        rtt_corrected: false,
+        rtt_error_ns: None,
         assumed: String::new(),
     };
     if !(known.pinging && known.echoing) {
@@ -201,6 +204,12 @@ fn clocks(
             facts.skew_ppm = Some(line.skew * 1e6);
             facts.offset_ns = Some(line.offset.saturating_add(line.fraction.round() as i64));
             facts.bound_ns = Some(estimate.half_gap);
+            if !known.is_duplex {
+                facts.rtt_corrected = estimate.is_sure();
+                known.turnaround_skew = if facts.rtt_corrected { line.skew } else { 0.0 };
+                // A ns of t2 - t1 for now.
+                facts.rtt_error_ns = estimate.left(known.turnaround_skew);
+            }
             facts.assumed = match estimate.without_skew {
                 None => "The skew is constant, and the least delays of both directions are equal.".to_owned(),
                 Some(why) => format!(
@@ -236,6 +245,17 @@ fn measured(series: &mut [Series], width: u64, known: &Known) -> Vec<(Quantity, 
         Some((quantity, series.measured(width, losses_known)?))
     });
     all.collect()
+}
+
+/// From the error of a ns of t2 − t1 to that of the longest.
+fn finish_rtt_error(clock: &mut ClockFacts, measured: &[(Quantity, Measured)]) {
+    let find = |wanted: Quantity| measured.iter().find(|(quantity, _)| *quantity == wanted);
+    let longest = find(Quantity::Rtt).and(find(Quantity::Turnaround)).map(|(_, turnaround)| {
+        let summary = turnaround.summary;
+        summary.max.unsigned_abs().max(summary.min.unsigned_abs())
+    });
+    clock.rtt_error_ns = clock.rtt_error_ns.zip(longest).map(|(error, longest)| error * longest as f64);
+    clock.rtt_corrected &= longest.is_some();
 }
 
 /// How far the least delays of the parts of the session are from that of the whole.

@@ -158,28 +158,42 @@ pub(super) fn known(sides: &[&Side], remarks: &mut Vec<String>) -> Known {
         is_round_trip,
         is_turnaround,
         pong_every: sides.iter().find_map(|side| side.meta.as_ref()?.pong_every),
-        step: 1,
+        steps: [1; 2],
         line: None,
+        turnaround_skew: 0.0,
         has_offset: false,
         plan: [None; 2],
     }
 }
 
+/// Who pings, and how that is known, or why it is not.
+///
+/// The rows tell which side pings, not which of the two is the client: t0 and t3 are those of a forward session's client and of a
+/// reverse session's server.
 pub(super) fn direction(sides: &[&Side], known: &Known) -> (Option<Direction>, &'static str) {
-    let Some(side) = sides.iter().find(|side| side.log.kind != Kind::Empty) else { return (None, "no rows") };
+    let with_rows = || sides.iter().filter(|side| side.log.kind != Kind::Empty);
+    let Some(side) = with_rows().next() else { return (None, "no rows") };
     if known.is_duplex {
         return (Some(Direction::Duplex), "the rows");
     }
-    let pings = matches!(side.log.kind, Kind::Pinging | Kind::BothSides);
-    let role = sides.iter().filter(|side| side.log.kind != Kind::Empty).find_map(|side| {
-        let pings = matches!(side.log.kind, Kind::Pinging | Kind::BothSides);
-        Some((side.meta.as_ref()?.role?, pings))
-    });
-    let (is_client, pings, from) = match role {
-        Some((role, pings)) => (role == Role::Client, pings, "the meta file"),
-        None => (side.is_first, pings, "the rows; the first log is taken for the client's"),
-    };
-    (Some(if is_client == pings { Direction::Forward } else { Direction::Reverse }), from)
+    let metas = || with_rows().filter_map(|side| Some((side, side.meta.as_ref()?)));
+    let said = metas().find_map(|(_, meta)| meta.direction).filter(|direction| *direction != Direction::Duplex);
+    if said.is_some() {
+        return (said, "the meta file");
+    }
+    let of =
+        |is_client: bool, pings: bool| Some(if is_client == pings { Direction::Forward } else { Direction::Reverse });
+    let role = metas()
+        .filter(|(side, _)| side.log.kind != Kind::BothSides)
+        .find_map(|(side, meta)| Some((meta.role?, side.log.kind == Kind::Pinging)));
+    if let Some((role, pings)) = role {
+        return (of(role == Role::Client, pings), "the meta file");
+    }
+    if with_rows().count() == 2 {
+        let from = "the rows; the log that is named first is taken for the client's";
+        return (of(side.is_first, side.log.kind == Kind::Pinging), from);
+    }
+    (None, "the rows of one log tell who pings, not who is the client, and no meta file does")
 }
 
 /// What the first rows of the logs say.
@@ -267,21 +281,26 @@ impl Head {
         greatest_common(&self.answered[1]).filter(|every| *every > 1)
     }
 
-    /// How far the sequences that have a t0 are apart where that is regular, as with `--stamp-every`.
-    pub(super) fn step(&self) -> u64 {
-        let step = |lane: &Vec<(u64, i64)>| {
-            let first = lane.first()?.0;
-            let since: Vec<u64> = lane.iter().map(|(sequence, _)| sequence - first).collect();
-            greatest_common(&since)
+    /// How far the sequences that have a t0 are apart in each lane: as the meta file of the side that pings has it
+    /// (`--stamp-every`), else, or where stamps were withheld as regularly, as the rows have it.
+    pub(super) fn steps(&self, sides: &[&Side], is_duplex: bool) -> [u64; 2] {
+        let step = |(lane, point): (usize, Point)| {
+            let side = sides.iter().find(|side| side.log.kind.points() & bit(point) != 0);
+            let said = side.and_then(|side| side.meta.as_ref()?.stamp_every);
+            let first = self.departures[lane].first().map_or(0, |(sequence, _)| *sequence);
+            let since: Vec<u64> = self.departures[lane].iter().map(|(sequence, _)| sequence - first).collect();
+            let seen = greatest_common(&since).filter(|seen| *seen > 0);
+            match (said, seen) {
+                (Some(said), Some(seen)) if !seen.is_multiple_of(said) => said,
+                (said, seen) => seen.or(said).unwrap_or(1),
+            }
         };
-        let steps: Vec<u64> = self.departures.iter().filter_map(step).collect();
-        // Of duplex sessions that of both.
-        steps.into_iter().min().unwrap_or(1).max(1)
+        [(0, if is_duplex { Point::T0cs } else { Point::T0 }), (1, Point::T0sc)].map(step)
     }
 
-    /// The median time from one ping to the next.
-    fn median(&self, lane: usize) -> Option<i64> {
-        let next = self.departures[lane].windows(2).filter(|pair| pair[0].0 + 1 == pair[1].0);
+    /// The median time from one ping to the one `step` sequences on.
+    fn median(&self, lane: usize, step: u64) -> Option<i64> {
+        let next = self.departures[lane].windows(2).filter(|pair| pair[0].0 + step == pair[1].0);
         let mut times: Vec<i64> = next.map(|pair| pair[1].1 - pair[0].1).collect();
         let middle = times.len().checked_sub(1)? / 2;
         Some(*times.select_nth_unstable(middle).1)
@@ -333,6 +352,7 @@ pub(super) fn plan(sides: &[&Side], head: &Head, known: &Known, remarks: &mut Ve
         let Some(side) = sides.iter().find(|side| side.log.kind.points() & bit(point) != 0) else {
             continue;
         };
+        let stamp_every = known.steps[lane];
         plan[lane] = match &side.meta {
             Some(meta) if meta.has_schedule => {
                 remarks.push("The pings followed a schedule: their error against it is not reckoned.".to_owned());
@@ -345,21 +365,28 @@ pub(super) fn plan(sides: &[&Side], head: &Head, known: &Known, remarks: &mut Ve
             }
             Some(Meta { delay_us: Some(delay), .. }) => {
                 let delay_ns = i64::try_from(*delay).ok().and_then(|delay| delay.checked_mul(1000));
-                delay_ns.map(|delay_ns| PingPlan { delay_ns, source: PlanSource::Meta })
+                let step_ns = |delay_ns: i64| delay_ns.checked_mul(i64::try_from(stamp_every).ok()?);
+                delay_ns.and_then(|delay_ns| {
+                    Some(PingPlan { delay_ns, stamp_every, step_ns: step_ns(delay_ns)?, source: PlanSource::Meta })
+                })
             }
-            _ => head.median(lane).map(|delay_ns| PingPlan { delay_ns, source: PlanSource::Median }),
+            _ => head.median(lane, stamp_every).map(|step_ns| {
+                let delay_ns = step_ns / i64::try_from(stamp_every).unwrap_or(i64::MAX);
+                PingPlan { delay_ns, stamp_every, step_ns, source: PlanSource::Median }
+            }),
         };
     }
     plan
 }
 
 pub(super) fn log_facts(side: &Side, source: Source, direction: Option<Direction>) -> LogFacts {
-    let is_reverse = direction == Some(Direction::Reverse);
-    let side_name = match (side.log.kind, is_reverse) {
-        (Kind::Pinging, false) => "client, which pings (t0, t3)",
-        (Kind::Pinging, true) => "server, which pings (t0, t3)",
-        (Kind::Echoing, false) => "server, which answers (t1, t2)",
-        (Kind::Echoing, true) => "client, which answers (t1, t2)",
+    let side_name = match (side.log.kind, direction) {
+        (Kind::Pinging, Some(Direction::Reverse)) => "server, which pings (t0, t3)",
+        (Kind::Pinging, Some(_)) => "client, which pings (t0, t3)",
+        (Kind::Pinging, None) => "client or server, which pings (t0, t3)",
+        (Kind::Echoing, Some(Direction::Reverse)) => "client, which answers (t1, t2)",
+        (Kind::Echoing, Some(_)) => "server, which answers (t1, t2)",
+        (Kind::Echoing, None) => "client or server, which answers (t1, t2)",
         (Kind::BothSides, _) => "both sides (t0 to t3)",
         (Kind::DuplexClient, _) => "client (t0cs, t1sc)",
         (Kind::DuplexServer, _) => "server (t0sc, t1cs)",

@@ -179,7 +179,7 @@ impl Source {
     }
 
     /// The row that was peeked at.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(&mut self) -> Result<Option<Seen>, ReportError> {
         let Some(row) = self.next.take() else { return Ok(None) };
         let high = &mut self.high[lane(row.point)];
@@ -210,24 +210,15 @@ impl Source {
             return Ok(());
         }
         loop {
-            let row = match self.lines.next() {
-                Ok(Some(Line::Row(row))) => {
+            let row = match self.lines.next_plain() {
+                Some(row) => {
                     self.is_cut = false;
                     row
                 }
-                Ok(Some(Line::Damaged { line, fault })) => {
-                    self.is_cut = true;
-                    self.damage.add(line, fault);
-                    continue;
-                }
-                Ok(None) => {
-                    // Nothing follows that would confirm it.
-                    if let Some(far) = self.far.take() {
-                        self.damage.add(far.line, Fault::StraySequence);
-                    }
-                    return Ok(());
-                }
-                Err(answer) => return Err(ReportError::Read { path: self.path.clone(), answer }),
+                None => match self.next_of_any()? {
+                    Some(row) => row,
+                    None => return Ok(()),
+                },
             };
             if self.points & bit(row.point) == 0 {
                 self.damage.add(row.line, Fault::ForeignPoint);
@@ -240,6 +231,31 @@ impl Source {
             }
             if self.confirm(row, is_far) {
                 return Ok(());
+            }
+        }
+    }
+
+    /// The next row; `None` at the end.
+    #[inline(never)]
+    fn next_of_any(&mut self) -> Result<Option<Row>, ReportError> {
+        loop {
+            match self.lines.next() {
+                Ok(Some(Line::Row(row))) => {
+                    self.is_cut = false;
+                    return Ok(Some(row));
+                }
+                Ok(Some(Line::Damaged { line, fault })) => {
+                    self.is_cut = true;
+                    self.damage.add(line, fault);
+                }
+                Ok(None) => {
+                    // Nothing follows that would confirm it.
+                    if let Some(far) = self.far.take() {
+                        self.damage.add(far.line, Fault::StraySequence);
+                    }
+                    return Ok(None);
+                }
+                Err(answer) => return Err(ReportError::Read { path: self.path.clone(), answer }),
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The report as text.
 
-use super::{ClockFacts, Damage, LogFacts, PlanSource, Quantity, Report, StageReport, Way};
+use super::{ClockFacts, Damage, Direction, LogFacts, PlanSource, Quantity, Report, StageReport, Way};
 use crate::stats::Summary;
 use std::fmt::Write as _;
 
@@ -33,8 +33,7 @@ fn fact(text: &mut String, name: &str, value: &str) {
 
 fn logs(text: &mut String, report: &Report) {
     let _ = writeln!(text, "{}", report.label);
-    let direction = report.direction.map_or("unknown", |direction| direction.as_str());
-    fact(text, "direction", &format!("{direction} (by {})", report.direction_from));
+    fact(text, "direction", &direction(report));
     for log in &report.logs {
         let LogFacts { file, side, session, sessions, rows, .. } = log;
         fact(text, "log", &format!("{}: {side}; session {session} of {sessions}, {rows} rows", file.display()));
@@ -42,6 +41,14 @@ fn logs(text: &mut String, report: &Report) {
         for (point, clock) in &log.clocks {
             fact(text, "", &format!("{point}: {clock}"));
         }
+    }
+}
+
+/// Who pings, and how that is known.
+pub(super) fn direction(report: &Report) -> String {
+    match report.direction {
+        Some(direction) => format!("{} (by {})", direction.as_str(), report.direction_from),
+        None => format!("unknown: {}", report.direction_from),
     }
 }
 
@@ -80,7 +87,8 @@ fn packets(text: &mut String, report: &Report) {
     facts("lost", report.lost, format!("{}{ways}", percent(report.lost)));
     facts("duplicated", report.duplicated, split(report, |way| way.duplicated));
     facts("reordered", report.reordered, split(report, |way| way.reordered));
-    for (name, way) in [("forward", report.forward), ("backward", report.backward)] {
+    let names = if report.direction == Some(Direction::Duplex) { ["forward", "backward"] } else { ["pings", "pongs"] };
+    for (name, way) in names.into_iter().zip([report.forward, report.backward]) {
         let Way { sent, received, duplicated, reordered, .. } = way;
         if report.sent.is_some() {
             continue;
@@ -147,6 +155,13 @@ fn clocks(text: &mut String, clock: &ClockFacts) {
         };
         fact(text, "bound", &words);
     }
+    if let Some(error) = clock.rtt_error_ns {
+        let why = match clock.rtt_corrected {
+            true => "though t2 - t1 is of the other side's clock: it is corrected for the skew",
+            false => "as t2 - t1 is of the other side's clock: too little is known of the skew to correct it",
+        };
+        fact(text, "error of RTT", &format!("{} at most, {why}", span(error.ceil() as i64)));
+    }
     fact(text, "assumed", &clock.assumed);
 }
 
@@ -168,7 +183,11 @@ fn times(text: &mut String, report: &Report) {
             PlanSource::Meta => "as the meta file has it",
             PlanSource::Median => "the median of the first pings, as no meta file says what was planned",
         };
-        fact(text, "ping to ping", &format!("{} planned, {source}", span(plan.delay_ns)));
+        let which = match plan.stamp_every {
+            1 => String::new(),
+            every => format!("; one ping in {every} has rows, {} from one to the next", span(plan.step_ns)),
+        };
+        fact(text, "ping to ping", &format!("{} planned, {source}{which}", span(plan.delay_ns)));
     }
     if report.measured.iter().any(|(_, measured)| !measured.is_exact) {
         fact(text, "percentiles", "nearest rank; of more than 262144 samples, to 4 digits");

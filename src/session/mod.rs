@@ -14,6 +14,7 @@
 
 mod client;
 mod conversation;
+mod hall;
 mod load;
 mod pinger;
 mod rate;
@@ -23,6 +24,7 @@ mod settings;
 mod totals;
 
 pub use client::{Client, ClientConfig};
+pub use hall::{Hall, HallConfig, MAX_CLIENTS};
 pub use load::{CATCH_UP_NANOS, LOAD_BATCH, Pattern};
 pub use rate::{Rate, wire_bits};
 pub use sampling::{DEFAULT_STAMP_TIMEOUT, STAMP_SPACING, Sampling};
@@ -321,6 +323,20 @@ pub enum Event {
         from: SocketAddrV4,
         /// What for.
         path: ServePath,
+    },
+    /// A server of many clients has no place for another one.
+    RefusedFull {
+        /// Who asked.
+        from: SocketAddrV4,
+        /// How many it serves at once.
+        clients: u16,
+    },
+    /// A server of many clients does not do what this one asks for.
+    RefusedShared {
+        /// Who asked.
+        from: SocketAddrV4,
+        /// What for, as in "it asks …".
+        what: &'static str,
     },
     /// A client sent more dummies than it had been granted.
     LoadExceeded {

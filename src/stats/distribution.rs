@@ -57,6 +57,43 @@ pub struct Bin {
     pub count: u64,
 }
 
+/// Some samples, with what a distribution needs of them: for several distributions that is reckoned once.
+#[derive(Debug, Clone, Copy)]
+pub struct Batch<'a> {
+    samples: &'a [i64],
+    moments: Moments,
+}
+
+/// What is known of samples as a whole, apart from their order.
+#[derive(Debug, Clone, Copy)]
+struct Moments {
+    count: u64,
+    first: i64,
+    min: i64,
+    max: i64,
+    /// Of the samples less the first one: sum, mean, and the sum of the squares of their deviations.
+    sum: i128,
+    mean: f64,
+    squares: f64,
+}
+
+impl<'a> Batch<'a> {
+    /// `None` of nothing.
+    pub fn of(samples: &'a [i64]) -> Option<Self> {
+        let first = *samples.first()?;
+        let (mut min, mut max, mut sum) = (first, first, 0_i128);
+        for sample in samples {
+            min = min.min(*sample);
+            max = max.max(*sample);
+            sum += i128::from(*sample) - i128::from(first);
+        }
+        let mean = sum as f64 / samples.len() as f64;
+        let deviation = |sample: &i64| sample.wrapping_sub(first) as f64 - mean;
+        let squares = samples.iter().map(|sample| deviation(sample) * deviation(sample)).sum();
+        Some(Self { samples, moments: Moments { count: samples.len() as u64, first, min, max, sum, mean, squares } })
+    }
+}
+
 impl Default for Distribution {
     fn default() -> Self {
         Self::bounded(EXACT, DIGITS)
@@ -141,6 +178,43 @@ impl Distribution {
         }
     }
 
+    /// Takes all of these samples: the same as [`Distribution::record`] of each, but for the last digits of mean and standard
+    /// deviation.
+    pub fn record_all(&mut self, batch: &Batch<'_>) {
+        self.absorb(&batch.moments);
+        let mut samples = batch.samples;
+        if self.coarse.is_none() {
+            let (kept, rest) = samples.split_at(samples.len().min(self.bounds.0 - self.exact.len()));
+            self.exact.extend_from_slice(kept);
+            self.sorted = false;
+            samples = rest;
+        }
+        if samples.is_empty() {
+            return;
+        }
+        let coarse = match &mut self.coarse {
+            Some(coarse) => coarse,
+            None => self.coarsen(),
+        };
+        samples.iter().for_each(|sample| coarse.record(*sample, 1));
+    }
+
+    /// Count, extremes and moments with those of other samples.
+    fn absorb(&mut self, other: &Moments) {
+        if self.count == 0 {
+            (self.first, self.min, self.max) = (other.first, other.min, other.max);
+        }
+        let (own, others) = (self.count as f64, other.count as f64);
+        let shift = other.first.wrapping_sub(self.first);
+        let apart = other.mean + shift as f64 - self.mean_so_far;
+        self.squares += other.squares + apart * apart * own * others / (own + others);
+        self.mean_so_far += apart * others / (own + others);
+        self.sum += other.sum + i128::from(shift) * i128::from(other.count);
+        self.count += other.count;
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+    }
+
     /// Takes the samples of another.
     pub fn merge(&mut self, other: &Self) {
         if other.count == 0 {
@@ -150,18 +224,8 @@ impl Distribution {
             *self = other.clone();
             return;
         }
-        if self.count == 0 {
-            (self.first, self.min, self.max) = (other.first, other.min, other.max);
-        }
-        let (own, others) = (self.count as f64, other.count as f64);
-        let shift = other.first.wrapping_sub(self.first);
-        let apart = other.mean_so_far + shift as f64 - self.mean_so_far;
-        self.squares += other.squares + apart * apart * own * others / (own + others);
-        self.mean_so_far += apart * others / (own + others);
-        self.sum += other.sum + i128::from(shift) * i128::from(other.count);
-        self.count += other.count;
-        self.min = self.min.min(other.min);
-        self.max = self.max.max(other.max);
+        let Self { count, first, min, max, sum, mean_so_far: mean, squares, .. } = *other;
+        self.absorb(&Moments { count, first, min, max, sum, mean, squares });
         match (&mut self.coarse, &other.coarse) {
             (None, None) if self.exact.len() + other.exact.len() <= self.bounds.0 => {
                 self.exact.extend_from_slice(&other.exact);
@@ -421,6 +485,31 @@ mod tests {
     }
 
     proptest! {
+        /// In batches of any size, also beyond what is kept as it is.
+        #[test]
+        fn all_at_once_is_as_one_by_one(
+            samples in prop::collection::vec(-1_000_000_000i64..1_000_000_000_000, 1..9000),
+            size in 1usize..3000,
+            extremes: bool,
+        ) {
+            let mut samples = samples;
+            if extremes {
+                samples.extend([i64::MIN, i64::MAX, 0]);
+            }
+            let (mut single, mut batched) = (Distribution::small(), Distribution::small());
+            samples.iter().for_each(|sample| single.record(*sample));
+            samples.chunks(size).for_each(|chunk| batched.record_all(&Batch::of(chunk).unwrap()));
+            prop_assert!(Batch::of(&[]).is_none());
+            prop_assert_eq!(single.bins(), batched.bins());
+            prop_assert_eq!(single.is_exact(), batched.is_exact());
+            let [single, batched] = [single, batched].map(|mut distribution| distribution.summary().unwrap());
+            let (near, wide) = (single.stddev * 1e-6 + 1e-3, single.max as f64 - single.min as f64);
+            prop_assert!(extremes || (single.stddev - batched.stddev).abs() <= near, "{:?} {:?}", single, batched);
+            prop_assert!((single.mean - batched.mean).abs() <= 1e-9 * wide + 1e-3, "{:?} {:?}", single, batched);
+            let rest = |summary: Summary| (summary.count, summary.min, summary.p50, summary.p9999, summary.max);
+            prop_assert_eq!(rest(single), rest(batched));
+        }
+
         #[test]
         fn percentiles_are_samples_by_the_definition(samples in prop::collection::vec(-1_000_000i64..1_000_000, 1..3000)) {
             let mut distribution = of(&samples);

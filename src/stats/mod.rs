@@ -7,7 +7,7 @@
 
 mod distribution;
 
-pub use distribution::{Bin, DIGITS, Distribution, EXACT, PREALLOCATED_DIGITS};
+pub use distribution::{Batch, Bin, DIGITS, Distribution, EXACT, PREALLOCATED_DIGITS};
 
 use serde::Serialize;
 

@@ -10,20 +10,24 @@ mod page;
 mod step;
 mod text;
 
-use crate::cli::{SweepPlan, Target};
+use crate::cli::{PathKind, SweepPlan, Target};
 use crate::net;
 use crate::page::Reserved;
 use crate::path::Description;
 use crate::probe::{Round, Rounds, say};
 use crate::record;
 use crate::session::{End, Pattern, Rate, Settings, TimerKind, wire_bits};
-use crate::wire::Load;
+use crate::wire::{Load, MAX_IP_LEN};
 use anyhow::{Context, Result, bail, ensure};
 use std::net::SocketAddrV4;
 use step::Step;
 
 /// The size of a dummy where `--load-size` is not given and the MTU does not command less.
 const LOAD_SIZE: u32 = 1500;
+/// The most samples of a step that are kept: 128 MiB.
+const MOST_SAMPLES: usize = 1 << 24;
+/// Drivers of devices without a wire: the speed that they state is a constant, or what somebody has set.
+const VIRTUAL: [&str; 4] = ["veth", "tun", "bridge", "virtio_net"];
 
 /// What a step is to be.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +36,18 @@ struct Aim {
     target: Option<Target>,
     /// Dummies a second.
     packets_per_second: u64,
+}
+
+impl Aim {
+    /// What it is called: "none", "10 %", "1 Gbit/s".
+    fn label(&self) -> String {
+        self.target.map_or_else(|| "none".to_owned(), |target| target.to_string())
+    }
+
+    /// The same in a sentence.
+    fn words(&self) -> String {
+        self.target.map_or_else(|| "no load".to_owned(), |target| target.to_string())
+    }
 }
 
 /// What all steps have in common, for those who tell of them.
@@ -45,9 +61,33 @@ struct Common {
     pattern: Pattern,
     step_time_s: u32,
     delay_us: u32,
-    /// Bits a second; `None` where nobody tells, or nobody asked.
-    link_speed: Option<u64>,
+    /// `None` where nobody tells, or nobody asked.
+    link_speed: Option<LinkSpeed>,
     max_rate: Option<Rate>,
+    /// What can still be changed where the generator is the limit.
+    means: Means,
+    /// What all steps are called, those that were not had among them.
+    planned: Vec<String>,
+    /// The user wanted an end before the last step was over.
+    stopped: bool,
+}
+
+/// What a driver says of its link.
+#[derive(Debug, Clone, Copy)]
+struct LinkSpeed {
+    bits_per_second: u64,
+    /// The device is virtual: nothing keeps to it.
+    is_nominal: bool,
+}
+
+/// What of the generator can be set, and is.
+#[derive(Debug, Clone, Copy)]
+struct Means {
+    /// `--cpu`.
+    cpu: Option<usize>,
+    /// The largest `--load-size` that the interface takes.
+    largest_load: u16,
+    is_xdp: bool,
 }
 
 /// Runs a sweep to its end; whether every step was measured. A target that is not reached is a result, not a failure.
@@ -69,24 +109,33 @@ pub fn run(plan: &SweepPlan) -> Result<bool> {
     };
     let aims = aims(plan, load_size, link_speed)?;
     let page = plan.html.as_deref().map(Reserved::new).transpose()?;
-    let mut rounds = Rounds::open(&plan.client)?;
-    let common = Common {
+    let mut rounds = Rounds::open(vec![plan.client.clone()], &[0])?;
+    let means = Means {
+        cpu: plan.client.cpu,
+        largest_load: largest.min(MAX_IP_LEN),
+        is_xdp: plan.client.path == PathKind::Xdp,
+    };
+    let mut common = Common {
         interface: interface.name,
         server: rounds.server(),
-        description: rounds.description(),
+        description: rounds.description(0),
         load_size,
         pattern: plan.pattern,
         step_time_s: plan.step_time_s,
         delay_us: rounds.settings().delay_us,
         link_speed,
         max_rate: plan.max_rate,
+        means,
+        planned: aims.iter().map(Aim::words).collect(),
+        stopped: false,
     };
     let walked = walk(&mut rounds, plan, &common, &aims);
     let closed = rounds.close();
     if let Err(error) = &closed {
         eprintln!("xdprobe: {error:#}");
     }
-    let (mut steps, failure) = walked;
+    let Walked { mut steps, stopped, failure } = walked;
+    common.stopped = stopped;
     if !steps.is_empty() {
         let shown = if plan.json { text::json(&common, &mut steps) } else { text::text(&common, &mut steps) };
         say(&shown).context("cannot write the result to stdout")?;
@@ -100,22 +149,23 @@ pub fn run(plan: &SweepPlan) -> Result<bool> {
     Ok(closed.is_ok() && steps.iter().all(|step| step.end().is_success()))
 }
 
-/// All steps, until one does not end as planned; and what broke.
-fn walk(
-    rounds: &mut Rounds<'_>,
-    plan: &SweepPlan,
-    common: &Common,
-    aims: &[Aim],
-) -> (Vec<Step>, Option<anyhow::Error>) {
+/// The steps that were had, and why there are no more.
+struct Walked {
+    steps: Vec<Step>,
+    /// The user wanted an end.
+    stopped: bool,
+    /// What broke.
+    failure: Option<anyhow::Error>,
+}
+
+/// All steps, until one does not end as planned.
+fn walk(rounds: &mut Rounds, plan: &SweepPlan, common: &Common, aims: &[Aim]) -> Walked {
     let mut steps = Vec::with_capacity(aims.len());
     for (at, aim) in aims.iter().enumerate() {
-        let of = match aim.target {
-            None => "no load".to_owned(),
-            Some(target) => {
-                let Aim { packets_per_second, .. } = aim;
-                format!("{target}: {packets_per_second} packets of {} bytes a second", common.load_size)
-            }
-        };
+        let mut of = aim.words();
+        if aim.target.is_some() {
+            of += &format!(": {} packets of {} bytes a second", aim.packets_per_second, common.load_size);
+        }
         eprintln!("xdprobe: step {} of {}, {of}", at + 1, aims.len());
         let load = Load { packets_per_second: aim.packets_per_second, ip_len: common.load_size };
         let settings = Settings {
@@ -124,19 +174,22 @@ fn walk(
             timer: TimerKind::Busy,
             account: true,
             load: aim.target.map(|_| load),
-            ..rounds.settings()
+            ..*rounds.settings()
         };
         let pattern = match plan.pattern {
             Pattern::Cbr => Pattern::Cbr,
             // Each step has gaps of its own.
             Pattern::Poisson { seed } => Pattern::Poisson { seed: seed.wrapping_add(at as u64) },
         };
-        let outcome = match rounds.run(&Round { settings, pattern }) {
+        let outcome = match rounds.run(&Round { row: 0, settings, pattern, begins: true, most_samples: MOST_SAMPLES }) {
             Ok(outcome) => outcome,
-            Err(error) => return (steps, Some(error)),
+            Err(error) => return Walked { steps, stopped: false, failure: Some(error) },
         };
         if outcome.agreed.is_none() {
-            return (steps, Some(no_session(common, outcome.end)));
+            let stopped = matches!(outcome.end, End::Stopped | End::StoppedConnecting);
+            // What was measured before it is a result.
+            let failure = (!stopped || steps.is_empty()).then(|| no_session(common, outcome.end));
+            return Walked { steps, stopped, failure };
         }
         let end = outcome.end;
         steps.push(Step::new(*aim, common.load_size, outcome));
@@ -144,10 +197,10 @@ fn walk(
             if let Some(sentence) = record::text::end(end) {
                 eprintln!("xdprobe: step {} of {}: {sentence}", at + 1, aims.len());
             }
-            break;
+            return Walked { steps, stopped: end == End::Stopped, failure: None };
         }
     }
-    (steps, None)
+    Walked { steps, stopped: false, failure: None }
 }
 
 /// Why a step had no session.
@@ -166,13 +219,13 @@ fn no_session(common: &Common, end: End) -> anyhow::Error {
 }
 
 /// The steps in packets a second, the one without load first.
-fn aims(plan: &SweepPlan, load_size: u16, link_speed: Option<u64>) -> Result<Vec<Aim>> {
+fn aims(plan: &SweepPlan, load_size: u16, link_speed: Option<LinkSpeed>) -> Result<Vec<Aim>> {
     let mut aims = vec![Aim { target: None, packets_per_second: 0 }];
     for target in &plan.targets {
         let rate = match (*target, link_speed) {
             (Target::Rate(rate), _) => rate,
-            (Target::Share(millionths), Some(speed)) => {
-                Rate::Bits((u128::from(speed) * u128::from(millionths) / 1_000_000) as u64)
+            (Target::Share(millionths), Some(LinkSpeed { bits_per_second, .. })) => {
+                Rate::Bits((u128::from(bits_per_second) * u128::from(millionths) / 1_000_000) as u64)
             }
             (Target::Share(_), None) => bail!("--rates {target}: the link's speed is not known"),
         };
@@ -195,21 +248,22 @@ fn aims(plan: &SweepPlan, load_size: u16, link_speed: Option<u64>) -> Result<Vec
     Ok(aims)
 }
 
-/// The link's speed in bits a second.
-fn speed(interface: &net::Interface) -> Result<u64> {
-    let Some(speed) = net::link_speed(interface.index)? else {
+/// The link's speed, as its driver states it.
+fn speed(interface: &net::Interface) -> Result<LinkSpeed> {
+    let Some(bits_per_second) = net::link_speed(interface.index)? else {
         bail!(
             "--rates: the link speed of {} is not known (ethtool {0} shows none: no carrier, or a device without a wire), so that \
              there is no share of it: give rates in bits a second (--rates 100M,1G) or packets a second (--rates 10,50kpps)",
             interface.name
         );
     };
-    if interface.driver.as_deref() == Some("veth") {
+    let is_nominal = interface.driver.as_deref().is_some_and(|driver| VIRTUAL.contains(&driver));
+    if is_nominal {
         eprintln!(
             "xdprobe: {} has no wire: {} is what its driver says, and nothing keeps to it",
             interface.name,
-            Rate::Bits(speed)
+            Rate::Bits(bits_per_second)
         );
     }
-    Ok(speed)
+    Ok(LinkSpeed { bits_per_second, is_nominal })
 }

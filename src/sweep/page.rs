@@ -2,7 +2,7 @@
 
 use super::Common;
 use super::step::Step;
-use super::text::{pattern, way};
+use super::text::{early_end, link_speed, pattern, way};
 use crate::cli::Target;
 use crate::page::{
     Binned, COLOURS, Chart, Column, Histogram, Line, Lines, Page, Plot, Point, Scale, Section, Table, count,
@@ -21,7 +21,8 @@ const QUANTITY: &str = "t3 − t0";
 
 /// The page.
 pub(super) fn page(common: &Common, steps: &mut [Step]) -> Page {
-    let told = steps.iter().filter_map(Step::omission).chain(steps.iter().filter_map(Step::remark));
+    let told = early_end(common, steps).into_iter().chain(steps.iter().filter_map(Step::omission));
+    let told = told.chain(steps.iter().filter_map(|step| step.remark(&common.means)));
     let mut sections: Vec<Section> = told.map(Section::Note).collect();
     let packets =
         steps.iter().all(|step| !matches!(step.aim.target, Some(Target::Share(_) | Target::Rate(Rate::Bits(_)))));
@@ -47,7 +48,7 @@ fn facts(common: &Common) -> Vec<(String, String)> {
         ("a step", format!("{} s", common.step_time_s)),
         ("a ping each", format!("{} µs", common.delay_us)),
     ];
-    facts.extend(common.link_speed.map(|speed| ("link speed", Rate::Bits(speed).to_string())));
+    facts.extend(common.link_speed.map(|speed| ("link speed", link_speed(speed))));
     facts.extend(common.max_rate.map(|rate| ("--max-rate", rate.to_string())));
     facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
@@ -69,7 +70,7 @@ fn loads(steps: &[Step]) -> Table {
             of_load(Some(megabits(step.sent_pps()))),
             of_load(step.received_pps().map(megabits)),
             of_load(step.flow.lost().map(count)),
-            format!("{} of {}", count(step.outcome.lost), count(totals.pongs_expected)),
+            format!("{} of {}", count(step.outcome.lost()), count(totals.pongs_expected)),
             count(totals.late_sends),
             count(totals.skipped_slots),
             step.limit().map_or_else(absent, |limit| limit.as_str().to_owned()),
@@ -87,10 +88,7 @@ fn histogram(steps: &mut [Step]) -> Chart {
         true => format!("{shown} of the {} steps.", steps.len()),
         false => String::new(),
     };
-    let series = places.into_iter().map(|at| {
-        let label = if steps[at].aim.target.is_some() { steps[at].label() } else { "no load".to_owned() };
-        Binned::new(label, steps[at].bins())
-    });
+    let series = places.into_iter().map(|at| Binned::new(steps[at].aim.words(), steps[at].bins()));
     let series = series.collect();
     let plot = Plot::Histogram(Histogram { quantity: QUANTITY.to_owned(), scale: Scale::Log, series });
     Chart { title: "Latency at each load".to_owned(), caption, plot }

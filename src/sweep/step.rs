@@ -1,9 +1,10 @@
 //! One step: what was offered, sent and received, and what was the limit.
 
-use super::Aim;
+use super::{Aim, Means};
+use crate::cli::Target;
 use crate::probe::Outcome;
-use crate::session::{End, LATE_NANOS, wire_bits};
-use crate::stats::{Bin, Summary};
+use crate::session::{End, LATE_NANOS, Rate, wire_bits};
+use crate::stats::{Bin, Distribution, Summary};
 
 /// Of a thousand that were due so many may be missing, and the target is reached all the same.
 const TOLERATED_PER_MILLE: u64 = 10;
@@ -60,17 +61,22 @@ impl Flow {
 pub(super) struct Step {
     pub(super) aim: Aim,
     pub(super) outcome: Outcome,
+    t3_t0: Distribution,
+    rtt: Distribution,
     pub(super) flow: Flow,
     /// Dummies a second that the server agreed to.
     pub(super) granted_pps: u64,
     /// How long it pinged, in ns.
     pub(super) duration_ns: u64,
+    /// Bytes of a dummy with its IP header.
+    load_size: u16,
     /// Bits on the wire of one dummy.
     bits: u64,
 }
 
 impl Step {
-    pub(super) fn new(aim: Aim, load_size: u16, outcome: Outcome) -> Self {
+    pub(super) fn new(aim: Aim, load_size: u16, mut outcome: Outcome) -> Self {
+        let [t3_t0, rtt] = [&mut outcome.t3_t0, &mut outcome.rtt].map(|samples| distribution(std::mem::take(samples)));
         let totals = &outcome.totals;
         let account = totals.account;
         // Dropped before they left are frames of any kind; all but a few are dummies.
@@ -90,6 +96,9 @@ impl Step {
             flow,
             granted_pps: granted.map_or(0, |load| load.packets_per_second),
             duration_ns: duration.map_or(0, |duration| duration.as_nanos() as u64),
+            t3_t0,
+            rtt,
+            load_size,
             bits: wire_bits(load_size),
             outcome,
         }
@@ -99,9 +108,9 @@ impl Step {
         self.outcome.end
     }
 
-    /// What it is called: "none", "10 %", "1 Gbit/s".
+    /// What it is called.
     pub(super) fn label(&self) -> String {
-        self.aim.target.map_or_else(|| "none".to_owned(), |target| target.to_string())
+        self.aim.label()
     }
 
     /// Dummies a second that were due by the plan.
@@ -128,7 +137,7 @@ impl Step {
             format!(
                 "{}: {skipped} of {planned} pings were not sent, as this machine had no time for them when they were due: the \
                  percentiles are those of the others, and theirs might have been worse.",
-                self.label()
+                self.aim.words()
             )
         })
     }
@@ -151,39 +160,65 @@ impl Step {
 
     /// The distribution of t3 − t0.
     pub(super) fn t3_t0(&mut self) -> Option<Summary> {
-        self.outcome.t3_t0.summary()
+        self.t3_t0.summary()
     }
 
-    /// The same for pictures.
+    /// The distribution of (t3 − t0) − (t2 − t1), where the pongs bring it.
+    pub(super) fn rtt(&mut self) -> Option<Summary> {
+        self.rtt.summary()
+    }
+
+    /// That of t3 − t0 for pictures.
     pub(super) fn bins(&mut self) -> Vec<Bin> {
-        self.outcome.t3_t0.bins()
+        self.t3_t0.bins()
     }
 
-    /// A sentence on a target that was not reached.
-    pub(super) fn remark(&self) -> Option<String> {
+    /// A sentence on a step that was cut off.
+    pub(super) fn cut(&self) -> Option<String> {
+        let why = match self.end() {
+            End::Complete => return None,
+            End::Stopped | End::StoppedConnecting => "you stopped it",
+            End::PeerStopped => "the server was stopped",
+            End::TimedOut { .. } => "nothing was received any more",
+            End::FloodUnanswered { .. } => "the server was silent while it was flooded",
+            End::FinUnanswered { .. } => "the server did not confirm its end",
+            End::Rejected | End::NotAgreed { .. } | End::NoAnswer { .. } | End::Broken => "it broke down",
+        };
+        let planned = self.outcome.agreed.map_or(0, |agreed| agreed.count_s);
+        let said = if self.flow.received.is_some() { "" } else { ", and the server has not said what came" };
+        Some(format!(
+            "{}: {why} after {:.1} of {planned} s: its numbers are of that time{said}.",
+            self.aim.words(),
+            self.duration_ns as f64 / 1e9
+        ))
+    }
+
+    /// Sentences on a target that was not reached, and on a step that was cut off.
+    pub(super) fn remark(&self, means: &Means) -> Option<String> {
+        let sentences: Vec<String> = self.cut().into_iter().chain(self.shortfall(means)).collect();
+        (!sentences.is_empty()).then(|| sentences.join(" "))
+    }
+
+    fn shortfall(&self, means: &Means) -> Option<String> {
         let label = self.label();
         let Flow { due, sent, late, refused, dropped, .. } = self.flow;
         let lost = self.flow.lost();
-        let sentence = match self.limit() {
-            None if self.end() != End::Complete => {
-                let said = if self.flow.received.is_some() { "" } else { ", and the server has not said what came" };
-                format!("{label}: the step did not end as planned{said}.")
-            }
-            None => return None,
-            Some(Limit::Cpu) => format!(
+        let sentence = match self.limit()? {
+            Limit::Cpu => format!(
                 "{label} was not reached: the generator was the limit, not the network. This machine had no time to send {late} \
                  of {due} packets (CPU); its latencies are those of {:.0} packets a second, and pings may have been late too \
-                 ({} by more than {} µs). A CPU of its own (--cpu), larger packets (--load-size) or --path xdp get further.",
+                 ({} by more than {} µs). {}",
                 self.sent_pps(),
                 self.outcome.totals.late_sends,
-                LATE_NANOS / 1000
+                LATE_NANOS / 1000,
+                self.advice(means)
             ),
-            Some(Limit::Ring) => format!(
+            Limit::Ring => format!(
                 "{label} was not reached: the generator was the limit, not the network. The transmit ring was full, or the kernel \
                  dropped what it had taken, for {refused} of {due} packets: driver or link take no more than {:.0} packets a second.",
                 self.sent_pps()
             ),
-            Some(Limit::Link) => format!(
+            Limit::Link => format!(
                 "{label} was not reached: the network was the limit. {} of {sent} packets that were sent did not come{}.",
                 lost.unwrap_or(sent),
                 match dropped {
@@ -191,11 +226,11 @@ impl Step {
                     Some(_) => ", and were lost before they reached the server's sockets: on the way, or in a driver",
                 }
             ),
-            Some(Limit::Server) if self.granted_pps < self.aim.packets_per_second => format!(
+            Limit::Server if self.granted_pps < self.aim.packets_per_second => format!(
                 "{label} was not reached: the server allows no more than {} packets a second (its --max-rate).",
                 self.granted_pps
             ),
-            Some(Limit::Server) => format!(
+            Limit::Server => format!(
                 "{label} was not reached: the server was the limit, not the network. Its machine dropped {} of {sent} packets as \
                  the server did not take them in time.",
                 dropped.unwrap_or(0)
@@ -210,6 +245,25 @@ impl Step {
         Some(sentence + &besides)
     }
 
+    /// What would get further, of what is not so already.
+    fn advice(&self, means: &Means) -> String {
+        let is_of_packets = matches!(self.aim.target, Some(Target::Rate(Rate::Packets(_))));
+        let ways = [
+            (means.cpu.is_none(), "a CPU of its own (--cpu)"),
+            // As many packets cost as much, whatever their size.
+            (!is_of_packets && self.load_size < means.largest_load, "larger packets (--load-size)"),
+            (!means.is_xdp, "--path xdp"),
+        ];
+        let ways: Vec<_> = ways.into_iter().filter(|(is_open, _)| *is_open).map(|(_, way)| way).collect();
+        let pinned = means.cpu.map(|cpu| format!("Nothing else should run on CPU {cpu}.")).into_iter();
+        let further = match &ways[..] {
+            [] => None,
+            [one] => Some(format!("What may get further: {one}.")),
+            [others @ .., last] => Some(format!("What may get further: {} or {last}.", others.join(", "))),
+        };
+        pinned.chain(further).collect::<Vec<_>>().join(" ")
+    }
+
     /// Where what was lost was seen last, as far as the server can tell.
     fn dropped_there(&self) -> String {
         match self.flow.dropped {
@@ -219,6 +273,12 @@ impl Step {
             _ => String::new(),
         }
     }
+}
+
+fn distribution(samples: Vec<i64>) -> Distribution {
+    let mut distribution = Distribution::new();
+    samples.into_iter().for_each(|sample| distribution.record(sample));
+    distribution
 }
 
 /// The largest of what is missing, where more is than is tolerated.
@@ -248,6 +308,8 @@ fn per_second(count: u64, nanos: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::{Settings, Totals};
+    use crate::wire::{Account, Load};
 
     #[test]
     fn the_largest_loss_names_the_limit() {
@@ -268,6 +330,64 @@ mod tests {
         assert_eq!(limit(&Flow { received: None, dropped: None, ..all }, 1, 1), None);
         assert_eq!(all.lost(), Some(0));
         assert_eq!(Flow { received: None, ..all }.lost(), None);
+    }
+
+    const MEANS: Means = Means { cpu: None, largest_load: 1500, is_xdp: true };
+
+    /// A step of 2 s that was to have this load, of which half was late.
+    fn late(target: Target, load_size: u16) -> Step {
+        let aim = Aim { target: Some(target), packets_per_second: 500 };
+        let settings = Settings {
+            count_s: 2,
+            load: Some(Load { packets_per_second: 500, ip_len: load_size }),
+            ..Settings::default()
+        };
+        let mut outcome = Outcome::nothing(End::Complete);
+        outcome.agreed = Some(settings);
+        outcome.totals = Totals { load_due: 1000, load_late: 500, dummies_sent: 500, ..Totals::default() };
+        outcome.totals.account = Some(Account { dummies_received: 500, ..Account::default() });
+        Step::new(aim, load_size, outcome)
+    }
+
+    #[test]
+    fn what_is_advised_is_not_so_already() {
+        let [share, packets] = [Target::Share(500_000), Target::Rate(Rate::Packets(500))];
+        let (pinned, kernel) = (Means { cpu: Some(1), ..MEANS }, Means { is_xdp: false, ..MEANS });
+        let advice = |target, load_size, means: &Means| {
+            let step = late(target, load_size);
+            assert_eq!(step.limit(), Some(Limit::Cpu));
+            let remark = step.remark(means).unwrap();
+            remark.split_once("µs). ").expect("the advice stands at the end").1.to_owned()
+        };
+        assert_eq!(
+            advice(share, 100, &MEANS),
+            "What may get further: a CPU of its own (--cpu) or larger packets (--load-size)."
+        );
+        assert_eq!(advice(share, 1500, &MEANS), "What may get further: a CPU of its own (--cpu).");
+        assert_eq!(advice(packets, 100, &MEANS), "What may get further: a CPU of its own (--cpu).");
+        assert_eq!(advice(share, 1500, &kernel), "What may get further: a CPU of its own (--cpu) or --path xdp.");
+        assert_eq!(
+            advice(share, 100, &Means { cpu: Some(1), ..kernel }),
+            "Nothing else should run on CPU 1. What may get further: larger packets (--load-size) or --path xdp."
+        );
+        assert_eq!(advice(share, 1500, &pinned), "Nothing else should run on CPU 1.");
+    }
+
+    #[test]
+    fn a_step_that_was_cut_off_says_by_whom_and_of_what_time_its_numbers_are() {
+        let mut step = late(Target::Share(500_000), 1500);
+        assert_eq!(step.cut(), None);
+        step.duration_ns = 840_000_000;
+        step.outcome.end = End::Stopped;
+        assert_eq!(step.cut().unwrap(), "50 %: you stopped it after 0.8 of 2 s: its numbers are of that time.");
+        assert!(step.remark(&MEANS).unwrap().contains("that time. 50 % was not reached: the generator"));
+        assert!(!step.is_reached());
+        step.outcome.end = End::PeerStopped;
+        step.flow.received = None;
+        assert_eq!(
+            step.remark(&MEANS).unwrap(),
+            "50 %: the server was stopped after 0.8 of 2 s: its numbers are of that time, and the server has not said what came."
+        );
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! A sweep as lines for people, and as one JSON object.
 
-use super::Common;
 use super::step::{Limit, Step};
+use super::{Common, LinkSpeed};
 use crate::probe::rounds::wrapped;
 use crate::record::signed_micros;
-use crate::session::Pattern;
+use crate::session::{End, Pattern, Rate};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
@@ -42,11 +42,13 @@ pub(super) fn text(common: &Common, steps: &mut [Step]) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{}", cells.join("  ").trim_end());
     }
-    text.push_str("(rates in Mbit/s on the wire, t3 - t0 in us; * the target was not reached)\n");
-    for remark in steps.iter().filter_map(Step::omission) {
-        let _ = writeln!(text, "{remark}");
+    text.push_str(
+        "(rates in Mbit/s on the wire, t3 - t0 in us; * the target was not reached, or the step is not whole)\n",
+    );
+    for remark in early_end(common, steps).into_iter().chain(steps.iter().filter_map(Step::omission)) {
+        let _ = writeln!(text, "{}", wrapped(&remark));
     }
-    for remark in steps.iter().filter_map(Step::remark) {
+    for remark in steps.iter().filter_map(|step| step.remark(&common.means)) {
         let _ = writeln!(text, "{}", wrapped(&format!("* {remark}")));
     }
     text
@@ -65,7 +67,7 @@ fn row(step: &mut Step) -> [String; COLUMNS.len()] {
         ],
     };
     let totals = &step.outcome.totals;
-    let lost = format!("{} of {}", step.outcome.lost, totals.pongs_expected);
+    let lost = format!("{} of {}", step.outcome.lost(), totals.pongs_expected);
     let late = totals.late_sends.to_string();
     let skipped = totals.skipped_slots.to_string();
     let label = format!("{}{mark}", step.label());
@@ -79,6 +81,34 @@ fn row(step: &mut Step) -> [String; COLUMNS.len()] {
     let [p50, p99, p999, max] = times.map(|time| time.map_or_else(|| "-".to_owned(), signed_micros));
     let [offered, sent, received, load_lost] = rates;
     [label, offered, sent, received, load_lost, lost, late, skipped, p50, p99, p999, max]
+}
+
+/// Which of the planned steps are whole, where not all are.
+pub(super) fn early_end(common: &Common, steps: &[Step]) -> Option<String> {
+    let (whole, cut): (Vec<_>, Vec<_>) = steps.iter().partition(|step| step.end() == End::Complete);
+    let missing = common.planned.get(steps.len()..).unwrap_or_default();
+    if cut.is_empty() && missing.is_empty() {
+        return None;
+    }
+    let listed = |steps: &[&Step]| steps.iter().map(|step| step.aim.words()).collect::<Vec<_>>().join(", ");
+    let why = if common.stopped { "You stopped the sweep" } else { "The sweep ended before its time" };
+    let mut parts = vec![match whole.is_empty() {
+        true => "no step is whole".to_owned(),
+        false => format!("whole: {}", listed(&whole)),
+    }];
+    parts.extend((!cut.is_empty()).then(|| format!("cut off: {}", listed(&cut))));
+    parts.extend((!missing.is_empty()).then(|| format!("not begun: {}", missing.join(", "))));
+    Some(format!("{why}. Of its steps, {}.", parts.join("; ")))
+}
+
+/// The link's speed, and who says so.
+pub(super) fn link_speed(speed: LinkSpeed) -> String {
+    let LinkSpeed { bits_per_second, is_nominal } = speed;
+    let whose = match is_nominal {
+        true => "nominal: its driver states it, a virtual device does not keep to it",
+        false => "as its driver states it",
+    };
+    format!("{} ({whose})", Rate::Bits(bits_per_second))
 }
 
 /// What all steps have in common, in a line.
@@ -129,9 +159,12 @@ pub(super) fn json(common: &Common, steps: &mut [Step]) -> String {
         "seed": seed,
         "step_time_s": common.step_time_s,
         "delay_us": common.delay_us,
-        "link_speed_bps": common.link_speed,
+        "link_speed_bps": common.link_speed.map(|speed| speed.bits_per_second),
+        "link_speed_is_nominal": common.link_speed.map(|speed| speed.is_nominal),
         "max_rate": common.max_rate.map(|rate| rate.to_string()),
         "success": success,
+        "stopped": common.stopped,
+        "steps_planned": common.planned.len(),
         "steps": steps,
     });
     format!("{object}\n")
@@ -139,7 +172,7 @@ pub(super) fn json(common: &Common, steps: &mut [Step]) -> String {
 
 fn step(step: &mut Step) -> Value {
     let t3_t0 = step.t3_t0();
-    let rtt = step.outcome.rtt.summary();
+    let rtt = step.rtt();
     let received = step.received_pps();
     let (totals, flow) = (&step.outcome.totals, &step.flow);
     let percent = |lost: u64, all: u64| if all == 0 { 0.0 } else { lost as f64 * 100.0 / all as f64 };
@@ -162,8 +195,8 @@ fn step(step: &mut Step) -> Value {
         "load_lost": flow.lost(),
         "server_dropped": flow.dropped,
         "pings": totals.pings_sent,
-        "lost": step.outcome.lost,
-        "loss_percent": percent(step.outcome.lost, totals.pongs_expected),
+        "lost": step.outcome.lost(),
+        "loss_percent": percent(step.outcome.lost(), totals.pongs_expected),
         "duplicates": step.outcome.duplicates,
         "late_sends": totals.late_sends,
         "worst_lateness_ns": totals.worst_lateness_nanos,
@@ -183,6 +216,13 @@ fn step(step: &mut Step) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_virtual_devices_speed_is_nominal_and_any_is_what_its_driver_states() {
+        let speed = |is_nominal| link_speed(LinkSpeed { bits_per_second: 10_000_000_000, is_nominal });
+        assert_eq!(speed(false), "10 Gbit/s (as its driver states it)");
+        assert_eq!(speed(true), "10 Gbit/s (nominal: its driver states it, a virtual device does not keep to it)");
+    }
 
     #[test]
     fn nanoseconds_are_said_in_microseconds_exactly_and_with_their_sign() {

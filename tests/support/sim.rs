@@ -8,8 +8,8 @@ use std::collections::{BinaryHeap, HashMap};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use xdprobe::clock::{Monotonic, Time};
 use xdprobe::session::{
-    Action, Body, Client, ClientConfig, End, Event, Incoming, Machine, Offers, Outgoing, Pattern, Sampling, Server,
-    ServerConfig, Settings, Totals,
+    Action, Body, Client, ClientConfig, End, Event, Hall, HallConfig, Incoming, Machine, Offers, Outgoing, Pattern,
+    Sampling, Server, ServerConfig, Settings, Totals,
 };
 use xdprobe::wire::ptp::Shape;
 use xdprobe::wire::{DUMMY_SEQUENCE, Extension, Kind, MIN_IP_LEN, Message, Point, RawSettings};
@@ -163,6 +163,10 @@ pub struct Node {
     pub shapes: Vec<Shaped>,
     /// The totals at each end of a session.
     pub ends: Vec<(Now, End, Totals)>,
+    /// The same of a server of many, with whose it was.
+    pub departures: Vec<(SocketAddrV4, End, Totals)>,
+    /// It has many sessions at once: its rows go on when one of them ends.
+    is_hall: bool,
     /// Statistics are out: no further row until the next session.
     silent: bool,
     wake: Option<(Now, Now)>,
@@ -191,6 +195,8 @@ impl Node {
             trace: vec![],
             shapes: vec![],
             ends: vec![],
+            departures: vec![],
+            is_hall: false,
             silent: false,
             wake: None,
         }
@@ -368,6 +374,13 @@ impl World {
         self.nodes.len() - 1
     }
 
+    /// A server of many, at the same address.
+    pub fn add_hall(&mut self, start: Now, config: HallConfig) -> usize {
+        let make = move |_| Box::new(Hall::new(config)) as Box<dyn Machine>;
+        self.nodes.push(Node { is_hall: true, ..Node::new("hall", server_address(), start, make) });
+        self.nodes.len() - 1
+    }
+
     pub fn add_client(&mut self, n: u16, start: Now, config: ClientConfig) -> usize {
         let make = move |now| Box::new(Client::new(now, config)) as Box<dyn Machine>;
         self.nodes.push(Node::new("client", client_address(n), start, make));
@@ -536,8 +549,14 @@ impl World {
                         Event::Connected { .. } => node.silent = false,
                         Event::Finished(end) => {
                             assert!(!node.silent, "{}: {} ended twice", self.label, node.name);
-                            node.silent = true;
-                            node.ends.push((now, end, *node.machine.as_ref().unwrap().totals()));
+                            let machine = node.machine.as_ref().unwrap();
+                            if node.is_hall {
+                                let peer = machine.peer().expect("an end is somebody's");
+                                node.departures.push((peer, end, *machine.totals()));
+                            } else {
+                                node.silent = true;
+                                node.ends.push((now, end, *machine.totals()));
+                            }
                         }
                         _ => {}
                     }

@@ -5,6 +5,7 @@ use std::ops::Deref;
 
 #[path = "namespace.rs"]
 mod namespace;
+#[allow(unused_imports, reason = "each user takes its part")]
 pub use namespace::settle;
 use namespace::{Namespace, join};
 

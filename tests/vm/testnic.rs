@@ -28,6 +28,7 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend(clocks());
     all.extend(ptp_only());
     all.extend(in_band());
+    all.extend(comparison());
     all.extend(capabilities());
     all.extend(privileges());
     if original().is_some() {
@@ -747,6 +748,56 @@ fn assert_rtt(outcome: &Outcome, mode: Mode) -> (u64, u64) {
     let count = number(&json["rtt_ns"], "count");
     assert!(number(&outcome.json(pongs), "stamps_told") >= count, "each was told once");
     (count, number(&json, "rtt_missing"))
+}
+
+/// Both paths of a comparison have round trips of twice the wire's delay and no difference, whatever card it is; and the card is
+/// given back.
+fn comparison() -> Vec<Scenario> {
+    let kinds = [("all", "", 100), ("ptp-only", "filters=ptp-only kfunc=absent", 144)];
+    let scenario = |(name, parameters, pong_size): (&str, &str, u64)| {
+        let flags = format!("--timestamps hardware {PATIENCE}");
+        let script = format!(
+            "testnic {} {parameters}\nhwtstamp before\n\
+             begin server server xdprobe --server --keep --json --interface $server_nic {flags}\nwait_for_server\n\
+             begin compare client xdprobe compare --interface $client_nic --json --rounds 3 --delay 5000 --timer sleep \
+             --connect-timeout 20000000 {flags} $server_address\n\
+             finish compare\nsend_signal TERM server\nfinish server\nobserve\n",
+            WIRE.parameters()
+        );
+        Scenario::new(format!("compare-{name}"), script, move |outcome| {
+            assert_eq!((outcome.code("compare"), outcome.code("server")), (0, 0));
+            let json: Value = serde_json::from_str(&outcome.file("compare.out")).expect("one JSON object");
+            let expected = json!(2 * WIRE.delay_ns);
+            assert_eq!(number(&json, "pong_size"), pong_size);
+            for path in PATHS {
+                let of = &json["paths"][path];
+                for name in ["min", "p50", "p99", "p999", "max"] {
+                    assert_eq!(of["rtt_ns"][name], expected, "{path}, {name}: {of}");
+                }
+                assert_eq!((&of["client_path"], &of["server_path"]), (&json!(path), &json!(path)));
+                assert_eq!((&of["tx_source"], &of["rx_source"]), (&json!("hardware"), &json!("hardware")), "{of}");
+                let (count, pings) = (number(&of["rtt_ns"], "count"), number(of, "pings_sent"));
+                assert!((6..pings).contains(&count), "{count} of {pings}: the last pong's stamps are never told: {of}");
+                assert!(of["t3_t0_ns"]["min"].as_i64() > expected.as_i64(), "the server took its time: {of}");
+                assert_eq!(number(of, "lost"), 0, "{of}");
+            }
+            for name in ["mean", "p50", "p90", "p99", "p999"] {
+                let difference = &json["difference_ns"][name];
+                assert_eq!(
+                    difference,
+                    &json!({"estimate": 0, "low": 0, "high": 0, "within_noise": true}),
+                    "{name}: {json}"
+                );
+            }
+            let sessions = outcome.file("server.out");
+            let paths = sessions.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let paths: Vec<_> = paths.filter_map(|session| Some(session["path"].as_str()?.to_owned())).collect();
+            assert_eq!(paths, ["xdp", "kernel", "kernel", "xdp", "xdp", "kernel"], "{sessions}");
+            assert_eq!(outcome.hwtstamp(Side::Client, "before"), OFF);
+            outcome.assert_unchanged();
+        })
+    };
+    kinds.map(scenario).into()
 }
 
 /// The original program at one end or both, where the environment names it.

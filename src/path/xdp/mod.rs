@@ -270,6 +270,11 @@ impl XdpPath {
         io::Error::new(io::ErrorKind::InvalidInput, message)
     }
 
+    /// Has so many clients with a session at once remembered, with the way to each. Not for the hot loop.
+    pub fn make_room(&mut self, clients: usize) {
+        self.peers.make_room(clients);
+    }
+
     /// The session that the reserved socket carries, if any, is over.
     fn end_aside(&mut self) {
         self.reserved.end(&self.program);

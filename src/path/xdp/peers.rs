@@ -1,16 +1,18 @@
 //! Who frames are sent to: the way there, the queue, and the frames' headers ready to be written.
 //!
-//! No allocation after [`Peers::new`]; no ring and no memory of frames.
+//! What is done for a frame takes the same time however many peers there are. No allocation after [`Peers::new`] and
+//! [`Peers::make_room`]; no ring and no memory of frames.
 
 use crate::clock::{Realtime, Time};
 use crate::path::BATCH;
 use crate::wire::frame::{Envelope, Flow, LinkHeader, Template};
 use crate::wire::ptp::{Shape, Transport};
 use crate::wire::{DUMMY_SEQUENCE, InBand, Kind};
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddrV4;
 
-/// How many peers are remembered: what one batch brings never pushes out what the same batch brought.
-const MAX_PEERS: usize = BATCH + 1;
+/// How many peers are remembered at least: what one batch brings never pushes out what the same batch brought.
+const MIN_PEERS: usize = BATCH + 1;
 /// One place for each value of [`Kind`] on the wire.
 const KINDS: usize = Kind::Dummy as usize + 1;
 /// And one for pings and pongs behind a PTP header, stamped and unstamped.
@@ -88,6 +90,7 @@ impl Numbered {
 /// One who sends to us, or whom we were told of.
 #[derive(Debug)]
 struct Peer {
+    address: SocketAddrV4,
     /// The header of frames to it.
     link: LinkHeader,
     /// The place of the socket that its frames come through.
@@ -106,9 +109,12 @@ struct Peer {
 pub(super) struct Peers {
     local: SocketAddrV4,
     dummy_port: u16,
-    /// Apart from the rest: looking for one runs over a few cache lines.
-    addresses: Vec<SocketAddrV4>,
     peers: Vec<Peer>,
+    /// How many they may be.
+    room: usize,
+    places: HashMap<SocketAddrV4, usize>,
+    /// Places of strangers in the order in which they came; of some who have a session by now, too.
+    strangers: VecDeque<usize>,
     /// The place of the last one that was asked for.
     last: usize,
     clock: u64,
@@ -123,16 +129,20 @@ impl Peers {
         let mut peers = Self {
             local,
             dummy_port,
-            addresses: Vec::with_capacity(MAX_PEERS),
-            peers: Vec::with_capacity(MAX_PEERS),
+            peers: Vec::new(),
+            room: 0,
+            places: HashMap::new(),
+            strangers: VecDeque::new(),
             last: 0,
             clock: 0,
             templates: 0,
             transport: Transport::Udp,
         };
+        peers.make_room(0);
         if let Some((address, link)) = fixed {
-            peers.addresses.push(address);
+            peers.places.insert(address, 0);
             peers.peers.push(Peer {
+                address,
                 link,
                 socket: 0,
                 used: 0,
@@ -142,6 +152,15 @@ impl Peers {
             });
         }
         peers
+    }
+
+    /// So many peers with sessions are to have room beside the strangers of a batch.
+    pub(super) fn make_room(&mut self, served: usize) {
+        self.room = MIN_PEERS + served;
+        self.peers.reserve_exact(self.room - self.peers.len());
+        self.strangers.reserve_exact(self.room - self.strangers.len());
+        // Twice: peers that come and go leave gaps, and without room for them the map would be laid anew in the hot loop.
+        self.places.reserve(2 * self.room - self.places.len());
     }
 
     /// From now on this carries pings and pongs behind PTP headers.
@@ -190,7 +209,7 @@ impl Peers {
 
     /// Whether the way to `address` is known.
     pub(super) fn knows(&self, address: SocketAddrV4) -> bool {
-        self.addresses.contains(&address)
+        self.places.contains_key(&address)
     }
 
     /// It gets a session whose datagrams do not come through here: strangers are not to push it out meanwhile.
@@ -218,36 +237,52 @@ impl Peers {
         Flow {
             link: self.peers[at].link,
             source: SocketAddrV4::new(*self.local.ip(), port),
-            destination: self.addresses[at],
+            destination: self.peers[at].address,
         }
     }
 
     #[inline]
     fn find(&mut self, address: SocketAddrV4) -> Option<usize> {
-        if self.addresses.get(self.last) == Some(&address) {
+        if self.peers.get(self.last).is_some_and(|peer| peer.address == address) {
             return Some(self.last);
         }
-        let at = self.addresses.iter().position(|known| *known == address)?;
-        self.last = at;
-        Some(at)
+        self.last = *self.places.get(&address)?;
+        Some(self.last)
     }
 
     fn add(&mut self, address: SocketAddrV4, link: LinkHeader, socket: usize) {
-        let peer = Peer { link, socket, used: self.clock, fixed: false, served: false, templates: [None; TEMPLATES] };
-        if self.peers.len() < MAX_PEERS {
+        let used = self.clock;
+        let peer = Peer { address, link, socket, used, fixed: false, served: false, templates: [None; TEMPLATES] };
+        if self.peers.len() < self.room {
             self.last = self.peers.len();
-            self.addresses.push(address);
             self.peers.push(peer);
+        } else if let Some(at) = self.oldest() {
+            self.last = at;
+            self.places.remove(&self.peers[at].address);
+            self.peers[at] = peer;
+        } else {
             return;
         }
-        // Strangers make room first: however many there are, they must not cost a quiet peer its session.
-        let places = (0..MAX_PEERS).filter(|&at| !self.peers[at].fixed);
-        let oldest = places.min_by_key(|&at| (self.peers[at].served, self.peers[at].used));
-        if let Some(at) = oldest {
-            self.last = at;
-            self.addresses[at] = address;
-            self.peers[at] = peer;
+        self.places.insert(address, self.last);
+        self.strangers.push_back(self.last);
+    }
+
+    /// Who makes room. Strangers first: however many there are, they must not cost a quiet peer its session.
+    fn oldest(&mut self) -> Option<usize> {
+        for _ in 0..self.strangers.len() {
+            let at = self.strangers.pop_front()?;
+            match &self.peers[at] {
+                Peer { served: true, .. } | Peer { fixed: true, .. } => {}
+                // The batch that is being read may have brought something of it.
+                peer if peer.used + BATCH as u64 > self.clock => self.strangers.push_back(at),
+                _ => return Some(at),
+            }
         }
+        // All have, or had, a session: this is done once for a new client, and not for a frame.
+        let places = (0..self.peers.len()).filter(|&at| !self.peers[at].fixed);
+        let oldest = places.min_by_key(|&at| (self.peers[at].served, self.peers[at].used));
+        self.strangers.retain(|at| Some(*at) != oldest);
+        oldest
     }
 }
 
@@ -297,7 +332,7 @@ mod tests {
         for last in 0..=200 {
             peers.learn(peer(last), &header(last), 0);
         }
-        assert_eq!(peers.peers.len(), MAX_PEERS);
+        assert_eq!(peers.peers.len(), MIN_PEERS);
         assert!(peers.route(peer(255), Kind::Ping, Shape::Plain).is_some());
         assert!(peers.route(peer(200), Kind::Ping, Shape::Plain).is_some());
         assert!(peers.route(peer(200 - BATCH as u8 + 1), Kind::Ping, Shape::Plain).is_some());
@@ -314,6 +349,34 @@ mod tests {
             assert!(peers.route(peer(last), Kind::SynRst, Shape::Plain).is_some());
         }
         assert!(peers.route(peer(250), Kind::Ping, Shape::Plain).is_some());
+    }
+
+    #[test]
+    fn whoever_has_a_session_stays_among_any_number_of_strangers() {
+        let mut peers = Peers::new(LOCAL, 9, None);
+        peers.make_room(4096);
+        let client = |n: u16| SocketAddrV4::new(Ipv4Addr::new(10, 1, (n >> 8) as u8, n as u8), 4000 + n);
+        for n in 0..4096 {
+            peers.learn(client(n), &header(1), usize::from(n));
+            assert!(peers.route(client(n), Kind::SynAck, Shape::Plain).is_some());
+        }
+        for port in 1..=20_000 {
+            let stranger = SocketAddrV4::new(Ipv4Addr::new(10, 2, 0, 1), port);
+            peers.learn(stranger, &header(2), 7);
+            assert_eq!(peers.route(stranger, Kind::SynRst, Shape::Plain).map(|(socket, _)| socket), Some(7));
+        }
+        assert_eq!((peers.peers.len(), peers.places.len()), (4096 + MIN_PEERS, 4096 + MIN_PEERS));
+        for n in 0..4096 {
+            let (socket, template) = peers.route(client(n), Kind::Pong, Shape::Plain).unwrap();
+            assert_eq!((socket, template.template.flow().destination), (usize::from(n), client(n)));
+        }
+        // One more client than there is room for: the one that was not heard of for the longest time goes.
+        for n in 4096..4096 + 2 * MIN_PEERS as u16 {
+            peers.learn(client(n), &header(1), 0);
+            assert!(peers.route(client(n), Kind::SynAck, Shape::Plain).is_some());
+        }
+        assert!(!peers.knows(client(0)) && peers.knows(client(4095)));
+        assert_eq!(peers.peers.len(), peers.places.len());
     }
 
     #[test]

@@ -223,7 +223,7 @@ impl Program {
     ///
     /// # Errors
     /// What the kernel answered.
-    pub(super) fn leave_to_kernel(&self, peer: Option<SocketAddrV4>) -> io::Result<()> {
+    pub fn leave_to_kernel(&self, peer: Option<SocketAddrV4>) -> io::Result<()> {
         let mut value = [0; size_of::<skeleton::types::steer_peer>()];
         if let Some(peer) = peer {
             value[..4].copy_from_slice(&peer.ip().octets());

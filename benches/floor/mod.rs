@@ -1,0 +1,167 @@
+//! What AF_XDP itself takes: two busy threads with rings, one frame that goes back and forth, and nothing else.
+//!
+//! No headers but Ethernet's, no session, no log, no stamps but the two that a round trip is: the contestant that no prober
+//! over AF_XDP can be faster than.
+#![allow(unsafe_code, reason = "rings shared with the kernel, and an XDP program of six instructions")]
+
+mod redirect;
+mod rings;
+
+use crate::namespace::{End, Namespace};
+use anyhow::{Context, Result};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+use rings::Rings;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+use xdprobe::clock::{monotonic_now, realtime_now};
+
+/// Bytes of a frame: as many as a ping of 44 bytes has, behind its Ethernet header.
+const FRAME: usize = 58;
+/// Where a frame's number is.
+const NUMBER: std::ops::Range<usize> = 14..22;
+/// How long late answers are waited for.
+const AFTER: Duration = Duration::from_millis(50);
+
+/// One side: where it is, and the CPU of its thread.
+pub struct Side<'a> {
+    pub namespace: &'a Namespace,
+    pub end: End<'a>,
+    pub cpu: usize,
+}
+
+/// What pings and pongs came to.
+pub struct PingPong {
+    /// t3 − t0 of every pong, in ns.
+    pub round_trips: Vec<i64>,
+    pub pings: usize,
+}
+
+/// What frames in one direction came to.
+pub struct OneWay {
+    pub sent: u64,
+    pub received: u64,
+    pub seconds: f64,
+}
+
+/// Pings at `rate` a second, busy on both sides.
+pub fn ping_pong(client: &Side, server: &Side, rate: u32, seconds: u32) -> Result<PingPong> {
+    both(client, server, |rings| rings.echo().map(drop), |rings, frame| ping(rings, frame, rate, seconds))
+}
+
+/// Frames in one direction, as fast as they go, `batch` of them for each wake-up of the kernel.
+pub fn one_way(client: &Side, server: &Side, batch: u32, seconds: u32) -> Result<OneWay> {
+    let received = AtomicU64::new(0);
+    let count = |rings: &mut Rings| {
+        let came = rings.receive(|_| ())?;
+        if came > 0 {
+            received.fetch_add(came as u64, Relaxed);
+        }
+        Ok(())
+    };
+    let (sent, seconds) = both(client, server, count, |rings, frame| flood(rings, frame, batch, seconds))?;
+    Ok(OneWay { sent, received: received.load(Relaxed), seconds })
+}
+
+/// Runs `serve` again and again on the server's thread until `work` is done on the client's.
+fn both<T: Send>(
+    client: &Side,
+    server: &Side,
+    mut serve: impl FnMut(&mut Rings) -> Result<()> + Send,
+    work: impl FnOnce(&mut Rings, &mut [u8; FRAME]) -> Result<T> + Send,
+) -> Result<T> {
+    let (open, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    let mut frame = [0; FRAME];
+    frame[..6].copy_from_slice(&mac(server)?);
+    frame[6..12].copy_from_slice(&mac(client)?);
+    // IEEE 802: an EtherType for local experiments.
+    frame[12..14].copy_from_slice(&[0x88, 0xb5]);
+    std::thread::scope(|scope| {
+        let answering = scope.spawn(|| {
+            server.namespace.run(|| {
+                let opened = pinned(server.cpu).and_then(|()| Rings::open(server.end.interface));
+                open.store(true, Relaxed);
+                let mut rings = opened?;
+                while !over.load(Relaxed) {
+                    serve(&mut rings)?;
+                }
+                Ok(())
+            })
+        });
+        while !open.load(Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let done: Result<T> = client.namespace.run(|| {
+            pinned(client.cpu)?;
+            let mut rings = Rings::open(client.end.interface)?;
+            let done = work(&mut rings, &mut frame)?;
+            let end = monotonic_now().plus(AFTER);
+            while monotonic_now() < end {
+                rings.reap();
+            }
+            Ok(done)
+        });
+        over.store(true, Relaxed);
+        let answered: Result<()> = answering.join().expect("the server does not panic");
+        answered.context("the floor's server").and(done.context("the floor's client"))
+    })
+}
+
+fn ping(rings: &mut Rings, frame: &mut [u8; FRAME], rate: u32, seconds: u32) -> Result<PingPong> {
+    let interval = 1_000_000_000 / u64::from(rate);
+    let slots = u64::from(rate) * u64::from(seconds);
+    let mut sent = vec![None; slots as usize];
+    let mut round_trips = Vec::with_capacity(slots as usize);
+    let mut pings = 0;
+    let start = monotonic_now();
+    for slot in 0..=slots {
+        let due = start.plus_nanos(slot * interval).plus(if slot < slots { Duration::ZERO } else { AFTER });
+        loop {
+            rings.receive(|pong| {
+                let t3 = realtime_now();
+                let number = pong.get(NUMBER).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+                let t0 = number.and_then(|number| sent.get(number as usize).copied().flatten());
+                round_trips.extend(t0.map(|t0| t3.nanos_since(t0)));
+            })?;
+            if monotonic_now() >= due {
+                break;
+            }
+        }
+        // As the programs do: a slot that is over is skipped.
+        if slot < slots && monotonic_now() < due.plus_nanos(interval) {
+            frame[NUMBER].copy_from_slice(&slot.to_le_bytes());
+            sent[slot as usize] = Some(realtime_now());
+            if rings.send(frame) {
+                pings += 1;
+            }
+            rings.wake()?;
+            rings.reap();
+        }
+    }
+    Ok(PingPong { round_trips, pings })
+}
+
+fn flood(rings: &mut Rings, frame: &mut [u8; FRAME], batch: u32, seconds: u32) -> Result<(u64, f64)> {
+    let start = monotonic_now();
+    let end = start.plus(Duration::from_secs(seconds.into()));
+    let mut sent: u64 = 0;
+    while monotonic_now() < end {
+        for _ in 0..batch {
+            frame[NUMBER].copy_from_slice(&sent.to_le_bytes());
+            sent += u64::from(rings.send(frame));
+        }
+        rings.wake()?;
+        rings.reap();
+    }
+    Ok((sent, monotonic_now().duration_since(start).as_secs_f64()))
+}
+
+fn mac(side: &Side) -> Result<[u8; 6]> {
+    let interface = side.namespace.run(|| xdprobe::net::interface(side.end.interface))?;
+    Ok(interface.mac.0)
+}
+
+fn pinned(cpu: usize) -> Result<()> {
+    let mut cpus = CpuSet::new();
+    cpus.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &cpus)).with_context(|| format!("CPU {cpu}"))
+}

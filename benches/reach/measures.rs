@@ -1,0 +1,223 @@
+//! What is measured of each contestant.
+
+use crate::contestant::{Contestant, Who};
+use crate::figures::Figures;
+use crate::floor::{self, Side};
+use crate::lan::{self, CLIENT, Job, Lan, SERVER, Session};
+use crate::log::{lateness, percentile};
+use crate::targets::{
+    BUSY_LATE, BUSY_P50, BUSY_P99, CPU, LOSSLESS, MEMORY, MEMORY_16, ONE_WAY, ONE_WAY_LOST, ONE_WAY_SINGLE, ROWS_LOST,
+    RTT_P50, RTT_P999, SLEEP_P99, START, WRITER,
+};
+use crate::{others, writer};
+use anyhow::{Context, Result};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io::{ErrorKind, Read};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// Pings a second at which round trips are measured.
+const RTT_RATE: u32 = 10_000;
+/// Rates that are tried for the highest one without loss, in pings a second.
+const RATES: [u32; 14] = [
+    8_000, 16_000, 24_000, 32_000, 50_000, 64_000, 80_000, 100_000, 150_000, 200_000, 250_000, 300_000, 400_000,
+    500_000,
+];
+/// Frames for each wake-up of the kernel: as many as one takes.
+const BATCH: u32 = 32;
+/// A ping that left so late was late.
+const LATE_NS: i64 = 10_000;
+/// Beyond a first second, in which a session begins: the CPU time of these pings is what is told.
+const CPU_SECONDS: u32 = 3;
+const CPU_RATE: u32 = 1000;
+/// The port that a SYN goes to.
+const PORT: u16 = 10666;
+
+const BUSY: Job = Job { delay_us: 1_000_000 / RTT_RATE, seconds: 1, timer: "busy", pong_every: 1 };
+
+/// One round: everything that is repeated, of every contestant.
+pub fn round(lan: &Lan, contestants: &[Contestant], seconds: u32, figures: &mut Figures) -> Result<()> {
+    for contestant in contestants {
+        round_trips(lan, contestant, seconds, figures)?;
+    }
+    for contestant in contestants.iter().filter(|contestant| contestant.who == Who::Floor || contestant.who.is_prober())
+    {
+        one_way(lan, contestant, seconds, figures)?;
+    }
+    for contestant in contestants.iter().filter(|contestant| matches!(contestant.who, Who::Xdp | Who::Nanoprobe)) {
+        sleeping(lan, contestant, figures)?;
+        figures.add(START, "ms", contestant.who.name(), first_syn(lan, contestant)?);
+    }
+    figures.add(WRITER, "rows/s", Who::Xdp.name(), writer::highest_rate(&lan.file("writer.csv"), 1)?);
+    Ok(())
+}
+
+/// The highest of [`RATES`] that each contestant gets through without loss in two of four tries, sending at least 95 % of
+/// what it should: the slots in which the machine took its CPU away are skipped.
+pub fn lossless(lan: &Lan, contestants: &[Contestant], seconds: u32, figures: &mut Figures) -> Result<()> {
+    let able = |contestant: &&Contestant| contestant.who == Who::Floor || contestant.who.is_prober();
+    let mut left: Vec<(&Contestant, u32)> = contestants.iter().filter(able).map(|contestant| (contestant, 0)).collect();
+    for rate in RATES {
+        let mut through = Vec::new();
+        for (contestant, highest) in left {
+            let (mut lossless, mut tries) = (0, 0);
+            while lossless < 2 && tries - lossless < 3 {
+                let [pings, pongs] = pings_and_pongs(lan, contestant, rate, seconds)?;
+                let due = f64::from(rate) * f64::from(seconds);
+                lossless += u32::from(pings == pongs && pings as f64 >= 0.95 * due);
+                tries += 1;
+            }
+            if lossless == 2 {
+                through.push((contestant, rate));
+            } else {
+                figures.add(LOSSLESS, "pings/s", contestant.who.name(), highest.into());
+            }
+        }
+        left = through;
+    }
+    for (contestant, highest) in left {
+        figures.add(LOSSLESS, "pings/s", contestant.who.name(), highest.into());
+    }
+    Ok(())
+}
+
+/// The memory of a session on an interface with 16 queues.
+pub fn memory(lan: &Lan, contestants: &[Contestant], figures: &mut Figures) -> Result<()> {
+    for contestant in contestants.iter().filter(|contestant| contestant.who == Who::Xdp) {
+        let session = lan.session(contestant, BUSY)?;
+        figures.add(MEMORY_16, "MiB", contestant.who.name(), session.peak_kib as f64 / 1024.0);
+    }
+    Ok(())
+}
+
+fn sides(lan: &Lan) -> [Side<'_>; 2] {
+    let [client, server] = lan.cpus;
+    [
+        Side { namespace: &lan.client, end: CLIENT, cpu: client },
+        Side { namespace: &lan.server, end: SERVER, cpu: server },
+    ]
+}
+
+fn pings_and_pongs(lan: &Lan, contestant: &Contestant, rate: u32, seconds: u32) -> Result<[usize; 2]> {
+    if contestant.who == Who::Floor {
+        let [client, server] = sides(lan);
+        let floor = floor::ping_pong(&client, &server, rate, seconds)?;
+        return Ok([floor.pings, floor.round_trips.len()]);
+    }
+    let session = lan.session(contestant, Job { delay_us: 1_000_000 / rate, seconds, ..BUSY })?;
+    Ok([session.client.left.len(), session.client.round_trips.len()])
+}
+
+/// t3 − t0 at 10,000 pings a second, and of a prober how late the pings left and how much memory there was.
+fn round_trips(lan: &Lan, contestant: &Contestant, seconds: u32, figures: &mut Figures) -> Result<()> {
+    let name = contestant.who.name();
+    let [p50, p999] = match contestant.who {
+        Who::Floor => {
+            let [client, server] = sides(lan);
+            let mut floor = floor::ping_pong(&client, &server, RTT_RATE, seconds)?.round_trips;
+            floor.sort_unstable();
+            [0.5, 0.999].map(|share| percentile(&floor, share) / 1e3)
+        }
+        Who::Sockperf => others::sockperf(lan, contestant, RTT_RATE, seconds).unwrap_or_else(not_measured),
+        Who::Irtt => others::irtt(lan, contestant, RTT_RATE, seconds).unwrap_or_else(not_measured),
+        Who::Xdp | Who::Kernel | Who::Nanoprobe => {
+            let Session { client, peak_kib, .. } = lan.session(contestant, Job { seconds, ..BUSY })?;
+            let late = lateness(&client.left, i64::from(BUSY.delay_us) * 1000);
+            figures.add(BUSY_P50, "us", name, percentile(&late, 0.5) / 1e3);
+            figures.add(BUSY_P99, "us", name, percentile(&late, 0.99) / 1e3);
+            let over = late.iter().filter(|&&late| late > LATE_NS).count();
+            figures.add(BUSY_LATE, "‰", name, over as f64 * 1e3 / late.len() as f64);
+            figures.add(MEMORY, "MiB", name, peak_kib as f64 / 1024.0);
+            [0.5, 0.999].map(|share| percentile(&client.round_trips, share) / 1e3)
+        }
+    };
+    figures.add(RTT_P50, "us", name, p50);
+    figures.add(RTT_P999, "us", name, p999);
+    Ok(())
+}
+
+/// Somebody else's program that does not run as expected spoils no round of the others.
+fn not_measured(error: anyhow::Error) -> [f64; 2] {
+    eprintln!("not measured: {error:#}");
+    [f64::NAN; 2]
+}
+
+/// Pings that nobody answers, as fast as they go: what arrived a second, and of a prober whether its logs have it all.
+fn one_way(lan: &Lan, contestant: &Contestant, seconds: u32, figures: &mut Figures) -> Result<()> {
+    let name = contestant.who.name();
+    let lost = |sent: u64, received: u64| sent.saturating_sub(received) as f64 * 1e6 / sent.max(1) as f64;
+    if contestant.who == Who::Floor {
+        let [client, server] = sides(lan);
+        for (measure, batch) in [(ONE_WAY, BATCH), (ONE_WAY_SINGLE, 1)] {
+            let floor = floor::one_way(&client, &server, batch, seconds)?;
+            figures.add(measure, "/s", name, floor.received as f64 / floor.seconds);
+            if batch == BATCH {
+                figures.add(ONE_WAY_LOST, "", name, lost(floor.sent, floor.received));
+            }
+        }
+        return Ok(());
+    }
+    let session = lan.session(contestant, Job { delay_us: 0, seconds, pong_every: 0, ..BUSY })?;
+    let Session { client, server, is_whole, .. } = session;
+    figures.add(ONE_WAY, "/s", name, server.arrived as f64 / server.seconds);
+    figures.add(ONE_WAY_LOST, "", name, lost(client.left.len() as u64, server.arrived));
+    // A server does not know which pings there were, but a program that lost rows says so at its end.
+    let rows = if is_whole { client.missing } else { client.missing.max(1) };
+    figures.add(ROWS_LOST, "", name, rows as f64);
+    Ok(())
+}
+
+/// How late pings leave that are slept for, and what they cost.
+fn sleeping(lan: &Lan, contestant: &Contestant, figures: &mut Figures) -> Result<()> {
+    let name = contestant.who.name();
+    let slow = Job { delay_us: 10_000, seconds: 3, timer: "sleep", pong_every: 1 };
+    let late = lateness(&lan.session(contestant, slow)?.client.left, i64::from(slow.delay_us) * 1000);
+    figures.add(SLEEP_P99, "us", name, percentile(&late, 0.99) / 1e3);
+
+    // What begins and ends a session is in both, and cancels out.
+    let job = |seconds| Job { delay_us: 1_000_000 / CPU_RATE, seconds, ..slow };
+    let [short, long] = [lan.session(contestant, job(1))?, lan.session(contestant, job(1 + CPU_SECONDS))?];
+    let pings = long.client.left.len().saturating_sub(short.client.left.len());
+    let cpu = long.cpu.as_secs_f64() - short.cpu.as_secs_f64();
+    figures.add(CPU, "us", name, cpu * 1e6 / pings as f64);
+    Ok(())
+}
+
+/// From before a client is started (with what `ip netns exec` takes) until its SYN has reached the other end, in ms.
+fn first_syn(lan: &Lan, contestant: &Contestant) -> Result<f64> {
+    let all = i32::from((libc::ETH_P_ALL as u16).to_be());
+    let mut wire = lan
+        .server
+        .run(|| Socket::new(Domain::PACKET, Type::from(libc::SOCK_RAW), Some(Protocol::from(all))))
+        .context("a packet socket takes root")?;
+    wire.set_read_timeout(Some(Duration::from_millis(100)))?;
+    let began = Instant::now();
+    let mut command = contestant.command(&lan.client, "--client");
+    command.args(["--interface", CLIENT.interface, "--count", "1"]).arg(SERVER.address.to_string());
+    let mut client = lan::start(&mut command, Stdio::null())?;
+    let limit = began + Duration::from_secs(10);
+    let mut frame = [0; 2048];
+    let arrived = loop {
+        match wire.read(&mut frame) {
+            Ok(len) if is_syn(&frame[..len]) => break Ok(began.elapsed()),
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(error) => break Err(error.into()),
+        }
+        if Instant::now() > limit {
+            break Err(anyhow::anyhow!("{} sent no SYN within 10 s", contestant.who.name()));
+        }
+    };
+    lan::end(&mut client);
+    lan.check()?;
+    Ok(arrived?.as_secs_f64() * 1e3)
+}
+
+/// IPv4, UDP, and the server's port: with nobody to answer, a SYN is all that goes there.
+fn is_syn(frame: &[u8]) -> bool {
+    let Some((ethernet, packet)) = frame.split_at_checked(14) else { return false };
+    let header = packet.first().map_or(0, |first| usize::from(first & 15) * 4);
+    ethernet[12..] == [0x08, 0x00]
+        && packet.get(9) == Some(&17)
+        && packet.get(header + 2..header + 4) == Some(&PORT.to_be_bytes()[..])
+}

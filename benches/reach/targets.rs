@@ -1,0 +1,49 @@
+//! The names of what is measured, and what is to be reached of it.
+
+use crate::contestant::Who;
+use crate::figures::{Bound, Target};
+
+pub const RTT_P50: &str = "t3-t0 at 10 k/s, p50";
+pub const RTT_P999: &str = "t3-t0 at 10 k/s, p99.9";
+pub const LOSSLESS: &str = "highest ping/pong rate without loss";
+pub const ONE_WAY: &str = "one way, pings received a second";
+pub const ONE_WAY_SINGLE: &str = "one way, one frame a wake-up";
+pub const ONE_WAY_LOST: &str = "one way, pings lost on the way of a million";
+pub const ROWS_LOST: &str = "one way, rows that a log lost";
+pub const BUSY_P50: &str = "lateness at 100 us, busy, p50";
+pub const BUSY_P99: &str = "lateness at 100 us, busy, p99";
+pub const BUSY_LATE: &str = "lateness at 100 us, busy, more than 10 us, of a thousand";
+pub const SLEEP_P99: &str = "lateness at 10 ms, sleep, p99";
+pub const CPU: &str = "CPU a ping at 1 k/s, sleep, both sides";
+pub const START: &str = "exec to first SYN on the wire";
+pub const MEMORY: &str = "VmHWM, 1 queue";
+pub const MEMORY_16: &str = "VmHWM, 16 queues";
+pub const WRITER: &str = "log writer, rows a second without loss";
+
+/// What is to be reached, in the order of the table.
+pub fn targets() -> Vec<Target> {
+    use Bound::{AtLeast, AtMost};
+    let [floor, xdp, kernel, nanoprobe] = [Who::Floor, Who::Xdp, Who::Kernel, Who::Nanoprobe].map(Who::name);
+    let ratio =
+        |measure, contestant, other, bound| Target { measure, contestant, against: Some((measure, other)), bound };
+    let alone = |measure, bound| Target { measure, contestant: xdp, against: None, bound };
+    vec![
+        ratio(RTT_P50, xdp, floor, AtMost(1.10)),
+        ratio(RTT_P50, xdp, nanoprobe, AtMost(0.33)),
+        ratio(RTT_P999, xdp, floor, AtMost(1.5)),
+        ratio(RTT_P999, xdp, nanoprobe, AtMost(0.03)),
+        ratio(LOSSLESS, xdp, nanoprobe, AtLeast(10.0)),
+        ratio(LOSSLESS, xdp, floor, AtLeast(0.8)),
+        ratio(ONE_WAY, xdp, floor, AtLeast(0.8)),
+        alone(ROWS_LOST, AtMost(0.0)),
+        alone(BUSY_P50, AtMost(0.1)),
+        alone(BUSY_P99, AtMost(1.0)),
+        alone(SLEEP_P99, AtMost(60.0)),
+        ratio(RTT_P50, kernel, nanoprobe, AtMost(1.0)),
+        ratio(CPU, xdp, nanoprobe, AtMost(0.5)),
+        alone(START, AtMost(150.0)),
+        alone(MEMORY, AtMost(64.0)),
+        alone(MEMORY_16, AtMost(64.0)),
+        alone(WRITER, AtLeast(1e6)),
+    ]
+}

@@ -1,0 +1,806 @@
+//! The logs and statistics of many sessions at once: one ring from the hot loop, one thread behind it, one file a session.
+//!
+//! Handing over never blocks, allocates, formats or enters the kernel, unless thousands of sessions begin and end while the
+//! thread cannot write. What the ring has no room for is counted as lost with the session that it is of. The recorder of one
+//! session is [`super::Recorder`].
+
+use super::clocks::ClockRecord;
+use super::file::{FileCounts, LogFile, LogKind, Sink, open};
+use super::log::{Finished, Written};
+use super::meta::{Facts, MetaFile, file_stamp};
+use super::row::Row;
+use super::sighting::{Packed, Sighting, Sources};
+use super::stages::Stages;
+use super::stamps::StampCounts;
+use super::summary::{Summary, SummaryInput};
+use super::text::{self, Stream, Voice, is_strangers};
+use super::writer::Speaker;
+use super::{RecordError, Role};
+use crate::clock::{Monotonic, Realtime, Time, monotonic_now, realtime_now};
+use crate::path::Counters;
+use crate::session::{End, Event, Settings, Totals};
+use rtrb::{Consumer, Producer, RingBuffer};
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::net::SocketAddrV4;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// Entries between hot loop and writer: 131 ms of them at a million a second, 6 MiB.
+const ENTRIES: usize = 1 << 17;
+/// Entries taken from the ring at once.
+const CHUNK: usize = 2048;
+/// Between two looks at the ring: as short as this, and as long, as it fills.
+const PAUSE: [Duration; 2] = [Duration::from_micros(500), Duration::from_millis(32)];
+/// As many entries as a look should find; see the writer of one session's log.
+const ENTRIES_A_LOOK: std::ops::RangeInclusive<usize> = 16..=64;
+/// How long a row may stay out of its file, where no more files have rows than are open at once; else ten times that.
+const HOLD: Duration = Duration::from_millis(50);
+/// Bytes of one session that are written at once.
+const WORTH_WRITING: usize = 64 * 1024;
+/// How many logs are open at once: a quarter of what a process may usually have (`ulimit -n`).
+const OPEN: usize = 256;
+/// Files of one name that are tried: a clock may stand.
+const NAMES: u32 = 1000;
+/// How long a thread that takes nothing is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is looked whether it is done.
+const LOOK: Duration = Duration::from_micros(200);
+
+/// What a [`Ledger`] is to write.
+#[derive(Debug, Clone)]
+pub struct LedgerConfig {
+    /// Where the logs go; `None` for none.
+    pub folder: Option<PathBuf>,
+    /// Statistics as JSON.
+    pub json: bool,
+    /// How many places sessions can have.
+    pub places: usize,
+}
+
+/// What became of everything that was handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LedgerEnd {
+    /// Sessions that are over and whose statistics were written.
+    pub sessions: u64,
+    /// Rows that reached no log.
+    pub rows_lost: u64,
+    /// Statistics could not be written, or the thread hung.
+    pub failed: bool,
+}
+
+/// What stands in the ring.
+#[derive(Debug, Clone, Copy)]
+enum Entry {
+    /// A row of the session at this place.
+    Seen(u32, Packed),
+    /// The next of the words.
+    Word,
+}
+
+/// What is too large to stand among the rows.
+#[derive(Debug, Clone, Copy)]
+#[expect(clippy::large_enum_variant, reason = "few of them are of the small kinds")]
+enum Word {
+    Begun { place: u32, peer: SocketAddrV4, settings: Settings, at: Time<Realtime> },
+    Over { place: u32, end: End, totals: Totals, stamps: StampCounts, excess: u64, rows_lost: u64 },
+    Said { place: Option<u32>, event: Event },
+    CannotSend { place: u32, errno: Option<i32> },
+    Standing { sessions: usize },
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    /// Entries taken from the ring.
+    taken: AtomicU64,
+    sessions: AtomicU64,
+    rows_lost: AtomicU64,
+    failed: AtomicBool,
+    missed: AtomicU64,
+    /// What is the same of all sessions.
+    facts: OnceLock<Facts>,
+}
+
+/// The hot side.
+#[derive(Debug)]
+pub struct Ledger {
+    entries: Producer<Entry>,
+    words: Producer<Word>,
+    /// Words that the rings had no room for.
+    late: VecDeque<Word>,
+    /// Rows of the session at each place that the ring had no room for; empty without logs.
+    rows_lost: Vec<u64>,
+    shared: Arc<Shared>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Ledger {
+    /// Starts the thread that writes. It inherits this thread's CPU affinity: start it before the hot loop is pinned.
+    ///
+    /// # Errors
+    /// [`RecordError::Thread`] where there is none to be had.
+    pub fn start(config: LedgerConfig) -> Result<Self, RecordError> {
+        let voice = Voice { role: Role::Server, json: config.json };
+        Self::with(config, Speaker::standard(voice, None))
+    }
+
+    fn with(config: LedgerConfig, speaker: Speaker) -> Result<Self, RecordError> {
+        let (mut entries, mut source) = RingBuffer::new(ENTRIES);
+        // Touches every page of the ring, so that the hot loop meets no page fault.
+        while entries.push(Entry::Word).is_ok() {}
+        while source.pop().is_ok() {}
+        let (words, word_source) = RingBuffer::new(2 * config.places + 64);
+        let shared = Arc::new(Shared::default());
+        let rows_lost = vec![0; if config.folder.is_some() { config.places } else { 0 }];
+        let late = VecDeque::with_capacity(2 * config.places);
+        let writer = Writer {
+            entries: source,
+            words: word_source,
+            shared: Arc::clone(&shared),
+            speaker,
+            sessions: (0..config.places).map(|_| None).collect(),
+            dirty: Vec::with_capacity(config.places),
+            held_since: None,
+            shelf: Arc::default(),
+            opened: 0,
+            config,
+        };
+        let writer =
+            thread::Builder::new().name("record".into()).spawn(|| writer.run()).map_err(RecordError::Thread)?;
+        Ok(Self { entries, words, late, rows_lost, shared, writer: Some(writer) })
+    }
+
+    /// Says what does not change from session to session. Once, before the first of them.
+    pub fn describe(&mut self, facts: Facts) {
+        let _ = self.shared.facts.set(facts);
+    }
+
+    /// Hands over a row of the session at this place.
+    #[inline]
+    pub fn seen(&mut self, place: usize, sighting: &Sighting) {
+        let Some(lost) = self.rows_lost.get_mut(place) else { return };
+        // A row must not stand before the beginning of its session.
+        if !self.late.is_empty() || self.entries.push(Entry::Seen(place as u32, Packed::new(sighting))).is_err() {
+            *lost += 1;
+        }
+    }
+
+    /// A session stands at this place.
+    pub fn begin(&mut self, place: usize, peer: SocketAddrV4, settings: Settings) {
+        self.say(Word::Begun { place: place as u32, peer, settings, at: realtime_now() });
+    }
+
+    /// The session at this place is over.
+    pub fn end(&mut self, place: usize, end: End, totals: &Totals, stamps: StampCounts, excess: u64) {
+        let rows_lost = self.rows_lost.get_mut(place).map_or(0, std::mem::take);
+        self.say(Word::Over { place: place as u32, end, totals: *totals, stamps, excess, rows_lost });
+    }
+
+    /// Something to be said to the user, of the session at this place or of none.
+    pub fn notice(&mut self, place: Option<usize>, event: Event) {
+        // What strangers can cause without end leaves room for what sessions have to say.
+        if is_strangers(&event) && (!self.late.is_empty() || self.words.slots() < self.words.buffer().capacity() / 2) {
+            self.shared.missed.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.say(Word::Said { place: place.map(|place| place as u32), event });
+    }
+
+    /// What is sent to the session at this place does not leave.
+    pub fn cannot_send(&mut self, place: usize, errno: Option<i32>) {
+        self.say(Word::CannotSend { place: place as u32, errno });
+    }
+
+    /// The user wants to know how things stand.
+    pub fn standing(&mut self, sessions: usize) {
+        self.say(Word::Standing { sessions });
+    }
+
+    fn say(&mut self, word: Word) {
+        self.late.push_back(word);
+        self.catch_up();
+    }
+
+    /// Hands over what there was no room for. To be called now and then.
+    pub fn catch_up(&mut self) {
+        while let Some(word) = self.late.front() {
+            if self.entries.slots() == 0 || self.words.push(*word).is_err() {
+                return;
+            }
+            let _ = self.entries.push(Entry::Word);
+            self.late.pop_front();
+        }
+    }
+
+    /// Writes everything that is left, ends the thread, and says what became of it all.
+    pub fn finish(mut self) -> LedgerEnd {
+        self.stop();
+        LedgerEnd {
+            sessions: self.shared.sessions.load(Ordering::Acquire),
+            rows_lost: self.shared.rows_lost.load(Ordering::Acquire) + self.rows_lost.iter().sum::<u64>(),
+            failed: self.shared.failed.load(Ordering::Acquire) || !self.late.is_empty(),
+        }
+    }
+
+    fn stop(&mut self) {
+        let Some(writer) = self.writer.take() else { return };
+        let mut taken = u64::MAX;
+        let mut since = monotonic_now();
+        while !writer.is_finished() {
+            self.catch_up();
+            self.shared.stop.store(self.late.is_empty(), Ordering::Release);
+            writer.thread().unpark();
+            thread::sleep(LOOK);
+            let now = monotonic_now();
+            let progress = self.shared.taken.load(Ordering::Relaxed) + self.shared.sessions.load(Ordering::Relaxed);
+            if std::mem::replace(&mut taken, progress) != progress {
+                since = now;
+            } else if now.duration_since(since) >= PATIENCE {
+                // It hangs in the kernel, and is left behind.
+                self.shared.failed.store(true, Ordering::Release);
+                return;
+            }
+        }
+        if writer.join().is_err() {
+            self.shared.failed.store(true, Ordering::Release);
+        }
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Finds out whether logs can be made in a folder, before anything else is touched; leaves it as it was.
+///
+/// # Errors
+/// Why they cannot, with the flag.
+pub fn check_folder(folder: &Path) -> Result<(), RecordError> {
+    let path = folder.join(format!(".xdprobe.{}.tmp", std::process::id()));
+    let failed = |answer| RecordError::Folder { path: folder.into(), answer };
+    OpenOptions::new().append(true).create_new(true).open(&path).map_err(failed)?;
+    std::fs::remove_file(&path).map_err(failed)
+}
+
+/// The logs that are open, the one that was written to last at the back.
+#[derive(Debug, Default)]
+struct Shelf(VecDeque<(u64, File)>);
+
+impl Shelf {
+    fn put(&mut self, id: u64, file: File) {
+        if self.0.len() == OPEN {
+            self.0.pop_front();
+        }
+        self.0.push_back((id, file));
+    }
+
+    fn take(&mut self, id: u64) -> Option<File> {
+        let at = self.0.iter().position(|(open, _)| *open == id)?;
+        self.0.remove(at).map(|(_, file)| file)
+    }
+}
+
+/// A log that is opened when it is written to, so that there may be more of them than files may be open.
+struct Shelved {
+    id: u64,
+    path: PathBuf,
+    shelf: Arc<Mutex<Shelf>>,
+}
+
+impl Shelved {
+    fn with<T>(&self, act: impl FnOnce(&mut File) -> T) -> io::Result<T> {
+        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = match shelf.take(self.id) {
+            Some(file) => file,
+            None => OpenOptions::new().append(true).open(&self.path)?,
+        };
+        let answer = act(&mut file);
+        shelf.put(self.id, file);
+        Ok(answer)
+    }
+}
+
+impl Write for Shelved {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.with(|file| file.write(bytes))?
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink for Shelved {
+    fn cut(&mut self, whole: u64, length: u64) -> bool {
+        self.with(|file| file.cut(whole, length)).unwrap_or(false)
+    }
+}
+
+impl Drop for Shelved {
+    fn drop(&mut self) {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner).take(self.id);
+    }
+}
+
+/// A session as the writer has it.
+struct Session {
+    peer: SocketAddrV4,
+    settings: Settings,
+    log: Log,
+}
+
+enum Log {
+    None,
+    File(Box<LogFile>, Arc<FileCounts>, Option<Box<MetaFile>>),
+    /// It could not be made: so many rows are lost.
+    Refused(u64, String),
+}
+
+struct Writer {
+    entries: Consumer<Entry>,
+    words: Consumer<Word>,
+    shared: Arc<Shared>,
+    speaker: Speaker,
+    config: LedgerConfig,
+    sessions: Vec<Option<Session>>,
+    /// Places whose logs hold rows.
+    dirty: Vec<u32>,
+    held_since: Option<Time<Monotonic>>,
+    shelf: Arc<Mutex<Shelf>>,
+    /// Logs made so far.
+    opened: u64,
+}
+
+impl Writer {
+    fn run(mut self) {
+        let [shortest, longest] = PAUSE;
+        let mut pause = shortest;
+        loop {
+            // Read before the ring: what was handed over before is seen after it.
+            let stop = self.shared.stop.load(Ordering::Acquire);
+            let taken = self.drain();
+            let now = monotonic_now();
+            let hold = if self.dirty.len() <= OPEN { HOLD } else { 10 * HOLD };
+            if stop || self.held_since.is_some_and(|since| now.duration_since(since) >= hold) {
+                self.write_all();
+            }
+            if stop {
+                return self.tell_unsaid();
+            }
+            if taken > *ENTRIES_A_LOOK.end() {
+                pause /= 2;
+            } else if taken < *ENTRIES_A_LOOK.start() {
+                pause *= 2;
+            }
+            pause = pause.clamp(shortest, longest);
+            thread::park_timeout(pause);
+        }
+    }
+
+    fn facts(&self) -> &Facts {
+        self.shared.facts.get().expect("the run is described before its first session")
+    }
+
+    fn drain(&mut self) -> usize {
+        let mut taken = 0;
+        for _ in 0..ENTRIES {
+            let Ok(entry) = self.entries.pop() else { break };
+            taken += 1;
+            if taken % CHUNK == 0 {
+                self.shared.taken.fetch_add(CHUNK as u64, Ordering::Relaxed);
+            }
+            match entry {
+                Entry::Seen(place, packed) => self.row(place, &packed.unpack()),
+                Entry::Word => {
+                    if let Ok(word) = self.words.pop() {
+                        self.take(word);
+                    }
+                }
+            }
+        }
+        self.shared.taken.fetch_add((taken % CHUNK) as u64, Ordering::Relaxed);
+        taken
+    }
+
+    fn row(&mut self, place: u32, sighting: &Sighting) {
+        let Some(session) = &mut self.sessions[place as usize] else { return };
+        match &mut session.log {
+            Log::File(file, ..) => {
+                let Some(stamp) = sighting.stamp(Sources::application().of(sighting.point)) else { return };
+                if !file.holds(1) {
+                    self.dirty.push(place);
+                    self.held_since.get_or_insert_with(monotonic_now);
+                }
+                file.push_row(|out| Row::of(sighting, stamp).append_to(out));
+                if file.holds(WORTH_WRITING) {
+                    self.write(place);
+                }
+            }
+            Log::Refused(rows, _) => *rows += 1,
+            Log::None => {}
+        }
+    }
+
+    fn write_all(&mut self) {
+        self.held_since = None;
+        for place in std::mem::take(&mut self.dirty) {
+            self.write(place);
+        }
+    }
+
+    fn write(&mut self, place: u32) {
+        if let Some(Session { peer, log: Log::File(file, ..), .. }) = &mut self.sessions[place as usize]
+            && let Some(problem) = file.write()
+        {
+            let problem = format!("{peer}: {problem}");
+            self.speaker.warn(&problem);
+        }
+    }
+
+    fn take(&mut self, word: Word) {
+        match word {
+            Word::Begun { place, peer, settings, at } => self.begin(place, peer, settings, at),
+            Word::Over { place, end, totals, stamps, excess, rows_lost } => {
+                if let Some(session) = self.sessions[place as usize].take() {
+                    self.end(session, end, totals, stamps, excess, rows_lost);
+                }
+            }
+            Word::Said { place, event } => {
+                let peer = place.and_then(|place| self.sessions[place as usize].as_ref()).map(|session| session.peer);
+                self.tell(peer, &event);
+            }
+            Word::CannotSend { place, errno } => {
+                if let Some(Session { peer, .. }) = &self.sessions[place as usize] {
+                    let answer = errno.map_or_else(
+                        || "its way is not known".into(),
+                        |errno| io::Error::from_raw_os_error(errno).to_string(),
+                    );
+                    let text = format!("{peer}: cannot send to it: {answer}: its session is broken off.");
+                    self.speaker.warn(&text);
+                }
+            }
+            Word::Standing { sessions } => {
+                let over = self.shared.sessions.load(Ordering::Relaxed);
+                self.speaker.warn(&format!("{sessions} sessions stand, {over} are over."));
+            }
+        }
+    }
+
+    fn begin(&mut self, place: u32, peer: SocketAddrV4, settings: Settings, at: Time<Realtime>) {
+        let stream = if self.config.json { Stream::Err } else { Stream::Out };
+        self.speaker.say(stream, &format!("{}\n{}", text::connected(peer), text::settings(&settings)));
+        let log = match self.config.folder.clone() {
+            None => Log::None,
+            Some(folder) => self.make_log(&folder, peer, settings, at).unwrap_or_else(|error| {
+                self.speaker.warn(&format!("{peer}: {error}"));
+                Log::Refused(0, error.to_string())
+            }),
+        };
+        self.sessions[place as usize] = Some(Session { peer, settings, log });
+    }
+
+    fn make_log(
+        &mut self,
+        folder: &Path,
+        peer: SocketAddrV4,
+        settings: Settings,
+        at: Time<Realtime>,
+    ) -> Result<Log, RecordError> {
+        let path = reserve(folder, peer, at)?;
+        let (meta, _) = MetaFile::open(&path, None, Role::Server);
+        let (file, end) = open(LogKind::Main, &path, &|| false)?;
+        let id = self.opened;
+        self.opened += 1;
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner).put(id, file);
+        let sink = Shelved { id, path, shelf: Arc::clone(&self.shelf) };
+        let file = LogFile::growing(LogKind::Main, Box::new(sink), end);
+        let meta = meta.map(|mut meta| {
+            meta.describe(self.facts().clone());
+            if let Err(problem) = meta.begin(peer, settings, at, file.session_start()) {
+                self.speaker.warn(&problem);
+            }
+            Box::new(meta)
+        });
+        let counts = file.counts();
+        Ok(Log::File(Box::new(file), counts, meta))
+    }
+
+    fn end(&mut self, session: Session, end: End, mut totals: Totals, stamps: StampCounts, excess: u64, lost: u64) {
+        let Session { peer, settings, log } = session;
+        if end == End::Broken {
+            // The machine does not know that it is over.
+            totals.ended.get_or_insert_with(monotonic_now);
+        }
+        let (written, file) = match log {
+            Log::None => (None, None),
+            Log::Refused(rows, error) => {
+                (Some(Written { rows_written: 0, rows_lost: rows + lost, error: Some(error) }), None)
+            }
+            Log::File(mut file, counts, meta) => {
+                if let Some(problem) = file.write() {
+                    self.speaker.warn(&format!("{peer}: {problem}"));
+                }
+                let written = Written {
+                    rows_written: counts.rows_written.load(Ordering::Acquire),
+                    rows_lost: counts.rows_lost.load(Ordering::Acquire) + lost,
+                    error: counts.error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+                };
+                (Some(written), meta.map(|meta| (meta, counts)))
+            }
+        };
+        let lost = written.as_ref().map_or(0, |written| written.rows_lost);
+        self.shared.rows_lost.fetch_add(lost, Ordering::Relaxed);
+        let recorded = Finished { log: written, stage_log: None, stages: Some(Stages::default()), stages_left_out: 0 };
+        let mut summary = Summary::new(SummaryInput {
+            role: Role::Server,
+            peer: Some(peer),
+            settings: Some(&settings),
+            totals: &totals,
+            end,
+            round_trips: None,
+            stamps,
+            sources: Sources::application(),
+            stamp_timeout: None,
+            description: &self.facts().description,
+            counters: Counters::default(),
+            recorded: &recorded,
+        });
+        // What the path counts is of all sessions together.
+        summary.counters = None;
+        summary.excess = Some(excess);
+        if let Some((mut meta, counts)) = file {
+            let log_end = counts.end.load(Ordering::Acquire);
+            if let Err(problem) = meta.end(&summary, &ClockRecord::default(), realtime_now(), log_end) {
+                self.speaker.warn(&problem);
+            }
+        }
+        self.tell(Some(peer), &Event::Finished(end));
+        let said = match self.config.json {
+            true => format!("{}\n", summary.to_json()),
+            false => format!("--- client {peer} ---\n{}", summary.to_text()),
+        };
+        // One write a session keeps it in one piece. A reader that went away has what it wanted.
+        let written = self.speaker.out.write_all(said.as_bytes()).and_then(|()| self.speaker.out.flush());
+        if let Err(error) = written
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            self.shared.failed.store(true, Ordering::Release);
+            self.speaker.warn(&format!("cannot write the statistics to stdout: {error}"));
+        }
+        self.shared.sessions.fetch_add(1, Ordering::Release);
+    }
+
+    /// Says what happened, and in whose session.
+    fn tell(&mut self, peer: Option<SocketAddrV4>, event: &Event) {
+        let said = match (peer, event) {
+            (Some(peer), Event::Disconnected) => {
+                let stream = if self.config.json { Stream::Err } else { Stream::Out };
+                Some((stream, format!("Client {peer} disconnected.")))
+            }
+            (Some(peer), Event::Finished(end)) => text::end(*end).map(|text| (Stream::Err, format!("{peer}: {text}"))),
+            (peer, event) => self.speaker.narrator.tell(event, monotonic_now().as_nanos()).map(|(stream, text)| {
+                let whose = peer.map(|peer| format!("{peer}: ")).unwrap_or_default();
+                (stream, format!("{whose}{text}"))
+            }),
+        };
+        if let Some((stream, text)) = said {
+            self.speaker.say(stream, &text);
+        }
+    }
+
+    fn tell_unsaid(&mut self) {
+        let missed = self.shared.missed.swap(0, Ordering::Relaxed);
+        if let Some(text) = self.speaker.narrator.tell_unsaid(missed) {
+            self.speaker.warn(&text);
+        }
+    }
+}
+
+/// Makes the file of a session that began then: no other one's, whatever stands in the folder.
+fn reserve(folder: &Path, peer: SocketAddrV4, at: Time<Realtime>) -> Result<PathBuf, RecordError> {
+    let name = format!("{}-{}-{}", file_stamp(at), peer.ip(), peer.port());
+    let mut number = 1;
+    loop {
+        let further = if number > 1 { format!("-{number}") } else { String::new() };
+        let path = folder.join(format!("{name}{further}.csv"));
+        let taken = super::meta_path(&path).exists();
+        match OpenOptions::new().append(true).create_new(true).open(&path) {
+            Ok(_) if !taken => return Ok(path),
+            Ok(_) => {
+                // Somebody's meta file stands beside it.
+                let _ = std::fs::remove_file(&path);
+            }
+            Err(answer) if answer.kind() == io::ErrorKind::AlreadyExists && number < NAMES => {}
+            Err(answer) => return Err(RecordError::Folder { path: folder.into(), answer }),
+        }
+        number += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::row::HEADER;
+    use super::super::text::Narrator;
+    use super::super::{ScheduleFacts, StampSource};
+    use super::*;
+    use crate::path::Description;
+    use crate::wire::Point;
+    use serde_json::Value;
+    use std::net::Ipv4Addr;
+
+    /// What was said, in the order in which it was.
+    #[derive(Clone, Default)]
+    struct Said(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Said {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Said {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    fn start(folder: Option<&Path>, places: usize) -> (Ledger, Said, Said) {
+        let local = SocketAddrV4::new(Ipv4Addr::new(10, 66, 0, 2), 10666);
+        let description = Description { path: "kernel", xdp_mode: None, zero_copy: None, queues: vec![], local };
+        let facts = Facts {
+            interface: "eth0".into(),
+            driver: None,
+            description,
+            sent: StampSource::application(),
+            received: StampSource::application(),
+            schedule: None::<ScheduleFacts>,
+            dummies: 0,
+            stamp_every: None,
+            command_line: vec![],
+        };
+        let (out, err) = (Said::default(), Said::default());
+        let narrator = Narrator::new(Voice { role: Role::Server, json: true });
+        let speaker = Speaker { narrator, out: Box::new(out.clone()), err: Box::new(err.clone()) };
+        let config = LedgerConfig { folder: folder.map(Into::into), json: true, places };
+        let mut ledger = Ledger::with(config, speaker).unwrap();
+        ledger.describe(facts);
+        (ledger, out, err)
+    }
+
+    fn peer(n: u16) -> SocketAddrV4 {
+        SocketAddrV4::new(Ipv4Addr::new(10, 66, 0, 1), n)
+    }
+
+    fn ping(sequence: u64) -> Sighting {
+        Sighting {
+            sequence,
+            point: Point::T1,
+            size: 44,
+            queue: None,
+            application: Time::from_nanos(1_000_000_007),
+            software: None,
+            hardware: None,
+        }
+    }
+
+    fn end(ledger: &mut Ledger, place: usize) {
+        ledger.end(place, End::Complete, &Totals::default(), StampCounts::default(), 3);
+    }
+
+    fn objects(said: &Said) -> Vec<Value> {
+        said.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn more_logs_than_may_be_open_at_once_have_their_own_rows_all_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let sessions = 2 * OPEN + 7;
+        let (mut ledger, out, err) = start(Some(folder.path()), sessions);
+        for place in 0..sessions {
+            ledger.begin(place, peer(1 + place as u16), Settings::default());
+        }
+        for round in 0..60 {
+            for place in 0..sessions {
+                ledger.seen(place, &ping((1000 * place + round) as u64));
+            }
+        }
+        (0..sessions).for_each(|place| end(&mut ledger, place));
+        // A further session at a place that had one.
+        ledger.begin(0, peer(9999), Settings::default());
+        ledger.seen(0, &ping(5));
+        end(&mut ledger, 0);
+        assert_eq!(ledger.finish(), LedgerEnd { sessions: sessions as u64 + 1, rows_lost: 0, failed: false });
+
+        let mut logs = std::collections::BTreeMap::new();
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            let Some(name) = name.strip_suffix(".csv") else { continue };
+            let port: u16 = name.rsplit_once('-').unwrap().1.parse().unwrap();
+            logs.insert(port, std::fs::read_to_string(&path).unwrap());
+        }
+        assert_eq!(logs.len(), sessions + 1);
+        for place in 0..sessions {
+            let rows: String = (0..60).map(|round| format!("{},t1,1.000000007,44\n", 1000 * place + round)).collect();
+            assert_eq!(logs[&(1 + place as u16)], format!("{HEADER}{rows}"));
+        }
+        assert_eq!(logs[&9999], format!("{HEADER}5,t1,1.000000007,44\n"));
+        let objects = objects(&out);
+        assert_eq!(objects.len(), sessions + 1);
+        for object in &objects {
+            let rows = if object["peer"] == "10.66.0.1:9999" { 1 } else { 60 };
+            assert_eq!((&object["rows_written"], &object["excess"]), (&rows.into(), &3.into()), "{object}");
+            assert_eq!(object.get("tx_ring_full"), None, "what the path counts is nobody's");
+        }
+        assert_eq!(err.text().matches("Connected to client").count(), sessions + 1);
+    }
+
+    #[test]
+    fn a_log_gets_a_name_that_nothing_has_yet() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = Time::from_nanos(1_795_310_380_363_468_815);
+        let names: Vec<String> = (0..3)
+            .map(|_| reserve(folder.path(), peer(7), at).unwrap().file_name().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        let name = "2026-11-22T011940.363468815Z-10.66.0.1-7";
+        assert_eq!(names, [format!("{name}.csv"), format!("{name}-2.csv"), format!("{name}-3.csv")]);
+        // Nor takes it the meta file of a log that is gone.
+        std::fs::write(folder.path().join(format!("{name}-4.csv.meta.json")), "{}").unwrap();
+        let next = reserve(folder.path(), peer(7), at).unwrap();
+        assert!(next.ends_with(format!("{name}-5.csv")), "{next:?}");
+    }
+
+    #[test]
+    fn a_session_whose_log_cannot_be_made_has_its_rows_counted_as_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let gone = folder.path().join("gone");
+        std::fs::create_dir(&gone).unwrap();
+        check_folder(&gone).unwrap();
+        assert_eq!(std::fs::read_dir(&gone).unwrap().count(), 0, "a check leaves nothing behind");
+        let (mut ledger, out, err) = start(Some(&gone), 2);
+        std::fs::remove_dir(&gone).unwrap();
+        ledger.begin(1, peer(7), Settings::default());
+        (0..5).for_each(|sequence| ledger.seen(1, &ping(sequence)));
+        end(&mut ledger, 1);
+        assert_eq!(ledger.finish(), LedgerEnd { sessions: 1, rows_lost: 5, failed: false });
+        let object = &objects(&out)[0];
+        assert_eq!((&object["rows_written"], &object["rows_lost"]), (&0.into(), &5.into()));
+        assert_eq!(object["success"], false);
+        assert!(err.text().contains("10.66.0.1:7: cannot make a log in "), "{}", err.text());
+        let refused = check_folder(&gone).unwrap_err().to_string();
+        assert!(refused.contains("(--log-dir)") && refused.contains("name a folder"), "{refused}");
+    }
+
+    #[test]
+    fn without_logs_there_are_statistics_and_no_rows() {
+        let (mut ledger, out, err) = start(None, 2);
+        ledger.begin(0, peer(7), Settings::default());
+        ledger.seen(0, &ping(1));
+        ledger.notice(Some(0), Event::Disconnected);
+        ledger.notice(None, Event::RefusedFull { from: peer(8), clients: 2 });
+        end(&mut ledger, 0);
+        ledger.standing(0);
+        assert_eq!(ledger.finish(), LedgerEnd { sessions: 1, rows_lost: 0, failed: false });
+        assert_eq!(objects(&out)[0]["rows_written"], Value::Null);
+        let said = err.text();
+        for line in [
+            "Client 10.66.0.1:7 disconnected.",
+            "Refused 10.66.0.1:8: all 2 places are taken: raise --clients, or let it try again later.",
+            "0 sessions stand, 1 are over.",
+        ] {
+            assert!(said.lines().any(|said| said == line), "{said}");
+        }
+    }
+}

@@ -1,0 +1,542 @@
+//! Many clients of one server at once: a place for each, found by its address, with a session of its own.
+//!
+//! What is said in a session is [`Server`]'s; this finds the session that a datagram is of, knows the next deadline of all,
+//! refuses whom there is no place for, and sees to it that nobody takes more than their share of what is read. What a ping
+//! costs does not depend on how many sessions there are; a session's begin and end may allocate, a ping never does.
+
+use super::{Action, Body, End, Event, Incoming, Machine, Outgoing, Server, ServerConfig, TimerKind, Totals};
+use crate::clock::{Monotonic, Time};
+use crate::wire::ptp::Shape;
+use crate::wire::{Extension, Kind, Message, Point, ServePath};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+/// The most clients that a server serves at once.
+pub const MAX_CLIENTS: u16 = 4096;
+/// Places for clients whose session is over, and who are remembered, beyond one for each that may stand.
+const FORMER: usize = 16;
+/// How many datagrams of one client are taken while more wait than one look brings, before its share counts: what a fair
+/// client's may bunch by.
+const SLACK: u64 = 64;
+/// Shares are reckoned in such parts of a datagram.
+const PARTS: u64 = 1 << 10;
+
+/// What a server of many is to do.
+#[derive(Debug, Clone)]
+pub struct HallConfig {
+    /// What it does in each session. It goes on when one is over, whatever [`ServerConfig::keep`] says.
+    pub server: ServerConfig,
+    /// How many sessions may stand at once.
+    pub clients: u16,
+    /// The path that serves all of them.
+    pub path: ServePath,
+}
+
+/// How much of what was read while more waited was one client's.
+#[derive(Debug, Clone, Copy, Default)]
+struct Share {
+    backlog: u64,
+    used: u64,
+}
+
+/// One client, in a session or just out of it.
+#[derive(Debug)]
+struct Place {
+    peer: SocketAddrV4,
+    server: Server,
+    /// A session stands, as counted in [`Hall::standing`].
+    stands: bool,
+    /// It wants busy waiting, as counted in [`Hall::busy`].
+    busy: bool,
+    /// When it is woken at the latest; the newest entry of [`Hall::alarms`] that is its own.
+    alarm: Option<Time<Monotonic>>,
+    share: Share,
+    /// Datagrams of this session that were dropped as they were beyond its share.
+    excess: u64,
+    /// How often a session of it was over.
+    departures: u64,
+    /// Its session is over without its knowing ([`Hall::break_off`]).
+    broken: bool,
+    /// It was said that it is over.
+    ended: bool,
+}
+
+impl Place {
+    /// What its session has to do or to say.
+    fn poll_action(&mut self) -> Option<Action> {
+        if self.broken {
+            while self.server.poll_action().is_some() {}
+            let ends = (self.stands || self.server.peer().is_some()) && !self.ended;
+            self.ended = true;
+            return ends.then_some(Action::Tell(Event::Finished(End::Broken)));
+        }
+        let action = self.server.poll_action()?;
+        match action {
+            Action::Tell(Event::Connected { .. }) => (self.excess, self.ended) = (0, false),
+            Action::Tell(Event::Finished(_)) => self.ended = true,
+            _ => {}
+        }
+        Some(action)
+    }
+}
+
+/// The server side of many sessions.
+#[derive(Debug)]
+pub struct Hall {
+    config: HallConfig,
+    /// `None` is free.
+    places: Vec<Option<Place>>,
+    /// Places that are free, of those that were ever taken.
+    free: Vec<u32>,
+    by_peer: HashMap<SocketAddrV4, u32>,
+    /// Of each address how many sessions stand, and the exclusive or of their places: of one it is that one.
+    by_host: HashMap<Ipv4Addr, (u32, u32)>,
+    /// Whose session is over: since when its place may be another's, oldest first, and which of its departures that was.
+    departed: VecDeque<(Time<Monotonic>, u32, u64)>,
+    alarms: BinaryHeap<Reverse<(Time<Monotonic>, u32)>>,
+    standing: usize,
+    busy: usize,
+    stopping: bool,
+    /// The time of the last datagram or deadline.
+    now: Time<Monotonic>,
+    /// Places with actions that may not have been obeyed yet.
+    pending: VecDeque<u32>,
+    /// Actions of no session.
+    own: VecDeque<Action>,
+    /// Whose the last datagram or action was.
+    current: Option<u32>,
+    none: Totals,
+    /// More is waiting than one look brings.
+    backlogged: bool,
+    /// How often that began.
+    backlog: u64,
+    /// In [`PARTS`]: what each client may have had since it began.
+    allowance: u64,
+    /// How many clients have had something since then.
+    present: u64,
+    /// Of those who have no session.
+    strangers: Share,
+    /// Datagrams of theirs that were dropped as they were beyond their share.
+    strangers_excess: u64,
+    /// Dummies that may be of more than one session.
+    unattributed: u64,
+}
+
+impl Hall {
+    /// A server that waits for its first SYN. Memory for all that a ping needs is reserved here.
+    pub fn new(config: HallConfig) -> Self {
+        let clients = usize::from(config.clients);
+        let room = Self::room_for(config.clients);
+        let server = ServerConfig { keep: true, ..config.server };
+        Self {
+            config: HallConfig { server, ..config },
+            places: Vec::with_capacity(room),
+            free: Vec::with_capacity(room),
+            by_peer: HashMap::with_capacity(2 * room),
+            by_host: HashMap::with_capacity(2 * clients),
+            departed: VecDeque::with_capacity(2 * room),
+            alarms: BinaryHeap::with_capacity(2 * room),
+            standing: 0,
+            busy: 0,
+            stopping: false,
+            now: Time::from_nanos(0),
+            pending: VecDeque::with_capacity(room),
+            own: VecDeque::with_capacity(16),
+            current: None,
+            none: Totals::default(),
+            backlogged: false,
+            backlog: 0,
+            allowance: 0,
+            present: 0,
+            strangers: Share::default(),
+            strangers_excess: 0,
+            unattributed: 0,
+        }
+    }
+
+    /// How many places there are for so many clients at once: those of [`Hall::place`] are below.
+    pub const fn room_for(clients: u16) -> usize {
+        2 * clients as usize + FORMER
+    }
+
+    /// The same of this one.
+    pub fn room(&self) -> usize {
+        Self::room_for(self.config.clients)
+    }
+
+    /// How many sessions stand.
+    pub fn standing(&self) -> usize {
+        self.standing
+    }
+
+    /// The place of the session that the last datagram or action was of; `None` where it was of none.
+    pub fn place(&self) -> Option<usize> {
+        self.current.map(|at| at as usize)
+    }
+
+    /// Datagrams of that session that were dropped as they were beyond its share.
+    pub fn excess(&self) -> u64 {
+        self.tenant().map_or(0, |place| place.excess)
+    }
+
+    /// Datagrams of those without a session that were dropped as they were beyond their share.
+    pub fn strangers_excess(&self) -> u64 {
+        self.strangers_excess
+    }
+
+    /// Dummies that were counted for no session: more than one stood from their address.
+    pub fn unattributed(&self) -> u64 {
+        self.unattributed
+    }
+
+    /// `datagrams` were read at once and are handed over next. `full`: as many as are read at most, so that more may wait.
+    ///
+    /// As long as nothing waits, nobody is limited. From the moment at which more waits than one look brings, each client
+    /// has [`SLACK`] and then its part of each look, as many parts as there are clients that have sent something since;
+    /// one that is alone has all of it. What is beyond that is dropped unanswered and counted: it costs so much less than
+    /// an answer that what others sent behind it need not wait for it.
+    pub fn begin_look(&mut self, datagrams: usize, full: bool) {
+        if !full {
+            self.backlogged = false;
+            return;
+        }
+        if !self.backlogged {
+            (self.backlogged, self.backlog) = (true, self.backlog + 1);
+            (self.allowance, self.present) = (SLACK * PARTS, 0);
+        }
+        self.allowance += datagrams as u64 * PARTS / self.present.max(1);
+    }
+
+    /// Nothing can be sent to the peer whose action was the last: its session is over without a word.
+    pub fn break_off(&mut self) {
+        let place = self.current.and_then(|at| self.places[at as usize].as_mut());
+        if let Some(place) = place {
+            // It is among the pending, as its actions are being obeyed.
+            place.broken = true;
+        }
+    }
+
+    /// The path is no more: all sessions are over without a word.
+    pub fn break_all(&mut self) {
+        self.stopping = true;
+        for (at, place) in self.places.iter_mut().enumerate() {
+            if let Some(place) = place {
+                place.broken = true;
+                self.pending.push_back(at as u32);
+            }
+        }
+    }
+
+    fn tenant(&self) -> Option<&Place> {
+        self.places.get(self.current? as usize)?.as_ref()
+    }
+
+    /// Whether a datagram is beyond the share that it falls to: of this place, or of all strangers.
+    fn is_excess(&mut self, at: Option<u32>) -> bool {
+        if !self.backlogged {
+            return false;
+        }
+        let share = match at.and_then(|at| self.places[at as usize].as_mut()) {
+            Some(place) => &mut place.share,
+            None => &mut self.strangers,
+        };
+        if share.backlog != self.backlog {
+            *share = Share { backlog: self.backlog, used: 0 };
+            self.present += 1;
+        }
+        let excess = self.present > 1 && (share.used + 1) * PARTS > self.allowance;
+        share.used += u64::from(!excess);
+        excess
+    }
+
+    /// Hands a datagram to its session.
+    fn pass(&mut self, now: Time<Monotonic>, at: u32, incoming: &Incoming) -> Option<Point> {
+        let excess = self.is_excess(Some(at));
+        let place = self.places[at as usize].as_mut()?;
+        if excess {
+            place.excess += 1;
+            return None;
+        }
+        self.current = Some(at);
+        let point = place.server.handle_datagram(now, incoming);
+        self.pending.push_back(at);
+        point
+    }
+
+    /// A datagram from an address that has no place.
+    fn handle_stranger(&mut self, now: Time<Monotonic>, incoming: &Incoming) -> Option<Point> {
+        let from = incoming.from;
+        if incoming.message.kind == Kind::Dummy {
+            // Dummies leave from another port of the client's.
+            match self.by_host.get(from.ip()) {
+                Some(&(1, at)) => return self.pass(now, at, incoming),
+                Some(_) => self.unattributed += 1,
+                None => {}
+            }
+            return None;
+        }
+        if self.is_excess(None) {
+            self.strangers_excess += 1;
+            return None;
+        }
+        if incoming.message.kind != Kind::Syn || incoming.settings.is_none() {
+            self.own.push_back(Action::Tell(Event::Ignored { from, kind: incoming.message.kind }));
+            return None;
+        }
+        if let Some(refusal) = self.refusal(incoming) {
+            self.refuse(incoming, refusal);
+            return None;
+        }
+        let at = self.settle_in(now, from);
+        self.admit(now, at, incoming)
+    }
+
+    /// A SYN that may begin a session at this place.
+    fn admit(&mut self, now: Time<Monotonic>, at: u32, incoming: &Incoming) -> Option<Point> {
+        // What a client may ask of the path is had without getting anything ready.
+        let path = Some(self.config.path);
+        let serve_on = incoming.extension.and_then(|asked| asked.serve_on).filter(|asked| Some(*asked) == path);
+        let granted = serve_on.map(|_| Extension { serve_on, ..Extension::default() });
+        self.pass(now, at, &Incoming { granted, ..*incoming })
+    }
+
+    /// Why there will be no session for this SYN, as far as that lies in serving many.
+    fn refusal(&self, incoming: &Incoming) -> Option<Event> {
+        let from = incoming.from;
+        let asked = incoming.extension.unwrap_or_default();
+        let path = asked.serve_on.filter(|path| *path != self.config.path);
+        let what = match (path, asked.load, incoming.settings.map(|settings| settings.direction)) {
+            (Some(_), ..) => "to be served on the other path",
+            (None, Some(_), _) => "to flood this server",
+            (None, None, Some(1)) => "to be pinged (--reverse)",
+            _ if self.standing >= usize::from(self.config.clients) => {
+                return Some(Event::RefusedFull { from, clients: self.config.clients });
+            }
+            _ => return None,
+        };
+        Some(Event::RefusedShared { from, what })
+    }
+
+    fn refuse(&mut self, incoming: &Incoming, refusal: Event) {
+        let message = Message { kind: Kind::SynRst, sequence: incoming.message.sequence };
+        let to = incoming.from;
+        self.own.push_back(Action::Send(Outgoing { to, message, body: Body::Empty, shape: Shape::Plain, point: None }));
+        self.own.push_back(Action::Tell(refusal));
+    }
+
+    /// A place for a client that has none: one that is free, a new one, or that of whoever left first.
+    fn settle_in(&mut self, now: Time<Monotonic>, peer: SocketAddrV4) -> u32 {
+        self.forget(now);
+        if self.free.is_empty() && self.places.len() == self.room() {
+            while let Some((_, at, departure)) = self.departed.pop_front() {
+                if self.is_gone(at, departure) {
+                    self.vacate(at);
+                    break;
+                }
+            }
+        }
+        let at = self.free.pop().unwrap_or(self.places.len() as u32);
+        let place = Place {
+            peer,
+            server: Server::new(self.config.server.clone()),
+            stands: false,
+            busy: false,
+            alarm: None,
+            share: Share::default(),
+            excess: 0,
+            departures: 0,
+            broken: false,
+            ended: false,
+        };
+        match self.places.get_mut(at as usize) {
+            Some(free) => *free = Some(place),
+            None => self.places.push(Some(place)),
+        }
+        self.by_peer.insert(peer, at);
+        at
+    }
+
+    /// Gives free the places of those who left long enough ago.
+    fn forget(&mut self, now: Time<Monotonic>) {
+        while let Some(&(until, at, departure)) = self.departed.front() {
+            let gone = self.is_gone(at, departure);
+            if gone && now < until {
+                return;
+            }
+            self.departed.pop_front();
+            if gone {
+                self.vacate(at);
+            }
+        }
+    }
+
+    /// Whether this was the last departure from that place, and nobody has come back.
+    fn is_gone(&self, at: u32, departure: u64) -> bool {
+        self.places[at as usize].as_ref().is_some_and(|place| !place.stands && place.departures == departure)
+    }
+
+    fn vacate(&mut self, at: u32) {
+        if let Some(place) = self.places[at as usize].take() {
+            self.by_peer.remove(&place.peer);
+            self.free.push(at);
+        }
+    }
+
+    /// All that a session had to say is said: what has become of it?
+    fn take_stock(&mut self, at: u32) {
+        let Some(place) = &mut self.places[at as usize] else { return };
+        let stands = place.server.peer().is_some() && !place.broken;
+        let busy = stands && place.server.timer() == TimerKind::Busy;
+        self.busy = self.busy + usize::from(busy) - usize::from(std::mem::replace(&mut place.busy, busy));
+        let deadline = place.server.deadline();
+        let is_over = place.server.is_over() || place.broken;
+        if std::mem::replace(&mut place.stands, stands) != stands {
+            let (count, places) = self.by_host.entry(*place.peer.ip()).or_default();
+            *places ^= at;
+            if stands {
+                *count += 1;
+                self.standing += 1;
+            } else {
+                *count -= 1;
+                self.standing -= 1;
+                place.departures += 1;
+                if *count == 0 {
+                    self.by_host.remove(place.peer.ip());
+                }
+                let departure = place.departures;
+                let until = self.now.plus(super::REMEMBER);
+                self.departed.push_back((until, at, departure));
+            }
+        } else if !stands && place.departures == 0 {
+            // It asked for what this server does not do, and was refused.
+            return self.vacate(at);
+        }
+        match deadline {
+            _ if is_over => self.vacate(at),
+            Some(deadline) => self.wake_at(at, deadline),
+            None => {}
+        }
+    }
+
+    /// Sees to it that the place is woken at `deadline`, or before: then it is looked again. So what is heard of a client
+    /// costs nothing here, as it only puts its time-out off.
+    fn wake_at(&mut self, at: u32, deadline: Time<Monotonic>) {
+        let Some(place) = &mut self.places[at as usize] else { return };
+        if place.alarm.is_some_and(|alarm| alarm <= deadline) {
+            return;
+        }
+        place.alarm = Some(deadline);
+        if self.alarms.len() == self.alarms.capacity() {
+            // Each place has one that counts: at least half of them go.
+            let places = &self.places;
+            self.alarms.retain(|Reverse((time, at))| {
+                places[*at as usize].as_ref().is_some_and(|place| place.alarm == Some(*time))
+            });
+        }
+        self.alarms.push(Reverse((deadline, at)));
+    }
+}
+
+impl Machine for Hall {
+    fn handle_datagram(&mut self, now: Time<Monotonic>, incoming: &Incoming) -> Option<Point> {
+        self.current = None;
+        if self.is_over() {
+            return None;
+        }
+        self.now = now;
+        let Some(&at) = self.by_peer.get(&incoming.from) else {
+            // One that is about to leave neither accepts nor refuses: the next one may.
+            return if self.stopping { None } else { self.handle_stranger(now, incoming) };
+        };
+        let stands = self.places[at as usize].as_ref().is_some_and(|place| place.stands);
+        if stands || incoming.message.kind != Kind::Syn || incoming.settings.is_none() {
+            return self.pass(now, at, incoming);
+        }
+        if let Some(refusal) = self.refusal(incoming) {
+            self.refuse(incoming, refusal);
+            return None;
+        }
+        self.admit(now, at, incoming)
+    }
+
+    fn wants(&self, _now: Time<Monotonic>, _incoming: &Incoming) -> Option<Extension> {
+        None
+    }
+
+    fn handle_transmit_stamp(&mut self, _sequence: u64) {}
+
+    fn handle_refused_load(&mut self, _count: u32) {}
+
+    fn handle_deadline(&mut self, now: Time<Monotonic>) {
+        (self.current, self.now) = (None, now);
+        while let Some(&Reverse((time, at))) = self.alarms.peek() {
+            if time > now {
+                return;
+            }
+            self.alarms.pop();
+            let Some(place) = self.places[at as usize].as_mut().filter(|place| place.alarm == Some(time)) else {
+                continue;
+            };
+            place.alarm = None;
+            match place.server.deadline() {
+                Some(deadline) if deadline <= now => {
+                    place.server.handle_deadline(now);
+                    self.current = Some(at);
+                    self.pending.push_back(at);
+                    return;
+                }
+                Some(deadline) => self.wake_at(at, deadline),
+                None => {}
+            }
+        }
+    }
+
+    fn handle_stop(&mut self, now: Time<Monotonic>) {
+        (self.current, self.stopping, self.now) = (None, true, now);
+        for (at, place) in self.places.iter_mut().enumerate() {
+            if let Some(place) = place {
+                place.server.handle_stop(now);
+                self.pending.push_back(at as u32);
+            }
+        }
+    }
+
+    fn poll_action(&mut self) -> Option<Action> {
+        if let Some(action) = self.own.pop_front() {
+            self.current = None;
+            return Some(action);
+        }
+        while let Some(&at) = self.pending.front() {
+            if let Some(place) = &mut self.places[at as usize]
+                && let Some(action) = place.poll_action()
+            {
+                self.current = Some(at);
+                return Some(action);
+            }
+            self.pending.pop_front();
+            self.take_stock(at);
+        }
+        None
+    }
+
+    fn deadline(&self) -> Option<Time<Monotonic>> {
+        self.alarms.peek().map(|Reverse((time, _))| *time).filter(|_| !self.is_over())
+    }
+
+    fn timer(&self) -> TimerKind {
+        if self.busy > 0 { TimerKind::Busy } else { TimerKind::Sleep }
+    }
+
+    fn peer(&self) -> Option<SocketAddrV4> {
+        self.tenant().filter(|place| place.stands).map(|place| place.peer)
+    }
+
+    fn is_over(&self) -> bool {
+        self.stopping && self.by_peer.is_empty() && self.pending.is_empty()
+    }
+
+    fn totals(&self) -> &Totals {
+        self.tenant().map_or(&self.none, |place| place.server.totals())
+    }
+}

@@ -1,0 +1,105 @@
+//! Both sides' hot loops in one process, over a veth pair: for what can only be seen from inside.
+
+#![allow(dead_code, reason = "each user takes its part")]
+
+#[path = "veth.rs"]
+mod veth;
+
+use std::net::{SocketAddrV4, UdpSocket};
+use std::path::Path as FilePath;
+use std::sync::Arc;
+use std::time::Duration;
+pub use veth::{End, Veth};
+use xdprobe::clock::{ClockBoard, monotonic_now};
+use xdprobe::path::xdp::{XdpConfig, XdpMode, XdpPath, ZeroCopy};
+use xdprobe::path::{Path, StampWishes};
+use xdprobe::probe::{Attendant, HotLoop, Interrupt, StampRules};
+use xdprobe::record::{Recorder, RecorderConfig, Role, Sources, Voice, Written};
+use xdprobe::session::{Client, ClientConfig, Machine, Offers, Pattern, Sampling, Server, ServerConfig, Settings};
+use xdprobe::wire::frame::{LinkHeader, MacAddr};
+
+pub const PORT: u16 = 10666;
+const CLIENT_PORT: u16 = 40_001;
+/// Nothing comes for so long only where something hangs.
+const HANG: Duration = Duration::from_secs(20);
+
+/// A client for the server at this end.
+pub fn client(server: &End, settings: Settings) -> Client {
+    let config = ClientConfig {
+        server: SocketAddrV4::new(server.address, PORT),
+        settings,
+        schedule: None,
+        dummies: 0,
+        timeout: Some(HANG),
+        connect_timeout: Some(HANG),
+        sampling: Sampling::default(),
+        pattern: Pattern::default(),
+    };
+    Client::new(monotonic_now(), config)
+}
+
+/// A server for one session.
+pub fn server() -> Server {
+    Server::new(ServerConfig {
+        schedule: None,
+        dummies: 0,
+        timeout: Some(HANG),
+        keep: false,
+        max_ip_len: Some(1500),
+        max_l2_len: Some(1500),
+        timer: None,
+        offers: Offers::default(),
+        requires_ptp: false,
+        sampling: Sampling::default(),
+        max_rate: None,
+    })
+}
+
+/// AF_XDP for a client on the left and a server on the right.
+pub fn xdp_paths(veth: &Veth) -> [XdpPath; 2] {
+    let header = LinkHeader::new(MacAddr(veth.right.mac()), MacAddr(veth.left.mac()));
+    let server = SocketAddrV4::new(veth.right.address, PORT);
+    let open = |end: &End, port, peer| {
+        let config = XdpConfig {
+            interface: end.interface.to_owned(),
+            if_index: end.if_index(),
+            mtu: 1500,
+            mac: MacAddr(end.mac()),
+            local: SocketAddrV4::new(end.address, port),
+            dummy_port: 9,
+            mode: XdpMode::Native,
+            zero_copy: ZeroCopy::Off,
+            queues: vec![0],
+            busypoll_us: None,
+            peer,
+            stamps: StampWishes::default(),
+            companion: false,
+            card_stamps: false,
+        };
+        end.run(|| {
+            let reserved = UdpSocket::bind(config.local).expect("the port is free");
+            XdpPath::open(config, reserved).expect("AF_XDP works on veth")
+        })
+    };
+    [open(&veth.left, CLIENT_PORT, Some((server, header))), open(&veth.right, PORT, None)]
+}
+
+/// Runs the hot loop on the calling thread until its one session is over; what the log got.
+pub fn run<M: Machine, P: Path>(
+    mut machine: M,
+    path: &mut P,
+    role: Role,
+    log: &FilePath,
+    attendant: &mut impl Attendant<M, P>,
+) -> Written {
+    let mut recorder =
+        Recorder::start(RecorderConfig::application(Some(log), Voice { role, json: false })).expect("a log");
+    let mut interrupt = Interrupt::catch().expect("signals can be caught");
+    let rules = StampRules {
+        sources: Sources::application(),
+        patience: Duration::from_secs(1),
+        board: Arc::new(ClockBoard::new(0, None)),
+    };
+    HotLoop::new(&mut machine, path, &mut recorder, attendant, &mut interrupt, rules).run().expect("the session works");
+    recorder.finish().log.expect("there is a log")
+}
