@@ -694,3 +694,66 @@ fn nothing_is_left_behind() {
     let left = String::from_utf8_lossy(&output.stdout);
     assert!(names.iter().all(|name| !left.contains(name.as_str())), "{left}");
 }
+
+#[test]
+fn a_flood_of_pings_on_the_kernel_path_takes_in_its_pongs() {
+    let lan = Lan::new(1);
+    let object = |program: &mut Program| -> serde_json::Value {
+        program.finish();
+        assert_eq!(program.code(), Some(0), "{}", program.all_output());
+        serde_json::from_str(&program.stdout()).expect("one object")
+    };
+    let fixed = ["--emulation", "--json", "--path", "kernel", "--interface"];
+    let mut server = lan.start(Side::Server, &[&fixed[..], &[SERVER_LINK, "--server"]].concat());
+    server.wait_for_line("nanoprobe server started");
+    let client = [CLIENT_LINK, "--client", "-n", "1", "-d", "0", SERVER_ADDRESS];
+    let mut client = lan.start(Side::Client, &[&fixed[..], &client].concat());
+    let [client, server] = [object(&mut client), object(&mut server)];
+    let number =
+        |object: &serde_json::Value, name: &str| object[name].as_u64().unwrap_or_else(|| panic!("{name} of {object}"));
+    // SYN-ACK and FIN-ACK are no pongs.
+    let (sent, received) = (number(&server, "transmitted") - 2, number(&client, "received") - 2);
+    assert!(sent > 1000, "{server}");
+    // When one was taken at a look, 29 of 32 were lost. What the client's socket drops while the process has no CPU is little.
+    assert!(received * 10 >= sent * 9, "{received} of {sent} pongs were taken in: {client}");
+}
+
+/// What a running program has in memory in KiB: all at its peak so far, and now without the code, which is a file's
+/// (proc_pid_status(5)).
+fn memory(program: &Program) -> [u64; 2] {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", program.pid())).expect("it runs");
+    assert!(status.starts_with("Name:\txdprobe\n"), "{status}");
+    let kib = |name: &str| -> u64 {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel says it");
+        line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
+    };
+    [kib("VmHWM:"), kib("RssAnon:") + kib("RssShmem:")]
+}
+
+#[test]
+fn the_process_stays_under_64_mib_with_16_queues_and_loses_no_frame() {
+    let lan = Lan::new(16);
+    // What takes most: the UMEMs, what waits for stamps, and the round trips of both kinds.
+    let fixed = ["--timestamps", "software", "--json", "--path", "xdp", "--interface"];
+    let mut server = lan.start(Side::Server, &[&fixed[..], &[SERVER_LINK, "--server", "--keep"]].concat());
+    server.wait_for_line("nanoprobe server started");
+    let client = [CLIENT_LINK, "--client", "-n", "0", "-d", "20", "--in-band", "--log"];
+    let log = lan.file("client.csv");
+    let mut client = lan.start(Side::Client, &[&fixed[..], &client, &[&log, SERVER_ADDRESS]].concat());
+    // Once it has pinged for a while, whatever is used in a session has been used.
+    client.wait_until("2 MiB of rows", |_| std::fs::metadata(&log).map_or(0, |log| log.len()) > 2 << 20);
+    let memory = [memory(&client), memory(&server)];
+    client.signal(Signal::SIGINT);
+    client.finish();
+    server.wait_until("the statistics", |server| server.stdout().lines().count() == 1);
+    server.signal(Signal::SIGINT);
+    server.finish();
+    for (program, [peak, without_code]) in [&client, &server].into_iter().zip(memory) {
+        let json: serde_json::Value = serde_json::from_str(program.stdout().trim()).expect("one object");
+        let queues = json["queues"].as_array().unwrap_or_else(|| panic!("{json}"));
+        assert_eq!((queues.len(), json["frames_missing"].as_u64()), (16, Some(0)), "{json}");
+        // An optimised build has 7 MiB of code and libraries in memory, another one twice as much.
+        assert!(without_code <= 56 << 10, "{without_code} KiB");
+        assert!(peak <= 64 << 10 || cfg!(debug_assertions), "{peak} KiB");
+    }
+}

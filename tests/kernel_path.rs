@@ -4,7 +4,9 @@
 mod lan;
 
 use lan::{A, B, ETH, Lan, Namespace};
+use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, socket};
+use nix::unistd::Pid;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -15,7 +17,7 @@ use xdprobe::path::kernel::{KernelConfig, KernelPath};
 use xdprobe::path::{BATCH, Batch, Path, Received, StampWishes, Token, TxStamp};
 use xdprobe::session::{Body, Outgoing};
 use xdprobe::wire::ptp::Shape;
-use xdprobe::wire::{DUMMY_SEQUENCE, Kind, MAX_IP_LEN, MIN_IP_LEN, Message, Parsed, Point, RawSettings};
+use xdprobe::wire::{DUMMY_SEQUENCE, Kind, MAX_IP_LEN, MIN_IP_LEN, Message, Parsed, Point, RawSettings, Said};
 
 const PORT: u16 = 10_666;
 const LONG: Duration = Duration::from_secs(10);
@@ -51,7 +53,7 @@ fn receive(path: &mut KernelPath, count: usize) -> Vec<Received> {
         assert!(monotonic_now() < deadline, "{} of {count} datagrams came", received.len());
         path.wait(Some(deadline), quiet.as_fd()).unwrap();
         path.receive(&mut batch).unwrap();
-        received.extend_from_slice(&batch.datagrams);
+        received.extend(batch.datagrams());
     }
     received
 }
@@ -134,7 +136,7 @@ fn a_syn_carries_its_settings_and_leaves_no_trace_in_later_pings() {
 
     let mut bytes = [0xaa; 4096];
     let len = peer.recv(&mut bytes).unwrap();
-    let parsed = Parsed { message: syn, settings: Some(settings), extension: None, account: None, in_band: None };
+    let parsed = Parsed { message: syn, said: Some(Said::Settings(settings, None)) };
     assert_eq!(Message::parse(&bytes[..len]), Ok(parsed));
     assert_eq!(len, 40);
     let len = peer.recv(&mut bytes).unwrap();
@@ -206,14 +208,14 @@ fn a_batch_ends_at_its_size_and_the_next_one_has_the_rest() {
     while sequences.len() < count {
         server.wait(Some(monotonic_now().plus(LONG)), quiet.as_fd()).unwrap();
         server.receive(&mut batch).unwrap();
-        assert!(!batch.datagrams.is_empty() && batch.datagrams.len() <= BATCH);
-        sequences.extend(batch.datagrams.iter().map(|datagram| datagram.message.sequence));
+        assert!(!batch.is_empty() && batch.len() <= BATCH);
+        sequences.extend(batch.datagrams().map(|datagram| datagram.message.sequence));
     }
     // A veth has a queue for each CPU: a sender that is moved to another one can overtake itself.
     sequences.sort_unstable();
     assert!(sequences.into_iter().eq(1..=count as u64));
     server.receive(&mut batch).unwrap();
-    assert_eq!(batch.datagrams.len(), 0);
+    assert!(batch.is_empty());
 }
 
 #[test]
@@ -315,5 +317,102 @@ fn the_kernel_stamps_both_ways_and_only_what_makes_a_row() {
         assert!(sent.application <= left && left <= realtime_now());
         assert!(sent.application <= received && received <= came.stamps.application);
         assert_eq!((came.stamps.hook, came.stamps.hardware), (None, None));
+    }
+}
+
+#[test]
+fn a_lone_datagram_is_read_alone_and_a_flood_in_batches() {
+    let lan = Lan::new();
+    let (mut client, mut server) = both_ends(&lan);
+    let to = SocketAddrV4::new(B, PORT);
+    // A veth has a queue for each CPU: a sender that is moved to another one could overtake itself.
+    let mut here = CpuSet::new();
+    here.set(sched_getcpu().unwrap()).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &here).unwrap();
+    let marked = lan.b.run(|| UdpSocket::bind((B, PORT + 1)).unwrap());
+    marked.set_read_timeout(Some(LONG)).unwrap();
+    for sequence in 1..=200 {
+        client.send(&ping(to, sequence, MAX_IP_LEN - 900 + sequence as u16)).unwrap();
+    }
+    // One wire, one queue: what was sent before this is there.
+    client.send(&ping(SocketAddrV4::new(B, PORT + 1), 0, MIN_IP_LEN)).unwrap();
+    marked.recv(&mut [0; 64]).unwrap();
+    let (mut batch, mut looks, mut came) = (Batch::new(), Vec::new(), Vec::new());
+    loop {
+        server.receive(&mut batch).unwrap();
+        if batch.is_empty() {
+            break;
+        }
+        looks.push(batch.len());
+        came.extend(batch.datagrams().map(|datagram| (datagram.message.sequence, datagram.ip_len, datagram.from)));
+    }
+    assert_eq!(looks, [1, 2, 4, 8, 16, 32, 64, 64, 9]);
+    let from = client.local_addr();
+    assert_eq!(came, Vec::from_iter((1..=200).map(|n| (n, MAX_IP_LEN - 900 + n as u16, from))));
+    // The socket was empty: whoever comes next is not waited for again.
+    for sequence in 201..=203 {
+        client.send(&ping(to, sequence, MIN_IP_LEN)).unwrap();
+    }
+    client.send(&ping(SocketAddrV4::new(B, PORT + 1), 0, MIN_IP_LEN)).unwrap();
+    marked.recv(&mut [0; 64]).unwrap();
+    server.receive(&mut batch).unwrap();
+    assert_eq!(Vec::from_iter(batch.datagrams().map(|datagram| datagram.message.sequence)), [201]);
+    assert_eq!(server.counters(), Default::default());
+}
+
+#[test]
+fn what_the_interfaces_queue_drops_is_counted_as_dropped_and_ends_nothing() {
+    let lan = Lan::new();
+    let (mut client, mut server) = both_ends(&lan);
+    let to = SocketAddrV4::new(B, PORT);
+    let queue = |arguments: &str| {
+        let output = lan.a.command("tc").args(arguments.split(' ')).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    client.send(&ping(to, 1, MIN_IP_LEN)).unwrap();
+    queue(&format!("qdisc add dev {ETH} root pfifo limit 0"));
+    let sent = client.send(&ping(to, 2, MIN_IP_LEN)).unwrap();
+    assert_eq!(sent.token, None, "no stamp will come of it");
+    assert_eq!(client.send_load(to, 5, MIN_IP_LEN).unwrap(), 0, "of a flood it is not sent");
+    queue(&format!("qdisc del dev {ETH} root"));
+    client.send(&ping(to, 3, MIN_IP_LEN)).unwrap();
+    let came = receive(&mut server, 2);
+    assert_eq!(Vec::from_iter(came.iter().map(|datagram| datagram.message.sequence)), [1, 3]);
+    let counters = client.counters();
+    assert_eq!((counters.tx_dropped, counters.tx_ring_full, counters.tx_retries), (1, 1, 0));
+}
+
+#[test]
+fn that_nobody_listens_is_neither_an_error_nor_a_reason_to_wake_up_for_ever() {
+    let lan = Lan::new();
+    let stamps = StampWishes { software: true, hardware: false };
+    for stamps in [StampWishes::default(), stamps] {
+        let mut client = lan.a.run(|| KernelPath::open(KernelConfig { stamps, ..config(A, 0) }).unwrap());
+        let to = SocketAddrV4::new(B, PORT);
+        let (quiet, _open) = UnixStream::pair().unwrap();
+        let (mut batch, mut late) = (Batch::new(), Vec::new());
+        for sequence in 1..=20 {
+            let row = Outgoing { point: Some(Point::T0), ..ping(to, sequence, MIN_IP_LEN) };
+            client.send(&row).unwrap();
+            // An ICMP message comes back; whatever it says, the next one is sent.
+            client.wait(Some(monotonic_now().plus(LONG)), quiet.as_fd()).unwrap();
+            client.receive(&mut batch).unwrap();
+            assert!(batch.is_empty());
+        }
+        client.send_load(to, 5, MIN_IP_LEN).unwrap();
+        // The last of them may come a moment later, as may stamps: at some time there is silence.
+        let silence = Duration::from_millis(50);
+        let end = monotonic_now().plus(LONG);
+        loop {
+            assert!(monotonic_now() < end, "the socket stays readable");
+            let deadline = monotonic_now().plus(silence);
+            client.wait(Some(deadline), quiet.as_fd()).unwrap();
+            if monotonic_now() >= deadline {
+                break;
+            }
+            client.receive(&mut batch).unwrap();
+            client.collect(&mut late).unwrap();
+        }
+        assert_eq!(client.counters(), Default::default(), "nothing is strange");
     }
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::net::{SocketAddrV4, UdpSocket};
 use std::time::Duration;
 use xdprobe::session::Settings;
-use xdprobe::wire::{Account, Extension, Kind, Message, Parsed, ServePath};
+use xdprobe::wire::{Account, Extension, Kind, Message, Parsed, Said, ServePath};
 
 const PORT: u16 = 10666;
 const PINGS: u64 = 20;
@@ -73,17 +73,22 @@ impl Hand {
         self.say(Kind::Fin, PINGS + 1, &[]);
         let answer = self.hear();
         assert_eq!(answer.message, Message { kind: Kind::FinAck, sequence: PINGS + 1 });
-        answer.account
+        answer.said.and_then(|said| said.account())
     }
 
     /// A whole session.
     fn session(&mut self, wanted: Extension) -> Option<Account> {
         let answer = self.syn(wanted);
-        assert_eq!((answer.message.kind, answer.extension), (Kind::SynAck, Some(wanted)));
+        assert_eq!((answer.message.kind, answer.said), (Kind::SynAck, granted(wanted)));
         assert_eq!(answer.message.sequence, self.number);
         (1..=PINGS).for_each(|sequence| self.ping(sequence));
         self.fin()
     }
+}
+
+/// What a SYN-ACK that grants this says.
+fn granted(extension: Extension) -> Option<Said> {
+    Some(Said::Extension(extension))
 }
 
 fn on(path: ServePath) -> Extension {
@@ -116,7 +121,7 @@ fn the_path_that_a_client_asks_for_carries_its_session_and_no_other() {
         assert_eq!((account.pings_received, account.pongs_sent, account.dropped), (PINGS, PINGS, Some(0)));
 
         let answer = client.syn(on(ServePath::Kernel));
-        assert_eq!((answer.message.kind, answer.extension), (Kind::SynAck, Some(on(ServePath::Kernel))));
+        assert_eq!((answer.message.kind, answer.said), (Kind::SynAck, granted(on(ServePath::Kernel))));
         for sequence in 1..=PINGS {
             client.ping(sequence);
             if sequence == 7 {
@@ -125,7 +130,7 @@ fn the_path_that_a_client_asks_for_carries_its_session_and_no_other() {
         }
         // A repeated SYN is answered there as anywhere.
         client.syn_again(on(ServePath::Kernel));
-        assert_eq!(client.hear().extension, Some(on(ServePath::Kernel)));
+        assert_eq!(client.hear().said, granted(on(ServePath::Kernel)));
         let account = client.fin().expect("it was asked for");
         assert_eq!((account.pings_received, account.pongs_sent, account.dropped), (PINGS, PINGS, Some(0)));
         assert!(account.cpu_ns.is_some());

@@ -138,6 +138,8 @@ struct Weather {
     doubles: u64,
     /// ns that a datagram takes at most: more than between two pings, so that they overtake each other.
     slowest: u64,
+    /// Stamps of the pongs to so many pings are known when all of those are there, not before.
+    stalled: u64,
 }
 
 impl Weather {
@@ -190,7 +192,9 @@ impl Weather {
                         Source::Software | Source::Hardware => after as i64 - before as i64,
                     };
                     let t2 = (!self.random.chance(self.loss)).then(|| stamp(source, after));
-                    todo.push(Reverse((now + self.random.between(0, 50_000), Happening::Left(pongs.len()))));
+                    let known = now + self.random.between(0, 50_000);
+                    let known = if sequence > self.stalled { known } else { known.max(self.stalled * 10_000) };
+                    todo.push(Reverse((known, Happening::Left(pongs.len()))));
                     let arrivals = self.arrivals(now);
                     todo.extend(arrivals.into_iter().map(|then| Reverse((then, Happening::Answers(pongs.len())))));
                     pongs.push(Pong { sequence, told, application, turnaround, t2 });
@@ -226,7 +230,7 @@ fn in_any_weather_a_round_trip_is_the_truth_or_is_not_there() {
         let source = random.pick(&[Source::Application, Source::Software, Source::Hardware]);
         let [loss, doubles] = [(); 2].map(|()| random.pick(&[0, 0, 3, 30]));
         let slowest = random.pick(&[1_000, 9_000, 200_000]);
-        let mut weather = Weather { random, source, loss, doubles, slowest };
+        let mut weather = Weather { random, source, loss, doubles, slowest, stalled: 0 };
         let (trips, made, truth) = weather.run(400);
         let label = format!("seed {seed}: {source:?}, loss {loss}, doubles {doubles}, slowest {slowest}");
         let mut left: HashMap<i64, u64> = truth.iter().map(|(sequence, rtt)| (*rtt, *sequence)).collect();
@@ -256,6 +260,25 @@ fn in_any_weather_a_round_trip_is_the_truth_or_is_not_there() {
         assert_eq!((Some(&summary.min), Some(&summary.max)), (made.iter().min(), made.iter().max()), "{label}");
         let mean = made.iter().map(|rtt| *rtt as f64).sum::<f64>() / made.len() as f64;
         assert!((summary.mean - mean).abs() < 1.0, "{label}: {} {mean}", summary.mean);
+    }
+}
+
+#[test]
+fn behind_a_stall_what_is_told_is_new_again_and_what_was_left_out_is_missing() {
+    const PINGS: u64 = 4000;
+    const STALLED: u64 = 300;
+    for source in [Source::Software, Source::Hardware] {
+        let random = Random(7);
+        let mut weather = Weather { random, source, loss: 0, doubles: 0, slowest: 9_000, stalled: STALLED };
+        let (trips, made, truth) = weather.run(PINGS);
+        assert_eq!((trips.unique(), truth.len() as u64), (PINGS, PINGS));
+        // Nothing is told during the stall, and its pairs would be ahead of all others for ever.
+        for sequence in 1000..=PINGS - 20 {
+            assert!(made.contains(&truth[&sequence]), "{source:?}: ping {sequence} has no round trip");
+        }
+        let missing = trips.rtt_missing();
+        assert!((STALLED - 20..STALLED + 20).contains(&missing), "{source:?}: {missing}");
+        assert_eq!(trips.strange_turnarounds(), 0);
     }
 }
 

@@ -202,7 +202,9 @@ impl Replay<'_> {
     }
 
     fn deliver(&mut self, datagram: &Datagram) {
-        let Parsed { message, settings, extension, account, .. } = Message::parse(&datagram.payload).unwrap();
+        let Parsed { message, said } = Message::parse(&datagram.payload).unwrap();
+        let settings = said.and_then(|said| said.settings());
+        let (extension, account) = (said.and_then(|said| said.extension()), said.and_then(|said| said.account()));
         let incoming = Incoming { settings, extension, account, ..Incoming::plain(datagram.source, message) };
         let point = self.machine.handle_datagram(self.now, &incoming);
         self.row(point, message.sequence, datagram.payload.len() as u16 + 28);
@@ -278,7 +280,7 @@ fn replay(folder: &str, nth: usize, session: &[Datagram], role: Role) -> Option<
     syns.dedup_by_key(|syn| syn.source);
     let Some(syn) = syns.get(usize::from(role == Role::SecondClient)) else { panic!("{folder} has no second client") };
     let client = syn.source;
-    let raw = Message::parse(&syn.payload).unwrap().settings.unwrap();
+    let raw = Message::parse(&syn.payload).unwrap().said.unwrap().settings().unwrap();
     let settings =
         Settings::from_client(raw, Extension::default(), false, |correction| panic!("{folder}: {correction:?}"));
     let own = if role == Role::Server { server } else { client };

@@ -21,8 +21,8 @@ use xdprobe::wire::frame::{
 use xdprobe::wire::in_band::{self, Earlier, FarSource};
 use xdprobe::wire::ptp::{self, Shape, Transport};
 use xdprobe::wire::{
-    Extension, HEADER_LEN, InBand, Kind, Load, MAX_PADDING, Message, Parsed, RawSettings, SETTINGS_LEN, ServePath,
-    UDP_IP_HEADERS, extension,
+    Extension, HEADER_LEN, InBand, Kind, Load, MAX_PADDING, Message, Parsed, RawSettings, SETTINGS_LEN, Said,
+    ServePath, UDP_IP_HEADERS, extension,
 };
 
 /// Bytes of an IPv4 header without options.
@@ -103,8 +103,8 @@ fn build(flow: &Flow, message: Message, settings: Option<RawSettings>, padding: 
 
 /// Builds again what a recorded datagram (UDP payload) says.
 fn rebuild(flow: &Flow, payload: &[u8]) -> Vec<u8> {
-    let Parsed { message, settings, .. } = Message::parse(payload).unwrap();
-    build(flow, message, settings, (payload.len() - HEADER_LEN) as u16)
+    let Parsed { message, said } = Message::parse(payload).unwrap();
+    build(flow, message, said.and_then(|said| said.settings()), (payload.len() - HEADER_LEN) as u16)
 }
 
 /// Sets the checksum of an IPv4 header that may be nonsense, as far as there is one.
@@ -130,12 +130,12 @@ fn every_recorded_datagram_is_read_and_written_back() {
         let datagrams = pcap::datagrams(&capture(folder));
         let mut counts = [[0; 2]; KINDS.len()];
         for datagram in &datagrams {
-            let Parsed { message, settings, extension, account, .. } = Message::parse(&datagram.payload).unwrap();
-            assert_eq!((extension, account), (None, None), "{folder}: {datagram:?}");
+            let Parsed { message, said } = Message::parse(&datagram.payload).unwrap();
+            assert!(matches!(said, None | Some(Said::Settings(_, None))), "{folder}: {datagram:?}");
             let to_server = *datagram.destination.ip() == SERVER;
             let kind = KINDS.iter().position(|kind| *kind == message.kind).unwrap();
             counts[kind][usize::from(!to_server)] += 1;
-            assert_eq!(settings.is_some(), message.kind == Kind::Syn, "{folder}: {datagram:?}");
+            assert_eq!(said.is_some(), message.kind == Kind::Syn, "{folder}: {datagram:?}");
 
             // Fragmented ones too: what was put together is what one frame on a larger MTU would carry.
             let link = LinkHeader::new(MacAddr([2; 6]), MacAddr([4; 6]));
@@ -191,7 +191,7 @@ fn recorded_settings_are_those_that_the_server_printed() {
         let printed_from_syns: Vec<String> = pcap::datagrams(&capture(folder))
             .iter()
             .filter_map(|datagram| {
-                let settings = Message::parse(&datagram.payload).unwrap().settings?;
+                let settings = Message::parse(&datagram.payload).unwrap().said?.settings()?;
                 // The server says it once, however often the SYN is repeated.
                 clients.insert(datagram.source).then(|| printed(settings))
             })
@@ -407,8 +407,8 @@ proptest! {
     #[test]
     fn a_message_reads_back(message in any_message(), settings in any_settings(), behind in any::<[u8; 9]>()) {
         let bytes = [&message.to_bytes()[..], &settings.to_bytes(), &behind].concat();
-        let expected = (message.kind == Kind::Syn).then_some(settings);
-        prop_assert_eq!(Message::parse(&bytes), Ok(Parsed { message, settings: expected, extension: None, account: None, in_band: None }));
+        let said = (message.kind == Kind::Syn).then_some(Said::Settings(settings, None));
+        prop_assert_eq!(Message::parse(&bytes), Ok(Parsed { message, said }));
     }
 
     #[test]
@@ -436,7 +436,7 @@ proptest! {
         let parsed = parse(&frame).unwrap();
         prop_assert_eq!((parsed.flow(), parsed.ip_len), (flow, 68));
         let message = Message { kind: Kind::Syn, sequence };
-        let expected = Parsed { message, settings: Some(settings), extension: None, account: None, in_band: None };
+        let expected = Parsed { message, said: Some(Said::Settings(settings, None)) };
         prop_assert_eq!(Message::parse(parsed.payload), Ok(expected));
     }
 
@@ -460,8 +460,11 @@ proptest! {
             let parsed = parse(&buf[..len]).unwrap();
             prop_assert_eq!(parsed.flow(), flow);
             prop_assert_eq!(&parsed.payload[HEADER_LEN..], &body);
-            let expected = Parsed { message, settings, extension: Some(extension), account: None, in_band: None };
-            prop_assert_eq!(Message::parse(parsed.payload), Ok(expected));
+            let said = match settings {
+                Some(settings) => Said::Settings(settings, Some(extension)),
+                None => Said::Extension(extension),
+            };
+            prop_assert_eq!(Message::parse(parsed.payload), Ok(Parsed { message, said: Some(said) }));
         }
     }
 
@@ -509,8 +512,8 @@ proptest! {
             tries.iter().chain([&t2]).for_each(|t2| template.put_t2(&mut frame, *t2));
             let (message, read) = match template.envelope() {
                 Envelope::Plain => {
-                    let Parsed { message, in_band, .. } = Message::parse(parse(&frame).unwrap().payload).unwrap();
-                    (message, in_band)
+                    let Parsed { message, said } = Message::parse(parse(&frame).unwrap().payload).unwrap();
+                    (message, said.and_then(|said| said.in_band()))
                 }
                 Envelope::Ptp { .. } => {
                     let probe = parse_ptp(&frame).unwrap().probe;

@@ -16,7 +16,7 @@ use xdprobe::path::{Batch, Path, Received, StampWishes};
 use xdprobe::session::{Body, Outgoing};
 use xdprobe::wire::frame::{Flow, LinkHeader, MAX_FRAME_LEN, MacAddr, Template};
 use xdprobe::wire::ptp::{Shape, Transport};
-use xdprobe::wire::{DUMMY_SEQUENCE, Extension, Kind, MIN_IP_LEN, Message, Parsed, RawSettings, ServePath};
+use xdprobe::wire::{DUMMY_SEQUENCE, Extension, Kind, MIN_IP_LEN, Message, Parsed, RawSettings, Said, ServePath};
 
 const PORT: u16 = 10666;
 const CLIENT_PORT: u16 = 40_001;
@@ -87,8 +87,8 @@ fn next(path: &mut XdpPath) -> Vec<Received> {
     let deadline = monotonic_now().plus(Duration::from_secs(5));
     while monotonic_now() < deadline {
         path.receive(&mut batch).unwrap();
-        if !batch.datagrams.is_empty() {
-            return batch.datagrams;
+        if !batch.is_empty() {
+            return batch.datagrams().copied().collect();
         }
         path.wait(Some(deadline), never.as_fd()).unwrap();
     }
@@ -106,6 +106,7 @@ fn all_frames_are_there(path: &mut XdpPath) {
     while !path.frames().iter().all(whole) {
         assert!(monotonic_now() < deadline, "{:?}", path.frames());
     }
+    assert_eq!((path.missing_frames(), path.counters().frames_missing), (0, 0));
 }
 
 fn only(path: &mut XdpPath) -> Received {
@@ -344,7 +345,7 @@ fn a_kernel_socket_accepts_what_we_send_and_we_accept_what_it_sends() {
     client.flush().unwrap();
     let (len, _) = socket.recv_from(&mut bytes).unwrap();
     let syn = Message { kind: Kind::Syn, sequence: 0 };
-    let parsed = Parsed { message: syn, settings: Some(settings), extension: None, account: None, in_band: None };
+    let parsed = Parsed { message: syn, said: Some(Said::Settings(settings, None)) };
     assert_eq!(Message::parse(&bytes[..len]), Ok(parsed));
     for _ in 0..2 {
         let (len, from) = socket.recv_from(&mut bytes).unwrap();
@@ -513,8 +514,8 @@ fn frames_are_not_lost_while_the_kernel_fills_the_rings_on_another_cpu() {
         while read.load(Relaxed) < PINGS && monotonic_now() < deadline {
             server.receive(&mut batch).unwrap();
             server.flush().unwrap();
-            if !batch.datagrams.is_empty() {
-                read.fetch_add(batch.datagrams.len() as u64, Relaxed);
+            if !batch.is_empty() {
+                read.fetch_add(batch.len() as u64, Relaxed);
                 deadline = monotonic_now().plus(standstill);
             }
         }
@@ -776,7 +777,7 @@ fn a_client_that_is_served_through_the_kernel_is_left_to_it_and_nobody_else() {
     socket.send_to(&[0; 3000], local(&veth.right, PORT)).unwrap();
     let mut batch = Batch::new();
     server.receive(&mut batch).unwrap();
-    assert_eq!(batch.datagrams.len(), 0);
+    assert_eq!(batch.len(), 0);
     server.release();
     socket.send_to(&[0; 3000], local(&veth.right, PORT)).unwrap();
     // That in the middle is of no kind, so the protocol's counter has it.

@@ -83,13 +83,14 @@ const COUNTERS: [(&str, &str, Get<Snapshot>); 29] = [
 ];
 
 /// What the path counts, known when a session ends.
-const PATH_COUNTERS: [(&str, &str, Get<Counters>); 7] = [
+const PATH_COUNTERS: [(&str, &str, Get<Counters>); 8] = [
     ("path_not_protocol", "Datagrams to the port that are not of the protocol", |c| c.not_protocol),
     ("path_tx_ring_full", "Times that sending had to wait for a free frame or ring slot", |c| c.tx_ring_full),
     ("path_tx_retries", "Times that the kernel was busy and was asked again", |c| c.tx_retries),
     ("path_tx_dropped", "Frames that this machine's kernel dropped before they left", |c| c.tx_dropped),
     ("path_reached_kernel", "Datagrams that went to the kernel and not to a ring", |c| c.reached_kernel),
     ("path_socket_dropped", "Datagrams that this machine's kernel dropped before they were read", |c| c.socket_dropped),
+    ("path_frames_missing", "Frames of the memory shared with the kernel that were lost", |c| c.frames_missing),
     ("path_strange_stamps", "Transmit stamps that belong to no datagram", |c| c.strange_stamps),
 ];
 

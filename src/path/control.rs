@@ -63,6 +63,15 @@ pub fn report(control: &[u8]) -> Option<Report> {
     Some(Report { key, stamp })
 }
 
+/// Whether what the error queue gave tells of an ICMP error, or of one that the kernel found by itself: `IP_RECVERR` queues those
+/// beside the stamps.
+pub fn is_icmp(control: &[u8]) -> bool {
+    let origin = |message: Control<'_>| message.data.get(offset_of!(libc::sock_extended_err, ee_origin)).copied();
+    messages(control)
+        .filter(|message| (message.level, message.kind) == (libc::SOL_IP, libc::IP_RECVERR))
+        .any(|message| matches!(origin(message), Some(libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_LOCAL)))
+}
+
 /// One control message.
 #[derive(Debug, Clone, Copy)]
 struct Control<'a> {

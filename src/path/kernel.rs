@@ -4,10 +4,10 @@
 //! card's, come with `SO_TIMESTAMPING`: of what is received beside the datagram, of what is sent from the error queue.
 #![forbid(unsafe_code)]
 
-use super::control::{self, ROOM};
+use super::control;
 use super::ptp::{Nic, PtpPort};
-use super::socket;
-use super::stamper::{Aligned, TxStamper};
+use super::socket::{self, Arrival, Inbox};
+use super::stamper::TxStamper;
 use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps, Sent, StampWishes, Token, TxStamp};
 use crate::clock::{Monotonic, Realtime, Time, monotonic_now, realtime_now};
 use crate::net::{self, NetError, local_address, reserve_port};
@@ -16,7 +16,7 @@ use crate::wire::frame::{Envelope, Flow, LinkHeader, MAX_FRAME_LEN, Template};
 use crate::wire::in_band::{self, InBand};
 use crate::wire::ptp::{self, HEAD_LEN, Shape, Transport};
 use crate::wire::{
-    DUMMY_SEQUENCE, Extension, HEADER_LEN, Kind, MAX_PADDING, Message, Parsed, ServePath, UDP_IP_HEADERS,
+    DUMMY_SEQUENCE, Extension, HEADER_LEN, Kind, MAX_PADDING, Message, Parsed, Said, ServePath, UDP_IP_HEADERS,
 };
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -31,12 +31,12 @@ use std::time::Duration;
 
 /// The largest payload that is ever sent, in bytes.
 const MAX_PAYLOAD: usize = HEADER_LEN + MAX_PADDING as usize;
-/// The largest UDP payload there is, so that no datagram is ever cut short and its size in the log is right.
-const RECEIVE_BYTES: usize = 65_535;
 /// What the kernel is asked to hold for us while we are not looking, in bytes; it grants `net.core.rmem_max` at most.
 const RECEIVE_QUEUE: usize = 4 << 20;
 /// How long the kernel may go on saying that it has no room before sending fails.
 const SEND_PATIENCE: Duration = Duration::from_secs(1);
+/// How many errors about earlier datagrams one attempt to send may meet.
+const PASSING: u32 = 8;
 /// How long to wait before the kernel is asked again: of the queue that is full it may be that no event tells.
 const SEND_PAUSE: Duration = Duration::from_micros(50);
 /// How long the kernel may take to resolve a peer on the same link. A server's client was heard of a moment ago, and
@@ -65,8 +65,10 @@ pub struct KernelPath {
     /// What pings and pongs are sent from: only the header is written to, and a pong's stamps, which are taken out again; the
     /// rest stays zero.
     transmit: Box<[u8; MAX_PAYLOAD]>,
-    receive: Box<[u8]>,
-    control: Box<Aligned>,
+    inbox: Inbox,
+    /// How many datagrams are taken out of the socket at once. One after nothing was there, as to look for another before
+    /// this one is answered would be part of its round trip; twice as many after each look that brought as many as it could.
+    appetite: usize,
     /// Where stamps are wanted.
     stamper: Option<TxStamper>,
     /// Also of what is sent.
@@ -124,6 +126,13 @@ impl KernelPath {
         let stamper =
             stamps.any().then(|| TxStamper::from_token(first_token, socket.as_fd(), stamps, true)).transpose()?;
         let local = local_address(&socket)?;
+        for socket in [&socket, &dummies] {
+            // Without it the kernel says of a datagram that the interface's queue dropped that it was sent (ip(7);
+            // udp_send_skb, net/ipv4/udp.c): a ping would count as sent, and as lost on the way. With it ICMP errors of
+            // earlier datagrams are told, too; see `is_passing`.
+            socket::set_option(socket.as_fd(), libc::IPPROTO_IP, libc::IP_RECVERR, 1)
+                .map_err(failed("be told of datagrams that the interface's queue drops (IP_RECVERR)".to_owned()))?;
+        }
         Ok(Self {
             stamps_sent,
             dropped_before: socket::dropped(socket.as_fd()),
@@ -131,8 +140,8 @@ impl KernelPath {
             dummies,
             local,
             transmit: Box::new([0; MAX_PAYLOAD]),
-            receive: vec![0; RECEIVE_BYTES].into_boxed_slice(),
-            control: Box::new(Aligned([0; ROOM])),
+            inbox: Inbox::new(),
+            appetite: 1,
             stamper,
             wishes: stamps,
             interface,
@@ -151,53 +160,57 @@ impl KernelPath {
         [self.socket.as_fd()].into_iter().chain(self.ptp.as_ref().map(|way| way.port.as_fd()))
     }
 
-    /// Adds what has come in to `batch`: one datagram, or none.
+    /// Adds what has come in to `batch`: as many datagrams as it has an appetite for, which begins with one.
     ///
     /// # Errors
     /// As [`Path::receive`].
-    pub(super) fn receive_one(&mut self, batch: &mut Batch) -> io::Result<()> {
-        // One datagram is enough: to look for another before this one is answered would be part of its round trip. Reads
-        // are counted, so that a flood of foreign datagrams cannot keep the caller here.
+    pub(super) fn receive_some(&mut self, batch: &mut Batch) -> io::Result<()> {
+        // Reads are counted, so that a flood of foreign datagrams cannot keep the caller here.
         for _ in 0..BATCH {
-            let arrival = match socket::receive(self.socket.as_fd(), &mut self.receive, &mut self.control.0, 0) {
-                Ok(arrival) => arrival,
-                Err(error) if is_empty(&error) => break,
-                Err(error) if is_passing(&error) => continue,
+            let most = self.appetite.min(batch.room());
+            if most == 0 {
+                return Ok(());
+            }
+            let count = match self.inbox.receive(self.socket.as_fd(), most) {
+                Ok(count) => count,
+                Err(error) if is_empty(&error) => {
+                    self.appetite = 1;
+                    break;
+                }
+                Err(error) if is_passing(&error) => {
+                    self.forget_errors();
+                    continue;
+                }
                 Err(error) => return Err(with_attempt(error, format_args!("receive on {}", self.local))),
             };
-            let application = realtime_now();
-            let payload_len = arrival.len;
-            let (Some(from), Ok(parsed)) = (arrival.from, Message::parse(&self.receive[..payload_len])) else {
-                self.counters.not_protocol += 1;
-                continue;
-            };
-            // Nobody can be answered there (RFC 768: a source port of 0 wants no reply).
-            if from.port() == 0 {
-                self.counters.not_protocol += 1;
-                continue;
+            if count == most {
+                self.appetite = (2 * most).min(BATCH);
             }
-            let ip_len = u16::try_from(payload_len).unwrap_or(u16::MAX).saturating_add(UDP_IP_HEADERS);
-            let control::Stamps { software, hardware } = control::stamps(&self.control.0[..arrival.control_len]);
-            let stamps = RxStamps { application, hook: None, software, hardware };
-            let Parsed { message, settings, extension, account, in_band } = parsed;
-            let shape = Shape::Plain;
-            batch.datagrams.push(Received {
-                from,
-                message,
-                settings,
-                extension,
-                account,
-                in_band,
-                shape,
-                ip_len,
-                queue: None,
-                stamps,
-            });
-            return Ok(());
+            let application = realtime_now();
+            let before = batch.len();
+            for (arrival, data, control) in self.inbox.arrivals() {
+                match read(arrival, data, control, application) {
+                    Some((received, said)) => batch.push(received, said),
+                    None => self.counters.not_protocol += 1,
+                }
+            }
+            if batch.len() != before {
+                return Ok(());
+            }
         }
         match &mut self.ptp {
             Some(way) => receive_ptp(&mut way.port, batch, &mut self.counters.not_protocol),
             None => Ok(()),
+        }
+    }
+
+    /// Takes what the kernel says of datagrams sent, such as that nobody listens there, out of the error queue, which is
+    /// readable as long as it holds any. Where transmit stamps come from there, whoever collects these passes over it.
+    #[cold]
+    fn forget_errors(&mut self) {
+        forget_errors(&self.dummies);
+        if self.stamper.is_none() || !self.stamps_sent {
+            forget_errors(&self.socket);
         }
     }
 
@@ -252,7 +265,7 @@ fn send_ptp(way: &mut PtpWay, local: SocketAddrV4, outgoing: &Outgoing, counters
             let len = template.write(&mut data[..], message.sequence, padding);
             if let Body::InBand { told, .. } = &outgoing.body {
                 template.put_in_band(&mut data[..], message.sequence, padding, told);
-                return insist(to, counters, |application| {
+                return insist(to, Over::Packet, counters, |application| {
                     template.put_t2(&mut data[..len], application.as_nanos());
                     port.send(&data[..len], *to.ip(), stamped)
                 });
@@ -260,7 +273,7 @@ fn send_ptp(way: &mut PtpWay, local: SocketAddrV4, outgoing: &Outgoing, counters
             len
         }
     };
-    insist(to, counters, |_| port.send(&data[..len], *to.ip(), stamped))
+    insist(to, Over::Packet, counters, |_| port.send(&data[..len], *to.ip(), stamped))
 }
 
 impl Path for KernelPath {
@@ -308,7 +321,9 @@ impl Path for KernelPath {
             control[..HEADER_LEN].copy_from_slice(&header);
             control[HEADER_LEN..payload_len].copy_from_slice(said);
             let payload = &control[..payload_len];
-            return insist(outgoing.to, &mut self.counters, |_| send_once(&self.socket, payload, outgoing.to, None));
+            return insist(outgoing.to, Over::Udp, &mut self.counters, |_| {
+                send_once(&self.socket, payload, outgoing.to, None)
+            });
         }
         self.transmit[..HEADER_LEN].copy_from_slice(&header);
         let Some(payload) = self.transmit.get_mut(..payload_len) else {
@@ -324,7 +339,7 @@ impl Path for KernelPath {
     fn send_dummies(&mut self, to: SocketAddrV4, count: u32) -> io::Result<()> {
         let dummy = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE }.to_bytes();
         for _ in 0..count {
-            insist(to, &mut self.counters, |_| send_once(&self.dummies, &dummy, to, None))?;
+            insist(to, Over::Udp, &mut self.counters, |_| send_once(&self.dummies, &dummy, to, None))?;
         }
         Ok(())
     }
@@ -336,19 +351,23 @@ impl Path for KernelPath {
         let Some(payload) = self.transmit.get(..len.max(HEADER_LEN)) else {
             return Err(protocol_ends(len, to));
         };
-        for sent in 0..count {
+        let (mut sent, mut passed) = (0, 0);
+        while sent < count {
             match socket::send(self.dummies.as_fd(), payload, Some(to), &[]) {
-                Ok(()) => {}
+                Ok(()) => sent += 1,
                 Err(error) if is_busy(&error) => {
                     self.counters.tx_ring_full += 1;
-                    return Ok(sent);
+                    break;
                 }
                 // An ICMP error of an earlier one: whether the server is there is seen by its silence.
-                Err(error) if is_passing(&error) => return Ok(sent),
+                Err(error) if is_passing(&error) && passed < PASSING => {
+                    passed += 1;
+                    forget_errors(&self.dummies);
+                }
                 Err(error) => return Err(cannot_send(error, to)),
             }
         }
-        Ok(count)
+        Ok(sent)
     }
 
     fn flush(&mut self) -> io::Result<bool> {
@@ -356,8 +375,8 @@ impl Path for KernelPath {
     }
 
     fn receive(&mut self, batch: &mut Batch) -> io::Result<()> {
-        batch.datagrams.clear();
-        self.receive_one(batch)
+        batch.clear();
+        self.receive_some(batch)
     }
 
     fn collect(&mut self, stamps: &mut Vec<TxStamp>) -> io::Result<()> {
@@ -426,11 +445,11 @@ fn send_payload(
     mut send: impl FnMut(&[u8]) -> io::Result<Option<Token>>,
 ) -> io::Result<Sent> {
     let Body::InBand { told, .. } = body else {
-        return insist(to, counters, |_| send(payload));
+        return insist(to, Over::Udp, counters, |_| send(payload));
     };
     let Some(stamps) = payload[at..].first_chunk_mut() else { return Err(no_room(told, to)) };
     *stamps = told.to_bytes();
-    let sent = insist(to, counters, |application| {
+    let sent = insist(to, Over::Udp, counters, |application| {
         if let Some(stamps) = payload[at..].first_chunk_mut() {
             in_band::put_t2(stamps, application.as_nanos());
         }
@@ -440,6 +459,15 @@ fn send_payload(
     sent
 }
 
+/// What a datagram is sent through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    /// ENOBUFS: the datagram was built, and a queue or a filter of the interface dropped it.
+    Udp,
+    /// ENOBUFS: the card's ring has no room at present.
+    Packet,
+}
+
 /// Settings do not allow it.
 #[cold]
 fn no_room(told: &InBand, to: SocketAddrV4) -> io::Error {
@@ -447,33 +475,57 @@ fn no_room(told: &InBand, to: SocketAddrV4) -> io::Error {
 }
 
 /// Makes a call that sends until it gets through, for up to [`SEND_PATIENCE`]. It is given the time just before it, which is
-/// that of what was sent once it succeeds.
+/// that of what was sent once it succeeds. What the interface's queue drops counts as sent, and as dropped, as on the xdp path.
 #[inline]
 fn insist(
     to: SocketAddrV4,
+    over: Over,
     counters: &mut Counters,
     mut send: impl FnMut(Time<Realtime>) -> io::Result<Option<Token>>,
 ) -> io::Result<Sent> {
     let mut since: Option<Time<Monotonic>> = None;
+    let mut passed = 0;
     loop {
         let application = realtime_now();
         let error = match send(application) {
             Ok(token) => return Ok(Sent { application, queue: None, token }),
             Err(error) => error,
         };
-        // An earlier datagram's fate, or a signal: this one has not been tried.
-        let passing = is_passing(&error);
+        if over == Over::Udp && error.raw_os_error() == Some(libc::ENOBUFS) {
+            counters.tx_dropped += 1;
+            return Ok(Sent { application, queue: None, token: None });
+        }
+        // An earlier datagram's fate, or a signal: this one has not been tried. What comes again and again is its own.
+        let passing = is_passing(&error) && passed < PASSING;
         let now = monotonic_now();
         let waited = now.duration_since(*since.get_or_insert(now));
         if !(passing || is_busy(&error)) || waited >= SEND_PATIENCE {
             return Err(cannot_send(error, to));
         }
         if passing {
+            passed += 1;
             continue;
         }
         counters.tx_retries += 1;
         std::thread::sleep(SEND_PAUSE);
     }
+}
+
+/// A datagram out of the socket, where it is of the protocol.
+#[inline]
+fn read(
+    arrival: &Arrival,
+    data: &[u8],
+    control: &[u8],
+    application: Time<Realtime>,
+) -> Option<(Received, Option<Said>)> {
+    // Nobody can be answered at port 0 (RFC 768: it wants no reply).
+    let from = arrival.from.filter(|from| from.port() != 0)?;
+    let Parsed { message, said } = Message::parse(data).ok()?;
+    let ip_len = u16::try_from(arrival.len).unwrap_or(u16::MAX).saturating_add(UDP_IP_HEADERS);
+    let control::Stamps { software, hardware } = control::stamps(control);
+    let stamps = RxStamps { application, hook: None, software, hardware };
+    Some((Received { from, message, shape: Shape::Plain, ip_len, queue: None, stamps }, said))
 }
 
 /// Adds what has come behind a PTP header to `batch`: one, or none.
@@ -482,7 +534,7 @@ fn insist(
 /// What the kernel answered.
 pub(super) fn receive_ptp(port: &mut PtpPort, batch: &mut Batch, foreign: &mut u64) -> io::Result<()> {
     match port.receive(foreign) {
-        Ok(received) => batch.datagrams.push(received),
+        Ok((received, said)) => batch.push(received, said),
         Err(error) if is_empty(&error) || is_passing(&error) => {}
         Err(error) => return Err(with_attempt(error, format_args!("receive PTP messages"))),
     }
@@ -494,9 +546,33 @@ fn is_empty(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
 }
 
-/// A signal, or an ICMP error about an earlier datagram, which is no reason to end a session: its receiver may come.
+/// A signal, or an ICMP error about an earlier datagram, which is no reason to end a session: its receiver may come. Told once,
+/// by whatever is called next (`icmp_err_convert`, `net/ipv4/icmp.c`; `EPROTO` is an ICMP parameter problem).
 fn is_passing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionRefused)
+    let of_icmp = [
+        libc::ECONNREFUSED,
+        libc::ENETUNREACH,
+        libc::EHOSTUNREACH,
+        libc::EHOSTDOWN,
+        libc::ENONET,
+        libc::ENOPROTOOPT,
+        libc::EOPNOTSUPP,
+        libc::EMSGSIZE,
+        libc::EPROTO,
+    ];
+    error.kind() == io::ErrorKind::Interrupted || error.raw_os_error().is_some_and(|errno| of_icmp.contains(&errno))
+}
+
+/// Reads the error queue of a socket until it is empty.
+#[cold]
+fn forget_errors(socket: &UdpSocket) {
+    // Bounded, as more may come meanwhile: those are told of once more.
+    for _ in 0..1024 {
+        // Neither data nor address nor control messages are wanted.
+        if socket::receive(socket.as_fd(), &mut [], &mut [], libc::MSG_ERRQUEUE).is_err_and(|error| is_empty(&error)) {
+            break;
+        }
+    }
 }
 
 /// There is no room at present.

@@ -16,7 +16,7 @@ use crate::clock::{Monotonic, Phc, Realtime, Stamp, Tai, Time};
 use crate::net::NetError;
 use crate::session::{Incoming, Outgoing};
 use crate::wire::ptp::Shape;
-use crate::wire::{Account, Extension, InBand, Message, RawSettings};
+use crate::wire::{Extension, Message, Said};
 use std::io;
 use std::net::SocketAddrV4;
 use std::os::fd::BorrowedFd;
@@ -40,21 +40,14 @@ impl StampWishes {
 /// How many datagrams one [`Path::receive`] brings at most.
 pub const BATCH: usize = 64;
 
-/// A datagram of the protocol that came in.
+/// A datagram of the protocol that came in. What it says behind its header, which most do not, is in the [`Batch`]: a ping or
+/// pong is written by the path and read by the session millions of times a second.
 #[derive(Debug, Clone, Copy)]
 pub struct Received {
     /// Who sent it.
     pub from: SocketAddrV4,
     /// Its header.
     pub message: Message,
-    /// The settings, where it is a SYN that has them.
-    pub settings: Option<RawSettings>,
-    /// The extension, where it is a SYN or a SYN-ACK that has one.
-    pub extension: Option<Extension>,
-    /// The account, where it is a FIN-ACK that has one.
-    pub account: Option<Account>,
-    /// What its sender tells of stamps, where it is a pong that does.
-    pub in_band: Option<InBand>,
     /// What it looked like.
     pub shape: Shape,
     /// Bytes of the IP packet; of PTP over Ethernet those of the Ethernet payload.
@@ -65,14 +58,12 @@ pub struct Received {
     pub stamps: RxStamps,
 }
 
-impl Received {
-    /// What a session has to know of it.
-    #[inline]
-    pub const fn incoming(&self) -> Incoming {
-        let &Self { from, message, settings, extension, account, shape, .. } = self;
-        Incoming { from, message, settings, extension, account, shape, granted: None }
-    }
-}
+// Two cache lines.
+const _: () = assert!(size_of::<(Received, SaidAt)>() <= 128);
+
+/// Where a datagram's [`Said`] is among those of its batch.
+type SaidAt = Option<u8>;
+const _: () = assert!(BATCH <= u8::MAX as usize);
 
 /// When a datagram was seen on its way in. A source that gave no stamp is `None`.
 #[derive(Debug, Clone, Copy)]
@@ -114,14 +105,84 @@ pub struct TxStamp {
 /// What one [`Path::receive`] brought. Allocated once.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// The datagrams, in the order of their arrival at each queue. Never more than [`BATCH`].
-    pub datagrams: Vec<Received>,
+    datagrams: Vec<(Received, SaidAt)>,
+    /// Of those few that say something behind their header.
+    said: Vec<Said>,
 }
 
 impl Batch {
     /// An empty batch with room for [`BATCH`] datagrams.
     pub fn new() -> Self {
-        Self { datagrams: Vec::with_capacity(BATCH) }
+        Self { datagrams: Vec::with_capacity(BATCH), said: Vec::with_capacity(BATCH) }
+    }
+
+    /// How many datagrams there are: never more than [`BATCH`].
+    #[inline]
+    pub const fn len(&self) -> usize {
+        self.datagrams.len()
+    }
+
+    /// Whether there is none.
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.datagrams.is_empty()
+    }
+
+    /// How many more fit.
+    #[inline]
+    pub const fn room(&self) -> usize {
+        BATCH.saturating_sub(self.len())
+    }
+
+    /// The datagrams, in the same order.
+    pub fn datagrams(&self) -> impl Iterator<Item = &Received> {
+        self.datagrams.iter().map(|(received, _)| received)
+    }
+
+    /// The datagrams with what they say behind their headers, in the order of their arrival at each queue.
+    #[inline]
+    pub fn iter(&self) -> impl Iterator<Item = (&Received, Option<&Said>)> {
+        self.datagrams.iter().map(|(received, at)| (received, at.and_then(|at| self.said.get(usize::from(at)))))
+    }
+
+    /// Forgets all of them.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.datagrams.clear();
+        self.said.clear();
+    }
+
+    /// Adds a datagram; the caller has seen that there is [`Batch::room`].
+    #[inline]
+    fn push(&mut self, received: Received, said: Option<Said>) {
+        let at = said.map(|said| {
+            self.said.push(said);
+            (self.said.len() - 1) as u8
+        });
+        self.datagrams.push((received, at));
+    }
+
+    /// Keeps of the datagrams from the place `from` on those of which this says so.
+    fn retain_from(&mut self, from: usize, mut keep: impl FnMut(&Received) -> bool) {
+        let mut place = 0;
+        self.datagrams.retain(|(received, _)| {
+            place += 1;
+            place <= from || keep(received)
+        });
+    }
+}
+
+/// What a session has to know of a datagram that came in.
+#[inline]
+pub(crate) fn incoming(received: &Received, said: Option<&Said>) -> Incoming {
+    let &Received { from, message, shape, .. } = received;
+    let plain = Incoming { shape, ..Incoming::plain(from, message) };
+    match said {
+        None => plain,
+        Some(said) => {
+            let (settings, extension, account) = (said.settings(), said.extension(), said.account());
+            Incoming { settings, extension, account, ..plain }
+        }
     }
 }
 
@@ -189,6 +250,13 @@ pub trait Path {
     /// What the kernel answered, except EINTR.
     fn wait(&mut self, deadline: Option<Time<Monotonic>>, interrupt: BorrowedFd<'_>) -> io::Result<()>;
 
+    /// Frames of the path's memory that are nowhere: neither free nor on their way nor in a ring. Counted from then on in
+    /// [`Counters::frames_missing`]. Where some are missing it waits a moment for what the kernel may be at. Not for the hot
+    /// loop: a session is over.
+    fn missing_frames(&mut self) -> u64 {
+        0
+    }
+
     /// What the path is, for the log's meta file and the statistics: between [`Path::prepare`] and [`Path::release`] that
     /// which serves the session.
     fn description(&self) -> Description;
@@ -222,8 +290,8 @@ pub struct Counters {
     pub tx_ring_full: u64,
     /// Times that the kernel said EAGAIN, EBUSY or ENOBUFS, took nothing, and was asked again.
     pub tx_retries: u64,
-    /// Frames that this machine's kernel took and dropped before they left: no carrier, or a full queue. The peer never
-    /// had a chance to see them. Always 0 on the kernel path, which is not told.
+    /// Frames or datagrams that this machine's kernel took and dropped before they left: no carrier, or a full queue; on the
+    /// kernel path what a queue or a filter of the interface drops at once. The peer never had a chance to see them.
     pub tx_dropped: u64,
     /// Datagrams that reached the reserved kernel socket instead of a ring: fragments, a queue without a socket, or an
     /// Ethernet frame that was not to the interface's own address.
@@ -232,6 +300,8 @@ pub struct Counters {
     pub socket_dropped: u64,
     /// Transmit stamps that bear the name of no datagram.
     pub strange_stamps: u64,
+    /// Frames of the UMEMs that were nowhere when a session ended: lost for good. Always 0 on the kernel path.
+    pub frames_missing: u64,
     /// What the XDP program and the AF_XDP sockets counted; `None` on the kernel path.
     pub xdp: Option<XdpCounters>,
 }

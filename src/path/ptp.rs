@@ -11,9 +11,9 @@ use super::stamper::{Aligned, TxStamper};
 use super::{Received, RxStamps, StampWishes, Token, TxStamp};
 use crate::clock::realtime_now;
 use crate::net::{NetError, reserve_port};
-use crate::wire::UDP_IP_HEADERS;
 use crate::wire::frame::{MacAddr, parse_ptp};
 use crate::wire::ptp::{ETHERTYPE, Probe, Transport, UDP_PORT, parse};
+use crate::wire::{Said, UDP_IP_HEADERS};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -67,6 +67,15 @@ impl PtpPort {
                 answer,
             })?,
         };
+        if transport == Transport::Udp {
+            // As of the kernel path's socket: else what the interface's queue drops counts as sent.
+            socket::set_option(socket.as_fd(), libc::IPPROTO_IP, libc::IP_RECVERR, 1).map_err(|answer| {
+                NetError::Socket {
+                    attempt: "be told of PTP messages that the interface's queue drops (IP_RECVERR)".into(),
+                    answer,
+                }
+            })?;
+        }
         let stamper = TxStamper::from_token(FIRST_TOKEN, socket.as_fd(), wishes, true)?;
         Ok(Self {
             transport,
@@ -113,7 +122,7 @@ impl PtpPort {
     ///
     /// # Errors
     /// What the kernel answered; [`io::ErrorKind::WouldBlock`] where there is nothing.
-    pub(super) fn receive(&mut self, foreign: &mut u64) -> io::Result<Received> {
+    pub(super) fn receive(&mut self, foreign: &mut u64) -> io::Result<(Received, Option<Said>)> {
         loop {
             let arrival = socket::receive(self.socket.as_fd(), &mut self.data[..], &mut self.control.0, 0)?;
             let application = realtime_now();
@@ -130,18 +139,9 @@ impl PtpPort {
                 continue;
             };
             let control::Stamps { software, hardware } = control::stamps(&self.control.0[..arrival.control_len]);
-            return Ok(Received {
-                from: sender,
-                message,
-                settings: None,
-                extension: None,
-                account: None,
-                in_band,
-                shape,
-                ip_len,
-                queue: None,
-                stamps: RxStamps { application, hook: None, software, hardware },
-            });
+            let stamps = RxStamps { application, hook: None, software, hardware };
+            let received = Received { from: sender, message, shape, ip_len, queue: None, stamps };
+            return Ok((received, in_band.map(Said::InBand)));
         }
     }
 

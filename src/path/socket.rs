@@ -3,6 +3,7 @@
 //! What the control messages mean is in [`super::control`].
 #![allow(unsafe_code, reason = "sendmsg, recvmsg and socket options with the kernel's structures")]
 
+use super::BATCH;
 use nix::errno::Errno;
 use std::io;
 use std::mem::{size_of, zeroed};
@@ -13,7 +14,7 @@ use std::ptr;
 /// What one [`receive`] brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arrival {
-    /// Bytes of data.
+    /// Bytes of data; with `MSG_TRUNC` all that the datagram has, even where fewer fitted.
     pub len: usize,
     /// Who sent it, where it is IPv4's and there is one: not on the error queue.
     pub from: Option<SocketAddrV4>,
@@ -43,15 +44,103 @@ pub fn receive(socket: BorrowedFd<'_>, data: &mut [u8], control: &mut [u8], flag
     // SAFETY: every pointer is to memory that lives until the call returns, and as long as said.
     let answer = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags | libc::MSG_DONTWAIT) };
     let len = Errno::result(answer)? as usize;
+    Ok(arrival(&message, &from, len))
+}
+
+/// Bytes of control messages that are kept of each datagram.
+pub const CONTROL: usize = super::control::ROOM;
+/// Bytes that are kept of each datagram out of an [`Inbox`]: the largest of the protocol. Of a longer one the length is told
+/// all the same, and what lies behind has no meaning.
+const DATAGRAM: usize = 2112;
+
+/// Room for one datagram. Control messages first, as they are aligned.
+#[derive(Debug)]
+#[repr(C, align(8))]
+struct Slot {
+    control: [u8; CONTROL],
+    data: [u8; DATAGRAM],
+}
+
+/// Room for the datagrams of one look at a socket.
+#[derive(Debug)]
+pub struct Inbox {
+    slots: Box<[Slot]>,
+    arrivals: Vec<Arrival>,
+}
+
+impl Inbox {
+    /// Room for [`BATCH`] datagrams, touched already.
+    pub fn new() -> Self {
+        let slots = (0..BATCH).map(|_| Slot { control: [0; CONTROL], data: [0; DATAGRAM] }).collect();
+        Self { slots, arrivals: Vec::with_capacity(BATCH) }
+    }
+
+    /// Takes up to `most` datagrams, at most [`BATCH`], out of the socket, with one system call that does not wait, in place of
+    /// those taken before.
+    ///
+    /// # Errors
+    /// What the kernel answered; [`io::ErrorKind::WouldBlock`] where there is nothing. Then the inbox is empty.
+    #[inline]
+    pub fn receive(&mut self, socket: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+        self.arrivals.clear();
+        if most > 1 {
+            return self.receive_many(socket, most.min(BATCH));
+        }
+        let Slot { control, data } = &mut self.slots[0];
+        self.arrivals.push(receive(socket, data, control, libc::MSG_TRUNC)?);
+        Ok(1)
+    }
+
+    /// `recvmmsg(2)`.
+    fn receive_many(&mut self, socket: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+        // SAFETY: zeros are valid addresses of no family.
+        let mut names: [libc::sockaddr_in; BATCH] = unsafe { zeroed() };
+        // SAFETY: zeros are valid descriptions of no memory.
+        let mut parts: [libc::iovec; BATCH] = unsafe { zeroed() };
+        // SAFETY: zeros are valid messages without name, data and control messages.
+        let mut messages: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
+        let places = names.iter_mut().zip(&mut parts).zip(&mut messages).zip(&mut self.slots);
+        for (((name, part), message), Slot { control, data }) in places.take(most) {
+            *part = libc::iovec { iov_base: data.as_mut_ptr().cast(), iov_len: DATAGRAM };
+            message.msg_hdr.msg_name = ptr::from_mut(name).cast();
+            message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+            message.msg_hdr.msg_iov = part;
+            message.msg_hdr.msg_iovlen = 1;
+            message.msg_hdr.msg_control = control.as_mut_ptr().cast();
+            message.msg_hdr.msg_controllen = CONTROL;
+        }
+        let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+        // SAFETY: the first `most` messages point to memory that lives until the call returns, and as long as said; no time-out.
+        let answer = unsafe {
+            libc::recvmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), most as libc::c_uint, flags, ptr::null_mut())
+        };
+        let count = Errno::result(answer)? as usize;
+        let came = names.iter().zip(&messages).take(count);
+        self.arrivals.extend(came.map(|(name, message)| arrival(&message.msg_hdr, name, message.msg_len as usize)));
+        Ok(count)
+    }
+
+    /// What came, each with its data, as much as was kept, and its control messages.
+    #[inline]
+    pub fn arrivals(&self) -> impl Iterator<Item = (&Arrival, &[u8], &[u8])> {
+        self.arrivals.iter().zip(&self.slots).map(|(arrival, Slot { control, data })| {
+            (arrival, &data[..arrival.len.min(DATAGRAM)], &control[..arrival.control_len.min(CONTROL)])
+        })
+    }
+}
+
+/// What a message header says after it was received into.
+#[inline]
+fn arrival(message: &libc::msghdr, from: &libc::sockaddr_in, len: usize) -> Arrival {
     let named = message.msg_namelen as usize >= size_of::<libc::sockaddr_in>();
-    Ok(Arrival {
+    Arrival {
         len,
         from: (named && from.sin_family == libc::AF_INET as libc::sa_family_t).then(|| {
             SocketAddrV4::new(Ipv4Addr::from(from.sin_addr.s_addr.to_ne_bytes()), u16::from_be(from.sin_port))
         }),
         control_len: message.msg_controllen,
         control_cut: message.msg_flags & libc::MSG_CTRUNC != 0,
-    })
+    }
 }
 
 /// `sendmsg(2)` without waiting, to `to` or where the socket is bound to send.

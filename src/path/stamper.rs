@@ -223,6 +223,8 @@ impl TxStamper {
                     Some(token) => stamps.push(TxStamp { token, stamp: report.stamp }),
                     None => self.strange += 1,
                 },
+                // An ICMP error of an earlier datagram is no report.
+                None if control::is_icmp(&self.control.0[..arrival.control_len]) => {}
                 None => self.strange += 1,
             }
             if !self.own_keys && self.keys.take_gap() {

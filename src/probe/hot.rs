@@ -10,12 +10,12 @@ use super::turnarounds::Turnarounds;
 use super::usage::Usage;
 use crate::clock::{ClockBoard, Monotonic, Realtime, Source, Stamp, Time, monotonic_now, realtime_now};
 use crate::live::Sample;
-use crate::path::{BATCH, Batch, Path, Received, Sent, TxStamp};
+use crate::path::{self, BATCH, Batch, Path, Received, Sent, TxStamp};
 use crate::record::{Answer, Recorder, RoundTrips, Sighting, Sources, StampCounts};
-use crate::session::{Action, Body, End, Event, Incoming, Machine, Outgoing, TimerKind};
+use crate::session::{Action, Body, Direction, End, Event, Incoming, Machine, Outgoing, TimerKind};
 use crate::tune::realtime::Guard;
 use crate::wire::ptp::Shape;
-use crate::wire::{Account, Extension, Point};
+use crate::wire::{Account, Extension, Point, Said};
 use std::io;
 use std::net::SocketAddrV4;
 use std::sync::Arc;
@@ -288,22 +288,22 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
     /// Takes in what has come; whether anything had.
     fn receive(&mut self) -> anyhow::Result<bool> {
         self.path.receive(&mut self.batch)?;
-        if self.batch.datagrams.is_empty() {
+        if self.batch.is_empty() {
             return Ok(false);
         }
         // Taken out and put back, so that none of them is copied; what takes its place allocates nothing.
         let batch = std::mem::take(&mut self.batch);
-        let taken = self.take_in(&batch.datagrams);
+        let taken = self.take_in(&batch);
         self.batch = batch;
         taken?;
         Ok(true)
     }
 
-    fn take_in(&mut self, datagrams: &[Received]) -> anyhow::Result<()> {
+    fn take_in(&mut self, batch: &Batch) -> anyhow::Result<()> {
         let now = monotonic_now();
         self.now = now;
-        for received in datagrams {
-            let incoming = self.incoming(received);
+        for (received, said) in batch.iter() {
+            let incoming = self.incoming(received, said);
             let point = self.machine.handle_datagram(now, &incoming);
             let sighting = self.sighting(received, point.unwrap_or(Point::T1));
             let stamp = sighting.stamp(self.rules.sources.received);
@@ -318,7 +318,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             if let Some(point) = point {
                 self.recorder.seen(&sighting);
                 if point == Point::T3 {
-                    self.answered(received, stamp);
+                    self.answered(received, said, stamp);
                 }
                 self.ping = (received.stamps.application, stamp);
             }
@@ -328,13 +328,13 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
     }
 
     /// A pong was received.
-    fn answered(&mut self, received: &Received, t3: Option<Stamp>) {
+    fn answered(&mut self, received: &Received, said: Option<&Said>, t3: Option<Stamp>) {
         let sequence = received.message.sequence;
         let answer = self.round_trips.answered(sequence, t3);
         // At most one of the two calls makes a round trip whole.
         let mut rtt_ns = self.round_trips.take_rtt();
         if self.in_band
-            && let Some(told) = &received.in_band
+            && let Some(Said::InBand(told)) = said
         {
             self.round_trips.told(sequence, answer, told);
             rtt_ns = rtt_ns.or_else(|| self.round_trips.take_rtt());
@@ -355,8 +355,15 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
     }
 
     /// What the session has to know of a datagram: of a SYN that wants more than datagrams also what the path has got ready.
-    fn incoming(&mut self, received: &Received) -> Incoming {
-        let mut incoming = received.incoming();
+    fn incoming(&mut self, received: &Received, said: Option<&Said>) -> Incoming {
+        let mut incoming = path::incoming(received, said);
+        if let Some(Said::Settings(settings, Some(Extension { in_band: true, .. }))) = said
+            && settings.direction == Direction::Reverse.to_raw()
+            && self.machine.peer().is_none()
+        {
+            // Before the answer: pongs may come soon after it.
+            self.round_trips.reserve_in_band();
+        }
         if let Some(wanted) = self.machine.wants(self.now, &incoming) {
             incoming.granted = self.prepare(received.from, wanted);
         }
@@ -532,6 +539,12 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
                 Action::Send(mut outgoing) => {
                     match &mut outgoing.body {
                         Body::Account(account) => self.complete(outgoing.to, account),
+                        Body::Settings(settings, Some(Extension { in_band: true, .. }))
+                            if settings.direction == Direction::Forward.to_raw() =>
+                        {
+                            // Before the first ping, which follows the answer at once.
+                            self.round_trips.reserve_in_band();
+                        }
                         Body::InBand { told, .. } => *told = self.turnarounds.tell(self.ping.0, &mut self.stamps),
                         _ => {}
                     }
@@ -619,7 +632,8 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         self.flush_now()?;
         if let Event::Connected { peer, settings } = event {
             self.in_band = settings.in_band;
-            self.round_trips.expect_in_band(self.in_band);
+            // Who pongs is told nothing.
+            self.round_trips.expect_in_band(self.in_band && self.machine.totals().measures_loss);
             // What still comes of the session before must not count as this one's.
             self.collect()?;
             self.usage_before = Usage::now(self.path);
@@ -628,6 +642,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         }
         if matches!(event, Event::Finished(_)) {
             self.drain()?;
+            audit(self.path);
         }
         let (scene, attendant) = self.scene();
         match event {
@@ -663,5 +678,17 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             self.unflushed = self.path.flush()?;
         }
         Ok(())
+    }
+}
+
+/// Says so where the path has lost some of its memory: it would run dry one day.
+#[cold]
+pub(super) fn audit<P: Path>(path: &mut P) {
+    let missing = path.missing_frames();
+    if missing != 0 {
+        eprintln!(
+            "xdprobe: {missing} frames of the memory shared with the kernel are neither free nor in a ring nor on their way: \
+             they are lost until xdprobe is started anew; please report it with the meta file"
+        );
     }
 }

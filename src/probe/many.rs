@@ -3,13 +3,14 @@
 //! What one session needs and many do not have is not here: stamps that come later, round trips of this side, what a path
 //! gets ready for a session. So the loop is the one of `hot` without what waits for those; the rules for it are the same.
 
+use super::hot::audit;
 use super::interrupt::Interrupt;
 use super::opened::{self, Opened, Way};
 use super::setup::OpenPath;
 use super::{say_first, stamp_sources, tuning_facts, warn};
 use crate::cli::{Many, PathKind, Plan, schedule};
 use crate::clock::{Monotonic, Realtime, Time, monotonic_now};
-use crate::path::{BATCH, Batch, Path, Received};
+use crate::path::{self, BATCH, Batch, Path, Received};
 use crate::record::{Facts, Ledger, LedgerConfig, ScheduleFacts, Sighting, StampCounts, check_folder, text};
 use crate::session::{
     Action, Body, Event, Hall, HallConfig, Machine, Offers, Outgoing, Probe, Sampling, ServerConfig, TimerKind,
@@ -155,6 +156,7 @@ impl<P: Path> Loop<'_, P> {
         }
         // The last answers may still lie in the ring.
         self.path.flush()?;
+        audit(self.path);
         Ok(())
     }
 
@@ -171,24 +173,24 @@ impl<P: Path> Loop<'_, P> {
     /// Takes in what has come; whether anything had.
     fn receive(&mut self) -> io::Result<bool> {
         self.path.receive(&mut self.batch)?;
-        let waiting = self.batch.datagrams.len();
+        let waiting = self.batch.len();
         self.hall.begin_look(waiting, waiting == BATCH);
         if waiting == 0 {
             return Ok(false);
         }
         // Taken out and put back, so that none of them is copied; what takes its place allocates nothing.
         let batch = std::mem::take(&mut self.batch);
-        let taken = self.take_in(&batch.datagrams);
+        let taken = self.take_in(&batch);
         self.batch = batch;
         taken?;
         Ok(true)
     }
 
-    fn take_in(&mut self, datagrams: &[Received]) -> io::Result<()> {
+    fn take_in(&mut self, batch: &Batch) -> io::Result<()> {
         let now = monotonic_now();
         self.now = now;
-        for received in datagrams {
-            let point = self.hall.handle_datagram(now, &received.incoming());
+        for (received, said) in batch.iter() {
+            let point = self.hall.handle_datagram(now, &path::incoming(received, said));
             if let Some(place) = self.hall.place() {
                 self.stamps[place].rx += 1;
                 if let Some(point) = point {

@@ -314,7 +314,7 @@ fn wait_for_quiet<P: Path>(path: &mut P, quiet: Duration) -> Result<()> {
         if now.duration_since(began) >= QUIET_AT_MOST {
             break;
         }
-        if !(batch.datagrams.is_empty() && stamps.is_empty()) {
+        if !(batch.is_empty() && stamps.is_empty()) {
             last = now;
         } else if now.duration_since(last) >= quiet {
             break;

@@ -12,6 +12,13 @@ use std::collections::VecDeque;
 const PONGS: usize = 1 << 14;
 /// How many pairs may wait for a pong that takes them along. They come in bursts, when the error queue is looked into.
 const PAIRS: usize = 1 << 12;
+/// Where every pong takes a pair along and every pong makes one, pairs that once waited wait for ever, and all that is told is
+/// so much older. Up to so many may.
+const BEHIND: usize = 8;
+/// How many pairs wait all the time is known after so many pongs …
+const WATCHED_PONGS: u32 = 64;
+/// … and so many ns: bursts that are worked off come and go faster.
+const WATCHED_NANOS: u64 = 100_000_000;
 /// No ping has it: it is a dummy's.
 const VACANT: u64 = u64::MAX;
 
@@ -36,6 +43,21 @@ pub struct Turnarounds {
     pongs: Box<[Pong]>,
     /// Oldest first.
     pairs: VecDeque<Earlier>,
+    watch: Watch,
+}
+
+/// The fewest pairs that waited behind a pong, of so many pongs since some moment.
+#[derive(Debug, Clone, Copy)]
+struct Watch {
+    since: Time<Realtime>,
+    pongs: u32,
+    fewest: usize,
+}
+
+impl Watch {
+    const fn new() -> Self {
+        Self { since: Time::from_nanos(0), pongs: 0, fewest: usize::MAX }
+    }
 }
 
 impl Turnarounds {
@@ -51,20 +73,45 @@ impl Turnarounds {
             FarSource::Application => (0, 0),
             FarSource::Software | FarSource::Hardware => (PONGS, PAIRS),
         };
-        Self { source, pongs: vec![NO_PONG; pongs].into_boxed_slice(), pairs: VecDeque::with_capacity(pairs) }
+        Self {
+            source,
+            pongs: vec![NO_PONG; pongs].into_boxed_slice(),
+            pairs: VecDeque::with_capacity(pairs),
+            watch: Watch::new(),
+        }
     }
 
     /// Forgets everything, for the next session.
     pub fn clear(&mut self) {
         self.pongs.fill(NO_PONG);
         self.pairs.clear();
+        self.watch = Watch::new();
     }
 
     /// What the pong to a ping that the process read at `t1` is to tell, but for t2.
     pub fn tell(&mut self, t1: Time<Realtime>, counts: &mut StampCounts) -> InBand {
         let earlier = self.pairs.pop_front();
         counts.told += u64::from(earlier.is_some());
+        self.catch_up(t1, counts);
         InBand { source: self.source, t1: Some(t1.as_nanos()), t2: None, earlier }
+    }
+
+    /// Leaves out the oldest pairs where so many have been waiting all the time: then what is told is new again.
+    fn catch_up(&mut self, now: Time<Realtime>, counts: &mut StampCounts) {
+        let Watch { since, pongs, fewest } = &mut self.watch;
+        if *pongs == 0 {
+            *since = now;
+        }
+        *fewest = self.pairs.len().min(*fewest);
+        *pongs += 1;
+        if *pongs < WATCHED_PONGS || now.as_nanos().abs_diff(since.as_nanos()) < WATCHED_NANOS {
+            return;
+        }
+        if *fewest > BEHIND {
+            counts.untold += *fewest as u64;
+            self.pairs.drain(..*fewest);
+        }
+        self.watch = Watch::new();
     }
 
     /// A pong was handed over, to a ping whose stamp of the chosen source is `t1`, if it has one.
@@ -176,6 +223,59 @@ mod tests {
         turnarounds.clear();
         turnarounds.left(&pong(9, 9), card(2), &mut counts);
         assert_eq!(told(&mut turnarounds, &mut counts), []);
+    }
+
+    /// A pong every `every` ns whose stamp is known before the next one; those before `stalled` have theirs only then. What the
+    /// last one tells of, and the counts.
+    fn pong_steadily(every: u64, stalled: u64, pongs: u64) -> (Option<u64>, StampCounts) {
+        let (mut turnarounds, mut counts) = (Turnarounds::new(CARD), StampCounts::default());
+        let mut told = None;
+        for sequence in 1..=pongs {
+            let now = 5_000_000_000 + sequence * every;
+            told = turnarounds.tell(Time::from_nanos(now), &mut counts).earlier.map(|earlier| earlier.sequence);
+            turnarounds.sent(sequence, card(now), Time::from_nanos(now), &mut counts);
+            let known = if sequence < stalled {
+                0..0
+            } else if sequence == stalled {
+                1..sequence + 1
+            } else {
+                sequence..sequence + 1
+            };
+            for sequence in known {
+                turnarounds.left(&pong(sequence, 5_000_000_000 + sequence * every), card(1 << 50), &mut counts);
+            }
+        }
+        (told, counts)
+    }
+
+    #[test]
+    fn what_is_told_is_new_again_soon_after_a_stall() {
+        for every in [10_000, 1_000_000, 100_000_000] {
+            // Nobody told anything during the stall, and 49 pairs would wait for ever.
+            let (told, counts) = pong_steadily(every, 50, 30_000);
+            assert_eq!((told, counts.untold), (Some(29_999), 49), "every {every} ns");
+            assert_eq!(counts.told + counts.untold, 29_999);
+            // A few may.
+            let (told, counts) = pong_steadily(every, 9, 30_000);
+            assert_eq!((told, counts.untold), (Some(29_991), 0), "every {every} ns");
+        }
+    }
+
+    #[test]
+    fn pairs_that_come_in_bursts_are_all_told() {
+        let (mut turnarounds, mut counts) = (Turnarounds::new(CARD), StampCounts::default());
+        for burst in 0..50 {
+            for at in 1..=1000 {
+                let sequence = burst * 1000 + at;
+                let now = Time::from_nanos(5_000_000_000 + sequence * 10_000);
+                turnarounds.tell(now, &mut counts);
+                turnarounds.sent(sequence, card(1), Time::from_nanos(sequence), &mut counts);
+            }
+            for sequence in burst * 1000 + 1..=burst * 1000 + 1000 {
+                turnarounds.left(&pong(sequence, sequence), card(2), &mut counts);
+            }
+        }
+        assert_eq!((counts.told, counts.untold), (49_000, 0));
     }
 
     #[test]

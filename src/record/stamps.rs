@@ -24,7 +24,8 @@ pub struct StampCounts {
     pub implausible: u64,
     /// Pairs of stamps of a ping and its pong that went out with a later pong, as the client asked for (`--in-band`).
     pub told: u64,
-    /// Such pairs that there was no room to keep until then.
+    /// Such pairs that there was no room to keep until then, or that were left out for newer ones: behind a stall all others would
+    /// come late for the rest of the session.
     pub untold: u64,
 }
 

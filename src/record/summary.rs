@@ -186,8 +186,8 @@ pub struct Summary {
     /// `path`, `xdp_mode`, `zero_copy`, `queues`, `local`.
     #[serde(flatten)]
     pub description: Description,
-    /// `not_protocol`, `tx_ring_full`, `tx_retries`, `tx_dropped`, `reached_kernel`, `socket_dropped`, `xdp`. Not of a session
-    /// that runs: reading them takes system calls.
+    /// `not_protocol`, `tx_ring_full`, `tx_retries`, `tx_dropped`, `reached_kernel`, `socket_dropped`,
+    /// `frames_missing`, `xdp`. Not of a session that runs: reading them takes system calls.
     #[serde(flatten)]
     pub counters: Option<Counters>,
     #[serde(skip)]
@@ -361,6 +361,7 @@ impl Summary {
             reached_kernel,
             socket_dropped,
             strange_stamps,
+            frames_missing,
             xdp,
         } = self.counters.unwrap_or_default();
         if let Some(xdp) = xdp {
@@ -395,7 +396,8 @@ impl Summary {
             (
                 "untold",
                 self.stamps_untold,
-                "pairs of stamps were not told to the other side: no room to keep them".into(),
+                "pairs of stamps were not told to the other side: no room to keep them, or newer ones went first"
+                    .into(),
             ),
             (
                 "unstamped",
@@ -413,6 +415,7 @@ impl Summary {
             ("unexpected", self.unexpected, "datagrams that made no sense where they came".into()),
             ("excess", self.excess.unwrap_or(0), "datagrams dropped: beyond this client's share of the server".into()),
             ("no protocol", not_protocol, "datagrams that were too short, of an unknown type, or damaged".into()),
+            ("frames", frames_missing, "of the memory shared with the kernel are lost: please report it".into()),
             ("strange", strange_stamps, "transmit stamps that belong to no datagram".into()),
             (
                 "past AF_XDP",
@@ -487,6 +490,7 @@ pub fn counters_since(earlier: &Counters, later: &Counters) -> Counters {
         reached_kernel: since(|c| c.reached_kernel),
         socket_dropped: since(|c| c.socket_dropped),
         strange_stamps: since(|c| c.strange_stamps),
+        frames_missing: since(|c| c.frames_missing),
         xdp: later.xdp.map(|last| {
             let since = |value: fn(&XdpCounters) -> u64| value(&last).saturating_sub(value(&first));
             XdpCounters {

@@ -167,6 +167,9 @@ pub enum Action {
     Tell(Event),
 }
 
+// Every ping and pong is one, and is moved into the queue of actions and out of it: two cache lines.
+const _: () = assert!(size_of::<Action>() <= 128);
+
 /// A datagram to be sent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Outgoing {

@@ -33,6 +33,15 @@ impl Direction {
             Self::Duplex => "duplex",
         }
     }
+
+    /// The number in a SYN.
+    pub const fn to_raw(self) -> u32 {
+        match self {
+            Self::Forward => 0,
+            Self::Reverse => 1,
+            Self::Duplex => 2,
+        }
+    }
 }
 
 /// How to wait for the next ping.
@@ -148,11 +157,7 @@ impl Settings {
                 TimerKind::Sleep => 0,
                 TimerKind::Busy => 1,
             },
-            direction: match self.direction {
-                Direction::Forward => 0,
-                Direction::Reverse => 1,
-                Direction::Duplex => 2,
-            },
+            direction: self.direction.to_raw(),
         }
     }
 

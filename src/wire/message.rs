@@ -103,14 +103,47 @@ pub struct RawSettings {
 pub struct Parsed {
     /// The header.
     pub message: Message,
-    /// The settings, where it is a SYN that carries all 24 bytes.
-    pub settings: Option<RawSettings>,
-    /// The extension, where it is such a SYN, or a SYN-ACK, that has one.
-    pub extension: Option<Extension>,
-    /// What the sender counted, where it is a FIN-ACK that says so.
-    pub account: Option<Account>,
-    /// What the sender tells of its stamps, where it is a pong that does.
-    pub in_band: Option<InBand>,
+    /// What follows the header and is no padding; `None` for most datagrams.
+    pub said: Option<Said>,
+}
+
+/// What a datagram says behind its header: of one kind only, as one datagram never says two of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// The settings of a SYN that carries all 24 bytes, and its extension, where it has one.
+    Settings(RawSettings, Option<Extension>),
+    /// The extension of a SYN-ACK.
+    Extension(Extension),
+    /// What the sender of a FIN-ACK counted.
+    Account(Account),
+    /// What the sender of a pong tells of its stamps.
+    InBand(InBand),
+}
+
+impl Said {
+    /// The settings, where it is a SYN's.
+    pub const fn settings(&self) -> Option<RawSettings> {
+        if let Self::Settings(settings, _) = self { Some(*settings) } else { None }
+    }
+
+    /// The extension, where it is a SYN's or a SYN-ACK's that has one.
+    pub const fn extension(&self) -> Option<Extension> {
+        match self {
+            Self::Settings(_, extension) => *extension,
+            Self::Extension(extension) => Some(*extension),
+            Self::Account(_) | Self::InBand(_) => None,
+        }
+    }
+
+    /// The account, where it is a FIN-ACK's.
+    pub const fn account(&self) -> Option<Account> {
+        if let Self::Account(account) = self { Some(*account) } else { None }
+    }
+
+    /// The stamps, where it is a pong's.
+    pub const fn in_band(&self) -> Option<InBand> {
+        if let Self::InBand(told) = self { Some(*told) } else { None }
+    }
 }
 
 /// Why bytes are not a datagram of this protocol.
@@ -138,20 +171,16 @@ impl Message {
         let kind = Kind::from_wire(header[8]).ok_or(ParseError::UnknownKind(header[8]))?;
         let sequence = u64::from_le_bytes(*header.first_chunk().expect("8 of 16 bytes"));
         let message = Self { kind, sequence };
-        let mut parsed = Parsed { message, settings: None, extension: None, account: None, in_band: None };
-        match kind {
-            Kind::Syn => {
-                if let Some((settings, rest)) = rest.split_first_chunk::<SETTINGS_LEN>() {
-                    parsed.settings = Some(RawSettings::from_bytes(settings));
-                    parsed.extension = Extension::parse(rest);
-                }
-            }
-            Kind::SynAck => parsed.extension = Extension::parse(rest),
-            Kind::FinAck => parsed.account = Account::parse(rest),
-            Kind::Pong => parsed.in_band = InBand::parse(rest),
-            _ => {}
-        }
-        Ok(parsed)
+        let said = match kind {
+            Kind::Syn => rest
+                .split_first_chunk::<SETTINGS_LEN>()
+                .map(|(settings, rest)| Said::Settings(RawSettings::from_bytes(settings), Extension::parse(rest))),
+            Kind::SynAck => Extension::parse(rest).map(Said::Extension),
+            Kind::FinAck => Account::parse(rest).map(Said::Account),
+            Kind::Pong => InBand::parse(rest).map(Said::InBand),
+            Kind::SynRst | Kind::Ping | Kind::Fin | Kind::Dummy => None,
+        };
+        Ok(Parsed { message, said })
     }
 
     /// The 16 bytes of the header.
@@ -207,9 +236,8 @@ mod tests {
 
     #[test]
     fn a_syn_reads_as_nanoprobe_wrote_it_and_writes_back() {
-        let Parsed { message, settings, extension, account, in_band } = Message::parse(&SYN).unwrap();
-        let settings = settings.unwrap();
-        assert_eq!((extension, account, in_band), (None, None, None));
+        let Parsed { message, said } = Message::parse(&SYN).unwrap();
+        let Some(Said::Settings(settings, None)) = said else { panic!("{said:?}") };
         assert_eq!(message, Message { kind: Kind::Syn, sequence: 0 });
         assert_eq!(
             settings,
@@ -238,9 +266,9 @@ mod tests {
 
     #[test]
     fn a_syn_cut_short_has_no_settings_and_a_longer_one_has() {
-        assert_eq!(Message::parse(&SYN[..39]).unwrap().settings, None);
+        assert_eq!(Message::parse(&SYN[..39]).unwrap().said, None);
         let longer = Message::parse(&[&SYN[..], &[7; 9]].concat()).unwrap();
-        assert!(longer.settings.is_some() && longer.extension.is_none());
+        assert!(matches!(longer.said, Some(Said::Settings(_, None))), "{longer:?}");
     }
 
     #[test]
@@ -251,10 +279,12 @@ mod tests {
         for kind in (0..=9).filter_map(Kind::from_wire) {
             let header = Message { kind, sequence: 0 }.to_bytes();
             let short = Message::parse(&[&header[..], &bytes].concat()).unwrap();
-            assert_eq!(short.extension, (kind == Kind::SynAck).then_some(extension), "{kind:?}");
+            let read = short.said.and_then(|said| said.extension());
+            assert_eq!(read, (kind == Kind::SynAck).then_some(extension), "{kind:?}");
             let long = Message::parse(&[&header[..], &SYN[HEADER_LEN..], &bytes].concat()).unwrap();
-            assert_eq!(long.extension, (kind == Kind::Syn).then_some(extension), "{kind:?}");
-            assert_eq!(long.settings.is_some(), kind == Kind::Syn, "{kind:?}");
+            let both =
+                Said::Settings(RawSettings::from_bytes(SYN[HEADER_LEN..].first_chunk().unwrap()), Some(extension));
+            assert_eq!(long.said, (kind == Kind::Syn).then_some(both), "{kind:?}");
         }
     }
 
@@ -263,7 +293,8 @@ mod tests {
         let told = InBand { t1: Some(1), t2: Some(2), ..InBand::default() };
         for kind in (0..=9).filter_map(Kind::from_wire) {
             let header = Message { kind, sequence: 3 }.to_bytes();
-            let read = Message::parse(&[&header[..], &told.to_bytes(), &[0; 3]].concat()).unwrap().in_band;
+            let read = Message::parse(&[&header[..], &told.to_bytes(), &[0; 3]].concat()).unwrap();
+            let read = read.said.and_then(|said| said.in_band());
             assert_eq!(read, (kind == Kind::Pong).then_some(told), "{kind:?}");
         }
     }

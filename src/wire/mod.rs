@@ -17,6 +17,6 @@ pub use extension::{Extension, Load, ServePath};
 pub use in_band::InBand;
 pub use message::{
     DUMMY_SEQUENCE, HEADER_LEN, Kind, MAX_IP_LEN, MAX_PADDING, MIN_IP_LEN, Message, ParseError, Parsed, RawSettings,
-    SETTINGS_LEN, UDP_IP_HEADERS,
+    SETTINGS_LEN, Said, UDP_IP_HEADERS,
 };
 pub use point::Point;

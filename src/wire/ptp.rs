@@ -146,12 +146,12 @@ pub fn parse(payload: &[u8]) -> Option<Probe> {
     };
     let address = Ipv4Addr::new(bytes[24], bytes[25], bytes[26], bytes[27]);
     let sender = SocketAddrV4::new(address, u16::from_be_bytes([bytes[28], bytes[29]]));
-    let Parsed { message, in_band, .. } = Message::parse(&payload[SYNC_LEN..]).ok()?;
+    let Parsed { message, said } = Message::parse(&payload[SYNC_LEN..]).ok()?;
     let is_probe = matches!(message.kind, Kind::Ping | Kind::Pong);
     let told = u16::from_be_bytes([bytes[SEQUENCE_ID_AT], bytes[SEQUENCE_ID_AT + 1]]);
     // Nobody can be answered at port 0 (RFC 768), so nobody sends from there.
     let holds_together = is_probe && told == sequence_id(message.sequence) && sender.port() != 0;
-    holds_together.then_some(Probe { sender, shape, message, in_band })
+    holds_together.then_some(Probe { sender, shape, message, in_band: said.and_then(|said| said.in_band()) })
 }
 
 /// The low 16 bits.

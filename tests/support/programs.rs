@@ -134,6 +134,11 @@ impl Program {
         Self { child, status: None, stdout, stderr, readers }
     }
 
+    /// Of the program itself: `ip netns exec` becomes it.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn stdout(&self) -> String {
         self.stdout.lock().unwrap().clone()
     }

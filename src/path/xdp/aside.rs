@@ -8,7 +8,7 @@ use super::program::Program;
 use crate::net::{NetError, local_address, reserve_port};
 use crate::path::kernel::{KernelPath, Wiring};
 use crate::path::{BATCH, Batch, Counters, Path, Received, StampWishes, socket};
-use crate::wire::{Extension, Kind};
+use crate::wire::{Extension, Kind, Said};
 use socket2::SockRef;
 use std::cell::Cell;
 use std::io;
@@ -37,7 +37,7 @@ pub(super) struct Reserved {
     sessions: u64,
     session: Option<Box<Session>>,
     /// What the peer of the last session said when that was over: it may ask for its next one.
-    leftover: Vec<Received>,
+    leftover: Vec<(Received, Option<Said>)>,
 }
 
 #[derive(Debug)]
@@ -167,13 +167,17 @@ impl Reserved {
         let mut batch = Batch::new();
         // Bounded, as it may go on sending: then what is left does not matter.
         for _ in 0..BATCH {
-            batch.datagrams.clear();
+            batch.clear();
             // What cannot be received it will send again.
-            let _ = session.path.receive_one(&mut batch);
-            let Some(datagram) = batch.datagrams.pop() else { break };
-            let speaks = datagram.from == peer && matches!(datagram.message.kind, Kind::Syn | Kind::Fin);
-            if speaks && self.leftover.len() < LEFTOVER {
-                self.leftover.push(datagram);
+            let _ = session.path.receive_some(&mut batch);
+            if batch.is_empty() {
+                break;
+            }
+            for (datagram, said) in batch.iter() {
+                let speaks = datagram.from == peer && matches!(datagram.message.kind, Kind::Syn | Kind::Fin);
+                if speaks && self.leftover.len() < LEFTOVER {
+                    self.leftover.push((*datagram, said.copied()));
+                }
             }
         }
         drop(session);
@@ -183,7 +187,7 @@ impl Reserved {
 
     /// Forgets what was left over of those to whom this says no: whoever cannot be answered asks again.
     pub(super) fn keep_leftover(&mut self, mut of: impl FnMut(SocketAddrV4) -> bool) {
-        self.leftover.retain(|datagram| of(datagram.from));
+        self.leftover.retain(|(datagram, _)| of(datagram.from));
     }
 
     /// As the socket was before a session.
@@ -191,6 +195,8 @@ impl Reserved {
         let socket = self.socket.as_fd();
         // None of these can be refused; and what is left on would only cost time.
         let _ = socket::set_option(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, 0);
+        // Empties the error queue, too.
+        let _ = socket::set_option(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 0);
         let _ = SockRef::from(&self.socket).set_busy_poll(0);
         let _ = SockRef::from(&self.socket).set_recv_buffer_size(RESERVED_BUFFER);
     }
@@ -200,18 +206,20 @@ impl Reserved {
     /// # Errors
     /// As [`Path::receive`].
     pub(super) fn receive(&mut self, batch: &mut Batch) -> io::Result<()> {
-        batch.datagrams.append(&mut self.leftover);
+        for (datagram, said) in self.leftover.drain(..) {
+            batch.push(datagram, said);
+        }
         let Some(session) = &mut self.session else { return Ok(()) };
-        let before = batch.datagrams.len();
-        session.path.receive_one(batch)?;
-        if batch.datagrams.len() == before {
+        let before = batch.len();
+        session.path.receive_some(batch)?;
+        let came = batch.len();
+        if came == before {
             return Ok(());
         }
         let peer = session.peer;
         let is_its = |from: SocketAddrV4, kind| from == peer || (kind == Kind::Dummy && from.ip() == peer.ip());
-        if batch.datagrams.pop_if(|datagram| !is_its(datagram.from, datagram.message.kind)).is_some() {
-            self.strayed.set(self.strayed.get() + 1);
-        }
+        batch.retain_from(before, |datagram| is_its(datagram.from, datagram.message.kind));
+        self.strayed.set(self.strayed.get() + (came - batch.len()) as u64);
         Ok(())
     }
 
@@ -257,6 +265,7 @@ fn sum(one: &Counters, other: &Counters) -> Counters {
         reached_kernel: one.reached_kernel + other.reached_kernel,
         socket_dropped: one.socket_dropped + other.socket_dropped,
         strange_stamps: one.strange_stamps + other.strange_stamps,
+        frames_missing: 0,
         xdp: None,
     }
 }

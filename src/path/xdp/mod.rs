@@ -21,13 +21,13 @@ pub use trial::{Reason, Refusal, trial_load};
 use super::companion::Companion;
 use super::kernel::{KernelPath, receive_ptp};
 use super::ptp::{Nic, PtpPort};
-use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps, Sent, StampWishes, TxStamp};
+use super::{Batch, Counters, Description, Path, Received, RxStamps, Sent, StampWishes, TxStamp};
 use crate::clock::{Monotonic, Realtime, Time, monotonic_now, realtime_now};
 use crate::net::NetError;
 use crate::session::{Body, MAX_BODY, Outgoing};
 use crate::wire::frame::{LinkHeader, MAX_FRAME_LEN, MacAddr, PtpFrame, parse, parse_ptp, write_control};
 use crate::wire::ptp::{self, Probe, Shape};
-use crate::wire::{DUMMY_SEQUENCE, Extension, Kind, MIN_IP_LEN, Message, Parsed, ServePath};
+use crate::wire::{DUMMY_SEQUENCE, Extension, Kind, MIN_IP_LEN, Message, Parsed, Said, ServePath};
 use anyhow::{Context, bail};
 use aside::{Needs, Reserved};
 use layout::Meta;
@@ -37,6 +37,12 @@ use queue::{PATIENCE, Queue};
 use std::io;
 use std::net::{SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+/// How long frames may be on their way when a session is over before they are missing.
+const AUDIT_PATIENCE: Duration = Duration::from_millis(20);
+/// Between two looks for them.
+const AUDIT_PAUSE: Duration = Duration::from_micros(50);
 
 /// Where the XDP program is to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -106,6 +112,8 @@ pub struct XdpPath {
     not_protocol: u64,
     tx_ring_full: u64,
     tx_retries: u64,
+    /// Frames that were nowhere when it was last looked.
+    frames_missing: u64,
     poll: Vec<libc::pollfd>,
     description: Description,
     companion: Option<Outlet>,
@@ -211,6 +219,7 @@ impl XdpPath {
             not_protocol: 0,
             tx_ring_full: 0,
             tx_retries: 0,
+            frames_missing: 0,
             // The signals, the companion, a PTP port, and the two sockets of a session that the kernel serves.
             poll: Vec::with_capacity(sockets.len() + 5),
             description,
@@ -413,7 +422,7 @@ impl Path for XdpPath {
 
     #[inline]
     fn receive(&mut self, batch: &mut Batch) -> io::Result<()> {
-        batch.datagrams.clear();
+        batch.clear();
         if self.reserved.is_active() {
             // Others' SYNs come through the rings, and a flood of them must not keep this session waiting.
             self.reserved.receive(batch)?;
@@ -425,22 +434,22 @@ impl Path for XdpPath {
             let queue = &mut queues[at];
             queue.recycle()?;
             let id = queue.id();
-            let room = BATCH - batch.datagrams.len();
+            let room = batch.room();
             let each = |application: &Time<Realtime>, frame: &[u8], meta: Option<Meta>| {
                 match read(frame, id, *application, meta.as_ref()) {
-                    Some((datagram, link)) => {
+                    Some((datagram, said, link)) => {
                         // Dummies come from a port that nobody answers to.
                         if datagram.message.kind != Kind::Dummy {
                             peers.learn(datagram.from, &link, at);
                         }
-                        batch.datagrams.push(datagram);
+                        batch.push(datagram, said);
                     }
                     None => *not_protocol += 1,
                 }
             };
             if queue.receive(room, realtime_now, each)? != 0 {
                 *last = at;
-                if batch.datagrams.len() == BATCH {
+                if batch.room() == 0 {
                     // A flood on one queue must not keep the others waiting.
                     *last = (at + 1) % queues.len();
                     return Ok(());
@@ -513,6 +522,19 @@ impl Path for XdpPath {
         }
     }
 
+    fn missing_frames(&mut self) -> u64 {
+        let began = monotonic_now();
+        loop {
+            // What cannot be flushed is in flight.
+            let _ = self.flush();
+            self.frames_missing = self.queues.iter_mut().map(Queue::missing).sum();
+            if self.frames_missing == 0 || monotonic_now().duration_since(began) >= AUDIT_PATIENCE {
+                return self.frames_missing;
+            }
+            std::thread::sleep(AUDIT_PAUSE);
+        }
+    }
+
     fn description(&self) -> Description {
         self.reserved.serving().map_or_else(|| self.description.clone(), Path::description)
     }
@@ -535,9 +557,10 @@ impl Path for XdpPath {
             tx_ring_full: self.tx_ring_full,
             tx_retries: self.tx_retries + retries + aside.tx_retries,
             strange_stamps: strange + aside.strange_stamps,
-            tx_dropped: self.queues.iter().map(Queue::dropped).sum(),
+            tx_dropped: self.queues.iter().map(Queue::dropped).sum::<u64>() + aside.tx_dropped,
             reached_kernel: aside.reached_kernel,
             socket_dropped: aside.socket_dropped,
+            frames_missing: self.frames_missing,
             xdp: Some(xdp),
         }
     }
@@ -581,26 +604,31 @@ fn wait_for_blank(queue: &mut Queue, ring_full: &mut u64, retries: &mut u64) -> 
 
 /// A frame's datagram, if it is of the protocol.
 #[inline]
-fn read(frame: &[u8], queue: u32, application: Time<Realtime>, meta: Option<&Meta>) -> Option<(Received, LinkHeader)> {
+fn read(
+    frame: &[u8],
+    queue: u32,
+    application: Time<Realtime>,
+    meta: Option<&Meta>,
+) -> Option<(Received, Option<Said>, LinkHeader)> {
     let stamps =
         RxStamps { application, hook: meta.map(Meta::hook), software: None, hardware: meta.and_then(Meta::hardware) };
     let frame = match parse(frame) {
         Ok(frame) if frame.destination.port() != ptp::UDP_PORT => frame,
         _ => return read_ptp(frame, queue, stamps),
     };
-    let Parsed { message, settings, extension, account, in_band } = Message::parse(frame.payload).ok()?;
+    let Parsed { message, said } = Message::parse(frame.payload).ok()?;
     // Nobody can be answered there (RFC 768: a source port of 0 wants no reply).
     if frame.source.port() == 0 {
         return None;
     }
     let (from, ip_len, shape, queue) = (frame.source, frame.ip_len, Shape::Plain, Some(queue));
-    Some((Received { from, message, settings, extension, account, in_band, shape, ip_len, queue, stamps }, frame.link))
+    Some((Received { from, message, shape, ip_len, queue, stamps }, said, frame.link))
 }
 
 /// A ping or pong behind a PTP header.
-fn read_ptp(frame: &[u8], queue: u32, stamps: RxStamps) -> Option<(Received, LinkHeader)> {
+fn read_ptp(frame: &[u8], queue: u32, stamps: RxStamps) -> Option<(Received, Option<Said>, LinkHeader)> {
     let PtpFrame { link, ip_len, probe, .. } = parse_ptp(frame).ok()?;
     let Probe { sender: from, shape, message, in_band } = probe;
-    let (settings, extension, account, queue) = (None, None, None, Some(queue));
-    Some((Received { from, message, settings, extension, account, in_band, shape, ip_len, queue, stamps }, link))
+    let received = Received { from, message, shape, ip_len, queue: Some(queue), stamps };
+    Some((received, in_band.map(Said::InBand), link))
 }

@@ -290,7 +290,7 @@ impl Peers {
 mod tests {
     use super::*;
     use crate::wire::frame::{MAX_FRAME_LEN, MacAddr, parse};
-    use crate::wire::{Message, UDP_IP_HEADERS};
+    use crate::wire::{Message, Said, UDP_IP_HEADERS};
     use std::net::Ipv4Addr;
 
     const LOCAL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 10666);
@@ -429,7 +429,7 @@ mod tests {
             let parsed = parse(&frame[..len]).unwrap();
             let read = Message::parse(parsed.payload).unwrap();
             assert_eq!(read.message, Message { kind: Kind::Pong, sequence });
-            assert_eq!(read.in_band, told.map(|told| InBand { t2, ..told }));
+            assert_eq!(read.said, told.map(|told| Said::InBand(InBand { t2, ..told })));
             let zeros = if told.is_some() { 16 + 56 } else { 16 };
             assert!(parsed.payload[zeros..].iter().all(|byte| *byte == 0), "{sequence}");
         }

@@ -2,7 +2,7 @@
 //!
 //! It does not know the protocol: frames go in and out as bytes. It makes no system call but to wake the kernel.
 //!
-//! Two thirds of the frames or more circulate on the receiving side (fill ring → kernel → receive ring → here → fill ring), the
+//! Most of the frames circulate on the receiving side (fill ring → kernel → receive ring → here → fill ring), the
 //! others on the sending side (here → TX ring → kernel → completion ring → here). They never change sides, and each ring
 //! has an entry for each frame of its side. Yet a ring may look full for a moment: the kernel shows a frame at its next
 //! place before it shows that the entry is free (`xsk_flush`, `net/xdp/xsk.c`, publishes the receive ring first and then
@@ -28,13 +28,16 @@ use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue, Umem};
 const HEADROOM: u32 = libbpf_rs::libbpf_sys::XDP_PACKET_HEADROOM;
 /// The largest Ethernet header: two VLAN tags.
 const MAX_LINK_LEN: u32 = 22;
-/// What the UMEMs of all queues may take together, up to 32 of them: the process keeps within 64 MiB with it.
-const MAX_MEMORY: u32 = 44 << 20;
+/// What the UMEMs of all queues may take together, up to 32 of them: with all else that the process has it stays under 64 MiB.
+const MAX_MEMORY: u32 = 36 << 20;
 /// Frames on the receiving side, unless [`MAX_MEMORY`] commands fewer: at 100,000 packets a second they last 40 ms, for
 /// as long the process may be off its CPU. Twice as many cost no measurable latency.
 const RECEIVING: u32 = 4096;
 /// Frames on the sending side, likewise. Those used last are used next, so that more cost nothing but memory.
 const SENDING: u32 = 2048;
+/// Where memory is short the sending side gives up its frames first, until it has so many times fewer: it waits where it has none
+/// left, the receiving side loses what comes.
+const SENDING_SHARE: u32 = 8;
 /// How long the kernel may refuse to take frames before sending fails.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 /// On an idle ring the kernel's wish to be woken is looked at once in so many calls.
@@ -57,12 +60,15 @@ impl Dimensions {
         let frame = if mtu.saturating_add(MAX_LINK_LEN + HEADROOM) <= 2048 { 2048 } else { 4096 };
         let queues = u64::try_from(queues).unwrap_or(u64::MAX);
         let (mut receiving, mut sending) = (RECEIVING, SENDING);
-        while receiving > 2 * BATCH as u32
-            && u64::from((receiving + sending) * frame).saturating_mul(queues) > u64::from(MAX_MEMORY)
-        {
-            // What is sent comes back at once; what is received has to last while the process is off its CPU.
-            let fewer = if sending > BATCH as u32 && sending * 4 > receiving { &mut sending } else { &mut receiving };
-            *fewer /= 2;
+        let (least_receiving, least_sending) = (2 * BATCH as u32, BATCH as u32);
+        while u64::from((receiving + sending) * frame).saturating_mul(queues) > u64::from(MAX_MEMORY) {
+            if sending > least_sending.max(receiving / SENDING_SHARE) {
+                sending /= 2;
+            } else if receiving > least_receiving {
+                receiving /= 2;
+            } else {
+                break;
+            }
         }
         Self { frame, receiving, sending }
     }
@@ -116,6 +122,16 @@ pub struct Frames {
     pub received: u32,
     /// All frames of the receiving side.
     pub receiving: u32,
+}
+
+impl Frames {
+    /// How many are in none of these places: lost, unless they are on their way. A driver in zero-copy mode has some of the
+    /// receiving side that nobody can count.
+    const fn missing(&self, zero_copy: bool) -> u32 {
+        let sending = self.sending.saturating_sub(self.free + self.in_flight);
+        let receiving = self.receiving.saturating_sub(self.done + self.filled + self.received);
+        if zero_copy { sending } else { sending + receiving }
+    }
 }
 
 /// An open socket.
@@ -521,6 +537,15 @@ impl Queue {
         }
     }
 
+    /// Frames that are nowhere at this moment.
+    pub(super) fn missing(&mut self) -> u64 {
+        let missing = u64::from(self.frames().missing(self.zero_copy));
+        // A frame that the kernel took and could not hand over it keeps, and takes first for the next packet (xsk_buff_free
+        // and xp_alloc, net/xdp).
+        let kept = |kept: xsk_rs::socket::XdpStatistics| kept.rx_dropped() != 0 || kept.rx_ring_full() != 0;
+        if missing == 1 && self.statistics().is_ok_and(kept) { 0 } else { missing }
+    }
+
     /// Frames that the kernel has not taken from the TX ring.
     fn in_tx_ring(&mut self) -> u32 {
         self.dimensions.sending - self.tx.nb_free_exact()
@@ -621,11 +646,26 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_that_is_nowhere_is_missing() {
+        let whole = Frames { free: 5, in_flight: 3, sending: 8, done: 1, filled: 13, received: 2, receiving: 16 };
+        assert_eq!((whole.missing(false), whole.missing(true)), (0, 0));
+        assert_eq!(Frames { free: 3, ..whole }.missing(true), 2);
+        // A driver in zero-copy mode has them, or the kernel for a moment.
+        let fewer = Frames { filled: 10, ..whole };
+        assert_eq!((fewer.missing(false), fewer.missing(true)), (3, 0));
+        // For a moment the kernel shows a frame at two places: none makes up for another that is missing.
+        assert_eq!(Frames { free: 4, filled: 14, ..whole }.missing(false), 1);
+    }
+
+    #[test]
     fn frames_hold_the_mtu_and_memory_keeps_within_its_bound() {
         assert_eq!(Dimensions::new(1500, 1), Dimensions { frame: 2048, receiving: 4096, sending: 2048 });
         assert_eq!(Dimensions::new(1770, 3), Dimensions { frame: 2048, receiving: 4096, sending: 2048 });
+        assert_eq!(Dimensions::new(1770, 4), Dimensions { frame: 2048, receiving: 4096, sending: 512 });
         assert_eq!(Dimensions::new(1771, 1), Dimensions { frame: 4096, receiving: 4096, sending: 2048 });
-        assert_eq!(Dimensions::new(1500, 16), Dimensions { frame: 2048, receiving: 1024, sending: 256 });
+        assert_eq!(Dimensions::new(1500, 8), Dimensions { frame: 2048, receiving: 2048, sending: 256 });
+        assert_eq!(Dimensions::new(1500, 16), Dimensions { frame: 2048, receiving: 1024, sending: 128 });
+        assert_eq!(Dimensions::new(9000, 16), Dimensions { frame: 4096, receiving: 512, sending: 64 });
         for mtu in [68, 1500, 9000, u32::MAX] {
             for queues in 1..=32 {
                 let dimensions = Dimensions::new(mtu, queues);
