@@ -83,16 +83,18 @@ impl UsageError {
             return Self::see_help(format_args!("{word} is one argument too many: {those}"));
         }
         // clap calls an abbreviation unknown that more than one flag begins with.
-        let longs = command.get_arguments().filter_map(|arg| arg.get_long()).map(|long| format!("--{long}"));
-        let possible: Vec<String> = longs.filter(|long| name.len() > 2 && long.starts_with(name)).collect();
+        let longs = || command.get_arguments().filter_map(|arg| arg.get_long()).map(|long| format!("--{long}"));
+        let possible: Vec<String> = longs().filter(|long| name.len() > 2 && long.starts_with(name)).collect();
         let name = shown(name);
         if possible.len() > 1 {
             return Self::new(format!("{name} is ambiguous: {}", either(&possible)));
         }
         let program = command.get_bin_name().unwrap_or(command.get_name());
-        // "-- name" is how clap says that it may be a value: of a sub-command's hidden argument, which nobody can type.
+        // "-- name" is how clap says that it may be a value: of a sub-command's hidden argument, which nobody can type. And what
+        // stands for nanoprobe's abbreviations is no name that somebody meant.
         let suggested = texts(error, ContextKind::SuggestedArg);
-        match suggested.iter().find(|suggestion| !suggestion.starts_with("-- ")) {
+        let is_name = |suggestion: &&String| longs().any(|long| long == **suggestion);
+        match suggested.iter().find(is_name) {
             Some(suggestion) => {
                 Self::see_help(format_args!("{name} is no flag of {program}; did you mean {suggestion}?"))
             }

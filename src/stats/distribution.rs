@@ -205,11 +205,12 @@ impl Distribution {
             (self.first, self.min, self.max) = (other.first, other.min, other.max);
         }
         let (own, others) = (self.count as f64, other.count as f64);
-        let shift = other.first.wrapping_sub(self.first);
+        // The two may be further apart than an i64 reaches.
+        let shift = i128::from(other.first) - i128::from(self.first);
         let apart = other.mean + shift as f64 - self.mean_so_far;
         self.squares += other.squares + apart * apart * own * others / (own + others);
         self.mean_so_far += apart * others / (own + others);
-        self.sum += other.sum + i128::from(shift) * i128::from(other.count);
+        self.sum += other.sum + shift * i128::from(other.count);
         self.count += other.count;
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
@@ -482,6 +483,16 @@ mod tests {
             fixed.summary().map(|summary| (summary.count, summary.min, summary.p50, summary.max)),
             Some((1, -5, -5, -5))
         );
+    }
+
+    #[test]
+    fn batches_that_are_further_apart_than_half_the_range_have_the_mean_of_all() {
+        let mut batched = of(&[i64::MAX]);
+        batched.record_all(&Batch::of(&[i64::MIN, 0, 1]).unwrap());
+        assert_eq!(batched.mean(), Some(0.0));
+        let mut merged = of(&[i64::MIN]);
+        merged.merge(&of(&[i64::MAX]));
+        assert_eq!(merged.mean(), Some(0.0));
     }
 
     proptest! {
