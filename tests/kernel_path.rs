@@ -400,6 +400,11 @@ fn that_nobody_listens_is_neither_an_error_nor_a_reason_to_wake_up_for_ever() {
             assert!(batch.is_empty());
         }
         client.send_load(to, 5, MIN_IP_LEN).unwrap();
+        // Of the last message a send gets to know, to somebody who listens: nothing more comes of which a receive would be told.
+        let listener = lan.b.run(|| UdpSocket::bind((B, PORT + 1)).unwrap());
+        client.send(&ping(to, 21, MIN_IP_LEN)).unwrap();
+        client.send(&ping(SocketAddrV4::new(B, PORT + 1), 22, MIN_IP_LEN)).unwrap();
+        drop(listener);
         // The last of them may come a moment later, as may stamps: at some time there is silence.
         let silence = Duration::from_millis(50);
         let end = monotonic_now().plus(LONG);

@@ -207,7 +207,7 @@ impl KernelPath {
     /// Takes what the kernel says of datagrams sent, such as that nobody listens there, out of the error queue, which is
     /// readable as long as it holds any. Where transmit stamps come from there, whoever collects these passes over it.
     #[cold]
-    fn forget_errors(&mut self) {
+    pub(super) fn forget_errors(&mut self) {
         forget_errors(&self.dummies);
         if self.stamper.is_none() || !self.stamps_sent {
             forget_errors(&self.socket);
@@ -394,7 +394,14 @@ impl Path for KernelPath {
         let mut ready = [self.socket.as_fd(), interrupt, ptp.unwrap_or(interrupt)].map(pollfd);
         let limit = deadline.map(|deadline| TimeSpec::from_duration(deadline.duration_since(monotonic_now())));
         match ppoll(&mut ready, limit, None) {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Ok(_) => {
+                // What a send has met is still in the queue, and would wake every wait from now on.
+                if ready[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR)) {
+                    self.forget_errors();
+                }
+                Ok(())
+            }
+            Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(with_attempt(errno.into(), format_args!("wait for datagrams on {}", self.local))),
         }
     }

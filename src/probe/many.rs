@@ -133,6 +133,8 @@ impl<P: Path> Loop<'_, P> {
             let received = self.receive()?;
             // Before anything of our own: somebody's round trip waits for it.
             self.flush()?;
+            // As long as a word waits no row is taken.
+            self.ledger.catch_up();
             self.now = monotonic_now();
             let pinged = self.meet_deadlines()?;
             if self.interrupt.take() {
@@ -147,7 +149,6 @@ impl<P: Path> Loop<'_, P> {
             if self.unflushed {
                 self.flush()?;
             } else if idle && self.hall.timer() == TimerKind::Sleep && !self.hall.is_over() {
-                self.ledger.catch_up();
                 let woken = self.interrupt.until(self.hall.deadline())?;
                 self.path.wait(None, woken)?;
             } else if idle {

@@ -54,7 +54,7 @@ struct Place {
     share: Share,
     /// Datagrams of this session that were dropped as they were beyond its share.
     excess: u64,
-    /// How often a session of it was over.
+    /// Which of all departures was its last; 0 where no session of it is over.
     departures: u64,
     /// Its session is over without its knowing ([`Hall::break_off`]).
     broken: bool,
@@ -96,6 +96,8 @@ pub struct Hall {
     departed: VecDeque<(Time<Monotonic>, u32, u64)>,
     alarms: BinaryHeap<Reverse<(Time<Monotonic>, u32)>>,
     standing: usize,
+    /// How many sessions are over.
+    departures: u64,
     busy: usize,
     stopping: bool,
     /// The time of the last datagram or deadline.
@@ -138,6 +140,7 @@ impl Hall {
             departed: VecDeque::with_capacity(2 * room),
             alarms: BinaryHeap::with_capacity(2 * room),
             standing: 0,
+            departures: 0,
             busy: 0,
             stopping: false,
             now: Time::from_nanos(0),
@@ -400,7 +403,9 @@ impl Hall {
             } else {
                 *count -= 1;
                 self.standing -= 1;
-                place.departures += 1;
+                // Of the whole table: a place that was given away must not be taken for its last owner's.
+                self.departures += 1;
+                place.departures = self.departures;
                 if *count == 0 {
                     self.by_host.remove(place.peer.ip());
                 }

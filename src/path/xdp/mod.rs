@@ -467,6 +467,10 @@ impl Path for XdpPath {
         if let Some(outlet) = &mut self.companion {
             outlet.companion.collect(stamps)?;
         }
+        if let Some(port) = &mut self.ptp {
+            // Nothing is sent from it, but what is said of this side's port would keep it readable for ever.
+            port.collect(stamps)?;
+        }
         match self.reserved.path() {
             Some(kernel) => kernel.add_stamps(stamps),
             None => Ok(()),
@@ -511,6 +515,13 @@ impl Path for XdpPath {
         match Errno::result(answer) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(io::Error::other(format!("cannot wait for packets: {}", errno.desc()))),
+        }
+        let (_, others) = self.poll.split_at(1 + self.queues.len());
+        if others.iter().any(|poll| poll.revents & libc::POLLERR != 0)
+            && let Some(kernel) = self.reserved.path()
+        {
+            // As on the kernel path: it would wake every wait from now on.
+            kernel.forget_errors();
         }
         let broken = self.poll[1..=self.queues.len()].iter().position(|poll| poll.revents & !libc::POLLIN != 0);
         match broken {

@@ -278,9 +278,10 @@ impl Peers {
                 _ => return Some(at),
             }
         }
-        // All have, or had, a session: this is done once for a new client, and not for a frame.
+        // All have, or had, a session, but for those that this batch brought, which are the newest: whoever was not heard of for
+        // the longest time goes, and strangers have a place more.
         let places = (0..self.peers.len()).filter(|&at| !self.peers[at].fixed);
-        let oldest = places.min_by_key(|&at| (self.peers[at].served, self.peers[at].used));
+        let oldest = places.min_by_key(|&at| self.peers[at].used);
         self.strangers.retain(|at| Some(*at) != oldest);
         oldest
     }
@@ -349,6 +350,23 @@ mod tests {
             assert!(peers.route(peer(last), Kind::SynRst, Shape::Plain).is_some());
         }
         assert!(peers.route(peer(250), Kind::Ping, Shape::Plain).is_some());
+    }
+
+    #[test]
+    fn of_two_new_clients_in_a_batch_neither_costs_the_other_its_way() {
+        let mut peers = Peers::new(LOCAL, 9, None);
+        let client = |n: usize| SocketAddrV4::new(Ipv4Addr::new(10, 1, 0, 1), 4000 + n as u16);
+        for n in 0..MIN_PEERS {
+            peers.learn(client(n), &header(1), 0);
+            assert!(peers.route(client(n), Kind::SynAck, Shape::Plain).is_some());
+        }
+        // The table is full of those who had a session.
+        let batch = MIN_PEERS..MIN_PEERS + BATCH;
+        batch.clone().for_each(|n| peers.learn(client(n), &header(2), 0));
+        for n in batch {
+            assert!(peers.route(client(n), Kind::SynAck, Shape::Plain).is_some(), "{n}");
+        }
+        assert_eq!((peers.peers.len(), peers.places.len()), (MIN_PEERS, MIN_PEERS));
     }
 
     #[test]
