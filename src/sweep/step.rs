@@ -16,7 +16,7 @@ pub(super) enum Limit {
     Cpu,
     /// This machine's kernel or card did not take what was handed to it.
     Ring,
-    /// It was sent, and did not come.
+    /// It was sent, and did not come, or came later and later.
     Link,
     /// The server granted less, or dropped what had reached it.
     Server,
@@ -48,12 +48,29 @@ pub(super) struct Flow {
     pub(super) received: Option<u64>,
     /// What the server's machine dropped before the server saw it.
     pub(super) dropped: Option<u64>,
+    /// How long they took to leave, in ns.
+    pub(super) sending_ns: u64,
+    /// How long they took to come, from the first to the last, in ns; `None` where the server could not say.
+    pub(super) span_ns: Option<u64>,
 }
+
+/// Dummies that take longer to come than to leave by less than this are not held up: either side may be off its CPU for a moment.
+const HELD_UP_NANOS: u64 = 20_000_000;
 
 impl Flow {
     /// What was sent and is missing, wherever it was lost; `None` where the server has not said what came.
     pub(super) fn lost(&self) -> Option<u64> {
         Some(self.sent.saturating_sub(self.received?))
+    }
+
+    /// How long they took to come, in ns, where that is longer than they took to leave by more than is tolerated: a queue on the way
+    /// grew, and nothing was lost only because the step ended before the queue was full.
+    pub(super) fn held_up_ns(&self) -> Option<u64> {
+        let gaps = self.received?.checked_sub(1).filter(|gaps| *gaps > 0)?;
+        // As many gaps as dummies: the last one takes its time too.
+        let span = u64::try_from(u128::from(self.span_ns?) * u128::from(gaps + 1) / u128::from(gaps)).ok()?;
+        let tolerated = (self.sending_ns / 1000 * TOLERATED_PER_MILLE).max(HELD_UP_NANOS);
+        (span > self.sending_ns.saturating_add(tolerated)).then_some(span)
     }
 }
 
@@ -79,6 +96,8 @@ impl Step {
         let [t3_t0, rtt] = [&mut outcome.t3_t0, &mut outcome.rtt].map(|samples| distribution(std::mem::take(samples)));
         let totals = &outcome.totals;
         let account = totals.account;
+        let duration = totals.started.zip(totals.ended).map(|(from, to)| to.duration_since(from));
+        let duration_ns = duration.map_or(0, |duration| duration.as_nanos() as u64);
         // Dropped before they left are frames of any kind; all but a few are dummies.
         let gone = outcome.counters.tx_dropped.min(totals.dummies_sent);
         let flow = Flow {
@@ -88,14 +107,15 @@ impl Step {
             refused: totals.load_refused + gone,
             received: account.map(|account| account.dummies_received),
             dropped: account.and_then(|account| account.dropped),
+            sending_ns: duration_ns,
+            span_ns: account.and_then(|account| account.dummies_span_ns),
         };
         let granted = outcome.agreed.and_then(|agreed| agreed.load);
-        let duration = totals.started.zip(totals.ended).map(|(from, to)| to.duration_since(from));
         Self {
             aim,
             flow,
             granted_pps: granted.map_or(0, |load| load.packets_per_second),
-            duration_ns: duration.map_or(0, |duration| duration.as_nanos() as u64),
+            duration_ns,
             t3_t0,
             rtt,
             load_size,
@@ -124,9 +144,10 @@ impl Step {
     }
 
     /// Of those the ones that the server counted, a second of the time in which they left: so that what nobody lost comes at
-    /// the rate that it was sent at. `None` where the server has not said.
+    /// the rate that it was sent at. Where a queue held them up it is the time in which they came. `None` where the server has not
+    /// said.
     pub(super) fn received_pps(&self) -> Option<f64> {
-        Some(per_second(self.flow.received?, self.duration_ns))
+        Some(per_second(self.flow.received?, self.flow.held_up_ns().unwrap_or(self.duration_ns)))
     }
 
     /// A sentence on pings that were never sent: without it the percentiles look better than they are.
@@ -218,6 +239,12 @@ impl Step {
                  dropped what it had taken, for {refused} of {due} packets: driver or link take no more than {:.0} packets a second.",
                 self.sent_pps()
             ),
+            Limit::Link if lost.is_some_and(|lost| lost * 1000 <= sent * TOLERATED_PER_MILLE) => format!(
+                "{label} was not reached: the network was the limit. What was sent in {:.2} s took {:.2} s to come: a queue on the \
+                 way grew, and would have lost packets had it gone on for longer.",
+                self.duration_ns as f64 / 1e9,
+                self.flow.held_up_ns().unwrap_or(0) as f64 / 1e9
+            ),
             Limit::Link => format!(
                 "{label} was not reached: the network was the limit. {} of {sent} packets that were sent did not come{}.",
                 lost.unwrap_or(sent),
@@ -286,10 +313,18 @@ fn limit(flow: &Flow, wanted_pps: u64, granted_pps: u64) -> Option<Limit> {
     if granted_pps < wanted_pps {
         return Some(Limit::Server);
     }
-    let Flow { due, sent, late, refused, received, dropped } = *flow;
+    let Flow { due, sent, late, refused, received, dropped, .. } = *flow;
     // Without the server's word nothing is known of the way.
     let received = received?;
     let missing = due.saturating_sub(received);
+    if let Some(span) = flow.held_up_ns() {
+        // What the queue held back for longer is more than all that is missing.
+        let [behind, absent] =
+            [(span - flow.sending_ns, due), (missing, span)].map(|(a, b)| u128::from(a) * u128::from(b));
+        if behind >= absent {
+            return Some(Limit::Link);
+        }
+    }
     if missing * 1000 <= due * TOLERATED_PER_MILLE {
         return None;
     }
@@ -328,6 +363,19 @@ mod tests {
         assert_eq!(limit(&Flow { dropped: None, ..lossy }, 1, 1), Some(Limit::Link));
         // Where the server has not said what came, nothing is known.
         assert_eq!(limit(&Flow { received: None, dropped: None, ..all }, 1, 1), None);
+        // All came, but behind a queue that let three quarters of the rate through.
+        let second = 1_000_000_000;
+        let queued = Flow { sending_ns: 3 * second, span_ns: Some(4 * second - 400_000), ..all };
+        assert_eq!(limit(&queued, 1, 1), Some(Limit::Link));
+        // Two in a hundred were late besides, which is less than the quarter that the queue held back, and then half of all.
+        let late = |late| Flow { late, sent: 10_000 - late, received: Some(10_000 - late), ..queued };
+        assert_eq!([limit(&late(200), 1, 1), limit(&late(5000), 1, 1)], [Some(Limit::Link), Some(Limit::Cpu)]);
+        assert_eq!(queued.held_up_ns(), Some(4 * second - 400_000 + (4 * second - 400_000) / 9_999));
+        assert_eq!(Flow { span_ns: Some(3 * second + 29_000_000), ..queued }.held_up_ns(), None, "a hundredth");
+        assert_eq!(Flow { span_ns: None, ..queued }.held_up_ns(), None);
+        assert_eq!(Flow { received: Some(1), ..queued }.held_up_ns(), None, "one has no span");
+        let short = Flow { sending_ns: second / 10, span_ns: Some(second / 10 + 19_000_000), ..all };
+        assert_eq!(short.held_up_ns(), None, "as long as a side may be off its CPU");
         assert_eq!(all.lost(), Some(0));
         assert_eq!(Flow { received: None, ..all }.lost(), None);
     }
