@@ -8,6 +8,7 @@ use super::clocks::ClockRecord;
 use super::file::{FileCounts, LogFile, LogKind, open};
 use super::log::{Finished, Written};
 use super::meta::{Facts, MetaFile};
+use super::pause::Pause;
 use super::row::Row;
 use super::shelf::{OPEN, Shelf, Shelved, reserve};
 use super::sighting::{Packed, Sighting, Sources};
@@ -34,10 +35,6 @@ use std::time::Duration;
 const ENTRIES: usize = 1 << 17;
 /// Entries taken from the ring at once.
 const CHUNK: usize = 2048;
-/// Between two looks at the ring: as short as this, and as long, as it fills.
-const PAUSE: [Duration; 2] = [Duration::from_micros(500), Duration::from_millis(32)];
-/// As many entries as a look should find; see the writer of one session's log.
-const ENTRIES_A_LOOK: std::ops::RangeInclusive<usize> = 16..=64;
 /// How long a row may stay out of its file, where no more files have rows than are open at once; else ten times that.
 const HOLD: Duration = Duration::from_millis(50);
 /// Bytes of one session that are written at once.
@@ -285,8 +282,7 @@ struct Writer {
 
 impl Writer {
     fn run(mut self) {
-        let [shortest, longest] = PAUSE;
-        let mut pause = shortest;
+        let mut pause = Pause::new();
         loop {
             // Read before the ring: what was handed over before is seen after it.
             let stop = self.shared.stop.load(Ordering::Acquire);
@@ -299,13 +295,7 @@ impl Writer {
             if stop {
                 return self.tell_unsaid();
             }
-            if taken > *ENTRIES_A_LOOK.end() {
-                pause /= 2;
-            } else if taken < *ENTRIES_A_LOOK.start() {
-                pause *= 2;
-            }
-            pause = pause.clamp(shortest, longest);
-            thread::park_timeout(pause);
+            thread::park_timeout(pause.after(taken));
         }
     }
 

@@ -10,6 +10,7 @@ mod file;
 mod ledger;
 mod log;
 mod meta;
+mod pause;
 mod roundtrip;
 mod row;
 mod shelf;

@@ -4,6 +4,7 @@
 
 use super::file::{BLOCK, FileCounts, LogFile};
 use super::meta::MetaFile;
+use super::pause::Pause;
 use super::row::{Row, append_stages};
 use super::sighting::{Packed, Sources};
 use super::so_far::{self, Known, Report};
@@ -19,17 +20,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// The longest time between two looks at the rings: what 3 million rows a second fill three quarters of the ring in.
-const LONGEST_PAUSE: Duration = Duration::from_millis(32);
-/// The shortest, for the fastest senders.
-const SHORTEST_PAUSE: Duration = Duration::from_micros(500);
-/// As many entries as a look should find, at least and at most, for the next one to come after the same time.
-///
-/// A look takes the CPU from somebody, on a machine with few of them from the hot loop, and the ping under way then is late by
-/// as long as it takes. What all looks take together is given with the rows, so many short ones are better than few long
-/// ones: of 10,000 pings a second as many are hit, and by 10 µs rather than by 150. But a sleeping loop's few rows are not
-/// worth a wake-up each.
-const ENTRIES_A_LOOK: std::ops::RangeInclusive<usize> = 16..=64;
 /// What is written at the end of a look, in bytes, without being due: a page. A larger write takes longer.
 const WORTH_WRITING: usize = 4096;
 /// How long a row may stay out of the file: what a SIGKILL costs at most.
@@ -190,7 +180,7 @@ impl Writer {
     }
 
     pub(super) fn run(mut self) {
-        let mut pause = SHORTEST_PAUSE;
+        let mut pause = Pause::new();
         loop {
             // Read before the rings: what was handed over before the question is seen after it.
             let stop = self.shared.stop.load(Ordering::Acquire);
@@ -219,13 +209,7 @@ impl Writer {
             if stop {
                 return;
             }
-            if taken > *ENTRIES_A_LOOK.end() {
-                pause /= 2;
-            } else if taken < *ENTRIES_A_LOOK.start() {
-                pause *= 2;
-            }
-            pause = pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
-            thread::park_timeout(pause);
+            thread::park_timeout(pause.after(taken));
         }
     }
 

@@ -1,0 +1,60 @@
+//! How long a writing thread waits from one look at its ring to the next.
+
+use std::time::Duration;
+
+/// The longest time between two looks: what 3 million rows a second fill three quarters of a ring in.
+const LONGEST: Duration = Duration::from_millis(32);
+/// The shortest, for the fastest senders.
+const SHORTEST: Duration = Duration::from_micros(500);
+/// As many entries as a look should find, at least and at most, for the next one to come after the same time.
+///
+/// A look takes the CPU from somebody, on a machine with few of them from the hot loop, and the ping under way then is late by
+/// as long as it takes. What all looks take together is given with the rows, so many short ones are better than few long
+/// ones: of 10,000 pings a second as many are hit, and by 10 µs rather than by 150. But a sleeping loop's few rows are not
+/// worth a wake-up each.
+const ENTRIES_A_LOOK: std::ops::RangeInclusive<usize> = 16..=64;
+
+/// Shorter the more there is to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pause(Duration);
+
+impl Pause {
+    pub(super) const fn new() -> Self {
+        Self(SHORTEST)
+    }
+
+    /// The time until the next look, after one that found so many entries.
+    pub(super) fn after(&mut self, taken: usize) -> Duration {
+        if taken > *ENTRIES_A_LOOK.end() {
+            self.0 /= 2;
+        } else if taken < *ENTRIES_A_LOOK.start() {
+            self.0 *= 2;
+        }
+        self.0 = self.0.clamp(SHORTEST, LONGEST);
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The pause that a rate, in entries a millisecond, comes to.
+    fn at_rate(per_millisecond: u32) -> Duration {
+        let mut pause = Pause::new();
+        let mut last = SHORTEST;
+        for _ in 0..20 {
+            last = pause.after((f64::from(per_millisecond) * last.as_secs_f64() * 1e3) as usize);
+        }
+        last
+    }
+
+    #[test]
+    fn a_look_finds_a_few_rows_at_any_rate() {
+        // 10,000 pings a second make 20 rows a millisecond.
+        assert_eq!(at_rate(20), Duration::from_millis(1));
+        assert_eq!(at_rate(2), Duration::from_millis(8));
+        assert_eq!(at_rate(0), LONGEST);
+        assert_eq!(at_rate(2000), SHORTEST);
+    }
+}
