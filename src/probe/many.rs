@@ -7,11 +7,11 @@ use super::hot::audit;
 use super::interrupt::Interrupt;
 use super::opened::{self, Opened, Way};
 use super::setup::OpenPath;
-use super::{say_first, stamp_sources, tuning_facts, warn};
+use super::{facts, say_first, stamp_sources, warn};
 use crate::cli::{Many, PathKind, Plan, schedule};
 use crate::clock::{Monotonic, Realtime, Time, monotonic_now};
 use crate::path::{self, BATCH, Batch, Path, Received};
-use crate::record::{Facts, Ledger, LedgerConfig, ScheduleFacts, Sighting, StampCounts, check_folder, text};
+use crate::record::{Facts, Ledger, LedgerConfig, Sighting, StampCounts, check_folder, text};
 use crate::session::{
     Action, Body, Event, Hall, HallConfig, Machine, Offers, Outgoing, Probe, Sampling, ServerConfig, TimerKind,
 };
@@ -40,21 +40,10 @@ pub(super) fn run(plan: &Plan, many: &Many) -> Result<bool> {
     let (mut opened, mut ledger) = opened::open(&[plan], probes, |_| Ok(Ledger::start(config)?))?;
     let Opened { ways, interface, interrupt, deferral, .. } = &mut opened;
     let Way { stamps, path } = &mut ways[0];
-    let [sent, received] = stamp_sources(plan, stamps, None, plan.path);
-    let file = plan.schedule.as_ref();
-    ledger.describe(Facts {
-        interface: interface.name.clone(),
-        driver: interface.driver.clone(),
-        description: path.description(),
-        sent,
-        received,
-        schedule: file.map(|file| ScheduleFacts { file: file.display().to_string(), pings: probes.len() }),
-        dummies: plan.dummies,
-        tuning: tuning_facts(plan, deferral.as_ref()),
-        // Nothing here travels behind PTP headers.
-        stamp_every: None,
-        command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
-    });
+    let sources = stamp_sources(plan, stamps, None, plan.path);
+    let facts = facts(plan, interface, deferral.as_ref(), path.description(), sources, probes.len());
+    // Nothing here travels behind PTP headers.
+    ledger.describe(Facts { stamp_every: None, ..facts });
     let mtu = u16::try_from(interface.mtu).unwrap_or(u16::MAX);
     let mut hall = Hall::new(hall_config(plan, many, schedule.clone(), mtu));
     say_first(plan, &text::server_start(plan.port));

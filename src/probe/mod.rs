@@ -25,6 +25,7 @@ pub use turnarounds::Turnarounds;
 use crate::cli::{self, Plan, schedule};
 use crate::clock::{Source, monotonic_now};
 use crate::live::{self, BuildInfo, Display, Port};
+use crate::net::Interface;
 use crate::net::napi::Deferral;
 use crate::path::{Description, Path};
 use crate::record::{
@@ -83,21 +84,7 @@ pub fn run(plan: &Plan) -> Result<bool> {
     let stamp_sources =
         [cli::PathKind::Xdp, cli::PathKind::Kernel].map(|path| stamp_sources(plan, stamps, card.as_deref(), path));
     let [sent, received] = stamp_sources[usize::from(plan.path == cli::PathKind::Kernel)].clone();
-    let facts = |description| Facts {
-        interface: interface.name.clone(),
-        driver: interface.driver.clone(),
-        description,
-        sent,
-        received,
-        schedule: plan
-            .schedule
-            .as_ref()
-            .map(|file| ScheduleFacts { file: file.display().to_string(), pings: probes.len() }),
-        dummies: plan.dummies,
-        tuning: tuning_facts(plan, deferral.as_ref()),
-        stamp_every: plan.stamp_every,
-        command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
-    };
+    let facts = |description| facts(plan, interface, deferral.as_ref(), description, [sent, received], probes.len());
     let reporter = Reporter::new(role, keep, plan, clocks.sampler(), stamp_sources, feed);
     let mtu = u16::try_from(interface.mtu).unwrap_or(u16::MAX);
     let max_ip_len = match plan.path {
@@ -258,15 +245,34 @@ fn run_tuned<M: Machine, P: Path, A: Attendant<M, P>>(
     hot.resting(&guard).run()
 }
 
-/// What the meta file says of it.
-fn tuning_facts(plan: &Plan, deferral: Option<&Deferral>) -> TuningFacts {
-    TuningFacts {
-        cpu: plan.cpu,
-        busypoll_us: plan.busypoll_us,
-        realtime: plan.tuning.realtime,
-        lock_memory: plan.tuning.lock_memory,
-        cpu_latency_us: plan.tuning.cpu_latency_us,
-        napi: deferral.map(Deferral::config),
+/// What the meta files of a run say of it; `sources` of what is sent and of what is received, `pings` of the schedule, if any.
+fn facts(
+    plan: &Plan,
+    interface: &Interface,
+    deferral: Option<&Deferral>,
+    description: Description,
+    [sent, received]: [StampSource; 2],
+    pings: usize,
+) -> Facts {
+    let schedule = plan.schedule.as_ref();
+    Facts {
+        interface: interface.name.clone(),
+        driver: interface.driver.clone(),
+        description,
+        sent,
+        received,
+        schedule: schedule.map(|file| ScheduleFacts { file: file.display().to_string(), pings }),
+        dummies: plan.dummies,
+        tuning: TuningFacts {
+            cpu: plan.cpu,
+            busypoll_us: plan.busypoll_us,
+            realtime: plan.tuning.realtime,
+            lock_memory: plan.tuning.lock_memory,
+            cpu_latency_us: plan.tuning.cpu_latency_us,
+            napi: deferral.map(Deferral::config),
+        },
+        stamp_every: plan.stamp_every,
+        command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
     }
 }
 
