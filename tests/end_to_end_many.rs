@@ -9,9 +9,12 @@ use nix::sys::signal::Signal;
 use programs::{CLIENT_ADDRESS, CLIENT_LINK, Lan, Program, SERVER_ADDRESS, SERVER_LINK, Side};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 
 const PATHS: [&str; 2] = ["xdp", "kernel"];
+const METRICS: &str = "127.0.0.1:9465";
 
 fn start_server(lan: &Lan, path: &str, flags: &[&str]) -> Program {
     let fixed = ["--server", "--keep", "--interface", SERVER_LINK, "--emulation", "--path", path];
@@ -122,6 +125,7 @@ fn a_server_without_a_place_refuses_and_one_that_is_stopped_ends_all_sessions() 
         server.wait_for_line("all 2 places are taken");
         server.signal(Signal::SIGUSR1);
         server.wait_for_line("2 sessions stand, 0 are over.");
+        server.wait_for_line("1 clients were refused");
         server.signal(Signal::SIGTERM);
         server.finish();
         assert_eq!(server.code(), Some(0), "{}", server.all_output());
@@ -144,4 +148,95 @@ fn a_folder_that_is_not_there_is_an_error_before_anything_is_touched() {
     assert_eq!(server.code(), Some(1));
     let said = server.stderr();
     assert!(said.contains("cannot make a log in /nonexistent/folder (--log-dir): "), "{said}");
+}
+
+/// What a server's metrics say, by name with labels.
+fn scrape(lan: &Lan) -> BTreeMap<String, f64> {
+    let text = lan.namespace(Side::Server).run(|| {
+        let mut stream = TcpStream::connect(METRICS).expect("it listens");
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("it reads");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("it answers");
+        text
+    });
+    assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+    let (_, body) = text.split_once("\r\n\r\n").expect("a body");
+    let lines = body.lines().filter_map(|line| line.rsplit_once(' '));
+    lines.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
+}
+
+/// Metrics, intervals and SIGUSR1 are of all sessions together, with whatever timer the loop waits.
+#[test]
+fn all_sessions_together_are_shown_while_they_stand_and_add_up_to_their_statistics() {
+    let lan = Lan::new(1);
+    for (path, timer) in [("xdp", "busy"), ("xdp", "sleep"), ("kernel", "sleep")] {
+        let flags = ["--clients", "2", "--json", "--timer", timer, "--interval", "0.1", "--metrics", METRICS];
+        let mut server = start_server(&lan, path, &flags);
+        let before = scrape(&lan);
+        assert_eq!(before["xdprobe_sessions_active"], 0.0);
+        let mut clients = [&["--delay", "5000"][..], &["--delay", "3000", "--count", "3600", "--duplex"]]
+            .map(|f| start_client(&lan, f));
+        server.wait_until("two sessions", |server| server.stderr().matches("Connected to client").count() == 2);
+        let mut third = start_client(&lan, &["--count", "1"]);
+        third.finish();
+        server.wait_for_line("all 2 places are taken");
+        // Until both were heard in one interval.
+        server.wait_until("an interval of both", |server| {
+            objects(server).iter().any(|line| {
+                line["sessions"] == 2 && line["pongs_sent"].as_u64() > Some(0) && line["pings_sent"].as_u64() > Some(0)
+            })
+        });
+        let during = scrape(&lan);
+        for (name, value) in [
+            ("sessions_active", 2.0),
+            ("session_active", 1.0),
+            ("sessions_begun_total", 2.0),
+            ("clients_refused_total", 1.0),
+        ] {
+            assert_eq!(during[&format!("xdprobe_{name}")], value, "{name}: {}", server.all_output());
+        }
+        assert!(during["xdprobe_pings_received_total"] > 0.0 && during["xdprobe_pongs_sent_total"] > 0.0);
+        server.signal(Signal::SIGUSR1);
+        server.wait_for_line("so_far");
+        for client in &mut clients {
+            client.signal(Signal::SIGTERM);
+            client.finish();
+        }
+        let ended = |server: &Program| objects(server).iter().filter(|line| line["type"].is_null()).count();
+        server.wait_until("two statistics", |server| ended(server) == 2);
+        let after = scrape(&lan);
+        server.signal(Signal::SIGTERM);
+        server.finish();
+        assert_eq!(server.code(), Some(0), "{}", server.all_output());
+
+        let (sessions, shown): (Vec<Value>, Vec<Value>) =
+            objects(&server).into_iter().partition(|line| line["type"].is_null());
+        let (intervals, so_far): (Vec<Value>, Vec<Value>) =
+            shown.into_iter().partition(|line| line["type"] == "interval");
+        let sum = |of: &[Value], name: &str| of.iter().map(|line| line[name].as_u64().expect(name)).sum::<u64>();
+        let names = ["transmitted", "received", "pings_received", "pongs_sent", "pings_sent", "late_sends"];
+        for name in names {
+            assert_eq!(sum(&intervals, name), sum(&sessions, name), "{name}: {}", server.all_output());
+        }
+        // "packets_" stands before the first two.
+        for (name, metric) in
+            names.iter().zip(["packets_transmitted", "packets_received", names[2], names[3], names[4]])
+        {
+            let counted = after[&format!("xdprobe_{metric}_total")];
+            assert_eq!(counted, sum(&sessions, name) as f64, "{name}: {}", server.all_output());
+        }
+        let ends: f64 = after
+            .iter()
+            .filter_map(|(name, value)| name.starts_with("xdprobe_sessions_ended_total{").then_some(value))
+            .sum();
+        assert_eq!((after["xdprobe_sessions_active"], ends), (0.0, 2.0));
+        for line in &intervals {
+            assert!(line["session"].is_null() && line["t3_t0_ns"].is_null() && line["excess"] == 0, "{line}");
+        }
+        let [so_far] = &so_far[..] else { panic!("one answer: {}", server.all_output()) };
+        assert_eq!((&so_far["sessions"], &so_far["sessions_over"]), (&2.into(), &0.into()));
+        let pings = so_far["pings_received"].as_u64().expect("a number");
+        assert!(0 < pings && pings <= sum(&sessions, "pings_received"));
+    }
+    lan.assert_unchanged();
 }

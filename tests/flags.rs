@@ -509,8 +509,8 @@ fn what_cannot_go_together_is_refused() {
             "--max-rate cannot go with --clients 2: floods are refused there",
         ),
         (
-            "--server -i eth0 -e --keep --clients 2 --metrics 127.0.0.1:9100",
-            "--metrics is for one session at a time: it cannot go with --clients 2",
+            "--server -i eth0 -e --keep --clients 2 --log-stages s.csv",
+            "--log-stages is for one session at a time: it cannot go with --clients 2",
         ),
         (
             "--server -i eth0 -e --keep --clients 2 --realtime 50",

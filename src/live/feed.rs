@@ -3,7 +3,7 @@
 use super::thread::{Control, Ended};
 use super::{Begun, SAMPLES};
 use crate::path::Counters;
-use crate::record::{StampCounts, TripCounts};
+use crate::record::{Crowd, StampCounts, TripCounts};
 use crate::session::{End, Totals};
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub struct Sample {
     pub rtt_ns: Option<i64>,
 }
 
-/// All that a session has counted up to a moment.
+/// All that a session has counted up to a moment; of a server of many clients all sessions together, as if they were one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Snapshot {
     /// Which session, from 1.
@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub stamps: StampCounts,
     /// Its pings and pongs.
     pub trips: TripCounts,
+    /// Of many sessions as one: what they have come to.
+    pub crowd: Option<Crowd>,
     /// Samples handed over since the start, over all sessions.
     pub samples: u64,
     /// Samples that there was no room for, over all sessions.
@@ -51,6 +53,8 @@ pub struct Counts {
     pub stamps: StampCounts,
     /// Its pings and pongs.
     pub trips: TripCounts,
+    /// Of many sessions as one: what they have come to.
+    pub crowd: Option<Crowd>,
 }
 
 /// The hot loop's end of the display.
@@ -117,9 +121,9 @@ impl Feed {
     }
 
     fn snapshot(&self, counts: &Counts) -> Snapshot {
-        let Counts { totals, stamps, trips } = *counts;
+        let Counts { totals, stamps, trips, crowd } = *counts;
         let Self { session, pushed, left_out, answered, .. } = *self;
-        Snapshot { session, totals, stamps, trips, samples: pushed, left_out, answers: answered }
+        Snapshot { session, totals, stamps, trips, crowd, samples: pushed, left_out, answers: answered }
     }
 
     /// A session stands.

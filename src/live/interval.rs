@@ -23,11 +23,15 @@ pub struct Interval {
     pub kind: &'static str,
     /// `client` or `server`.
     pub role: Role,
-    /// Which session of this process, from 1.
-    pub session: u64,
-    /// Which interval of the session, from 1.
+    /// Which session of this process, from 1. Not of a server of many clients, where this is of all sessions together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<u64>,
+    /// How many sessions stood at its end, of a server of many clients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<u64>,
+    /// Which interval of the session, from 1; of a server of many clients since its start.
     pub interval: u64,
-    /// From the session's beginning to the interval's end.
+    /// From the session's beginning, or that start, to the interval's end.
     pub elapsed_ns: u64,
     /// How long the interval was; the last one is cut off by the session's end.
     pub duration_ns: u64,
@@ -58,6 +62,9 @@ pub struct Interval {
     pub t3_t0_negative: Option<u64>,
     /// (t3 − t0) − (t2 − t1); `None` where the pongs do not bring t1 and t2.
     pub rtt_ns: Option<Latency>,
+    /// Datagrams that a server of many clients dropped unanswered, as they were beyond their sender's share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub excess: Option<u64>,
     /// Samples that are in neither: they came too fast for the display. The statistics at the end have them.
     pub samples_left_out: u64,
 }
@@ -79,7 +86,7 @@ impl Interval {
     /// Whether nothing at all was counted in it: its object is needed for no sum.
     pub fn is_empty(&self) -> bool {
         let counts = [self.transmitted, self.received, self.pongs_expected, self.late_sends];
-        let others = [self.duplicates, self.t3_t0_negative];
+        let others = [self.duplicates, self.t3_t0_negative, self.excess];
         self.is_idle() && counts == [0; 4] && others.iter().all(|count| count.unwrap_or(0) == 0)
     }
 
@@ -92,6 +99,7 @@ impl Interval {
                 text += &format!("sent {pings_sent}, received {pongs_received}, lost {lost}");
             }
             (None, Direction::Duplex) => text += &format!("sent {pings_sent}, received {pings_received}"),
+            (None, _) if self.sessions.is_some() => text += &self.of_all_sessions(),
             (None, _) => text += &format!("received {pings_received}, answered {pongs_sent}"),
         }
         for (name, latency) in [("RTT t3-t0", &self.t3_t0_ns), ("RTT", &self.rtt_ns)] {
@@ -102,6 +110,24 @@ impl Interval {
         }
         if self.samples_left_out > 0 {
             text += &format!(" ({} samples left out: too fast for this line)", self.samples_left_out);
+        }
+        text
+    }
+}
+
+impl Interval {
+    /// What all sessions of a server of many clients did.
+    fn of_all_sessions(&self) -> String {
+        let Self { sessions, pings_sent, pings_received, pongs_sent, excess, .. } = self;
+        let sessions = sessions.unwrap_or(0);
+        let noun = if sessions == 1 { "session" } else { "sessions" };
+        let mut text = format!("{sessions} {noun}, received {pings_received}, answered {pongs_sent}");
+        // Only duplex sessions have any.
+        if *pings_sent > 0 {
+            text += &format!(", sent {pings_sent}");
+        }
+        if let Some(excess) = excess.filter(|excess| *excess > 0) {
+            text += &format!(", {excess} dropped beyond their share");
         }
         text
     }
@@ -226,7 +252,8 @@ impl Cutter {
         Interval {
             kind: "interval",
             role: self.role,
-            session: self.session,
+            session: (!self.begun.is_crowd).then_some(self.session),
+            sessions: snapshot.crowd.map(|crowd| crowd.standing),
             interval: self.intervals,
             elapsed_ns: nanos(now.duration_since(self.began)),
             duration_ns: nanos(now.duration_since(last_cut)),
@@ -243,6 +270,7 @@ impl Cutter {
             t3_t0_ns: latency(&mut self.t3_t0),
             t3_t0_negative: is_ponged.then(|| since(|snapshot| snapshot.trips.negative)),
             rtt_ns: latency(&mut self.rtt),
+            excess: snapshot.crowd.is_some().then(|| since(|snapshot| snapshot.crowd.map_or(0, |crowd| crowd.excess))),
             samples_left_out: since(|snapshot| snapshot.left_out),
         }
     }
@@ -279,7 +307,7 @@ mod tests {
     use crate::record::TripCounts;
     use crate::session::Totals;
 
-    const BEGUN: Begun = Begun { direction: Direction::Forward, pong_every: 1 };
+    const BEGUN: Begun = Begun { direction: Direction::Forward, pong_every: 1, is_crowd: false };
 
     fn at(millis: u64) -> Time<Monotonic> {
         Time::from_nanos(1_000_000_000 + millis * 1_000_000)

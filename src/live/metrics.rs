@@ -5,7 +5,7 @@
 
 use super::feed::{Sample, Snapshot};
 use crate::path::{Counters, XdpCounters};
-use crate::record::{Role, Stage, StageSink, end_name};
+use crate::record::{Crowd, ENDS, Role, Stage, StageSink, end_name};
 use crate::session::End;
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder, prometheus_protobuf};
 use prometheus_client::metrics::counter::Counter;
@@ -106,6 +106,16 @@ const XDP_FRAMES: [(&str, Get<XdpCounters>); 8] = [
     ("invalid_descriptor", |c| c.rx_invalid + c.tx_invalid),
 ];
 
+/// What a server of many clients counts beside that; without a metric elsewhere.
+const CROWD_COUNTERS: [(&str, &str, Get<Crowd>); 2] = [
+    ("clients_refused", "SYNs that a server of many clients refused", |crowd| crowd.refused),
+    (
+        "packets_excess",
+        "Datagrams that a server of many clients dropped unanswered, as they were beyond their sender's share",
+        |crowd| crowd.excess,
+    ),
+];
+
 /// One label.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Label(&'static str, &'static str);
@@ -170,7 +180,9 @@ pub struct Metrics {
     lost: Counter,
     unanswered: Gauge,
     active: Gauge,
+    standing: Gauge,
     begun: Counter,
+    crowd: [Family<Bare, Counter>; CROWD_COUNTERS.len()],
     ended: Family<Label, Counter>,
     t3_t0: Histograms<Bare>,
     rtt: Histograms<Bare>,
@@ -213,7 +225,9 @@ impl Metrics {
                 Gauge::default(),
             ),
             active: add.metric("session_active", "Whether a session stands", Gauge::default()),
+            standing: add.metric("sessions_active", "How many sessions stand", Gauge::default()),
             begun: add.metric("sessions_begun", "Sessions begun", Counter::default()),
+            crowd: CROWD_COUNTERS.map(|(name, help, _)| add.metric(name, help, Family::default())),
             ended: add.metric("sessions_ended", "Sessions that are over, by how they ended", Family::default()),
             t3_t0: add.metric(
                 "t3_t0_seconds",
@@ -262,12 +276,31 @@ impl Metrics {
         for (counter, (_, _, get)) in self.counters.iter().zip(COUNTERS) {
             counter.inc_by(get(later).saturating_sub(get(earlier)));
         }
+        if let Some(crowd) = &later.crowd {
+            self.count_crowd(&earlier.crowd.unwrap_or_default(), crowd);
+        }
+    }
+
+    /// The same of what many sessions have come to.
+    fn count_crowd(&self, earlier: &Crowd, later: &Crowd) {
+        self.begun.inc_by(later.begun.saturating_sub(earlier.begun));
+        self.active.set(i64::from(later.standing > 0));
+        self.standing.set(i64::try_from(later.standing).unwrap_or(i64::MAX));
+        for ((name, before), after) in ENDS.iter().copied().zip(earlier.ended).zip(later.ended) {
+            if after > before {
+                self.ended.get_or_create(&Label("end", name)).inc_by(after - before);
+            }
+        }
+        for (family, (_, _, get)) in self.crowd.iter().zip(CROWD_COUNTERS) {
+            family.get_or_create(&Bare).inc_by(get(later).saturating_sub(get(earlier)));
+        }
     }
 
     /// A session stands.
     pub fn session_begins(&self) {
         self.begun.inc();
         self.active.set(1);
+        self.standing.set(1);
         self.unanswered.set(0);
     }
 
@@ -282,6 +315,7 @@ impl Metrics {
             self.lost.inc_by(lost);
         }
         self.active.set(0);
+        self.standing.set(0);
         self.unanswered.set(0);
         self.ended.get_or_create(&Label("end", end_name(end))).inc();
         for (family, (_, _, get)) in self.path.iter().zip(PATH_COUNTERS) {

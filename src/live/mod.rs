@@ -56,11 +56,18 @@ pub struct Begun {
     pub direction: Direction,
     /// Every n-th ping asks for a pong.
     pub pong_every: u32,
+    /// It stands for all sessions of a server of many clients ([`Crowd`](crate::record::Crowd)).
+    pub is_crowd: bool,
+}
+
+impl Begun {
+    /// All sessions of a server of many clients as one: nobody there measures round trips.
+    pub const CROWD: Self = Self { direction: Direction::Forward, pong_every: 1, is_crowd: true };
 }
 
 impl From<&Settings> for Begun {
     fn from(settings: &Settings) -> Self {
-        Self { direction: settings.direction, pong_every: settings.pong_every }
+        Self { direction: settings.direction, pong_every: settings.pong_every, is_crowd: false }
     }
 }
 

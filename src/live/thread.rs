@@ -141,7 +141,7 @@ impl Live {
             counted,
             tick: self.printer.as_ref().map(|(every, _)| now.plus(*every)),
         });
-        if let Some(metrics) = &self.metrics {
+        if let (Some(metrics), false) = (&self.metrics, begun.is_crowd) {
             metrics.session_begins();
         }
     }
@@ -152,7 +152,8 @@ impl Live {
         self.left_out = ended.snapshot.left_out;
         if let Some(mut session) = self.session.take() {
             let lost = Losses::in_the_end(&ended.snapshot);
-            if let Some(metrics) = &self.metrics {
+            let begun = *session.cutter.begun();
+            if let (Some(metrics), false) = (&self.metrics, begun.is_crowd) {
                 metrics.session_ends(&ended.snapshot, lost, ended.end, &ended.counters);
             }
             let interval = session.cutter.cut(monotonic_now(), &ended.snapshot, lost);
@@ -160,7 +161,7 @@ impl Live {
                 // What is left behind the last whole one may be nothing.
                 Some((_, Printer::Lines { json }))
                     if interval.interval > 1 && if *json { interval.is_empty() } else { interval.is_idle() } => {}
-                Some((_, Printer::Lines { .. })) => self.print(&interval, session.cutter.begun()),
+                Some((_, Printer::Lines { .. })) => self.print(&interval, &begun),
                 Some((_, Printer::Bar(bar))) => bar.finish_and_clear(),
                 None => {}
             }
@@ -175,7 +176,9 @@ impl Live {
             self.take_until(snapshot.samples);
             self.count(&snapshot);
             let now = monotonic_now();
-            if let (Some(session), Some(metrics)) = (&mut self.session, &self.metrics) {
+            if let (Some(session), Some(metrics)) = (&mut self.session, &self.metrics)
+                && !session.cutter.begun().is_crowd
+            {
                 let pong_every = session.cutter.begun().pong_every;
                 metrics.set_unanswered(session.losses.at(now, &snapshot, pong_every));
             }
@@ -201,7 +204,10 @@ impl Live {
         let begun = *session.cutter.begun();
         let lost = session.losses.at(now, &snapshot, begun.pong_every);
         let interval = session.cutter.cut(now, &snapshot, lost);
-        self.print(&interval, &begun);
+        // A server of many that nobody comes to has nothing to tell.
+        if !(begun.is_crowd && interval.sessions == Some(0) && interval.is_empty()) {
+            self.print(&interval, &begun);
+        }
     }
 
     /// How things stand in a session; `None` where it is not the hot loop's any more, and its end is on its way here.
@@ -276,7 +282,7 @@ mod tests {
     use crate::session::{Direction, Totals};
     use std::sync::mpsc::{Sender, channel};
 
-    const BEGUN: Begun = Begun { direction: Direction::Forward, pong_every: 1 };
+    const BEGUN: Begun = Begun { direction: Direction::Forward, pong_every: 1, is_crowd: false };
 
     /// A thread that serves metrics, with this much room for samples.
     fn start(room: usize) -> (Feed, Sender<Control>, Arc<Metrics>, thread::JoinHandle<()>) {

@@ -7,13 +7,15 @@ use super::hot::audit;
 use super::interrupt::Interrupt;
 use super::opened::{self, Opened, Way};
 use super::setup::OpenPath;
-use super::{facts, say_first, stamp_sources, warn};
+use super::tally::Tally;
+use super::{display, facts, say_first, stamp_sources, warn};
 use crate::cli::{Many, PathKind, Plan, schedule};
 use crate::clock::{Monotonic, Realtime, Time, monotonic_now};
+use crate::live::Port;
 use crate::path::{self, BATCH, Batch, Path, Received};
-use crate::record::{Facts, Ledger, LedgerConfig, Sighting, StampCounts, check_folder, text};
+use crate::record::{Facts, Ledger, LedgerConfig, Role, Sighting, StampCounts, check_folder, text};
 use crate::session::{
-    Action, Body, Event, Hall, HallConfig, Machine, Offers, Outgoing, Probe, Sampling, ServerConfig, TimerKind,
+    Action, Body, End, Event, Hall, HallConfig, Machine, Offers, Outgoing, Probe, Sampling, ServerConfig, TimerKind,
 };
 use crate::tune::memory::LockedMemory;
 use crate::wire::in_band::FarSource;
@@ -37,7 +39,13 @@ pub(super) fn run(plan: &Plan, many: &Many) -> Result<bool> {
     }
     let places = Hall::room_for(many.clients);
     let config = LedgerConfig { folder: many.log_dir.clone(), json: plan.json, places };
-    let (mut opened, mut ledger) = opened::open(&[plan], probes, |_| Ok(Ledger::start(config)?))?;
+    let port = plan.metrics.map(Port::bind).transpose()?;
+    let (mut opened, (mut ledger, display)) = opened::open(&[plan], probes, |beside| {
+        let display = display(plan, Role::Server, port, beside.stamps[0])?;
+        Ok((Ledger::start(config)?, display))
+    })?;
+    let (display, feed) = display.unzip();
+    let mut tally = Tally::new(places, feed);
     let Opened { ways, interface, interrupt, deferral, .. } = &mut opened;
     let Way { stamps, path } = &mut ways[0];
     let sources = stamp_sources(plan, stamps, None, plan.path);
@@ -51,12 +59,13 @@ pub(super) fn run(plan: &Plan, many: &Many) -> Result<bool> {
     let served = match path {
         OpenPath::Xdp(path, _dummies) => {
             path.make_room(places);
-            serve(&mut hall, &mut **path, &mut ledger, interrupt)
+            serve(&mut hall, &mut **path, &mut ledger, &mut tally, interrupt)
         }
-        OpenPath::Kernel(path) => serve(&mut hall, &mut **path, &mut ledger, interrupt),
+        OpenPath::Kernel(path) => serve(&mut hall, &mut **path, &mut ledger, &mut tally, interrupt),
     };
     drop(locked);
     let end = ledger.finish();
+    drop(display);
     let odd = [
         (hall.strangers_excess(), "datagrams of those without a session were dropped: beyond their share"),
         (hall.unattributed(), "dummies are in nobody's statistics: more than one client of their address was served"),
@@ -90,14 +99,22 @@ fn hall_config(plan: &Plan, many: &Many, schedule: Option<Arc<[Probe]>>, mtu: u1
     HallConfig { server, clients: many.clients, path }
 }
 
-fn serve<P: Path>(hall: &mut Hall, path: &mut P, ledger: &mut Ledger, interrupt: &mut Interrupt) -> Result<()> {
+fn serve<P: Path>(
+    hall: &mut Hall,
+    path: &mut P,
+    ledger: &mut Ledger,
+    tally: &mut Tally,
+    interrupt: &mut Interrupt,
+) -> Result<()> {
     let stamps = vec![StampCounts::default(); hall.room()];
     let now = monotonic_now();
-    let mut looped = Loop { hall, path, ledger, interrupt, stamps, batch: Batch::new(), now, unflushed: false };
+    tally.start();
+    let mut looped = Loop { hall, path, ledger, tally, interrupt, stamps, batch: Batch::new(), now, unflushed: false };
     let served = looped.run();
     if served.is_err() {
         looped.break_all();
     }
+    looped.tally.finish(looped.hall, &looped.stamps);
     served.context("the path broke down, and with it all sessions that stood")
 }
 
@@ -106,6 +123,7 @@ struct Loop<'a, P> {
     hall: &'a mut Hall,
     path: &'a mut P,
     ledger: &'a mut Ledger,
+    tally: &'a mut Tally,
     interrupt: &'a mut Interrupt,
     /// By place.
     stamps: Vec<StampCounts>,
@@ -130,14 +148,12 @@ impl<P: Path> Loop<'_, P> {
                 self.hall.handle_stop(monotonic_now());
                 self.act(None)?;
             }
-            if self.interrupt.is_asked() {
-                self.ledger.standing(self.hall.standing());
-                self.interrupt.take_question();
-            }
+            self.tell_counts();
             let idle = !received && !pinged;
             if self.unflushed {
                 self.flush()?;
             } else if idle && self.hall.timer() == TimerKind::Sleep && !self.hall.is_over() {
+                self.tally.before_sleep(self.hall, &self.stamps);
                 let woken = self.interrupt.until(self.hall.deadline())?;
                 self.path.wait(None, woken)?;
             } else if idle {
@@ -150,14 +166,35 @@ impl<P: Path> Loop<'_, P> {
         Ok(())
     }
 
+    /// Says how things stand where somebody wants to know.
+    #[inline]
+    fn tell_counts(&mut self) {
+        if self.interrupt.is_asked() {
+            self.tally.ask();
+        }
+        if self.tally.look(self.hall, &self.stamps) && self.interrupt.is_asked() {
+            let (crowd, totals) = self.tally.so_far();
+            self.ledger.so_far(crowd, totals);
+            self.interrupt.take_question();
+        }
+    }
+
     /// Says of all sessions that they are over: what was measured until now is all there will be.
     fn break_all(&mut self) {
         self.hall.break_all();
         while let Some(action) = self.hall.poll_action() {
             if let (Some(place), Action::Tell(Event::Finished(end))) = (self.hall.place(), action) {
-                self.ledger.end(place, end, self.hall.totals(), self.stamps[place], self.hall.excess());
+                self.end(place, end);
             }
         }
+    }
+
+    /// A session is over.
+    #[cold]
+    fn end(&mut self, place: usize, end: End) {
+        let (totals, stamps) = (self.hall.totals(), self.stamps[place]);
+        self.tally.end(place, end, totals, &stamps);
+        self.ledger.end(place, end, totals, stamps, self.hall.excess());
     }
 
     /// Takes in what has come; whether anything had.
@@ -183,6 +220,7 @@ impl<P: Path> Loop<'_, P> {
             let point = self.hall.handle_datagram(now, &path::incoming(received, said));
             if let Some(place) = self.hall.place() {
                 self.stamps[place].rx += 1;
+                self.tally.touch(place);
                 if let Some(point) = point {
                     let Received { ip_len, queue, stamps, .. } = *received;
                     let seen = Seen { sequence: received.message.sequence, point, size: ip_len, queue };
@@ -209,6 +247,9 @@ impl<P: Path> Loop<'_, P> {
     /// Obeys; `answers` is what came last, where something did.
     fn act(&mut self, answers: Option<&Received>) -> io::Result<()> {
         while let Some(action) = self.hall.poll_action() {
+            if let Some(place) = self.hall.place() {
+                self.tally.touch(place);
+            }
             match action {
                 Action::Send(mut outgoing) => {
                     if let (Body::InBand { told, .. }, Some(ping)) = (&mut outgoing.body, answers) {
@@ -262,12 +303,16 @@ impl<P: Path> Loop<'_, P> {
             (Some(place), Event::Connected { peer, settings }) => {
                 // The SYN is this session's, and the SYN-ACK will be.
                 self.stamps[place] = StampCounts { rx: 1, ..StampCounts::default() };
+                self.tally.begin(place);
                 self.ledger.begin(place, peer, settings);
             }
-            (Some(place), Event::Finished(end)) => {
-                self.ledger.end(place, end, self.hall.totals(), self.stamps[place], self.hall.excess());
+            (Some(place), Event::Finished(end)) => self.end(place, end),
+            (place, event) => {
+                if event.is_refusal() {
+                    self.tally.refuse();
+                }
+                self.ledger.notice(place, event);
             }
-            (place, event) => self.ledger.notice(place, event),
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ mod rests;
 pub(crate) mod rounds;
 pub(crate) mod setup;
 pub(crate) mod stamping;
+mod tally;
 mod turnarounds;
 pub(crate) mod usage;
 

@@ -88,7 +88,7 @@ impl Reporter {
         let recorded = finished.since(&self.before.1);
         let counters = path.counters();
         let mut totals = *machine.totals();
-        let counted = Counts { totals, stamps: *stamps, trips: round_trips.counts() };
+        let counted = Counts { totals, stamps: *stamps, trips: round_trips.counts(), crowd: None };
         let counted_by_path = counters_since(&self.before.0, &counters);
         if let (Some(feed), Some(_)) = (&mut self.feed, &session) {
             // What it still has to show stands before the statistics.
@@ -213,7 +213,7 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
 }
 
 fn counts<M: Machine, P>(scene: &Scene<'_, M, P>) -> Counts {
-    Counts { totals: *scene.machine.totals(), stamps: *scene.stamps, trips: scene.round_trips.counts() }
+    Counts { totals: *scene.machine.totals(), stamps: *scene.stamps, trips: scene.round_trips.counts(), crowd: None }
 }
 
 /// The TAI offsets that stamps were brought to the system's clock with since `began`: of those that agree the first.

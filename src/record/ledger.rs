@@ -5,6 +5,7 @@
 //! session is [`super::Recorder`].
 
 use super::clocks::ClockRecord;
+use super::crowd::{self, Crowd};
 use super::file::{FileCounts, LogFile, LogKind, open};
 use super::log::{Finished, Written};
 use super::meta::{Facts, MetaFile};
@@ -83,7 +84,7 @@ enum Word {
     Over { place: u32, end: End, totals: Totals, stamps: StampCounts, excess: u64, rows_lost: u64 },
     Said { place: Option<u32>, event: Event },
     CannotSend { place: u32, errno: Option<i32> },
-    Standing { sessions: usize },
+    SoFar { crowd: Crowd, totals: Totals },
 }
 
 #[derive(Debug, Default)]
@@ -189,9 +190,9 @@ impl Ledger {
         self.say(Word::CannotSend { place: place as u32, errno });
     }
 
-    /// The user wants to know how things stand.
-    pub fn standing(&mut self, sessions: usize) {
-        self.say(Word::Standing { sessions });
+    /// The user wants to know how things stand: what all sessions have come to together.
+    pub fn so_far(&mut self, crowd: Crowd, totals: Totals) {
+        self.say(Word::SoFar { crowd, totals });
     }
 
     fn say(&mut self, word: Word) {
@@ -381,9 +382,9 @@ impl Writer {
                     self.speaker.warn(&text);
                 }
             }
-            Word::Standing { sessions } => {
-                let over = self.shared.sessions.load(Ordering::Relaxed);
-                self.speaker.warn(&format!("{sessions} sessions stand, {over} are over."));
+            Word::SoFar { crowd, totals } => {
+                let (stream, text) = crowd::words(&crowd, &totals, self.config.json);
+                self.speaker.say(stream, &text);
             }
         }
     }
@@ -678,14 +679,17 @@ mod tests {
         ledger.notice(Some(0), Event::Disconnected);
         ledger.notice(None, Event::RefusedFull { from: peer(8), clients: 2 });
         end(&mut ledger, 0);
-        ledger.standing(0);
+        let mut crowd = Crowd::default();
+        crowd.ends(End::Complete);
+        ledger.so_far(crowd, Totals { pings_received: 7, ..Totals::default() });
         assert_eq!(ledger.finish(), LedgerEnd { sessions: 1, rows_lost: 0, failed: false });
-        assert_eq!(objects(&out)[0]["rows_written"], Value::Null);
+        let objects = objects(&out);
+        assert_eq!(objects[0]["rows_written"], Value::Null);
+        assert_eq!((&objects[1]["type"], &objects[1]["pings_received"]), (&"so_far".into(), &7.into()));
         let said = err.text();
         for line in [
             "Client 10.66.0.1:7 disconnected.",
             "Refused 10.66.0.1:8: all 2 places are taken: raise --clients, or let it try again later.",
-            "0 sessions stand, 1 are over.",
         ] {
             assert!(said.lines().any(|said| said == line), "{said}");
         }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod clocks;
+mod crowd;
 mod file;
 mod ledger;
 mod log;
@@ -23,6 +24,7 @@ pub mod text;
 mod writer;
 
 pub use clocks::{ClockRecord, ClockSample};
+pub use crowd::Crowd;
 pub use file::{LogKind, RecordError, check_logs};
 pub use ledger::{Ledger, LedgerConfig, LedgerEnd};
 pub use log::{Finished, Recorder, RecorderConfig, Watchers, Written};
@@ -35,8 +37,8 @@ pub use sighting::{Sighting, Sources};
 pub use so_far::{SessionSoFar, SoFar};
 pub use stages::{CardClock, Stage, StageSink, StageTimes, Stages};
 pub use stamps::StampCounts;
+pub(crate) use summary::{ENDS, end_name, micros, signed_micros};
 pub use summary::{Summary, SummaryInput, counters_since};
-pub(crate) use summary::{end_name, micros, signed_micros};
 pub use text::{Screen, Voice};
 
 /// Which side of a session this process is.

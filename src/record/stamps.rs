@@ -30,6 +30,25 @@ pub struct StampCounts {
 }
 
 impl StampCounts {
+    /// Adds what one of many sessions counted between two moments.
+    pub fn add_since(&mut self, earlier: &Self, later: &Self) {
+        let (sum, a, b) = (self, earlier, later);
+        for (sum, before, after) in [
+            (&mut sum.tx_requested, a.tx_requested, b.tx_requested),
+            (&mut sum.tx, a.tx, b.tx),
+            (&mut sum.tx_missed, a.tx_missed, b.tx_missed),
+            (&mut sum.tx_late, a.tx_late, b.tx_late),
+            (&mut sum.tx_duplicates, a.tx_duplicates, b.tx_duplicates),
+            (&mut sum.rx, a.rx, b.rx),
+            (&mut sum.rx_missed, a.rx_missed, b.rx_missed),
+            (&mut sum.implausible, a.implausible, b.implausible),
+            (&mut sum.told, a.told, b.told),
+            (&mut sum.untold, a.untold, b.untold),
+        ] {
+            *sum += after.saturating_sub(before);
+        }
+    }
+
     /// What is missing, in a line; `None` where nothing is. `waited` is how long a transmit stamp is waited for.
     pub(super) fn words(&self, waited: Option<Duration>) -> Option<String> {
         let Self { tx_requested, tx_missed, tx_late, tx_duplicates, rx_missed, implausible, .. } = *self;

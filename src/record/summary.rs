@@ -510,6 +510,21 @@ pub fn counters_since(earlier: &Counters, later: &Counters) -> Counters {
     }
 }
 
+/// All that [`end_name`] says.
+pub(crate) const ENDS: [&str; 11] = [
+    "complete",
+    "stopped",
+    "stopped_connecting",
+    "rejected",
+    "not_agreed",
+    "no_answer",
+    "timed_out",
+    "flood_unanswered",
+    "fin_unanswered",
+    "peer_stopped",
+    "broken",
+];
+
 /// How a session ended, as JSON and metrics have it.
 pub(crate) const fn end_name(end: End) -> &'static str {
     match end {

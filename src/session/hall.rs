@@ -117,6 +117,8 @@ pub struct Hall {
     allowance: u64,
     /// How many clients have had something since then.
     present: u64,
+    /// The sum of [`Place::excess`] over all sessions, also those that are over.
+    clients_excess: u64,
     /// Of those who have no session.
     strangers: Share,
     /// Datagrams of theirs that were dropped as they were beyond their share.
@@ -152,6 +154,7 @@ impl Hall {
             backlog: 0,
             allowance: 0,
             present: 0,
+            clients_excess: 0,
             strangers: Share::default(),
             strangers_excess: 0,
             unattributed: 0,
@@ -176,6 +179,16 @@ impl Hall {
     /// The place of the session that the last datagram or action was of; `None` where it was of none.
     pub fn place(&self) -> Option<usize> {
         self.current.map(|at| at as usize)
+    }
+
+    /// What the session at a place counts, where there is one.
+    pub fn totals_at(&self, place: usize) -> Option<&Totals> {
+        self.places.get(place)?.as_ref().map(|place| place.server.totals())
+    }
+
+    /// Datagrams of all that were dropped as they were beyond their sender's share, with a session or without.
+    pub fn all_excess(&self) -> u64 {
+        self.clients_excess + self.strangers_excess
     }
 
     /// Datagrams of that session that were dropped as they were beyond its share.
@@ -259,6 +272,7 @@ impl Hall {
         let place = self.places[at as usize].as_mut()?;
         if excess {
             place.excess += 1;
+            self.clients_excess += 1;
             return None;
         }
         self.current = Some(at);

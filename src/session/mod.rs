@@ -360,6 +360,22 @@ pub enum Event {
     Finished(End),
 }
 
+impl Event {
+    /// Whether a server has refused a client with it.
+    pub const fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused { .. }
+                | Self::RefusedSize { .. }
+                | Self::RefusedPtp { .. }
+                | Self::RefusedPlain { .. }
+                | Self::RefusedPath { .. }
+                | Self::RefusedFull { .. }
+                | Self::RefusedShared { .. }
+        )
+    }
+}
+
 /// Why a server cannot have its pings and pongs behind PTP headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PtpRefusal {

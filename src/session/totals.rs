@@ -65,3 +65,60 @@ pub struct Totals {
     /// Whether this side pings and is ponged: the side that can tell loss.
     pub measures_loss: bool,
 }
+
+impl Totals {
+    /// Adds what one of many sessions counted between two moments. What is no number of datagrams is that session's alone, and left
+    /// out.
+    pub fn add_since(&mut self, earlier: &Self, later: &Self) {
+        let (sum, a, b) = (self, earlier, later);
+        for (sum, before, after) in [
+            (&mut sum.transmitted, a.transmitted, b.transmitted),
+            (&mut sum.received, a.received, b.received),
+            (&mut sum.pings_sent, a.pings_sent, b.pings_sent),
+            (&mut sum.pongs_expected, a.pongs_expected, b.pongs_expected),
+            (&mut sum.pings_received, a.pings_received, b.pings_received),
+            (&mut sum.pongs_sent, a.pongs_sent, b.pongs_sent),
+            (&mut sum.pongs_received, a.pongs_received, b.pongs_received),
+            (&mut sum.stamped_pings_sent, a.stamped_pings_sent, b.stamped_pings_sent),
+            (&mut sum.stamped_pongs_sent, a.stamped_pongs_sent, b.stamped_pongs_sent),
+            (&mut sum.stamps_withheld, a.stamps_withheld, b.stamps_withheld),
+            (&mut sum.dummies_sent, a.dummies_sent, b.dummies_sent),
+            (&mut sum.load_due, a.load_due, b.load_due),
+            (&mut sum.load_late, a.load_late, b.load_late),
+            (&mut sum.load_refused, a.load_refused, b.load_refused),
+            (&mut sum.dummies_received, a.dummies_received, b.dummies_received),
+            (&mut sum.foreign, a.foreign, b.foreign),
+            (&mut sum.unexpected, a.unexpected, b.unexpected),
+            (&mut sum.late_sends, a.late_sends, b.late_sends),
+            (&mut sum.skipped_slots, a.skipped_slots, b.skipped_slots),
+        ] {
+            *sum += after.saturating_sub(before);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_of_many_sessions_have_each_of_their_datagrams_once() {
+        let at = |n: u64| Totals {
+            transmitted: n,
+            pings_received: 2 * n,
+            pongs_sent: 3 * n,
+            unexpected: 4 * n,
+            skipped_slots: 5 * n,
+            worst_lateness_nanos: 99,
+            measures_loss: true,
+            ..Totals::default()
+        };
+        let mut sum = Totals::default();
+        for (earlier, later) in
+            [(Totals::default(), at(1)), (Totals::default(), at(10)), (at(1), at(4)), (at(4), at(4))]
+        {
+            sum.add_since(&earlier, &later);
+        }
+        assert_eq!(sum, Totals { worst_lateness_nanos: 0, measures_loss: false, ..at(14) });
+    }
+}
