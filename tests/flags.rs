@@ -513,10 +513,6 @@ fn what_cannot_go_together_is_refused() {
             "--log-stages is for one session at a time: it cannot go with --clients 2",
         ),
         (
-            "--server -i eth0 -e --keep --clients 2 --realtime 50",
-            "--realtime is for one session at a time: it cannot go with --clients 2",
-        ),
-        (
             "--server -i eth0 -e --keep --log-dir d",
             "--log-dir is for the logs of many sessions at once: it needs --clients, or use --log",
         ),

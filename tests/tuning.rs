@@ -90,6 +90,51 @@ fn only_the_hot_loops_thread_gets_the_real_time_priority_and_every_row_is_writte
 }
 
 #[test]
+fn a_server_of_many_clients_has_the_priority_and_rests_too() {
+    let _alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+    let lan = Lan::new(1);
+    let folder = lan.file("logs");
+    fs::create_dir(&folder).unwrap();
+    let own = [
+        "--keep",
+        "--clients",
+        "4",
+        "--realtime",
+        "40",
+        "--timer",
+        "busy",
+        "--cpu",
+        "0",
+        "--json",
+        "--log-dir",
+        &folder,
+    ];
+    let mut server = server(&lan, &own);
+    let mut client = client(&lan, &["--count", "2", "--delay", "100", "--timer", "busy", "--cpu", "1"]);
+    server.wait_until("the hot loop runs", |server| {
+        threads(server).first().is_some_and(|(_, policy, _)| *policy == FIFO)
+    });
+    let running = threads(&server);
+    assert_eq!((running[0].1, running[0].2), (FIFO, 40));
+    assert!(
+        running.len() >= 2 && running[1..].iter().all(|thread| (thread.1, thread.2) == (ORDINARY, 0)),
+        "{running:?}"
+    );
+    client.finish();
+    assert_eq!(client.code(), Some(0), "{}", client.all_output());
+    server.wait_until("statistics", |server| server.stdout().lines().count() == 1);
+    server.signal(nix::sys::signal::Signal::SIGTERM);
+    server.finish();
+    let told = json(&server.stdout());
+    assert_eq!((&told["rows_lost"], server.code()), (&0.into(), Some(0)), "{}", server.all_output());
+    let rows = told["pings_received"].as_u64().unwrap() + told["pongs_sent"].as_u64().unwrap();
+    assert_eq!(told["rows_written"], rows);
+    // Pinned to one CPU, of a process that may run on others.
+    assert!(!server.stderr().contains("on the one CPU"), "{}", server.stderr());
+    assert!(!server.stderr().contains("no longer waited"), "{}", server.stderr());
+}
+
+#[test]
 fn rows_come_before_pings_where_real_time_loops_have_every_cpu() {
     let _alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
     let lan = Lan::new(1);

@@ -242,7 +242,7 @@ fn many(args: &Args, typed: Typed, timestamps: Timestamps) -> Result<Option<Many
             "--max-rate cannot go with --clients {clients}: floods are refused there"
         )));
     }
-    if let Some(flag) = typed.flags(&["log_stages", "realtime"]).next() {
+    if let Some(flag) = typed.flags(&["log_stages"]).next() {
         return Err(UsageError::new(format!(
             "{flag} is for one session at a time: it cannot go with --clients {clients}"
         )));

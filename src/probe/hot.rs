@@ -13,7 +13,7 @@ use crate::live::Sample;
 use crate::path::{self, BATCH, Batch, Path, Received, Sent, TxStamp};
 use crate::record::{Answer, Recorder, RoundTrips, Sighting, Sources, StampCounts};
 use crate::session::{Action, Body, Direction, End, Event, Incoming, Machine, Outgoing, TimerKind};
-use crate::tune::realtime::Guard;
+use crate::tune::realtime::Budget;
 use crate::wire::ptp::Shape;
 use crate::wire::{Account, Extension, Point, Said};
 use std::io;
@@ -37,9 +37,6 @@ const DRAIN_PAUSE: Duration = Duration::from_micros(50);
 const REPORT_NANOS: u64 = 50_000;
 /// Unless there was no such moment for so long.
 const REPORT_PATIENCE: Duration = Duration::from_millis(100);
-
-/// How long a loop with a real-time priority leaves its CPU to the thread that writes, where that has fallen behind.
-const CATCH_UP: Duration = Duration::from_micros(200);
 
 /// Whose stamps count, and how they are judged.
 #[derive(Debug, Clone)]
@@ -144,9 +141,7 @@ pub struct HotLoop<'a, M, P, A> {
     usage_told: Option<(SocketAddrV4, Usage)>,
     /// When it was first seen that the user wants the statistics so far.
     asked_since: Option<Time<Monotonic>>,
-    /// This thread has a real-time priority: others may have no CPU but this loop's.
-    is_realtime: bool,
-    /// When it is to sleep, so that the kernel does not stop it; `None` where that does not happen.
+    /// When this loop is to sleep, where its thread has a real-time priority: others may have no CPU but this one's.
     rests: Option<Rests>,
 }
 
@@ -188,19 +183,22 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             usage_of: None,
             usage_told: None,
             asked_since: None,
-            is_realtime: false,
             rests: None,
         }
     }
 
     /// For a thread with a real-time priority: the loop sleeps as much as the kernel's limit demands, at moments of its own choice
     /// (`probe/rests.rs`). And where the thread that writes has fallen half a ring behind, as every CPU that it may run on is taken
-    /// by such threads, the loop sleeps until it has caught up: pings are late rather than rows lost.
+    /// by such threads, the loop sleeps until it has caught up, unless it hangs: pings are late rather than rows lost.
     #[must_use]
-    pub fn resting(mut self, guard: &Guard) -> Self {
-        self.is_realtime = true;
-        self.rests = Rests::within(guard, monotonic_now());
+    pub fn resting(mut self, budget: &Budget) -> Self {
+        self.rests = Some(Rests::within(budget, monotonic_now()));
         self
+    }
+
+    /// What the user should know of its rests, once it is over.
+    pub fn remark(&self) -> Option<String> {
+        self.rests.as_ref()?.remark()
     }
 
     /// Runs until the machine is over.
@@ -240,7 +238,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
                 self.report_so_far(idle);
             }
             self.tell_counts(false);
-            if self.is_realtime {
+            if self.rests.is_some() {
                 self.rest(received)?;
             }
             if self.unflushed {
@@ -269,12 +267,8 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
 
     /// Leaves the CPU to others where that is due.
     fn rest(&mut self, received: bool) -> anyhow::Result<()> {
-        let due = match &self.rests {
-            _ if self.recorder.is_crowded() => Some(CATCH_UP),
-            Some(rests) => rests.due(self.now, received, self.machine.deadline()),
-            None => None,
-        };
-        if let Some(rest) = due {
+        let Some(rests) = &mut self.rests else { return Ok(()) };
+        if let Some(rest) = rests.due(self.now, received, self.machine.deadline(), self.recorder.crowded()) {
             // What waits to leave does not wait for that.
             self.flush_now()?;
             std::thread::sleep(rest);

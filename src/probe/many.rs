@@ -6,6 +6,7 @@
 use super::hot::audit;
 use super::interrupt::Interrupt;
 use super::opened::{self, Opened, Way};
+use super::rests::Rests;
 use super::setup::OpenPath;
 use super::tally::Tally;
 use super::{display, facts, say_first, stamp_sources, warn};
@@ -18,6 +19,7 @@ use crate::session::{
     Action, Body, End, Event, Hall, HallConfig, Machine, Offers, Outgoing, Probe, Sampling, ServerConfig, TimerKind,
 };
 use crate::tune::memory::LockedMemory;
+use crate::tune::realtime::{Budget, Realtime as RealtimePriority};
 use crate::wire::in_band::FarSource;
 use crate::wire::{InBand, Point, ServePath};
 use anyhow::{Context, Result};
@@ -56,14 +58,18 @@ pub(super) fn run(plan: &Plan, many: &Many) -> Result<bool> {
     let mut hall = Hall::new(hall_config(plan, many, schedule.clone(), mtu));
     say_first(plan, &text::server_start(plan.port));
     let locked = plan.tuning.lock_memory.then(LockedMemory::lock).transpose()?;
+    if let OpenPath::Xdp(path, _) = path {
+        path.make_room(places);
+    }
+    let realtime = plan.tuning.realtime.map(RealtimePriority::raise).transpose()?;
+    let mut rests = realtime.as_ref().map(|_| Rests::within(&Budget::of_this_machine(), monotonic_now()));
+    let (ledger_, tally_, rests_) = (&mut ledger, &mut tally, &mut rests);
     let served = match path {
-        OpenPath::Xdp(path, _dummies) => {
-            path.make_room(places);
-            serve(&mut hall, &mut **path, &mut ledger, &mut tally, interrupt)
-        }
-        OpenPath::Kernel(path) => serve(&mut hall, &mut **path, &mut ledger, &mut tally, interrupt),
+        OpenPath::Xdp(path, _dummies) => serve(&mut hall, &mut **path, ledger_, tally_, rests_, interrupt),
+        OpenPath::Kernel(path) => serve(&mut hall, &mut **path, ledger_, tally_, rests_, interrupt),
     };
-    drop(locked);
+    drop((realtime, locked));
+    warn(rests.and_then(|rests| rests.remark()).as_slice());
     let end = ledger.finish();
     drop(display);
     let odd = [
@@ -104,12 +110,14 @@ fn serve<P: Path>(
     path: &mut P,
     ledger: &mut Ledger,
     tally: &mut Tally,
+    rests: &mut Option<Rests>,
     interrupt: &mut Interrupt,
 ) -> Result<()> {
     let stamps = vec![StampCounts::default(); hall.room()];
     let now = monotonic_now();
     tally.start();
-    let mut looped = Loop { hall, path, ledger, tally, interrupt, stamps, batch: Batch::new(), now, unflushed: false };
+    let mut looped =
+        Loop { hall, path, ledger, tally, rests, interrupt, stamps, batch: Batch::new(), now, unflushed: false };
     let served = looped.run();
     if served.is_err() {
         looped.break_all();
@@ -124,6 +132,8 @@ struct Loop<'a, P> {
     path: &'a mut P,
     ledger: &'a mut Ledger,
     tally: &'a mut Tally,
+    /// When the loop is to sleep, where its thread has a real-time priority.
+    rests: &'a mut Option<Rests>,
     interrupt: &'a mut Interrupt,
     /// By place.
     stamps: Vec<StampCounts>,
@@ -150,12 +160,18 @@ impl<P: Path> Loop<'_, P> {
             }
             self.tell_counts();
             let idle = !received && !pinged;
+            if self.rests.is_some() {
+                self.rest(received)?;
+            }
             if self.unflushed {
                 self.flush()?;
             } else if idle && self.hall.timer() == TimerKind::Sleep && !self.hall.is_over() {
                 self.tally.before_sleep(self.hall, &self.stamps);
                 let woken = self.interrupt.until(self.hall.deadline())?;
                 self.path.wait(None, woken)?;
+                if let Some(rests) = self.rests {
+                    rests.rested(monotonic_now());
+                }
             } else if idle {
                 std::hint::spin_loop();
             }
@@ -163,6 +179,20 @@ impl<P: Path> Loop<'_, P> {
         // The last answers may still lie in the ring.
         self.path.flush()?;
         audit(self.path);
+        Ok(())
+    }
+
+    /// Leaves the CPU to others where that is due, as [`super::hot`] does.
+    fn rest(&mut self, received: bool) -> io::Result<()> {
+        let Some(rests) = self.rests else { return Ok(()) };
+        if let Some(rest) = rests.due(self.now, received, self.hall.deadline(), self.ledger.crowded()) {
+            // What waits to leave does not wait for that.
+            self.flush()?;
+            std::thread::sleep(rest);
+            if let Some(rests) = self.rests {
+                rests.rested(monotonic_now());
+            }
+        }
         Ok(())
     }
 

@@ -35,7 +35,7 @@ use crate::record::{
 };
 use crate::session::{Client, ClientConfig, Machine, Offers, Pattern, Probe, Sampling, Server, ServerConfig, Settings};
 use crate::tune::memory::LockedMemory;
-use crate::tune::realtime::{Guard, Realtime};
+use crate::tune::realtime::{Budget, Realtime};
 use crate::wire::Extension;
 use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -241,9 +241,13 @@ fn run_tuned<M: Machine, P: Path, A: Attendant<M, P>>(
 ) -> Result<()> {
     let _locked = tuning.lock_memory.then(LockedMemory::lock).transpose()?;
     let Some(priority) = tuning.realtime else { return hot.run() };
-    let guard = Guard::of_this_machine();
-    let _realtime = Realtime::raise(priority)?;
-    hot.resting(&guard).run()
+    let budget = Budget::of_this_machine();
+    let realtime = Realtime::raise(priority)?;
+    let mut hot = hot.resting(&budget);
+    let ran = hot.run();
+    drop(realtime);
+    warn(hot.remark().as_slice());
+    ran
 }
 
 /// What the meta files of a run say of it; `sources` of what is sent and of what is received, `pings` of the schedule, if any.

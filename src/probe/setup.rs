@@ -170,7 +170,7 @@ pub fn check_tuning(plan: &Plan, interface: &Interface) -> Result<Vec<String>> {
             // Without --timer it is what the client wants.
             Role::Server { .. } => plan.timer != Some(TimerKind::Sleep),
         };
-        remarks.extend(Guard::of_this_machine().check(priority, is_busy)?);
+        remarks.extend(Guard::before_pinning().check(priority, is_busy)?);
         Realtime::check(priority)?;
     }
     Ok(remarks)

@@ -292,10 +292,11 @@ impl Recorder {
         }
     }
 
-    /// Whether what was handed over and not yet taken fills half the ring. For the hot loop.
+    /// Where what was handed over and not yet taken fills half the ring: a number that changes whenever the writer gets on. For the
+    /// hot loop.
     #[inline]
-    pub fn is_crowded(&self) -> bool {
-        self.sightings.slots() < self.sightings.buffer().capacity() / 2
+    pub fn crowded(&self) -> Option<u64> {
+        (self.sightings.slots() < self.sightings.buffer().capacity() / 2).then(|| self.progress())
     }
 
     /// A session begins: writes the header line before the second and each later one, and begins its statistics. Before

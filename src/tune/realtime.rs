@@ -74,11 +74,9 @@ pub enum RealtimeError {
     },
 }
 
-/// What keeps a real-time thread that never sleeps from having a machine for itself.
+/// How much of a CPU the kernel gives to real-time threads. The same wherever a thread is pinned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Guard {
-    /// CPUs that this process may run on.
-    pub cpus: usize,
+pub struct Budget {
     /// Microseconds of each period that real-time threads may take; `None` is all of it, and also what is taken for it where the
     /// kernel does not say.
     pub runtime_us: Option<u64>,
@@ -86,15 +84,32 @@ pub struct Guard {
     pub period_us: u64,
 }
 
-impl Guard {
-    /// The calling thread's, which is not to be pinned yet.
+impl Budget {
+    /// What this machine's kernel says.
     pub fn of_this_machine() -> Self {
         let read = |path| fs::read_to_string(path).ok()?.trim().parse::<i64>().ok();
         Self {
-            cpus: sched_getaffinity(Pid::from_raw(0)).map_or(1, |cpus| count(&cpus)),
             runtime_us: read(RUNTIME).and_then(|micros| u64::try_from(micros).ok()),
             period_us: read(PERIOD).and_then(|micros| u64::try_from(micros).ok()).unwrap_or(1_000_000),
         }
+    }
+}
+
+/// What keeps a real-time thread that never sleeps from having a machine for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Guard {
+    /// CPUs that this process may run on.
+    pub cpus: usize,
+    /// What the kernel leaves to others of each.
+    pub budget: Budget,
+}
+
+impl Guard {
+    /// Of a process that may run wherever the calling thread may. That thread is not to be pinned yet: the process's other threads run
+    /// elsewhere, and it would be taken for one that has a single CPU.
+    pub fn before_pinning() -> Self {
+        let cpus = sched_getaffinity(Pid::from_raw(0)).map_or(1, |cpus| count(&cpus));
+        Self { cpus, budget: Budget::of_this_machine() }
     }
 
     /// Whether the hot loop's thread may have `priority` without keeping everything else from running; what the user should
@@ -103,16 +118,16 @@ impl Guard {
     /// # Errors
     /// [`RealtimeError::Starves`].
     pub fn check(&self, priority: u8, is_busy: bool) -> Result<Option<String>, RealtimeError> {
+        let Budget { runtime_us, period_us } = self.budget;
         // A runtime of the whole period is no guard either.
-        let left_us = self.runtime_us.map_or(0, |runtime| self.period_us.saturating_sub(runtime));
+        let left_us = runtime_us.map_or(0, |runtime| period_us.saturating_sub(runtime));
         match (is_busy, self.cpus, left_us) {
             (false, ..) => Ok(None),
             (true, 0..=1, 0) => Err(RealtimeError::Starves { priority }),
             (true, 0..=1, _) => Ok(Some(format!(
                 "--realtime {priority} with a busy loop on the one CPU that this process may run on: all other threads there, the \
-                 one that writes the log among them, have {left_us} µs of each {} µs (kernel.sched_rt_runtime_us), in which no \
-                 ping is answered in time",
-                self.period_us
+                 one that writes the log among them, have {left_us} µs of each {period_us} µs (kernel.sched_rt_runtime_us), in \
+                 which no ping is answered in time"
             ))),
             (true, _, 0) => Ok(Some(format!(
                 "--realtime {priority} with a busy loop, and the kernel's guard is off (kernel.sched_rt_runtime_us): what has to \
@@ -221,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_busy_loop_on_the_only_cpu_is_refused_without_the_kernels_guard_and_told_of_with_it() {
-        let guard = |cpus, runtime_us| Guard { cpus, runtime_us, period_us: 1_000_000 };
+        let guard = |cpus, runtime_us| Guard { cpus, budget: Budget { runtime_us, period_us: 1_000_000 } };
         for unguarded in [guard(1, None), guard(1, Some(1_000_000)), guard(0, None)] {
             let error = unguarded.check(50, true).unwrap_err().to_string();
             assert!(error.starts_with("--realtime 50: ") && error.contains("sched_rt_runtime_us=950000"), "{error}");
@@ -249,10 +264,20 @@ mod tests {
 
     #[test]
     fn the_machine_is_asked() {
-        let guard = Guard::of_this_machine();
-        assert!(guard.cpus >= 1 && guard.period_us > 0, "{guard:?}");
+        let guard = Guard::before_pinning();
+        assert!(guard.cpus >= 1 && guard.budget.period_us > 0, "{guard:?}");
         // Whatever this machine says, as a number or as -1.
         let text = fs::read_to_string(RUNTIME).unwrap();
-        assert_eq!(guard.runtime_us, text.trim().parse().ok());
+        assert_eq!(guard.budget.runtime_us, text.trim().parse().ok());
+        // Once the loop's thread is pinned there is one CPU for it, whatever the process has, and the same budget.
+        let pinned = std::thread::spawn(|| {
+            let first =
+                (0..CpuSet::count()).find(|cpu| sched_getaffinity(Pid::from_raw(0)).unwrap().is_set(*cpu).unwrap());
+            let mut one = CpuSet::new();
+            one.set(first.unwrap()).unwrap();
+            nix::sched::sched_setaffinity(Pid::from_raw(0), &one).unwrap();
+            (Guard::before_pinning().cpus, Budget::of_this_machine())
+        });
+        assert_eq!(pinned.join().unwrap(), (1, guard.budget));
     }
 }
