@@ -140,22 +140,43 @@ pub fn require_polling(interface: &Interface, used: Option<&[u32]>) -> Result<()
 #[derive(Debug)]
 struct Device {
     interface: String,
+    /// What stays the same where the interface gets another name.
+    index: u32,
     folder: PathBuf,
 }
 
 impl Device {
     /// The interface in `sysfs` (`/sys/class/net`), which has to be that of this network namespace.
     fn of(sysfs: &Path, interface: &Interface) -> Result<Self, NapiError> {
-        let device = Self { interface: interface.name.clone(), folder: sysfs.join(&interface.name) };
+        let Interface { name, index, .. } = interface;
+        let device = Self { interface: name.clone(), index: *index, folder: sysfs.join(name) };
         // A thread can be in another namespace than the one whose /sys is mounted, and names and indices are the same in both.
-        let is = |file: &str, wanted: String| {
-            fs::read_to_string(device.folder.join(file)).is_ok_and(|text| text.trim() == wanted)
-        };
-        if is("ifindex", interface.index.to_string()) && is("address", interface.mac.to_string()) {
+        let has_address = fs::read_to_string(device.folder.join("address"))
+            .is_ok_and(|text| text.trim() == interface.mac.to_string());
+        if device.is_at(&device.folder) && has_address {
             Ok(device)
         } else {
             Err(NapiError::Foreign { interface: device.interface, folder: device.folder })
         }
+    }
+
+    fn is_at(&self, folder: &Path) -> bool {
+        fs::read_to_string(folder.join("ifindex")).is_ok_and(|text| text.trim() == self.index.to_string())
+    }
+
+    /// Finds the interface again, whatever its name is by now: its old one may be another's. Whether it is still there.
+    fn find_again(&mut self) -> bool {
+        if self.is_at(&self.folder) {
+            return true;
+        }
+        let all = self.folder.parent().and_then(|sysfs| fs::read_dir(sysfs).ok());
+        let found = all.into_iter().flatten().flatten().map(|entry| entry.path()).find(|folder| self.is_at(folder));
+        let Some(folder) = found else { return false };
+        if let Some(name) = folder.file_name() {
+            self.interface = name.to_string_lossy().into_owned();
+        }
+        self.folder = folder;
+        true
     }
 
     fn number(&self, file: &str) -> Result<u64, NapiError> {
@@ -192,7 +213,8 @@ impl Device {
     }
 
     fn not_restored(&self, original: Config, why: impl fmt::Display) -> NapiError {
-        let (interface, folder) = (self.interface.clone(), self.folder.clone());
+        let Self { interface, folder, .. } = self;
+        let (interface, folder) = (interface.clone(), folder.clone());
         NapiError::NotRestored { interface, original, folder, why: why.to_string() }
     }
 }
@@ -286,7 +308,7 @@ impl Deferral {
     fn put_back(&mut self) -> Result<Option<String>, NapiError> {
         let Some(original) = self.original.take() else { return Ok(None) };
         let _lock = self.slot.lock();
-        if !self.device.folder.exists() {
+        if !self.device.find_again() {
             // The interface is gone, and its settings with it.
             self.slot.remove();
             return Ok(None);
@@ -532,6 +554,29 @@ mod tests {
         bench.killed(OFF, Some(WANTED));
         assert!(bench.tidy_up().unwrap().contains("which had napi_defer_hard_irqs 0"));
         assert!(bench.slot().is_there(), "a run that sees the interface finds it");
+    }
+
+    #[test]
+    fn an_interface_with_a_new_name_is_set_back_and_the_one_that_has_its_old_name_is_left_alone() {
+        let bench = Bench::new(OFF);
+        let deferral = bench.widen().unwrap();
+        let [old, new] = ["eth0", "lan0"].map(|name| bench.sysfs.path().join(name));
+        fs::rename(&old, &new).unwrap();
+        fs::create_dir(&old).unwrap();
+        for (file, text) in
+            [("ifindex", "8\n"), ("address", "02:00:00:00:00:0a\n"), (DEFER, "2\n"), (TIMEOUT, "200000\n")]
+        {
+            fs::write(old.join(file), text).unwrap();
+        }
+        assert_eq!(deferral.restore().unwrap(), None);
+        let of = |folder: &Path| [DEFER, TIMEOUT].map(|file| fs::read_to_string(folder.join(file)).unwrap());
+        assert_eq!((of(&new), of(&old)), (["0\n", "0\n"].map(Into::into), ["2\n", "200000\n"].map(Into::into)));
+        assert!(!bench.slot().is_there());
+        // One that is gone took its settings along.
+        let bench = Bench::new(OFF);
+        let deferral = bench.widen().unwrap();
+        fs::remove_dir_all(bench.sysfs.path().join("eth0")).unwrap();
+        assert_eq!((deferral.restore().unwrap(), bench.slot().is_there()), (None, false));
     }
 
     #[test]
