@@ -141,6 +141,31 @@ fn a_server_without_a_place_refuses_and_one_that_is_stopped_ends_all_sessions() 
 }
 
 #[test]
+fn a_client_that_wants_to_be_pinged_is_refused_and_told_of() {
+    let lan = Lan::new(1);
+    for path in PATHS {
+        let mut server = start_server(&lan, path, &["--clients", "2"]);
+        let mut client = start_client(&lan, &["--count", "1", "--reverse"]);
+        client.finish();
+        assert_eq!(client.code(), Some(1), "{}", client.all_output());
+        assert_eq!(objects(&client)[0]["end"], "rejected");
+        server.wait_for_line("it asks to be pinged (--reverse), which a server with --clients does not do");
+        // It took nobody's place.
+        let mut others = [0, 1].map(|_| start_client(&lan, &["--count", "1", "--delay", "5000"]));
+        for other in &mut others {
+            other.finish();
+            assert_eq!(other.code(), Some(0), "{}", other.all_output());
+        }
+        server.signal(Signal::SIGUSR1);
+        server.wait_for_line("1 clients were refused");
+        server.signal(Signal::SIGTERM);
+        server.finish();
+        assert_eq!(server.code(), Some(0), "{}", server.all_output());
+    }
+    lan.assert_unchanged();
+}
+
+#[test]
 fn a_folder_that_is_not_there_is_an_error_before_anything_is_touched() {
     let lan = Lan::new(1);
     let flags = ["--server", "--keep", "-i", SERVER_LINK, "-e", "--clients", "2", "--log-dir", "/nonexistent/folder"];
@@ -237,6 +262,103 @@ fn all_sessions_together_are_shown_while_they_stand_and_add_up_to_their_statisti
         assert_eq!((&so_far["sessions"], &so_far["sessions_over"]), (&2.into(), &0.into()));
         let pings = so_far["pings_received"].as_u64().expect("a number");
         assert!(0 < pings && pings <= sum(&sessions, "pings_received"));
+    }
+    lan.assert_unchanged();
+}
+
+/// Stamps of a log by sequence and point, in ns.
+fn stamps(log: &str) -> BTreeMap<(u64, String), u64> {
+    let text = std::fs::read_to_string(log).expect("a log");
+    let row = |line: &str| {
+        let fields: Vec<&str> = line.split(',').collect();
+        let (seconds, nanos) = fields[2].split_once('.').expect("seconds and nanoseconds");
+        let nanos = seconds.parse::<u64>().expect("s") * 1_000_000_000 + nanos.parse::<u64>().expect("ns");
+        ((fields[0].parse().expect("a sequence"), fields[1].to_owned()), nanos)
+    };
+    text.lines().skip(1).map(row).collect()
+}
+
+/// The kernel's stamps, which come later than their datagrams, are those of the right client's pongs: each lies between the ping's
+/// arrival and the pong's on this one machine's clock.
+#[test]
+fn stamps_of_the_kernel_are_told_apart_for_clients_with_the_same_sequences() {
+    let lan = Lan::new(1);
+    let patience = "5000000";
+    for path in PATHS {
+        let folder = lan.file(&format!("software-{path}"));
+        std::fs::create_dir(&folder).unwrap();
+        let mut server = lan.start(
+            Side::Server,
+            &[
+                "--server",
+                "--keep",
+                "--interface",
+                SERVER_LINK,
+                "--timestamps",
+                "software",
+                "--stamp-timeout",
+                patience,
+                "--path",
+                path,
+                "--clients",
+                "8",
+                "--json",
+                "--log-dir",
+                &folder,
+            ],
+        );
+        server.wait_for_line("nanoprobe server started");
+        let sizes = [100, 200, 300, 400];
+        let logs = sizes.map(|size| lan.file(&format!("{path}-{size}.csv")));
+        let mut clients: Vec<Program> = (0..4)
+            .map(|n| {
+                let (size, log) = (sizes[n].to_string(), &logs[n]);
+                // Several of them ping at the same moments.
+                let flags =
+                    ["--timestamps", "software", "--count", "1", "--delay", "2000", "--ping-size", &size, "--log", log];
+                let fixed = ["--client", "--interface", CLIENT_LINK, "--path", "kernel", "--json", "--timer", "sleep"];
+                lan.start(Side::Client, &[&fixed[..], &flags, &["--stamp-timeout", patience, SERVER_ADDRESS]].concat())
+            })
+            .collect();
+        for client in &mut clients {
+            client.finish();
+            assert_eq!(client.code(), Some(0), "{}", client.all_output());
+        }
+        server.wait_until("four statistics", |server| server.stdout().lines().count() == 4);
+        server.signal(Signal::SIGTERM);
+        server.finish();
+        assert_eq!(server.code(), Some(0), "{}", server.all_output());
+        assert!(!server.stderr().contains("nobody's"), "{}", server.stderr());
+
+        for session in objects(&server) {
+            let pongs = &session["pongs_sent"];
+            assert_eq!((&session["tx_source"], &session["rx_source"]), (&"software".into(), &"software".into()));
+            let counts = ["tx_stamps_requested", "tx_stamps", "rx_stamps"].map(|name| &session[name]);
+            assert_eq!(counts, [pongs, pongs, &session["pings_received"]], "{session}");
+        }
+        let mut joined = 0;
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let log = entry.unwrap().path().to_str().unwrap().to_owned();
+            if !log.ends_with(".csv") {
+                continue;
+            }
+            let size =
+                std::fs::read_to_string(&log).unwrap().lines().nth(1).unwrap().rsplit_once(',').unwrap().1.to_owned();
+            let ours = &logs[sizes.iter().position(|known| known.to_string() == size).expect("a client's size")];
+            let (client, server) = (stamps(ours), stamps(&log));
+            let pings: Vec<u64> =
+                client.keys().filter(|(_, point)| point == "t0").map(|(sequence, _)| *sequence).collect();
+            assert!(pings.len() > 100, "{} pings of {size} bytes", pings.len());
+            for sequence in pings {
+                let at = |of: &BTreeMap<(u64, String), u64>, point: &str| of[&(sequence, point.to_owned())];
+                let way = [at(&client, "t0"), at(&server, "t1"), at(&server, "t2"), at(&client, "t3")];
+                assert!(way.is_sorted(), "ping {sequence} of {size} bytes: {way:?}");
+            }
+            let meta: Value = serde_json::from_slice(&std::fs::read(format!("{log}.meta.json")).unwrap()).unwrap();
+            assert_eq!(meta["summary"]["tx_stamps_missed"], 0, "{meta}");
+            joined += 1;
+        }
+        assert_eq!(joined, 4);
     }
     lan.assert_unchanged();
 }

@@ -497,10 +497,6 @@ fn what_cannot_go_together_is_refused() {
         ),
         ("--server -i eth0 -e --clients 2", "--clients 2 needs --keep: sessions begin and end at any time"),
         (
-            "--server -i eth0 --keep --clients 2",
-            "--clients 2 needs --emulation: stamps of the kernel and the card are told apart for one session only",
-        ),
-        (
             "--server -i eth0 -e --keep --clients 2 --log x.csv",
             "--log cannot go with --clients 2: the rows of different clients would mix: use --log-dir",
         ),

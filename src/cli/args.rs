@@ -117,8 +117,7 @@ pub(super) struct Args {
     /// Server: serve sessions one after the other until stopped
     #[arg(long, help_heading = "Role")]
     pub keep: bool,
-    /// Server with --keep: serve so many clients at once, 1 to 4096, each with a session and statistics of its own; needs
-    /// --emulation above 1
+    /// Server with --keep: serve so many clients at once, 1 to 4096, each with a session and statistics of its own
     #[arg(long, value_name = "n", help_heading = "Role", allow_negative_numbers = true)]
     #[arg(value_parser = whole::<u16>(1, MAX_CLIENTS.into(), "clients"), default_value_t = 1)]
     pub clients: u16,

@@ -26,7 +26,7 @@ pub(super) fn build(matches: &ArgMatches) -> Result<Plan, UsageError> {
     let timestamps = timestamps(&args, typed)?;
     let role = match (args.client, args.server) {
         (true, false) => client(&args, typed, timestamps, &mut warnings)?,
-        (false, true) => server(&args, typed, timestamps, &mut warnings)?,
+        (false, true) => server(&args, typed, &mut warnings)?,
         (true, true) => return Err(UsageError::see_help("--client and --server exclude each other")),
         (false, false) => return Err(UsageError::see_help("--client or --server is needed")),
     };
@@ -201,7 +201,7 @@ fn tx_way(args: &Args, typed: Typed, timestamps: Timestamps, warnings: &mut Vec<
     Ok(way)
 }
 
-fn server(args: &Args, typed: Typed, timestamps: Timestamps, warnings: &mut Vec<String>) -> Result<Role, UsageError> {
+fn server(args: &Args, typed: Typed, warnings: &mut Vec<String>) -> Result<Role, UsageError> {
     if let Some(host) = &args.host {
         let host = shown(host);
         return Err(UsageError::see_help(format_args!("{host} is one argument too many: --server takes no host")));
@@ -213,11 +213,11 @@ fn server(args: &Args, typed: Typed, timestamps: Timestamps, warnings: &mut Vec<
     warnings.extend(ignored.map(|flag| format!("{flag} is not used: a server does what its client asks for")));
     warnings
         .extend(typed.flags(&["quiet"]).map(|flag| format!("{flag} is not used: only a client shows a line a second")));
-    Ok(Role::Server { keep: args.keep, max_rate: args.max_rate, many: many(args, typed, timestamps)? })
+    Ok(Role::Server { keep: args.keep, max_rate: args.max_rate, many: many(args, typed)? })
 }
 
 /// What of a server's flags is for many clients at once.
-fn many(args: &Args, typed: Typed, timestamps: Timestamps) -> Result<Option<Many>, UsageError> {
+fn many(args: &Args, typed: Typed) -> Result<Option<Many>, UsageError> {
     let clients = args.clients;
     if clients == 1 {
         let needs =
@@ -226,11 +226,6 @@ fn many(args: &Args, typed: Typed, timestamps: Timestamps) -> Result<Option<Many
     }
     if !args.keep {
         return Err(UsageError::new(format!("--clients {clients} needs --keep: sessions begin and end at any time")));
-    }
-    if timestamps != Timestamps::Application {
-        return Err(UsageError::new(format!(
-            "--clients {clients} needs --emulation: stamps of the kernel and the card are told apart for one session only"
-        )));
     }
     if typed.has("log") {
         return Err(UsageError::new(format!(

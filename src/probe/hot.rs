@@ -25,13 +25,13 @@ use std::time::Duration;
 const BURST: usize = 32;
 
 /// The error queue is not looked into where a ping is due this soon: a look is a system call.
-const LOOK_NANOS: u64 = 3_000;
+pub(super) const LOOK_NANOS: u64 = 3_000;
 /// Nor so soon after a look that found nothing: a pong may come meanwhile, and would wait.
-const LOOK_PAUSE_NANOS: u64 = 10_000;
+pub(super) const LOOK_PAUSE_NANOS: u64 = 10_000;
 /// Unless so many wait: the kernel holds some thousand stamps for us and drops the others.
-const CROWD: usize = 1024;
+pub(super) const CROWD: usize = 1024;
 /// Between two looks for the last stamps of a session.
-const DRAIN_PAUSE: Duration = Duration::from_micros(50);
+pub(super) const DRAIN_PAUSE: Duration = Duration::from_micros(50);
 
 /// Statistics so far are put together where no ping is due this soon: it takes some µs.
 const REPORT_NANOS: u64 = 50_000;

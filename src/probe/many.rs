@@ -1,20 +1,25 @@
 //! A server of many clients at once: its set-up, and its hot loop.
 //!
-//! What one session needs and many do not have is not here: stamps that come later, round trips of this side, what a path
-//! gets ready for a session. So the loop is the one of `hot` without what waits for those; the rules for it are the same.
+//! What one session needs and many do not have is not here: round trips of this side, what a path gets ready for a session, pairs of
+//! stamps that a later pong takes along. So the loop is the one of `hot` without those; the rules for it are the same.
 
-use super::hot::audit;
+use super::awaited::{Awaited, Leaving, Owned};
+use super::hot::{CROWD, DRAIN_PAUSE, LOOK_NANOS, LOOK_PAUSE_NANOS, audit};
 use super::interrupt::Interrupt;
 use super::opened::{self, Opened, Way};
+use super::outstanding::Joined;
+use super::reporter::clocks_since;
 use super::rests::Rests;
 use super::setup::OpenPath;
 use super::tally::Tally;
-use super::{display, facts, say_first, stamp_sources, warn};
+use super::{StampRules, display, facts, say_first, stamp_sources, warn};
 use crate::cli::{Many, PathKind, Plan, schedule};
-use crate::clock::{Monotonic, Realtime, Time, monotonic_now};
+use crate::clock::{ClockSampler, Monotonic, Realtime, Source, Stamp, Time, monotonic_now, realtime_now};
 use crate::live::Port;
-use crate::path::{self, BATCH, Batch, Path, Received};
-use crate::record::{Facts, Ledger, LedgerConfig, Role, Sighting, StampCounts, check_folder, text};
+use crate::path::{self, BATCH, Batch, Path, Received, Sent, TxStamp};
+use crate::record::{
+    ClockRecord, ClockWitness, Facts, Ledger, LedgerConfig, Role, Sighting, StampCounts, check_folder, text,
+};
 use crate::session::{
     Action, Body, End, Event, Hall, HallConfig, Machine, Offers, Outgoing, Probe, Sampling, ServerConfig, TimerKind,
 };
@@ -40,20 +45,26 @@ pub(super) fn run(plan: &Plan, many: &Many) -> Result<bool> {
         check_folder(folder)?;
     }
     let places = Hall::room_for(many.clients);
-    let config = LedgerConfig { folder: many.log_dir.clone(), json: plan.json, places };
+    let folder = many.log_dir.clone();
     let port = plan.metrics.map(Port::bind).transpose()?;
     let (mut opened, (mut ledger, display)) = opened::open(&[plan], probes, |beside| {
-        let display = display(plan, Role::Server, port, beside.stamps[0])?;
+        let stamps = beside.stamps[0];
+        let display = display(plan, Role::Server, port, stamps)?;
+        let sources = stamps.sources;
+        let stamp_timeout = stamps.awaits().then_some(plan.stamp_timeout);
+        let config = LedgerConfig { sources, stamp_timeout, folder, json: plan.json, places };
         Ok((Ledger::start(config)?, display))
     })?;
     let (display, feed) = display.unzip();
     let mut tally = Tally::new(places, feed);
-    let Opened { ways, interface, interrupt, deferral, .. } = &mut opened;
+    let Opened { ways, clocks, interface, card, interrupt, deferral, .. } = &mut opened;
     let Way { stamps, path } = &mut ways[0];
-    let sources = stamp_sources(plan, stamps, None, plan.path);
+    let sources = stamp_sources(plan, stamps, card.as_deref(), plan.path);
     let facts = facts(plan, interface, deferral.as_ref(), path.description(), sources, probes.len());
     // Nothing here travels behind PTP headers.
-    ledger.describe(Facts { stamp_every: None, ..facts });
+    let witness = Witness(clocks.sampler());
+    ledger.describe(Facts { stamp_every: None, ..facts }, Some(Arc::new(witness)));
+    let rules = StampRules { sources: stamps.sources, patience: plan.stamp_timeout, board: clocks.board() };
     let mtu = u16::try_from(interface.mtu).unwrap_or(u16::MAX);
     let mut hall = Hall::new(hall_config(plan, many, schedule.clone(), mtu));
     say_first(plan, &text::server_start(plan.port));
@@ -63,17 +74,19 @@ pub(super) fn run(plan: &Plan, many: &Many) -> Result<bool> {
     }
     let realtime = plan.tuning.realtime.map(RealtimePriority::raise).transpose()?;
     let mut rests = realtime.as_ref().map(|_| Rests::within(&Budget::of_this_machine(), monotonic_now()));
-    let (ledger_, tally_, rests_) = (&mut ledger, &mut tally, &mut rests);
+    let beside = Beside { ledger: &mut ledger, tally: &mut tally, rests: &mut rests, interrupt, rules };
     let served = match path {
-        OpenPath::Xdp(path, _dummies) => serve(&mut hall, &mut **path, ledger_, tally_, rests_, interrupt),
-        OpenPath::Kernel(path) => serve(&mut hall, &mut **path, ledger_, tally_, rests_, interrupt),
+        OpenPath::Xdp(path, _dummies) => serve(&mut hall, &mut **path, beside),
+        OpenPath::Kernel(path) => serve(&mut hall, &mut **path, beside),
     };
     drop((realtime, locked));
     warn(rests.and_then(|rests| rests.remark()).as_slice());
     let end = ledger.finish();
     drop(display);
+    let (served, strays) = served;
     let odd = [
         (hall.strangers_excess(), "datagrams of those without a session were dropped: beyond their share"),
+        (strays, "transmit stamps are nobody's: they came too late or a second time, or were none"),
         (hall.unattributed(), "dummies are in nobody's statistics: more than one client of their address was served"),
     ];
     let odd = odd.iter().filter(|(count, _)| *count > 0).map(|(count, words)| format!("{count} {words}"));
@@ -105,25 +118,54 @@ fn hall_config(plan: &Plan, many: &Many, schedule: Option<Arc<[Probe]>>, mtu: u1
     HallConfig { server, clients: many.clients, path }
 }
 
-fn serve<P: Path>(
-    hall: &mut Hall,
-    path: &mut P,
-    ledger: &mut Ledger,
-    tally: &mut Tally,
-    rests: &mut Option<Rests>,
-    interrupt: &mut Interrupt,
-) -> Result<()> {
-    let stamps = vec![StampCounts::default(); hall.room()];
-    let now = monotonic_now();
+/// Knows the clocks, for the meta files.
+#[derive(Debug)]
+struct Witness(Arc<ClockSampler>);
+
+impl ClockWitness for Witness {
+    fn since(&self, began: Time<Realtime>) -> ClockRecord {
+        clocks_since(&self.0, began)
+    }
+}
+
+/// What the loop works with beside hall and path.
+struct Beside<'a> {
+    ledger: &'a mut Ledger,
+    tally: &'a mut Tally,
+    rests: &'a mut Option<Rests>,
+    interrupt: &'a mut Interrupt,
+    rules: StampRules,
+}
+
+/// How it went, and how many transmit stamps were nobody's.
+fn serve<P: Path>(hall: &mut Hall, path: &mut P, beside: Beside<'_>) -> (Result<()>, u64) {
+    let Beside { ledger, tally, rests, interrupt, rules } = beside;
     tally.start();
-    let mut looped =
-        Loop { hall, path, ledger, tally, rests, interrupt, stamps, batch: Batch::new(), now, unflushed: false };
+    let awaited = Awaited::new(hall.room(), path.late_stamps(), rules.patience);
+    let mut looped = Loop {
+        stamps: vec![StampCounts::default(); hall.room()],
+        hall,
+        collects: path.late_stamps().any(),
+        path,
+        ledger,
+        tally,
+        rests,
+        interrupt,
+        rules,
+        awaited,
+        late: Vec::with_capacity(BATCH),
+        strays: 0,
+        batch: Batch::new(),
+        now: monotonic_now(),
+        next_look: monotonic_now(),
+        unflushed: false,
+    };
     let served = looped.run();
     if served.is_err() {
         looped.break_all();
     }
     looped.tally.finish(looped.hall, &looped.stamps);
-    served.context("the path broke down, and with it all sessions that stood")
+    (served.context("the path broke down, and with it all sessions that stood"), looped.strays)
 }
 
 /// All that the loop works with.
@@ -135,8 +177,18 @@ struct Loop<'a, P> {
     /// When the loop is to sleep, where its thread has a real-time priority.
     rests: &'a mut Option<Rests>,
     interrupt: &'a mut Interrupt,
+    rules: StampRules,
     /// By place.
     stamps: Vec<StampCounts>,
+    /// What waits for its transmit stamps.
+    awaited: Awaited,
+    late: Vec<TxStamp>,
+    /// Stamps may come later than their datagrams.
+    collects: bool,
+    /// No look for them before.
+    next_look: Time<Monotonic>,
+    /// Transmit stamps that are nobody's.
+    strays: u64,
     batch: Batch,
     /// When the loop last looked at the clock.
     now: Time<Monotonic>,
@@ -154,6 +206,9 @@ impl<P: Path> Loop<'_, P> {
             self.ledger.catch_up();
             self.now = monotonic_now();
             let pinged = self.meet_deadlines()?;
+            if !self.awaited.is_empty() {
+                self.look()?;
+            }
             if self.interrupt.take() {
                 self.hall.handle_stop(monotonic_now());
                 self.act(None)?;
@@ -166,8 +221,13 @@ impl<P: Path> Loop<'_, P> {
             if self.unflushed {
                 self.flush()?;
             } else if idle && self.hall.timer() == TimerKind::Sleep && !self.hall.is_over() {
+                if self.collects {
+                    // Also what nobody waits for any more: it would make the descriptor readable for ever.
+                    self.collect()?;
+                }
                 self.tally.before_sleep(self.hall, &self.stamps);
-                let woken = self.interrupt.until(self.hall.deadline())?;
+                let deadlines = [self.hall.deadline(), self.awaited.deadline()];
+                let woken = self.interrupt.until(deadlines.into_iter().flatten().min())?;
                 self.path.wait(None, woken)?;
                 if let Some(rests) = self.rests {
                     rests.rested(monotonic_now());
@@ -178,8 +238,108 @@ impl<P: Path> Loop<'_, P> {
         }
         // The last answers may still lie in the ring.
         self.path.flush()?;
+        self.drain()?;
         audit(self.path);
         Ok(())
+    }
+
+    /// Collects transmit stamps where nothing more urgent is at hand, as [`super::hot`] does.
+    fn look(&mut self) -> io::Result<()> {
+        let due = self.hall.deadline().is_some_and(|due| due < self.now.plus_nanos(LOOK_NANOS));
+        // None is given up while its stamp may lie in the queue.
+        let overdue = self.awaited.deadline().is_some_and(|deadline| deadline <= self.now);
+        if (due || self.now < self.next_look) && self.awaited.len() < CROWD && !overdue {
+            return Ok(());
+        }
+        self.collect()?;
+        if self.late.is_empty() {
+            self.next_look = self.now.plus_nanos(LOOK_PAUSE_NANOS);
+        }
+        Ok(())
+    }
+
+    /// Joins all transmit stamps that have come to their datagrams, and gives up those that were waited for too long.
+    fn collect(&mut self) -> io::Result<()> {
+        loop {
+            self.path.collect(&mut self.late)?;
+            self.take_late();
+            if self.late.len() < BATCH {
+                break;
+            }
+        }
+        while let Some(owned) = self.awaited.give_up(self.now) {
+            self.settle(&owned);
+        }
+        Ok(())
+    }
+
+    fn take_late(&mut self) {
+        for at in 0..self.late.len() {
+            let late = self.late[at];
+            let is_none =
+                matches!(late.stamp, Stamp::Card(stamp) if !self.rules.board.is_plausible_phc(stamp, realtime_now()));
+            if is_none {
+                self.strays += 1;
+                continue;
+            }
+            match self.awaited.join(late) {
+                Joined::Whole(owned) => self.settle(&owned),
+                Joined::Part => {}
+                Joined::Duplicate | Joined::Late => self.strays += 1,
+            }
+        }
+    }
+
+    /// All that will ever be known of a datagram sent is known.
+    fn settle(&mut self, owned: &Owned) {
+        // Of a session that was closed without it there is nobody who could take it.
+        let Some(place) = self.awaited.settled(owned) else { return };
+        self.count_sent(place, &owned.sighting);
+        if let Some(leaving) = self.awaited.left(place) {
+            self.say_end(place, &leaving);
+        }
+    }
+
+    fn count_sent(&mut self, place: usize, sighting: &Sighting) {
+        match sighting.stamp(self.rules.sources.sent) {
+            Some(_) => self.stamps[place].tx += 1,
+            None => self.stamps[place].tx_missed += 1,
+        }
+        self.tally.touch(place);
+        self.ledger.seen(place, sighting);
+    }
+
+    /// Waits for the last stamps.
+    #[cold]
+    fn drain(&mut self) -> io::Result<()> {
+        while !self.awaited.is_empty() {
+            self.now = monotonic_now();
+            self.collect()?;
+            if self.interrupt.is_pending() {
+                self.give_up_all();
+            } else if !self.awaited.is_empty() {
+                std::thread::sleep(DRAIN_PAUSE);
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody will bring stamps any more.
+    #[cold]
+    fn give_up_all(&mut self) {
+        while let Some(owned) = self.awaited.give_up_any(self.now) {
+            self.settle(&owned);
+        }
+    }
+
+    /// Closes the session at this place, if there is one that is over and waits for stamps: another one begins there.
+    #[cold]
+    fn close(&mut self, place: usize) {
+        let (missed, leaving) = self.awaited.close(place);
+        if let Some(leaving) = leaving {
+            self.stamps[place].tx_missed += u64::from(missed);
+            self.say_end(place, &leaving);
+        }
     }
 
     /// Leaves the CPU to others where that is due, as [`super::hot`] does.
@@ -211,6 +371,7 @@ impl<P: Path> Loop<'_, P> {
 
     /// Says of all sessions that they are over: what was measured until now is all there will be.
     fn break_all(&mut self) {
+        self.give_up_all();
         self.hall.break_all();
         while let Some(action) = self.hall.poll_action() {
             if let (Some(place), Action::Tell(Event::Finished(end))) = (self.hall.place(), action) {
@@ -219,12 +380,21 @@ impl<P: Path> Loop<'_, P> {
         }
     }
 
-    /// A session is over.
+    /// A session is over, and is closed once the last of its stamps has come.
     #[cold]
     fn end(&mut self, place: usize, end: End) {
-        let (totals, stamps) = (self.hall.totals(), self.stamps[place]);
-        self.tally.end(place, end, totals, &stamps);
-        self.ledger.end(place, end, totals, stamps, self.hall.excess());
+        let leaving = Leaving { end, totals: *self.hall.totals(), excess: self.hall.excess() };
+        self.tally.end(place, end, &leaving.totals, &self.stamps[place]);
+        if self.awaited.leave(place, leaving) {
+            self.say_end(place, &leaving);
+        }
+    }
+
+    fn say_end(&mut self, place: usize, leaving: &Leaving) {
+        let Leaving { end, totals, excess } = leaving;
+        let stamps = self.stamps[place];
+        self.tally.stamped(place, &stamps);
+        self.ledger.end(place, *end, totals, stamps, *excess);
     }
 
     /// Takes in what has come; whether anything had.
@@ -249,17 +419,40 @@ impl<P: Path> Loop<'_, P> {
         for (received, said) in batch.iter() {
             let point = self.hall.handle_datagram(now, &path::incoming(received, said));
             if let Some(place) = self.hall.place() {
-                self.stamps[place].rx += 1;
-                self.tally.touch(place);
-                if let Some(point) = point {
-                    let Received { ip_len, queue, stamps, .. } = *received;
-                    let seen = Seen { sequence: received.message.sequence, point, size: ip_len, queue };
-                    self.ledger.seen(place, &seen.at(stamps.application));
-                }
+                self.arrived(place, point, received);
             }
             self.act(Some(received))?;
         }
         Ok(())
+    }
+
+    /// Counts what came for the session at this place, and its stamp.
+    fn arrived(&mut self, place: usize, point: Option<Point>, received: &Received) {
+        let StampRules { sources, board, .. } = &self.rules;
+        self.tally.touch(place);
+        let counts = &mut self.stamps[place];
+        let Some(point) = point else {
+            // As of datagrams sent: a control message is asked for the process's stamp only, as it makes no row.
+            counts.rx += u64::from(sources.received == Source::Application);
+            return;
+        };
+        let &Received { ip_len: size, queue, stamps, .. } = received;
+        let hardware = stamps.hardware.filter(|stamp| board.is_plausible_phc(*stamp, stamps.application));
+        let sighting = Sighting {
+            sequence: received.message.sequence,
+            point,
+            size,
+            queue,
+            application: stamps.application,
+            software: stamps.software.or_else(|| stamps.hook.map(|hook| board.tai_to_realtime(hook))),
+            hardware,
+        };
+        counts.implausible += u64::from(stamps.hardware.is_some() && hardware.is_none());
+        match sighting.stamp(sources.received) {
+            Some(_) => counts.rx += 1,
+            None => counts.rx_missed += 1,
+        }
+        self.ledger.seen(place, &sighting);
     }
 
     /// Does what is due, up to a burst; whether anything was.
@@ -287,7 +480,7 @@ impl<P: Path> Loop<'_, P> {
                         *told = InBand { source: FarSource::Application, t1, ..InBand::default() };
                     }
                     match self.path.send(&outgoing) {
-                        Ok(sent) => self.sent(&outgoing, sent.application, sent.queue),
+                        Ok(sent) => self.sent(&outgoing, sent),
                         Err(error) => self.cannot_send(&error),
                     }
                 }
@@ -303,15 +496,30 @@ impl<P: Path> Loop<'_, P> {
         Ok(())
     }
 
-    fn sent(&mut self, outgoing: &Outgoing, application: Time<Realtime>, queue: Option<u32>) {
+    fn sent(&mut self, outgoing: &Outgoing, sent: Sent) {
         self.unflushed = true;
         // An answer to a stranger is nobody's.
         let Some(place) = self.hall.place() else { return };
+        let Some(point) = outgoing.point else {
+            // A control message: where the process stamps, it is stamped like any other.
+            if self.rules.sources.sent == Source::Application {
+                self.stamps[place].tx_requested += 1;
+                self.stamps[place].tx += 1;
+            }
+            return;
+        };
         self.stamps[place].tx_requested += 1;
-        self.stamps[place].tx += 1;
-        if let Some(point) = outgoing.point {
-            let seen = Seen { sequence: outgoing.message.sequence, point, size: outgoing.ip_len(), queue };
-            self.ledger.seen(place, &seen.at(application));
+        let Sent { application, queue, token } = sent;
+        let (sequence, size) = (outgoing.message.sequence, outgoing.ip_len());
+        let sighting = Sighting { sequence, point, size, queue, application, software: None, hardware: None };
+        match token {
+            None => self.count_sent(place, &sighting),
+            Some(token) => {
+                while let Some(evicted) = self.awaited.make_room(token) {
+                    self.settle(&evicted);
+                }
+                self.awaited.sent(self.now, place, token, sighting);
+            }
         }
     }
 
@@ -331,8 +539,10 @@ impl<P: Path> Loop<'_, P> {
         let place = self.hall.place();
         match (place, event) {
             (Some(place), Event::Connected { peer, settings }) => {
+                self.close(place);
                 // The SYN is this session's, and the SYN-ACK will be.
-                self.stamps[place] = StampCounts { rx: 1, ..StampCounts::default() };
+                let rx = u64::from(self.rules.sources.received == Source::Application);
+                self.stamps[place] = StampCounts { rx, ..StampCounts::default() };
                 self.tally.begin(place);
                 self.ledger.begin(place, peer, settings);
             }
@@ -352,20 +562,5 @@ impl<P: Path> Loop<'_, P> {
             self.unflushed = self.path.flush()?;
         }
         Ok(())
-    }
-}
-
-/// A row before its stamp.
-struct Seen {
-    sequence: u64,
-    point: Point,
-    size: u16,
-    queue: Option<u32>,
-}
-
-impl Seen {
-    fn at(self, application: Time<Realtime>) -> Sighting {
-        let Self { sequence, point, size, queue } = self;
-        Sighting { sequence, point, size, queue, application, software: None, hardware: None }
     }
 }

@@ -10,29 +10,41 @@ use std::time::Duration;
 /// How many may wait at once: 300,000 a second for 200 ms. A power of two.
 const ROOM: usize = 1 << 16;
 
+/// What waits: a sighting whose late stamps are to come, and what else its sender wants to know of it by then.
+pub trait Awaiting: Copy {
+    /// Where the stamps go.
+    fn sighting(&mut self) -> &mut Sighting;
+}
+
+impl Awaiting for Sighting {
+    fn sighting(&mut self) -> &mut Sighting {
+        self
+    }
+}
+
 /// One that waits.
 #[derive(Debug, Clone, Copy)]
-struct Waiting {
+struct Waiting<S> {
     token: Token,
-    sighting: Sighting,
+    sighting: S,
     /// Since when.
     since: Time<Monotonic>,
 }
 
 /// The newest datagram of a place.
 #[derive(Debug, Clone, Copy)]
-enum Slot {
+enum Slot<S> {
     Vacant,
-    Waiting(Waiting),
+    Waiting(Waiting<S>),
     /// It has all stamps that it waited for.
     Whole(Token),
 }
 
 /// What came of a stamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Joined {
+pub enum Joined<S = Sighting> {
     /// It was the last one that its datagram waited for.
-    Whole(Sighting),
+    Whole(S),
     /// The datagram waits for another.
     Part,
     /// The datagram has this stamp already: the first one counts.
@@ -43,9 +55,9 @@ pub enum Joined {
 
 /// The datagrams that wait, in the order in which they were sent.
 #[derive(Debug)]
-pub struct Outstanding {
+pub struct Outstanding<S = Sighting> {
     /// By token modulo [`ROOM`].
-    slots: Box<[Slot]>,
+    slots: Box<[Slot<S>]>,
     /// Nobody waits with a token before this one.
     oldest: u64,
     /// The token after the newest one.
@@ -56,7 +68,7 @@ pub struct Outstanding {
     patience: Duration,
 }
 
-impl Outstanding {
+impl<S: Awaiting> Outstanding<S> {
     /// `wanted` are the stamps that each datagram waits for, for at most `patience`.
     pub fn new(wanted: StampWishes, patience: Duration) -> Self {
         Self::with_room(ROOM, wanted, patience)
@@ -79,7 +91,7 @@ impl Outstanding {
 
     /// Gives up the oldest where there is no room for `token`; to be called until it is `None`, before
     /// [`Outstanding::sent`]. So do all, where tokens do not ascend: they are another socket's.
-    pub fn make_room(&mut self, token: Token) -> Option<Sighting> {
+    pub fn make_room(&mut self, token: Token) -> Option<S> {
         while !self.is_empty() && (token.0 < self.next || token.0 - self.oldest >= self.slots.len() as u64) {
             let slot = self.slot(Token(self.oldest));
             let gone = self.waiting(Token(self.oldest)).map(|waiting| waiting.sighting);
@@ -96,7 +108,7 @@ impl Outstanding {
 
     /// A datagram was sent at `now`, its sighting without the late stamps. There is room for it
     /// ([`Outstanding::make_room`]).
-    pub fn sent(&mut self, now: Time<Monotonic>, token: Token, sighting: Sighting) {
+    pub fn sent(&mut self, now: Time<Monotonic>, token: Token, sighting: S) {
         if self.is_empty() {
             self.oldest = token.0;
         }
@@ -108,7 +120,7 @@ impl Outstanding {
     }
 
     /// A stamp came.
-    pub fn join(&mut self, late: TxStamp) -> Joined {
+    pub fn join(&mut self, late: TxStamp) -> Joined<S> {
         if self.slots.is_empty() {
             return Joined::Late;
         }
@@ -118,7 +130,7 @@ impl Outstanding {
             Slot::Whole(token) if *token == late.token => return Joined::Duplicate,
             _ => return Joined::Late,
         };
-        let sighting = &mut waiting.sighting;
+        let sighting = waiting.sighting.sighting();
         let is_first = match late.stamp {
             Stamp::System(time) => fill(&mut sighting.software, time),
             Stamp::Card(time) => fill(&mut sighting.hardware, time),
@@ -131,7 +143,7 @@ impl Outstanding {
         if !whole {
             return Joined::Part;
         }
-        let sighting = *sighting;
+        let sighting = waiting.sighting;
         self.count -= 1;
         self.slots[slot] = Slot::Whole(late.token);
         self.advance();
@@ -139,7 +151,7 @@ impl Outstanding {
     }
 
     /// One that has waited too long, as it is; to be called until it is `None`.
-    pub fn give_up(&mut self, now: Time<Monotonic>) -> Option<Sighting> {
+    pub fn give_up(&mut self, now: Time<Monotonic>) -> Option<S> {
         self.advance();
         let oldest = Token(self.oldest);
         let waiting = self.waiting(oldest)?;
@@ -166,7 +178,7 @@ impl Outstanding {
         }
     }
 
-    fn waiting(&self, token: Token) -> Option<&Waiting> {
+    fn waiting(&self, token: Token) -> Option<&Waiting<S>> {
         if self.is_empty() {
             return None;
         }

@@ -64,15 +64,7 @@ impl Reporter {
 
     /// What was seen of the clocks since the session began, and the last comparison before.
     fn clocks(&self) -> ClockRecord {
-        // Whoever reads the log later can bring its last stamps to the system's clock from between two comparisons.
-        self.sampler.sample_now();
-        let history = self.sampler.history();
-        let samples: Vec<_> = history.phc.samples().collect();
-        let first = samples.iter().rposition(|sample| sample.system < self.began).unwrap_or(0);
-        ClockRecord {
-            samples: samples[first..].iter().map(clock_sample).collect(),
-            tai_offsets: tai_offsets(&history.tai, self.began),
-        }
+        clocks_since(&self.sampler, self.began)
     }
 
     /// Whether the measurement did what was asked for.
@@ -209,6 +201,19 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
         });
         recorder.report(so_far);
         true
+    }
+}
+
+/// What was seen of the clocks since `began`, and the last comparison before.
+pub(super) fn clocks_since(sampler: &ClockSampler, began: Time<Realtime>) -> ClockRecord {
+    // Whoever reads the log later can bring its last stamps to the system's clock from between two comparisons.
+    sampler.sample_now();
+    let history = sampler.history();
+    let samples: Vec<_> = history.phc.samples().collect();
+    let first = samples.iter().rposition(|sample| sample.system < began).unwrap_or(0);
+    ClockRecord {
+        samples: samples[first..].iter().map(clock_sample).collect(),
+        tai_offsets: tai_offsets(&history.tai, began),
     }
 }
 

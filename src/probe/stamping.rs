@@ -37,6 +37,13 @@ pub struct StampPlan {
     pub remarks: Vec<String>,
 }
 
+impl StampPlan {
+    /// Whether stamps of what is sent come later than the hand-over.
+    pub fn awaits(&self) -> bool {
+        self.sources.sent != Source::Application
+    }
+}
+
 /// Decides whose stamps there will be on `interface`.
 ///
 /// # Errors
@@ -130,6 +137,13 @@ fn hardware(plan: &Plan, interface: &Interface, all_refused: bool) -> Result<Sta
         }
         Role::Server { .. } => {
             let requires = !(stamps_all && bypass_stamps);
+            if let (true, Role::Server { many: Some(many), .. }) = (requires, &plan.role) {
+                let what = match (stamps_all, plan.path) {
+                    (true, _) => "gives XDP programs no receive stamps: use --path kernel, or --timestamps software",
+                    (false, _) => "stamps no other packets than those of PTP on receipt: use --timestamps software",
+                };
+                bail!("--clients {} serves nobody behind PTP headers, and {} {what}", many.clients, named(interface));
+            }
             if requires {
                 let why = if stamps_all {
                     "its driver gives no receive stamps to XDP programs, so that what is to be stamped comes through the kernel"

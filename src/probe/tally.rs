@@ -89,6 +89,13 @@ impl Tally {
         }
     }
 
+    /// The last stamps of a session that is over have come, or never will.
+    pub(super) fn stamped(&mut self, place: usize, stamps: &StampCounts) {
+        let added = &mut self.added[place];
+        self.stamps.add_since(&added.stamps, stamps);
+        added.stamps = *stamps;
+    }
+
     /// A client was refused.
     pub(super) fn refuse(&mut self) {
         self.crowd.refused += 1;

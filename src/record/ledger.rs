@@ -48,12 +48,22 @@ const LOOK: Duration = Duration::from_micros(200);
 /// What a [`Ledger`] is to write.
 #[derive(Debug, Clone)]
 pub struct LedgerConfig {
+    /// Whose stamps the logs' rows have, and the statistics are of.
+    pub sources: Sources,
+    /// How long a transmit stamp is waited for; `None` where none comes later.
+    pub stamp_timeout: Option<Duration>,
     /// Where the logs go; `None` for none.
     pub folder: Option<PathBuf>,
     /// Statistics as JSON.
     pub json: bool,
     /// How many places sessions can have.
     pub places: usize,
+}
+
+/// Knows what was seen of the clocks. Asked in the thread that writes, never in the hot loop.
+pub trait ClockWitness: std::fmt::Debug + Send + Sync {
+    /// Since `began`, with the last comparison before.
+    fn since(&self, began: Time<Realtime>) -> ClockRecord;
 }
 
 /// What became of everything that was handed over.
@@ -96,8 +106,8 @@ struct Shared {
     rows_lost: AtomicU64,
     failed: AtomicBool,
     missed: AtomicU64,
-    /// What is the same of all sessions.
-    facts: OnceLock<Facts>,
+    /// What is the same of all sessions, and who knows the clocks where stamps are of more than the process's.
+    facts: OnceLock<(Facts, Option<Arc<dyn ClockWitness>>)>,
 }
 
 /// The hot side.
@@ -109,6 +119,7 @@ pub struct Ledger {
     late: VecDeque<Word>,
     /// Rows of the session at each place that the ring had no room for; empty without logs.
     rows_lost: Vec<u64>,
+    sources: Sources,
     shared: Arc<Shared>,
     writer: Option<JoinHandle<()>>,
 }
@@ -132,6 +143,7 @@ impl Ledger {
         let shared = Arc::new(Shared::default());
         let rows_lost = vec![0; if config.folder.is_some() { config.places } else { 0 }];
         let late = VecDeque::with_capacity(2 * config.places);
+        let sources = config.sources;
         let writer = Writer {
             entries: source,
             words: word_source,
@@ -146,18 +158,22 @@ impl Ledger {
         };
         let writer =
             thread::Builder::new().name("record".into()).spawn(|| writer.run()).map_err(RecordError::Thread)?;
-        Ok(Self { entries, words, late, rows_lost, shared, writer: Some(writer) })
+        Ok(Self { entries, words, late, rows_lost, sources, shared, writer: Some(writer) })
     }
 
-    /// Says what does not change from session to session. Once, before the first of them.
-    pub fn describe(&mut self, facts: Facts) {
-        let _ = self.shared.facts.set(facts);
+    /// Says what does not change from session to session. Once, before the first of them. `clocks`: who knows them, where stamps are
+    /// of more than the process's.
+    pub fn describe(&mut self, facts: Facts, clocks: Option<Arc<dyn ClockWitness>>) {
+        let _ = self.shared.facts.set((facts, clocks));
     }
 
-    /// Hands over a row of the session at this place.
+    /// Hands over a row of the session at this place; one without its stamp is none.
     #[inline]
     pub fn seen(&mut self, place: usize, sighting: &Sighting) {
         let Some(lost) = self.rows_lost.get_mut(place) else { return };
+        if sighting.stamp(self.sources.of(sighting.point)).is_none() {
+            return;
+        }
         // A row must not stand before the beginning of its session.
         if !self.late.is_empty() || self.entries.push(Entry::Seen(place as u32, Packed::new(sighting))).is_err() {
             *lost += 1;
@@ -263,6 +279,7 @@ impl Drop for Ledger {
 struct Session {
     peer: SocketAddrV4,
     settings: Settings,
+    began: Time<Realtime>,
     log: Log,
 }
 
@@ -308,7 +325,13 @@ impl Writer {
     }
 
     fn facts(&self) -> &Facts {
-        self.shared.facts.get().expect("the run is described before its first session")
+        &self.shared.facts.get().expect("the run is described before its first session").0
+    }
+
+    /// What was seen of the clocks since then.
+    fn clocks(&self, began: Time<Realtime>) -> ClockRecord {
+        let known = self.shared.facts.get().and_then(|(_, clocks)| clocks.as_ref());
+        known.map(|clocks| clocks.since(began)).unwrap_or_default()
     }
 
     fn drain(&mut self) -> usize {
@@ -336,7 +359,7 @@ impl Writer {
         let Some(session) = &mut self.sessions[place as usize] else { return };
         match &mut session.log {
             Log::File(file, ..) => {
-                let Some(stamp) = sighting.stamp(Sources::application().of(sighting.point)) else { return };
+                let Some(stamp) = sighting.stamp(self.config.sources.of(sighting.point)) else { return };
                 if !file.holds(1) {
                     self.dirty.push(place);
                     self.held_since.get_or_insert_with(monotonic_now);
@@ -406,7 +429,7 @@ impl Writer {
                 Log::Refused(0, error.to_string())
             }),
         };
-        self.sessions[place as usize] = Some(Session { peer, settings, log });
+        self.sessions[place as usize] = Some(Session { peer, settings, began: at, log });
     }
 
     fn make_log(
@@ -459,7 +482,7 @@ impl Writer {
     }
 
     fn end(&mut self, session: Session, end: End, mut totals: Totals, stamps: StampCounts, excess: u64, lost: u64) {
-        let Session { peer, settings, log } = session;
+        let Session { peer, settings, began, log } = session;
         if end == End::Broken {
             // The machine does not know that it is over.
             totals.ended.get_or_insert_with(monotonic_now);
@@ -476,8 +499,8 @@ impl Writer {
             end,
             round_trips: None,
             stamps,
-            sources: Sources::application(),
-            stamp_timeout: None,
+            sources: self.config.sources,
+            stamp_timeout: self.config.stamp_timeout,
             description: &self.facts().description,
             counters: Counters::default(),
             recorded: &recorded,
@@ -486,7 +509,7 @@ impl Writer {
         summary.counters = None;
         summary.excess = Some(excess);
         if let Some((mut meta, log_end)) = file
-            && let Err(problem) = meta.end(&summary, &ClockRecord::default(), realtime_now(), log_end)
+            && let Err(problem) = meta.end(&summary, &self.clocks(began), realtime_now(), log_end)
         {
             self.speaker.warn(&problem);
         }
@@ -539,6 +562,7 @@ mod tests {
     use super::super::text::Narrator;
     use super::super::{ScheduleFacts, StampSource};
     use super::*;
+    use crate::clock::Source;
     use crate::path::Description;
     use crate::wire::Point;
     use serde_json::Value;
@@ -566,6 +590,10 @@ mod tests {
     }
 
     fn start(folder: Option<&Path>, places: usize) -> (Ledger, Said, Said) {
+        start_with(Sources::application(), folder, places)
+    }
+
+    fn start_with(sources: Sources, folder: Option<&Path>, places: usize) -> (Ledger, Said, Said) {
         let local = SocketAddrV4::new(Ipv4Addr::new(10, 66, 0, 2), 10666);
         let description = Description { path: "kernel", xdp_mode: None, zero_copy: None, queues: vec![], local };
         let facts = Facts {
@@ -583,9 +611,10 @@ mod tests {
         let (out, err) = (Said::default(), Said::default());
         let narrator = Narrator::new(Voice { role: Role::Server, json: true });
         let speaker = Speaker { narrator, out: Box::new(out.clone()), err: Box::new(err.clone()) };
-        let config = LedgerConfig { folder: folder.map(Into::into), json: true, places };
+        let folder = folder.map(Into::into);
+        let config = LedgerConfig { sources, stamp_timeout: None, folder, json: true, places };
         let mut ledger = Ledger::with(config, speaker).unwrap();
-        ledger.describe(facts);
+        ledger.describe(facts, None);
         (ledger, out, err)
     }
 
@@ -676,6 +705,32 @@ mod tests {
         assert!(err.text().contains("10.66.0.1:7: cannot make a log in "), "{}", err.text());
         let refused = check_folder(&gone).unwrap_err().to_string();
         assert!(refused.contains("(--log-dir)") && refused.contains("name a folder"), "{refused}");
+    }
+
+    #[test]
+    fn a_row_has_the_stamp_of_the_source_and_one_without_it_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let sources = Sources { sent: Source::Software, received: Source::Hardware };
+        let (mut ledger, out, _) = start_with(sources, Some(folder.path()), 1);
+        ledger.begin(0, peer(7), Settings::default());
+        let (software, hardware) = (Some(Time::from_nanos(2_000_000_002)), Some(Time::from_nanos(3_000_000_003)));
+        for (sequence, point, software, hardware) in [
+            (1, Point::T1, software, hardware),
+            (1, Point::T2, software, hardware),
+            (2, Point::T1, software, None),
+            (2, Point::T2, None, hardware),
+        ] {
+            ledger.seen(0, &Sighting { point, software, hardware, ..ping(sequence) });
+        }
+        end(&mut ledger, 0);
+        assert_eq!(ledger.finish(), LedgerEnd { sessions: 1, rows_lost: 0, failed: false });
+        let object = &objects(&out)[0];
+        assert_eq!((&object["rows_written"], &object["rows_lost"]), (&2.into(), &0.into()));
+        assert_eq!((&object["tx_source"], &object["rx_source"]), (&"software".into(), &"hardware".into()));
+        let log = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let log: Vec<_> = log.filter(|path| path.extension().is_some_and(|ending| ending == "csv")).collect();
+        let text = std::fs::read_to_string(&log[0]).unwrap();
+        assert_eq!(text, format!("{HEADER}1,t1,3.000000003,44\n1,t2,2.000000002,44\n"));
     }
 
     #[test]

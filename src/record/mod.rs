@@ -26,7 +26,7 @@ mod writer;
 pub use clocks::{ClockRecord, ClockSample};
 pub use crowd::Crowd;
 pub use file::{LogKind, RecordError, check_logs};
-pub use ledger::{Ledger, LedgerConfig, LedgerEnd};
+pub use ledger::{ClockWitness, Ledger, LedgerConfig, LedgerEnd};
 pub use log::{Finished, Recorder, RecorderConfig, Watchers, Written};
 pub(crate) use meta::meta_path;
 pub use meta::{Facts, ScheduleFacts, StampSource, TuningFacts};

@@ -93,7 +93,12 @@ impl Outcome {
 
     /// The rows of a side's log.
     pub fn log(&self, side: Side) -> Log {
-        Log::parse(&self.file(&format!("{}.csv", side.name())))
+        self.log_of(&format!("{}.csv", side.name()))
+    }
+
+    /// The rows of another log.
+    pub fn log_of(&self, name: &str) -> Log {
+        Log::parse(&self.file(name))
     }
 
     /// The rows of a side's log of stages.

@@ -191,6 +191,11 @@ impl Logs {
         Self { client: outcome.log(Side::Client), server: outcome.log(Side::Server) }
     }
 
+    /// Of other files: the client's log and the server's.
+    pub fn of_files(outcome: &Outcome, [client, server]: [&str; 2]) -> Self {
+        Self { client: outcome.log_of(client), server: outcome.log_of(server) }
+    }
+
     fn of_side(&self, side: Side) -> &Log {
         match side {
             Side::Client => &self.client,

@@ -22,6 +22,7 @@ pub fn scenarios() -> Vec<Scenario> {
     all.extend(the_bench_itself());
     all.extend(other_sources());
     all.extend(hardware());
+    all.extend(many_clients());
     all.extend(transmit_stamps_in_trouble());
     all.extend(receive_stamps_in_trouble());
     all.extend(stamping_switch());
@@ -139,6 +140,54 @@ fn other_sources() -> Vec<Scenario> {
         }
     }
     all
+}
+
+/// Clients at once, with the same sequences: each has the card's stamps of its own packets, to the nanosecond.
+fn many_clients() -> Vec<Scenario> {
+    let names = [("one", 100, Mode::Forward), ("two", 200, Mode::Duplex), ("three", 300, Mode::Forward)];
+    let all = PATHS.into_iter().map(move |path| {
+        let flags = format!("--timestamps hardware --json {PATIENCE}");
+        let clients: String = names
+            .iter()
+            .map(|(name, size, mode)| {
+                format!(
+                    "begin {name} client xdprobe --client --interface tn0 --connect-timeout 20000000 --path kernel {flags} --count 1 \
+                     --delay 5000 --ping-size {size} {} --log $out/{name}.csv 10.0.0.2\n",
+                    mode.flag()
+                )
+            })
+            .collect();
+        // Of the clients' card nobody is the first to give back what the others still need.
+        let script = format!(
+            "testnic {} queues=2\nset_hwtstamp client 1 1\nhwtstamp before\n\
+             begin server server xdprobe --server --keep --clients 4 --interface tn1 --path {path} {flags} --log-dir $out\n\
+             wait_for_server\n{clients}finish one two three\nwait_for_line server.out pings_received 3\n\
+             send_signal TERM server\nfinish server\nobserve\n\
+             for log in \"$out\"/*Z-*.csv; do size=$(sed -n 2p \"$log\"); cat \"$log\" >\"$out/served-${{size##*,}}.csv\"; done\n",
+            WIRE.parameters()
+        );
+        Scenario::new(format!("hardware-many-{path}"), script, move |outcome| {
+            for name in ["one", "two", "three", "server"] {
+                assert_eq!(outcome.code(name), 0, "{name}");
+            }
+            for (name, size, mode) in names {
+                let logs = Logs::of_files(outcome, [&format!("{name}.csv"), &format!("served-{size}.csv")]);
+                logs.assert_complete(mode);
+                logs.assert_exact(mode, &WIRE);
+            }
+            let mut requested = 0;
+            for line in outcome.file("server.out").lines() {
+                let session: Value = serde_json::from_str(line).expect("an object a session");
+                let stamps = Stamps::of(&session);
+                stamps.assert_complete();
+                assert_eq!([&session["tx_source"], &session["rx_source"]], ["hardware"; 2], "{session}");
+                requested += stamps.tx_requested;
+            }
+            assert_eq!(requested, outcome.counter(Side::Server, "tx_hwtstamp_requested"));
+            outcome.assert_unchanged();
+        })
+    });
+    all.collect()
 }
 
 /// Hardware stamps where nothing is in their way.
