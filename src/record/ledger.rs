@@ -88,7 +88,6 @@ enum Entry {
 
 /// What is too large to stand among the rows.
 #[derive(Debug, Clone, Copy)]
-#[expect(clippy::large_enum_variant, reason = "few of them are of the small kinds")]
 enum Word {
     Begun { place: u32, peer: SocketAddrV4, settings: Settings, at: Time<Realtime> },
     Over { place: u32, end: End, totals: Totals, stamps: StampCounts, excess: u64, rows_lost: u64 },
