@@ -145,6 +145,19 @@ impl Batch {
         self.datagrams.iter().map(|(received, at)| (received, at.and_then(|at| self.said.get(usize::from(at)))))
     }
 
+    /// Takes all of it out, so that a loop that owns it can be changed while it reads it; none of the datagrams is copied, and what
+    /// stands in its place allocates nothing. To be given back ([`Batch::give_back`]): that is where the room is.
+    #[inline]
+    pub(crate) fn lend(&mut self) -> Self {
+        std::mem::take(self)
+    }
+
+    /// Puts back what was lent.
+    #[inline]
+    pub(crate) fn give_back(&mut self, lent: Self) {
+        *self = lent;
+    }
+
     /// Forgets all of them.
     #[inline]
     pub fn clear(&mut self) {

@@ -285,10 +285,9 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         if self.batch.is_empty() {
             return Ok(false);
         }
-        // Taken out and put back, so that none of them is copied; what takes its place allocates nothing.
-        let batch = std::mem::take(&mut self.batch);
+        let batch = self.batch.lend();
         let taken = self.take_in(&batch);
-        self.batch = batch;
+        self.batch.give_back(batch);
         taken?;
         Ok(true)
     }

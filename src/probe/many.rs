@@ -61,8 +61,8 @@ pub(super) fn run(plan: &Plan, many: &Many) -> Result<bool> {
     let Way { stamps, path } = &mut ways[0];
     let sources = stamp_sources(plan, stamps, card.as_deref(), plan.path);
     let facts = facts(plan, interface, deferral.as_ref(), path.description(), sources, probes.len());
-    // Nothing here travels behind PTP headers.
     let witness = Witness(clocks.sampler());
+    // Nothing here travels behind PTP headers.
     ledger.describe(Facts { stamp_every: None, ..facts }, Some(Arc::new(witness)));
     let rules = StampRules { sources: stamps.sources, patience: plan.stamp_timeout, board: clocks.board() };
     let mtu = u16::try_from(interface.mtu).unwrap_or(u16::MAX);
@@ -383,7 +383,11 @@ impl<P: Path> Loop<'_, P> {
     /// A session is over, and is closed once the last of its stamps has come.
     #[cold]
     fn end(&mut self, place: usize, end: End) {
-        let leaving = Leaving { end, totals: *self.hall.totals(), excess: self.hall.excess() };
+        let mut leaving = Leaving { end, totals: *self.hall.totals(), excess: self.hall.excess() };
+        if end == End::Broken {
+            // The machine does not know that it is over, and its last stamps may take a while.
+            leaving.totals.ended.get_or_insert(self.now);
+        }
         self.tally.end(place, end, &leaving.totals, &self.stamps[place]);
         if self.awaited.leave(place, leaving) {
             self.say_end(place, &leaving);
@@ -405,10 +409,9 @@ impl<P: Path> Loop<'_, P> {
         if waiting == 0 {
             return Ok(false);
         }
-        // Taken out and put back, so that none of them is copied; what takes its place allocates nothing.
-        let batch = std::mem::take(&mut self.batch);
+        let batch = self.batch.lend();
         let taken = self.take_in(&batch);
-        self.batch = batch;
+        self.batch.give_back(batch);
         taken?;
         Ok(true)
     }
@@ -444,7 +447,11 @@ impl<P: Path> Loop<'_, P> {
             size,
             queue,
             application: stamps.application,
-            software: stamps.software.or_else(|| stamps.hook.map(|hook| board.tai_to_realtime(hook))),
+            // What no row has is not brought to another clock for nothing.
+            software: match sources.received {
+                Source::Software => stamps.software.or_else(|| stamps.hook.map(|hook| board.tai_to_realtime(hook))),
+                Source::Hardware | Source::Application => None,
+            },
             hardware,
         };
         counts.implausible += u64::from(stamps.hardware.is_some() && hardware.is_none());
