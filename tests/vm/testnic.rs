@@ -187,7 +187,21 @@ fn many_clients() -> Vec<Scenario> {
             outcome.assert_unchanged();
         })
     });
-    all.collect()
+    // A card that stamps only PTP messages has nothing for clients without their headers, and none with them are served.
+    let script = format!(
+        "testnic {} filters=ptp-only\nhwtstamp before\n\
+         begin server server xdprobe --server --keep --clients 2 --interface tn1 --timestamps hardware\nfinish server\nobserve\n",
+        WIRE.parameters()
+    );
+    let refused = Scenario::new("hardware-many-ptp-only", script, |outcome| {
+        assert_eq!(outcome.code("server"), 1);
+        let said = outcome.file("server.err");
+        for part in ["--clients 2 serves nobody behind PTP headers", "tn1", "use --timestamps software"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        outcome.assert_unchanged();
+    });
+    all.chain([refused]).collect()
 }
 
 /// Hardware stamps where nothing is in their way.
