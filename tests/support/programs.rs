@@ -87,7 +87,9 @@ impl Lan {
 
     /// Starts the built program in a namespace.
     pub fn start(&self, side: Side, arguments: &[&str]) -> Program {
-        self.start_other(side, env!("CARGO_BIN_EXE_xdprobe"), arguments)
+        let program =
+            option_env!("CARGO_BIN_EXE_xdprobe").expect("cargo names it to tests and benches, not to examples");
+        self.start_other(side, program, arguments)
     }
 
     /// Starts another program in a namespace.
