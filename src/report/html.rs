@@ -126,7 +126,7 @@ fn clock_note(report: &Report) -> String {
         note += &format!(
             " The other side's clock was {} ahead of that of the side that pings at the first ping, and {} ppm faster.",
             duration(offset),
-            ppm(skew)
+            ppm(skew).replace('-', "−")
         );
     }
     if let Some(residual) = clock.residual_ns {
