@@ -1,5 +1,5 @@
 //! PNGs of README's pictures: `cargo run --example screenshots XDPROBE FOLDER` runs this program between network namespaces
-//! and takes the pictures from the pages that it writes, which stay beside them.
+//! and takes the pictures from the pages that it writes, which stay beside them, as does what it prints.
 //!
 //! What they show was measured just then. Needs root, iproute2 and a Chromium. `make screenshots` puts them into `docs`.
 
@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 /// Which of a page's pictures are taken, from 1, and what they are called.
 type Pictures = &'static [(u32, &'static str)];
 
-const COMPARE: Pictures = &[(1, "compare-histogram"), (2, "compare-tail"), (5, "compare-stages")];
+const COMPARE: Pictures = &[(1, "compare-histogram"), (2, "compare-tail")];
+const STAGES: Pictures = &[(5, "compare-stages")];
 const SWEEP: Pictures = &[(1, "sweep-histogram"), (2, "sweep-percentiles")];
 const REPORT: Pictures = &[
     (1, "report-histogram"),
@@ -38,7 +39,8 @@ fn main() -> anyhow::Result<()> {
     let maker = Maker { program, folder: Path::new(folder) };
     let near = Lan::new(1);
     let pages = [
-        (maker.compare(&near)?, COMPARE),
+        (maker.compare(&near, "compare", &["--emulation"])?, COMPARE),
+        (maker.compare(&near, "compare-stages", &["--timestamps", "software"])?, STAGES),
         (maker.sweep(&near)?, SWEEP),
         (maker.report(&near, "report")?, REPORT),
         (maker.losses()?, LOSSES),
@@ -78,28 +80,29 @@ impl Maker<'_> {
         server
     }
 
-    fn client(&self, lan: &Lan, arguments: &[&str]) -> anyhow::Result<()> {
+    /// What it prints stays beside the page, for README too.
+    fn client(&self, lan: &Lan, name: &str, arguments: &[&str]) -> anyhow::Result<()> {
         let mut client = lan.start_other(Side::Client, self.program, arguments);
         client.finish();
         ensure!(client.code() == Some(0), "{}: {}", arguments.join(" "), client.all_output());
-        Ok(())
+        let printed = self.folder.join(format!("{name}.txt"));
+        std::fs::write(&printed, client.stdout()).with_context(|| printed.display().to_string())
     }
 
-    fn compare(&self, lan: &Lan) -> anyhow::Result<PathBuf> {
-        let (path, page) = self.page("compare")?;
-        let _server = self.server(lan, &["--keep", "--timestamps", "software"]);
-        let flags = ["--delay", "1000", "--timer", "sleep", "--timestamps", "software"];
+    fn compare(&self, lan: &Lan, name: &str, stamps: &[&str]) -> anyhow::Result<PathBuf> {
+        let (path, page) = self.page(name)?;
+        let _server = self.server(lan, &[&["--keep"], stamps].concat());
         let fixed = ["compare", "--interface", CLIENT_LINK, "--html", &page, SERVER_ADDRESS];
-        self.client(lan, &[&fixed[..], &flags].concat())?;
+        self.client(lan, name, &[&fixed[..], &["--delay", "1000", "--timer", "sleep"], stamps].concat())?;
         Ok(path)
     }
 
     fn sweep(&self, lan: &Lan) -> anyhow::Result<PathBuf> {
         let (path, page) = self.page("sweep")?;
         let _server = self.server(lan, &["--keep", "--emulation"]);
-        let flags = ["--rates", "1,2,5,10,20,40%", "--delay", "1000", "--emulation"];
+        let flags = ["--rates", "5kpps,20,60%", "--delay", "1000", "--emulation"];
         let fixed = ["sweep", "--interface", CLIENT_LINK, "--html", &page, SERVER_ADDRESS];
-        self.client(lan, &[&fixed[..], &flags].concat())?;
+        self.client(lan, "sweep", &[&fixed[..], &flags].concat())?;
         Ok(path)
     }
 
@@ -113,10 +116,10 @@ impl Maker<'_> {
         let mut echoing = self.server(lan, &[&shared[..], &logs].concat());
         let logs = ["--log", &client, "--log-stages", &client_stages];
         let fixed = ["--client", "--interface", CLIENT_LINK, "--delay", "1000", "--count", "10", SERVER_ADDRESS];
-        self.client(lan, &[&fixed[..], &shared, &logs].concat())?;
+        self.client(lan, "client", &[&fixed[..], &shared, &logs].concat())?;
         echoing.finish();
         let stages = ["--stages", &client_stages, "--stages", &server_stages];
-        self.client(lan, &[&["report", &client, &server, "--html", &page][..], &stages].concat())?;
+        self.client(lan, name, &[&["report", &client, &server, "--html", &page][..], &stages].concat())?;
         Ok(path)
     }
 
