@@ -22,6 +22,8 @@ pub const CLIENT_ADDRESS: &str = "10.66.0.1";
 pub const SERVER_ADDRESS: &str = "10.66.0.2";
 pub const CLIENT_LINK: &str = "ga";
 pub const SERVER_LINK: &str = "gb";
+/// The built program; examples are not told where it is.
+const BUILT: Option<&str> = option_env!("CARGO_BIN_EXE_xdprobe");
 /// No run of the program takes this long unless it hangs.
 const HANG: Duration = Duration::from_secs(60);
 
@@ -87,8 +89,7 @@ impl Lan {
 
     /// Starts the built program in a namespace.
     pub fn start(&self, side: Side, arguments: &[&str]) -> Program {
-        let program =
-            option_env!("CARGO_BIN_EXE_xdprobe").expect("cargo names it to tests and benches, not to examples");
+        let program = BUILT.expect("only tests and benches are told where it is");
         self.start_other(side, program, arguments)
     }
 
