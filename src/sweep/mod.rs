@@ -20,7 +20,7 @@ use crate::session::{End, Pattern, Rate, Settings, TimerKind, wire_bits};
 use crate::wire::{Load, MAX_IP_LEN};
 use anyhow::{Context, Result, bail, ensure};
 use std::net::SocketAddrV4;
-use step::Step;
+use step::{Quantity, Step};
 
 /// The size of a dummy where `--load-size` is not given and the MTU does not command less.
 const LOAD_SIZE: u32 = 1500;
@@ -61,6 +61,8 @@ struct Common {
     pattern: Pattern,
     step_time_s: u32,
     delay_us: u32,
+    /// What the latencies are.
+    quantity: Quantity,
     /// `None` where nobody tells, or nobody asked.
     link_speed: Option<LinkSpeed>,
     max_rate: Option<Rate>,
@@ -123,6 +125,7 @@ pub fn run(plan: &SweepPlan) -> Result<bool> {
         pattern: plan.pattern,
         step_time_s: plan.step_time_s,
         delay_us: rounds.settings().delay_us,
+        quantity: Quantity::of(rounds.settings()),
         link_speed,
         max_rate: plan.max_rate,
         means,
