@@ -6,14 +6,12 @@
 #[path = "support/programs.rs"]
 mod programs;
 
-use nix::pty::{Winsize, openpty};
 use nix::sys::signal::Signal;
 use programs::{CLIENT_LINK, Lan, Program, SERVER_ADDRESS, SERVER_LINK, Side};
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model as model;
 use prost::Message;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -237,24 +235,7 @@ fn a_pipe_gets_no_line_that_was_not_asked_for() {
 
 /// Runs a client whose stderr is a terminal; what it showed there, and stdout.
 fn on_terminal(lan: &Lan, flags: &[&str]) -> (String, String) {
-    let size = Winsize { ws_row: 24, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 };
-    let pty = openpty(Some(&size), None).expect("a terminal");
-    let mut command = lan.namespace(Side::Client).command(env!("CARGO_BIN_EXE_xdprobe"));
-    command.args(client_arguments("xdp", flags)).env("TERM", "xterm").stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = command.stderr(Stdio::from(pty.slave)).spawn().expect("ip runs");
-    // It holds copies of the terminal's other end.
-    drop(command);
-    let mut shown = Vec::new();
-    let mut master = File::from(pty.master);
-    let mut block = [0; 4096];
-    // Its end is EIO.
-    while let Ok(read) = master.read(&mut block) {
-        shown.extend_from_slice(&block[..read]);
-    }
-    let mut stdout = String::new();
-    child.stdout.take().expect("stdout is piped").read_to_string(&mut stdout).expect("text");
-    assert!(child.wait().expect("it ends").success(), "{stdout}");
-    (String::from_utf8(shown).expect("text"), stdout)
+    lan.run_on_terminal(Side::Client, &client_arguments("xdp", flags))
 }
 
 #[test]

@@ -118,9 +118,10 @@ fn a_servers_limit_is_obeyed_and_named() {
     assert_eq!(program.code(), Some(0), "{}", program.all_output());
     let [_, below, beyond] = &json["steps"].as_array().unwrap()[..] else { panic!("{json}") };
     assert_eq!((number(&below["granted_pps"]), number(&beyond["granted_pps"])), (100, 200));
-    // Of one second: 200, or what the step's last moments make of it.
-    let due = number(&beyond["load_due"]);
-    assert!((198..=202).contains(&due) && number(&beyond["load_received"]) <= due, "{beyond}");
+    // What was granted of the time that the step took, no less and no more.
+    let (due, seconds) = (number(&beyond["load_due"]), number(&beyond["duration_ns"]) as f64 / 1e9);
+    assert!((due as f64 - 200.0 * seconds).abs() <= 2.0, "{beyond}");
+    assert!(number(&beyond["load_received"]) <= due, "{beyond}");
     assert_eq!((number(&beyond["load_lost"]), number(&beyond["lost"])), (0, 0), "{beyond}");
     assert_eq!((&beyond["reached"], &beyond["limited_by"]), (&false.into(), &"server".into()));
     server.signal(Signal::SIGTERM);

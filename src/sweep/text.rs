@@ -26,7 +26,20 @@ const COLUMNS: [&str; 12] = [
 
 /// What was measured, the steps as a table.
 pub(super) fn text(common: &Common, steps: &mut [Step]) -> String {
-    let mut text = format!("{}\n", wrapped(&heading(common)));
+    let mut text = format!("{}\n{}", wrapped(&heading(common)), table(common, steps));
+    let remarks: Vec<String> = early_end(common, steps).into_iter().chain(missing_rtts(common, steps)).collect();
+    for remark in remarks.into_iter().chain(steps.iter().filter_map(Step::omission)) {
+        let _ = writeln!(text, "{}", wrapped(&remark));
+    }
+    for remark in steps.iter().filter_map(|step| step.remark(&common.means)) {
+        let _ = writeln!(text, "{}", wrapped(&format!("* {remark}")));
+    }
+    text
+}
+
+/// A line for each step, and what its columns are.
+pub(super) fn table(common: &Common, steps: &mut [Step]) -> String {
+    let mut text = String::new();
     let quantity = common.quantity;
     let mut rows = vec![head(quantity)];
     rows.extend(steps.iter_mut().map(|step| row(step, quantity)));
@@ -48,13 +61,6 @@ pub(super) fn text(common: &Common, steps: &mut [Step]) -> String {
         "(rates in Mbit/s on the wire, {} in us; * the target was not reached, or the step is not whole)",
         quantity.plain_name()
     );
-    let remarks: Vec<String> = early_end(common, steps).into_iter().chain(missing_rtts(common, steps)).collect();
-    for remark in remarks.into_iter().chain(steps.iter().filter_map(Step::omission)) {
-        let _ = writeln!(text, "{}", wrapped(&remark));
-    }
-    for remark in steps.iter().filter_map(|step| step.remark(&common.means)) {
-        let _ = writeln!(text, "{}", wrapped(&format!("* {remark}")));
-    }
     text
 }
 
