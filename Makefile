@@ -43,7 +43,7 @@ deps: ## install what the build needs and this machine lacks (Debian, Ubuntu)
 demo: need-root deps all ## run server and client in two network namespaces, over AF_XDP and over the kernel
 	scripts/demo.sh $(BINARY)
 
-test-deps: ## install what the tests need besides: a browser, and promtool into tests/cache
+test-deps: ## install what the tests need besides: a browser, and promtool and DuckDB into tests/cache
 	scripts/deps.sh --test
 	scripts/test-tools.sh
 
