@@ -420,7 +420,7 @@ impl<'a> Keeper<'a> {
 
 /// How things stand.
 fn counts<M: Machine, P>(scene: &Scene<'_, M, P>) -> Counts {
-    Counts { totals: *scene.machine.totals(), stamps: *scene.stamps, trips: scene.round_trips.counts() }
+    Counts { totals: *scene.machine.totals(), stamps: *scene.stamps, trips: scene.round_trips.counts(), crowd: None }
 }
 
 /// As many as a round can have.
