@@ -6,7 +6,7 @@
 //!
 //! `ROUNDS` (default 7, at least 5 for figures that are to be told), `SECONDS_A_ROUND` (1), `TRY_MS` (300), which is how long a
 //! rate is tried, `CLIENTS=a,b,...` (1,16,256,1024), `FLOOD` (600000 pings/s), `CPUS=a,b` (the first two that there are),
-//! `BENCH_CLIENTS_JSON` (bench-clients.json). Ends with an error where the server's counts and the generator's do not add up.
+//! `BENCH_CLIENTS_JSON` (bench-clients.json). With `REST=0` only round trips are measured. Ends with an error where the server's counts and the generator's do not add up.
 #![allow(unsafe_code, reason = "the rings and the XDP program of the floor")]
 
 #[path = "../reach/figures.rs"]
@@ -69,6 +69,7 @@ impl Bench {
 fn main() -> Result<()> {
     let (rounds, seconds) = (number("ROUNDS", 7)?, number("SECONDS_A_ROUND", 1)?);
     let (try_ms, flood_rate) = (number("TRY_MS", 300)?, number("FLOOD", 600_000)?);
+    let has_rest = number("REST", 1)? != 0;
     let named = std::env::var("CLIENTS").unwrap_or_else(|_| "1,16,256,1024".to_owned());
     let crowds: Vec<u16> = named.split(',').map(str::parse).collect::<Result<_, _>>().context("CLIENTS=a,b,...")?;
     ensure!(crowds.iter().all(|crowd| (1..=4096).contains(crowd)), "CLIENTS={named}: 1 to 4096 each");
@@ -98,10 +99,12 @@ fn main() -> Result<()> {
         eprintln!("round {round} of {rounds}");
         for logs in [false, true] {
             for &(clients, name) in &contestants {
-                measures::crowd(&bench, &mut generator, clients, name, logs, &mut figures)?;
+                measures::crowd(&bench, &mut generator, (clients, name), [logs, has_rest], &mut figures)?;
             }
         }
-        flood::round(&bench, &mut generator, flood_rate, round % 2 == 0, &mut figures)?;
+        if has_rest {
+            flood::round(&bench, &mut generator, flood_rate, round % 2 == 0, &mut figures)?;
+        }
     }
 
     let targets = targets(&contestants);

@@ -29,13 +29,12 @@ pub const NAMES: [[&str; 4]; 2] = [
 ];
 const ROWS_LOST: &str = "rows that logs lost";
 
-/// One round of so many clients.
+/// One round of so many clients; without `has_rest` only the round trips.
 pub fn crowd(
     bench: &Bench,
     generator: &mut Generator,
-    clients: u16,
-    name: &'static str,
-    logs: bool,
+    (clients, name): (u16, &'static str),
+    [logs, has_rest]: [bool; 2],
     figures: &mut Figures,
 ) -> Result<()> {
     let [p50, p99, lost, highest] = NAMES[usize::from(logs)];
@@ -47,7 +46,9 @@ pub fn crowd(
     }
     figures.add(lost, "", name, outcome.lost() as f64 * 1e6 / outcome.pings as f64);
     let mut told = [outcome.pings, outcome.round_trips.len() as u64];
-    figures.add(highest, "pings/s", name, highest_rate(bench, &mut crowd, &mut told)?);
+    if has_rest {
+        figures.add(highest, "pings/s", name, highest_rate(bench, &mut crowd, &mut told)?);
+    }
     crowd.finish()?;
 
     let sessions = server.finish()?;
