@@ -12,6 +12,9 @@ use serde_json::Value;
 /// How many there are beside the one that floods, and what they ping at together, in pings a second.
 const OTHERS: u16 = 16;
 const RATE: u32 = 8_000;
+/// A server alone on its CPU answers as fast as the generator, alone on its own, can flood. With so many dummies behind each pong
+/// an answer takes a multiple of it, but reading takes what it always does.
+const DUMMIES: &str = "3";
 /// Frames of the ring that the server receives into.
 const RING: f64 = 4096.0;
 
@@ -46,7 +49,7 @@ pub fn round(
     flood_first: bool,
     figures: &mut Figures,
 ) -> Result<()> {
-    let server = Server::start(&bench.server, SERVER, bench.cpus[1], OTHERS + 1, false)?;
+    let server = Server::start(&bench.server, SERVER, bench.cpus[1], OTHERS + 1, false, &["--dummies", DUMMIES])?;
     let dropped_before = dropped(bench)?;
     let mut crowd = generator.connect(OTHERS + 1)?;
     let traffic = |flood| Traffic { rate: RATE, flood: Some(flood), time: bench.time };

@@ -38,7 +38,7 @@ pub fn crowd(
     figures: &mut Figures,
 ) -> Result<()> {
     let [p50, p99, lost, highest] = NAMES[usize::from(logs)];
-    let server = Server::start(&bench.server, SERVER, bench.cpus[1], clients, logs)?;
+    let server = Server::start(&bench.server, SERVER, bench.cpus[1], clients, logs, &[])?;
     let mut crowd = generator.connect(clients)?;
     let outcome = crowd.run(Traffic { rate: RTT_RATE, flood: None, time: bench.time })?;
     for (measure, share) in [(p50, 0.5), (p99, 0.99)] {

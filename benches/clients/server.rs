@@ -22,13 +22,20 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it, and waits until it listens. `logs`: with a log for each session.
-    pub fn start(namespace: &Namespace, end: End, cpu: usize, clients: u16, logs: bool) -> Result<Self> {
+    /// Starts it with these flags besides, and waits until it listens. `logs`: with a log for each session.
+    pub fn start(
+        namespace: &Namespace,
+        end: End,
+        cpu: usize,
+        clients: u16,
+        logs: bool,
+        flags: &[&str],
+    ) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut command = namespace.command(env!("CARGO_BIN_EXE_xdprobe"));
         command.args(["--server", "--keep", "--json", "--emulation", "--path", "xdp", "--interface", end.interface]);
         // With one it would be the server of one session after the other.
-        command.args(["--cpu", &cpu.to_string(), "--clients", &clients.max(2).to_string()]);
+        command.args(["--cpu", &cpu.to_string(), "--clients", &clients.max(2).to_string()]).args(flags);
         if logs {
             let logs = folder.path().join("logs");
             std::fs::create_dir(&logs)?;
