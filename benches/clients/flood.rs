@@ -1,11 +1,11 @@
 //! What one client that floods does to the others.
 
+use crate::bench::{Bench, CLIENTS, SERVER};
 use crate::figures::{Bound, Figures, Target};
 use crate::generator::{Generator, Outcome, Traffic};
 use crate::measures::percentile;
 use crate::namespace::{End, Namespace};
 use crate::server::{Server, count};
-use crate::{Bench, CLIENTS, SERVER};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
@@ -49,7 +49,7 @@ pub fn round(
     flood_first: bool,
     figures: &mut Figures,
 ) -> Result<()> {
-    let server = Server::start(&bench.server, SERVER, bench.cpus[1], OTHERS + 1, false, &["--dummies", DUMMIES])?;
+    let server = Server::start(&bench.server, SERVER, bench.cpus[1], OTHERS + 1, false, &["--dummy-pkt", DUMMIES])?;
     let dropped_before = dropped(bench)?;
     let mut crowd = generator.connect(OTHERS + 1)?;
     let traffic = |flood| Traffic { rate: RATE, flood: Some(flood), time: bench.time };

@@ -9,6 +9,7 @@
 //! `BENCH_CLIENTS_JSON` (bench-clients.json). With `REST=0` only round trips are measured. Ends with an error where the server's counts and the generator's do not add up.
 #![allow(unsafe_code, reason = "the rings and the XDP program of the floor")]
 
+mod bench;
 #[path = "../reach/figures.rs"]
 mod figures;
 mod flood;
@@ -26,45 +27,14 @@ mod rings;
 mod server;
 
 use anyhow::{Context, Result, ensure};
+use bench::Bench;
 use figures::{Bound, Figures, Target};
-use generator::Generator;
-use namespace::{End, Namespace, join};
 use output::number;
 use serde_json::json;
-use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-
-/// The two ends of the pair.
-const CLIENTS: End = End::new("xc", Ipv4Addr::new(10, 99, 0, 1));
-const SERVER: End = End::new("xs", Ipv4Addr::new(10, 99, 0, 2));
-
-/// Where everybody is, and for how long it is measured.
-struct Bench {
-    clients: Namespace,
-    server: Namespace,
-    /// The CPUs of the generator and of the server's busy thread.
-    cpus: [usize; 2],
-    time: Duration,
-    /// How long a rate is tried.
-    a_try: Duration,
-    interrupted: Arc<AtomicBool>,
-}
-
-impl Bench {
-    fn generator(&self) -> Result<Generator<'_>> {
-        Generator::open(&self.clients, CLIENTS, self.cpus[0], (&self.server, SERVER))
-    }
-
-    /// # Errors
-    /// The user wants an end.
-    fn check(&self) -> Result<()> {
-        ensure!(!self.interrupted.load(Ordering::Relaxed), "interrupted");
-        Ok(())
-    }
-}
 
 fn main() -> Result<()> {
     let (rounds, seconds) = (number("ROUNDS", 7)?, number("SECONDS_A_ROUND", 1)?);
@@ -78,15 +48,12 @@ fn main() -> Result<()> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
     }
-    let bench = Bench {
-        clients: Namespace::new("clients"),
-        server: Namespace::new("server"),
-        cpus: output::cpus()?,
-        time: Duration::from_secs(seconds.into()),
-        a_try: Duration::from_millis(try_ms.into()),
+    let bench = Bench::new(
+        output::cpus()?,
+        Duration::from_secs(seconds.into()),
+        Duration::from_millis(try_ms.into()),
         interrupted,
-    };
-    join((&bench.clients, CLIENTS), (&bench.server, SERVER));
+    );
     let contestants: Vec<(u16, &'static str)> = crowds.iter().map(|&crowd| (crowd, name(crowd))).collect();
     let machine = output::machine();
     let [generator_cpu, server_cpu] = bench.cpus;

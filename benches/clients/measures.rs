@@ -1,9 +1,9 @@
 //! What a ping costs among so many clients.
 
+use crate::bench::{Bench, SERVER};
 use crate::figures::Figures;
 use crate::generator::{Crowd, Generator, Outcome, Traffic};
 use crate::server::{Server, count};
-use crate::{Bench, SERVER};
 use anyhow::{Result, ensure};
 
 /// Pings a second of all clients together at which round trips are measured.

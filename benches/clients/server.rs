@@ -81,11 +81,15 @@ impl Server {
 
     fn wait(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> Result<bool>) -> Result<()> {
         let limit = Instant::now() + HANG;
-        while !done(self)? {
-            ensure!(Instant::now() < limit, "waited for the server {what}: {}", self.complaints()?);
+        loop {
+            // Asked first: what a program did before its end is seen behind it.
+            let runs = self.child.try_wait()?.is_none();
+            if done(self)? {
+                return Ok(());
+            }
+            ensure!(runs && Instant::now() < limit, "waited for the server {what}: {}", self.complaints()?);
             std::thread::sleep(LOOK);
         }
-        Ok(())
     }
 }
 
