@@ -5,6 +5,7 @@ use crate::figures::{Bound, Figures, Target};
 use crate::generator::{Generator, Outcome, Traffic};
 use crate::measures::percentile;
 use crate::namespace::{End, Namespace};
+use crate::output::number;
 use crate::server::{Server, count};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -13,8 +14,8 @@ use serde_json::Value;
 const OTHERS: u16 = 16;
 const RATE: u32 = 8_000;
 /// A server alone on its CPU answers as fast as the generator, alone on its own, can flood. With so many dummies behind each pong
-/// an answer takes a multiple of it, but reading takes what it always does.
-const DUMMIES: &str = "3";
+/// (`DUMMIES=`) an answer takes a multiple of it, but reading takes what it always does.
+const DUMMIES: u32 = 3;
 /// Frames of the ring that the server receives into.
 const RING: f64 = 4096.0;
 
@@ -49,7 +50,8 @@ pub fn round(
     flood_first: bool,
     figures: &mut Figures,
 ) -> Result<()> {
-    let server = Server::start(&bench.server, SERVER, bench.cpus[1], OTHERS + 1, false, &["--dummy-pkt", DUMMIES])?;
+    let dummies = number("DUMMIES", DUMMIES)?.to_string();
+    let server = Server::start(&bench.server, SERVER, bench.cpus[1], OTHERS + 1, false, &["--dummy-pkt", &dummies])?;
     let dropped_before = dropped(bench)?;
     let mut crowd = generator.connect(OTHERS + 1)?;
     let traffic = |flood| Traffic { rate: RATE, flood: Some(flood), time: bench.time };

@@ -5,8 +5,9 @@
 //! The numbers of clients take turns in every round, and so do the others' pings with and without one that floods.
 //!
 //! `ROUNDS` (default 7, at least 5 for figures that are to be told), `SECONDS_A_ROUND` (1), `TRY_MS` (300), which is how long a
-//! rate is tried, `CLIENTS=a,b,...` (1,16,256,1024), `FLOOD` (600000 pings/s), `CPUS=a,b` (the first two that there are),
-//! `BENCH_CLIENTS_JSON` (bench-clients.json). With `REST=0` only round trips are measured. Ends with an error where the server's counts and the generator's do not add up.
+//! rate is tried, `CLIENTS=a,b,...` (1,16,256,1024), `FLOOD` (600000 pings/s), `DUMMIES` behind each answer while one floods (3),
+//! `CPUS=a,b` (the first two that there are), `BENCH_CLIENTS_JSON` (bench-clients.json). With `REST=0` only round trips are
+//! measured. Ends with an error where the server's counts and the generator's do not add up.
 #![allow(unsafe_code, reason = "the rings and the XDP program of the floor")]
 
 mod bench;
