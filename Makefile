@@ -25,8 +25,7 @@ CARGO_FLAGS ?= --locked
 TEST_ARGS   ?=
 # Which scenarios of test-vm, by a part of their names: make test-vm VM_ARGS=hardware-xdp.
 VM_ARGS     ?=
-# Which page screenshots takes its pictures from, and where they go.
-HTML        ?= page.html
+# Where screenshots puts its pictures.
 DOCS        ?= docs
 
 .DEFAULT_GOAL := all
@@ -44,7 +43,7 @@ deps: ## install what the build needs and this machine lacks (Debian, Ubuntu)
 demo: need-root deps all ## run server and client in two network namespaces, over AF_XDP and over the kernel
 	scripts/demo.sh $(BINARY)
 
-test-deps: ## install what the tests need besides: a browser, and promtool into tests/cache
+test-deps: ## install what the tests need besides: a browser, and promtool and DuckDB into tests/cache
 	scripts/deps.sh --test
 	scripts/test-tools.sh
 
@@ -65,9 +64,12 @@ soak: need-root deps ## run a session of SECONDS= (default 600) in which nothing
 	scripts/cargo bench --no-run $(CARGO_FLAGS) --bench soak
 	scripts/cargo --root bench $(CARGO_FLAGS) --bench soak
 
-screenshots: ## make a PNG of each picture of the page HTML= in the folder DOCS=
-	mkdir -p $(DOCS)
-	scripts/cargo run $(CARGO_FLAGS) --example screenshots -- $(HTML) $(DOCS)
+screenshots: need-root all ## run the program between network namespaces and make README's pictures of it in DOCS=
+	mkdir -p $(TARGET_DIR)/screenshots $(DOCS)
+	scripts/cargo build $(CARGO_FLAGS) --example screenshots
+	scripts/cargo --root run $(CARGO_FLAGS) --example screenshots -- $(BINARY) $(TARGET_DIR)/screenshots
+	cp $(TARGET_DIR)/screenshots/*.png $(DOCS)
+	chown --reference=$(DOCS) $(DOCS)/*.png
 
 fmt: ## format the source
 	scripts/cargo fmt

@@ -34,6 +34,8 @@ missing() {
     done
     if [[ $for_tests ]]; then
         command -v "${browsers[@]}" >/dev/null || echo chromium
+        # scripts/test-tools.sh gets DuckDB with it.
+        python3 -c 'import duckdb' 2>/dev/null || python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
         compgen -G '/usr/share/fonts/*/*/*.ttf' >/dev/null || echo fonts-dejavu-core
     fi
     # Comes with clang on Debian and Ubuntu; bindgen loads whichever version there is.

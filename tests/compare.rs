@@ -158,7 +158,9 @@ fn the_delay_and_the_loss_of_the_way_are_found_on_both_paths() {
         assert!((lost - share / 5).abs() <= 2, "{lost} of {share}");
         for of in [&of["rtt_ns"], &of["t3_t0_ns"]] {
             let least = number(&of["min"]);
-            assert!(least >= 2 * DELAY.as_nanos() as i64, "{path}: {least}");
+            // The least of some hundred is no longer than the way takes and a machine is ever held up.
+            let way = 2 * DELAY.as_nanos() as i64;
+            assert!((way..way + 20_000_000).contains(&least), "{path}: {least}");
         }
         assert!(number(&of["t3_t0_ns"]["p50"]) < 2_000_000_000, "{of}");
         sent += share;

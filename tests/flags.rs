@@ -642,6 +642,20 @@ fn the_readme_has_every_flag_with_its_default() {
 }
 
 #[test]
+fn the_readme_names_each_flag_of_a_client_that_a_comparison_does_not_take() {
+    let compare = compare_command();
+    let taken: Vec<&str> = compare.get_opts().filter_map(Arg::get_long).collect();
+    // A server's, and what is no measurement.
+    let others = ["client", "server", "keep", "clients", "log-dir", "max-rate", "version", "generate"];
+    let readme = include_str!("../README.md");
+    let (_, named) = readme.split_once(" are a client's. A client's `--count`").expect("the sentence");
+    let named = format!("`--count`{}", named.split_once("it does not take").expect("its end").0);
+    for flag in command().get_opts().filter_map(Arg::get_long).filter(|flag| !others.contains(flag)) {
+        assert_eq!(named.contains(&format!("`--{flag}`")), !taken.contains(&flag), "--{flag}: {named}");
+    }
+}
+
+#[test]
 fn a_comparison_has_a_clients_measuring_flags_and_its_own() {
     let compared = |line: &str| match parse(words(line)) {
         Ok(Parsed::Compare(plan)) => plan,

@@ -6,14 +6,12 @@
 #[path = "support/programs.rs"]
 mod programs;
 
-use nix::pty::{Winsize, openpty};
 use nix::sys::signal::Signal;
 use programs::{CLIENT_LINK, Lan, Program, SERVER_ADDRESS, SERVER_LINK, Side};
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model as model;
 use prost::Message;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -105,6 +103,78 @@ fn intervals_add_up_to_the_statistics_on_both_sides_of_every_path_and_timer() {
             assert!(assert_adds_up(&client).len() >= 3, "{case}");
             assert!(assert_adds_up(&server).len() >= 2, "{case}");
         }
+    }
+}
+
+/// The numbers of a distribution over all intervals.
+fn sum(lines: &[Value], quantity: &str) -> u64 {
+    lines.iter().filter_map(|line| line[quantity]["count"].as_u64()).sum()
+}
+
+#[test]
+fn with_stamps_in_the_pongs_intervals_and_metrics_have_the_round_trip() {
+    let lan = Lan::new(1);
+    for path in PATHS {
+        // A server that pings has its metrics still when the session is over.
+        let mut server = start_server(&lan, path, &["--keep", "--json", "--interval", "0.3", "--metrics", METRICS]);
+        let mut client = start_client(&lan, path, &["--reverse", "--in-band", "--count", "1", "--delay", "1000"]);
+        client.finish();
+        assert_eq!(client.code(), Some(0), "{}", client.all_output());
+        let is_over = |server: &Program| json_lines(&server.stdout()).iter().any(|line| line["end"].is_string());
+        server.wait_until("the statistics", is_over);
+        let metrics = text_metrics(&lan, Side::Server);
+        let family = &messages(&lan, Side::Server)["xdprobe_rtt_seconds"];
+        server.signal(Signal::SIGTERM);
+        server.finish();
+        let intervals = assert_adds_up(&server);
+        let lines = json_lines(&server.stdout());
+        let statistics = lines.last().expect("there are statistics");
+        let received =
+            statistics["pongs_received"].as_u64().expect("a count") - statistics["duplicates"].as_u64().unwrap();
+        assert!(received > 0, "{}", server.all_output());
+        // The program's own stamps are in the pong itself, so each has its RTT.
+        assert_eq!(statistics["rtt_ns"]["count"], received, "{statistics}");
+        assert_eq!([sum(&intervals, "rtt_ns"), sum(&intervals, "t3_t0_ns")], [received; 2], "{}", server.all_output());
+        let bound =
+            |key: &str| intervals.iter().filter_map(move |line| line["rtt_ns"][key].as_i64()).collect::<Vec<_>>();
+        assert_eq!(bound("min").iter().min().copied(), statistics["rtt_ns"]["min"].as_i64());
+        assert_eq!(bound("max").iter().max().copied(), statistics["rtt_ns"]["max"].as_i64());
+        assert_eq!(assert_histogram(family), received);
+        for series in ["count", "bucket{le=\"+Inf\"}"] {
+            assert_eq!(metrics[&format!("xdprobe_rtt_seconds_{series}")], received as f64);
+        }
+        // The time that the client took is in the one and not in the other.
+        let [rtt, t3_t0] = ["rtt", "t3_t0"].map(|name| metrics[&format!("xdprobe_{name}_seconds_sum")]);
+        assert!(0.0 < rtt && rtt < t3_t0, "{rtt} of {t3_t0}");
+        let mean = statistics["rtt_ns"]["mean"].as_f64().expect("a mean");
+        assert!((rtt * 1e9 / received as f64 - mean).abs() <= 1.0, "{rtt}: {mean}");
+    }
+}
+
+#[test]
+fn an_intervals_line_has_the_round_trip_of_stamps_in_the_pongs_and_the_readme_has_every_key() {
+    let lan = Lan::new(1);
+    let readme = include_str!("../README.md");
+    let (_, readme) = readme.split_once("With `--json` each is an object").expect("what an interval has");
+    let (keys, _) = readme.split_once("Over a session").expect("what it adds up to");
+    for (flags, has_rtt) in [(&["--in-band"][..], true), (&[][..], false)] {
+        let mut server = start_server(&lan, "xdp", &["--keep"]);
+        let fixed = ["--interval", "0.3", "--count", "1", "--delay", "1000"];
+        let mut client = start_client(&lan, "xdp", &[&fixed, flags].concat());
+        client.finish();
+        assert_eq!(client.code(), Some(0), "{}", client.all_output());
+        assert_eq!(client.stdout().contains(" us, RTT p50 "), has_rtt, "{}", client.all_output());
+        let mut client = start_client(&lan, "xdp", &[&fixed, flags, &["--json"]].concat());
+        client.finish();
+        let intervals = assert_adds_up(&client);
+        assert_eq!(sum(&intervals, "rtt_ns"), if has_rtt { sum(&intervals, "t3_t0_ns") } else { 0 });
+        for (key, value) in intervals[0].as_object().expect("an object") {
+            assert!(keys.contains(&format!("`{key}`")) || keys.contains(&format!("`\"{key}\":")), "{key}: {keys}");
+            let of_value = value.as_object().into_iter().flatten();
+            of_value.for_each(|(key, _)| assert!(keys.contains(&format!("`{key}`")), "{key}: {keys}"));
+        }
+        server.signal(Signal::SIGTERM);
+        server.finish();
     }
 }
 
@@ -237,24 +307,7 @@ fn a_pipe_gets_no_line_that_was_not_asked_for() {
 
 /// Runs a client whose stderr is a terminal; what it showed there, and stdout.
 fn on_terminal(lan: &Lan, flags: &[&str]) -> (String, String) {
-    let size = Winsize { ws_row: 24, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 };
-    let pty = openpty(Some(&size), None).expect("a terminal");
-    let mut command = lan.namespace(Side::Client).command(env!("CARGO_BIN_EXE_xdprobe"));
-    command.args(client_arguments("xdp", flags)).env("TERM", "xterm").stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = command.stderr(Stdio::from(pty.slave)).spawn().expect("ip runs");
-    // It holds copies of the terminal's other end.
-    drop(command);
-    let mut shown = Vec::new();
-    let mut master = File::from(pty.master);
-    let mut block = [0; 4096];
-    // Its end is EIO.
-    while let Ok(read) = master.read(&mut block) {
-        shown.extend_from_slice(&block[..read]);
-    }
-    let mut stdout = String::new();
-    child.stdout.take().expect("stdout is piped").read_to_string(&mut stdout).expect("text");
-    assert!(child.wait().expect("it ends").success(), "{stdout}");
-    (String::from_utf8(shown).expect("text"), stdout)
+    lan.run_on_terminal(Side::Client, &client_arguments("xdp", flags))
 }
 
 #[test]

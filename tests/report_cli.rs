@@ -1,4 +1,4 @@
-//! `xdprobe report` as a program: what it prints, the files that it writes, and its exit codes.
+//! `xdprobe report` as a program: what it prints, the files that it writes, and its exit codes. Needs DuckDB (`make test-deps`).
 
 #[path = "support/logs.rs"]
 mod logs;
@@ -165,6 +165,84 @@ fn the_joined_rows_are_read_back_from_both_files() {
     assert_eq!(number, rows.len());
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
     assert_eq!(left.len(), 4, "no temporary file is left: {left:?}");
+}
+
+/// Has DuckDB, an engine that knows nothing of the crate that wrote the file, run Python in a folder; what that printed.
+fn duckdb(folder: &Path, script: &str) -> Value {
+    let cached = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cache/duckdb");
+    let interpreter = cached.join("python3");
+    let python = if interpreter.exists() { interpreter.as_path() } else { Path::new("python3") };
+    let mut command = Command::new(python);
+    command.args(["-c", script]).current_dir(folder).env("PYTHONPATH", cached).env("PYTHONDONTWRITEBYTECODE", "1");
+    let output = command.output().expect("Python is there: run make test-deps");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "DuckDB is there and takes it (else run make test-deps): {error}");
+    serde_json::from_slice(&output.stdout).expect("an object")
+}
+
+/// Of each column its type, how many rows have a value, the sum of numbers, and how many bytes text has.
+const AGGREGATES: &str = r#"
+import duckdb, json
+db = duckdb.connect()
+found = {}
+for name, kind, *_ in db.execute("DESCRIBE SELECT * FROM 'joined.parquet'").fetchall():
+    of = f'CAST({name} AS HUGEINT)' if kind == 'BIGINT' else f'length({name})'
+    count, total = db.execute(f"SELECT count({name}), sum({of}) FROM 'joined.parquet'").fetchone()
+    found[name] = {'type': kind, 'count': count, 'sum': str(total or 0)}
+rows = db.execute("SELECT count(*) FROM 'joined.parquet'").fetchone()[0]
+db.execute("COPY (SELECT * FROM 'joined.parquet') TO 'duckdb.csv' (HEADER, DELIMITER ',')")
+print(json.dumps({'rows': rows, 'columns': found}))
+"#;
+
+#[test]
+fn another_engine_reads_the_parquet_file_as_it_is_in_the_csv_file() {
+    // More rows than are written together, some of them without each of the stamps.
+    const PINGS: u64 = 140_000;
+    let folder = tempfile::tempdir().unwrap();
+    let mut logs = ["seq,timestamp-idx,timestamp,size\n"; 2].map(str::to_owned);
+    for sequence in 1..=PINGS {
+        let points = match sequence % 10 {
+            0 => 1,
+            1 => 3,
+            _ => 4,
+        };
+        for (point, side) in [(0, 0), (1, 1), (2, 1), (3, 0)].into_iter().take(points) {
+            let nanos = sequence * 10_000 + point * (700 + sequence * 7919 % 997);
+            let (seconds, nanos) = (1_750_785_880 + nanos / 1_000_000_000, nanos % 1_000_000_000);
+            logs[side] += &format!("{sequence},t{point},{seconds}.{nanos:09},44\n");
+        }
+    }
+    for (name, log) in ["client.csv", "server.csv"].iter().zip(logs) {
+        fs::write(folder.path().join(name), log).unwrap();
+    }
+    let line = "report client.csv server.csv --json --csv joined.csv --parquet joined.parquet";
+    assert_eq!(json(folder.path(), line)["sent"], PINGS);
+
+    let found = duckdb(folder.path(), AGGREGATES);
+    assert_eq!(found["rows"], PINGS);
+    let mut reader = csv::Reader::from_path(folder.path().join("joined.csv")).unwrap();
+    let header: Vec<String> = reader.headers().unwrap().iter().map(str::to_owned).collect();
+    let mut expected = vec![(0_u64, 0_i128); header.len()];
+    for row in reader.records() {
+        for ((count, sum), (name, cell)) in expected.iter_mut().zip(header.iter().zip(&row.unwrap())) {
+            let is_text = ["way", "state"].contains(&name.as_str());
+            *count += u64::from(is_text || !cell.is_empty());
+            *sum += if is_text { cell.len() as i128 } else { cell.parse().unwrap_or(0) };
+        }
+    }
+    assert_eq!(found["columns"].as_object().map(|columns| columns.len()), Some(header.len()));
+    let mut nulls = 0;
+    for (name, (count, sum)) in header.iter().zip(expected) {
+        let kind = if ["way", "state"].contains(&name.as_str()) { "VARCHAR" } else { "BIGINT" };
+        let wanted = serde_json::json!({ "type": kind, "count": count, "sum": sum.to_string() });
+        assert_eq!(found["columns"][name], wanted, "{name}");
+        nulls += PINGS - count;
+    }
+    assert!(nulls > PINGS / 10, "some are absent: {nulls}");
+    // Row by row too: what it writes of the one is the other.
+    let [theirs, ours] = ["duckdb.csv", "joined.csv"].map(|name| fs::read_to_string(folder.path().join(name)).unwrap());
+    let first = theirs.lines().zip(ours.lines()).find(|(theirs, ours)| theirs != ours);
+    assert_eq!((first, theirs.len()), (None, ours.len()));
 }
 
 #[test]

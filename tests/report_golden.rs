@@ -1,4 +1,5 @@
-//! `xdprobe report` on the logs of the original program, whole and cut off at every byte.
+//! `xdprobe report` on the logs of the original program, whole and cut off at every byte, the first among them: of a log without any
+//! it is said that it is empty.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -184,13 +185,21 @@ fn what_is_no_log_is_an_error_that_says_what_it_is() {
     assert!(report(&pair, &options()).unwrap_err().to_string().contains("that is one file"));
 }
 
-/// Reports a log that ends after each of its bytes, beside the whole log of the other side.
+/// Of a log that ends before its first byte it is said what it is, whatever is beside it.
+fn assert_empty_is_named(file: &Path, other: Option<PathBuf>) {
+    fs::write(file, b"").unwrap();
+    let error = report(&input(file.into(), other), &options()).unwrap_err().to_string();
+    assert!(error.ends_with("is no log: it is empty"), "{error}");
+}
+
+/// Reports a log that ends before its first byte and after each of its bytes, beside the whole log of the other side.
 fn cut_at_every_byte(folder: &str, cut: &str, other: &str) {
     let whole = fs::read(golden(folder, cut)).unwrap();
     let header_len = whole.iter().position(|byte| *byte == b'\n').unwrap() + 1;
     let last_header = whole.windows(header_len).rposition(|window| *window == whole[..header_len]).unwrap();
     let truth = both(folder);
     let file = tempfile::NamedTempFile::new().unwrap();
+    assert_empty_is_named(file.path(), Some(golden(folder, other)));
     for length in 1..whole.len() {
         fs::write(file.path(), &whole[..length]).unwrap();
         let found = report(&input(file.path().into(), Some(golden(folder, other))), &options())
@@ -225,6 +234,7 @@ fn appended_and_duplex_logs_that_are_cut_off_anywhere_are_read() {
         let whole: String = whole.lines().filter(early).map(|line| format!("{line}\n")).collect();
         let whole = whole.into_bytes();
         let cut = tempfile::NamedTempFile::new().unwrap();
+        assert_empty_is_named(cut.path(), None);
         for length in 1..whole.len() {
             fs::write(cut.path(), &whole[..length]).unwrap();
             let found = report(&input(cut.path().into(), None), &options());

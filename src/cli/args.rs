@@ -322,6 +322,7 @@ pub(super) fn of_rounds(command: Command) -> Command {
                  port 319, over Ethernet (one link only), or over UDP where the card needs it [default: auto with --timestamps \
                  hardware]",
             ),
+            "quiet" => flag.help("Show no line on a terminal that says how it goes"),
             "json" => flag.help("Print the result as one JSON object on stdout, durations in ns"),
             _ => flag,
         }

@@ -22,7 +22,7 @@ pub const MIN_ROUNDS: u32 = 3;
 const MAX_ROUNDS: u32 = 10_000;
 const MAX_ROUND_TIME: u32 = 3600;
 /// The measurement's flags that it has too.
-const SHARED: [&str; 26] = [
+const SHARED: [&str; 27] = [
     "host",
     "interface",
     "port",
@@ -48,6 +48,7 @@ const SHARED: [&str; 26] = [
     "cpu_latency",
     "tune",
     "json",
+    "quiet",
     "help",
 ];
 
@@ -179,7 +180,6 @@ pub(super) fn parse(args: &[OsString]) -> Result<Parsed, UsageError> {
         }
         settings.pong_padding = settings.pong_padding.max(least);
     }
-    client.quiet = true;
     Ok(Parsed::Compare(ComparePlan {
         client,
         rounds: *matches.get_one("rounds").expect("it has a default"),

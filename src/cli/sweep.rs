@@ -22,7 +22,7 @@ pub(super) const SWEEP: &str = "sweep";
 pub(super) const SWEEP_ABOUT: &str = "Measure latency under load: ping a server while dummies fill the link, step by step, and say what kept a step back";
 
 /// Flags of a client that mean the same here. Those of the session that are not among them are set by the steps.
-const OF_CLIENT: [&str; 25] = [
+const OF_CLIENT: [&str; 26] = [
     "host",
     "interface",
     "port",
@@ -48,6 +48,7 @@ const OF_CLIENT: [&str; 25] = [
     "lock_memory",
     "cpu_latency",
     "tune",
+    "quiet",
 ];
 /// The longest `--delay`, in µs: by its pongs a server shows that it is there.
 const MAX_DELAY_US: u32 = 100_000;

@@ -28,5 +28,5 @@ pub use offsets::Offsets;
 pub use phc::{OffsetMethod, OffsetSample, PhcClock, PhcError};
 pub use sampler::{ClockBoard, ClockHistory, ClockSampler, SamplerError, TaiSample};
 pub use stamp::{Source, Stamp};
-pub use system::{boot_id, monotonic_now, realtime_now, tai_now};
+pub use system::{boot_id, monotonic_now, realtime_now, tai_now, thread_cpu_now};
 pub use time::{Domain, Monotonic, Phc, Realtime, Tai, Time};

@@ -19,6 +19,12 @@ pub fn tai_now() -> Time<Tai> {
     read(ClockId::CLOCK_TAI)
 }
 
+/// CPU time that the calling thread has taken, in ns (`CLOCK_THREAD_CPUTIME_ID`). A system call.
+pub fn thread_cpu_now() -> u64 {
+    let spent = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("the kernel has this clock since 2.6.12");
+    spent.tv_sec() as u64 * 1_000_000_000 + spent.tv_nsec() as u64
+}
+
 /// Which boot of which machine the clocks are of: a random id that the kernel gives itself as it starts (random(4)). `None`
 /// where `/proc` does not tell.
 pub fn boot_id() -> Option<String> {

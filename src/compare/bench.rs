@@ -5,10 +5,12 @@ use crate::cli::{ComparePlan, PathKind, Plan};
 use crate::clock::Source;
 use crate::path::Description;
 use crate::probe::{Outcome, Round, Rounds};
-use crate::record::Stages;
+use crate::record::{RoundNote, Stages, signed_micros};
 use crate::session::{End, Pattern, Settings};
+use crate::stats::Distribution;
 use crate::wire::ServePath;
 use anyhow::Result;
+use std::fmt::Write as _;
 use std::net::SocketAddrV4;
 
 /// The most samples of a round that are kept: 16 MiB. More are counted as left out.
@@ -40,6 +42,45 @@ pub(super) enum Played {
 pub(super) struct Bench {
     rounds: Rounds,
     kept: Vec<Kept>,
+    /// What of each combination is told before the end.
+    tallies: Vec<Tally>,
+    /// How many cycles there are to be.
+    cycles: u32,
+}
+
+/// All rounds of a combination that count so far, as one.
+#[derive(Debug, Default)]
+struct Tally {
+    rounds: u64,
+    sent: u64,
+    lost: u64,
+    t3_t0: Distribution,
+    rtt: Distribution,
+}
+
+impl Tally {
+    fn add(&mut self, round: &Outcome) {
+        self.rounds += 1;
+        self.sent += round.totals.pings_sent;
+        self.lost += round.lost();
+        for (all, samples) in [(&mut self.t3_t0, &round.t3_t0), (&mut self.rtt, &round.rtt)] {
+            samples.iter().for_each(|sample| all.record(*sample));
+        }
+    }
+
+    /// A line with its line feed.
+    fn line(&mut self, name: &str) -> String {
+        let Self { rounds, sent, lost, t3_t0, rtt } = self;
+        let mut line = format!("{name}: {rounds} rounds that count, {sent} pings sent, {lost} lost");
+        for (name, summary) in [("t3-t0", t3_t0.summary()), ("RTT", rtt.summary())] {
+            if let Some(summary) = summary {
+                let [p50, p99, max] = [summary.p50, summary.p99, summary.max].map(signed_micros);
+                // Writing to a String cannot fail.
+                let _ = write!(line, ", {name} p50 {p50}  p99 {p99}  max {max} us");
+            }
+        }
+        line + "\n"
+    }
 }
 
 const fn place(path: ServePath) -> usize {
@@ -62,7 +103,8 @@ impl Bench {
             let (description, sources) = (rounds.description(row), rounds.sources(row));
             Kept { combination, rounds: Vec::new(), stages: None, description, sources }
         });
-        Ok(Self { kept: kept.collect(), rounds })
+        let tallies = combinations.iter().map(|_| Tally::default()).collect();
+        Ok(Self { kept: kept.collect(), rounds, tallies, cycles: compare.rounds })
     }
 
     /// The server, as it was found.
@@ -84,14 +126,16 @@ impl Bench {
             return Ok(Played::Stopped);
         }
         let combination = self.kept[at].combination;
-        let outcome = self.rounds.run(&Round {
+        let round = Round {
             row: at,
             settings: Settings { serve_on: Some(combination.server), account: true, ..*self.settings() },
             pattern: Pattern::default(),
             // The first one that counts begins the statistics of stages anew; the later ones add to them.
             begins: cycle <= 1,
             most_samples: MOST_SAMPLES,
-        })?;
+        };
+        let note = self.note(combination, cycle);
+        let outcome = self.rounds.run(&round, note)?;
         Ok(match outcome.end {
             End::Complete => Played::Round(Box::new(outcome)),
             End::Stopped | End::StoppedConnecting => Played::Stopped,
@@ -99,9 +143,17 @@ impl Bench {
         })
     }
 
+    /// What is told of a round while it runs, with what those before it came to.
+    fn note(&mut self, combination: Combination, cycle: usize) -> RoundNote {
+        let name = format!("round {} of {}, path {}", cycle + 1, self.cycles, combination.name());
+        let lines = self.kept.iter().zip(&mut self.tallies);
+        RoundNote { name, before: lines.map(|(kept, tally)| tally.line(&kept.combination.name())).collect() }
+    }
+
     /// These rounds, one of each combination, count.
     pub(super) fn keep(&mut self, played: Vec<(usize, Box<Outcome>)>) {
         for (at, mut round) in played {
+            self.tallies[at].add(&round);
             self.kept[at].stages = round.stages.take();
             self.kept[at].rounds.push(*round);
         }

@@ -4,32 +4,33 @@ use super::bootstrap::Interval;
 use super::outcome::{DifferenceOutcome, Outcome, PathOutcome};
 use super::text::{headline, quantity, remarks, signed, verdicts};
 use crate::page::{
-    Binned, Cdf, Chart, Column, Histogram, Page, Plot, Scale, Section, Spread, StageSeries, Stages, Table, count,
-    duration,
+    Binned, Cdf, Chart, Column, Histogram, Page, Plot, STAGES, Scale, Section, Spread, StageSeries, Stages, Table,
+    count, duration,
 };
 use crate::record::{Stage, StageTimes};
 use crate::stats::{Bin, Summary};
 
 /// All of it.
 pub(super) fn page(outcome: &Outcome) -> Page {
-    let mut sections: Vec<_> = verdicts(outcome).into_iter().map(Section::Text).collect();
+    let mut sections: Vec<_> = verdicts(outcome).iter().map(|text| Section::Text(typeset(text))).collect();
     for difference in [&outcome.rtt, &outcome.t3_t0].into_iter().flatten() {
         sections.push(Section::Table(differences(difference)));
     }
-    let kinds: [(&str, Summaries, Bins); 2] = [
-        ("Round-trip time, (t3 − t0) − (t2 − t1)", |path| path.rtt_ns, |path| &path.rtt_bins),
-        ("From ping to pong, t3 − t0", |path| path.t3_t0_ns, |path| &path.t3_t0_bins),
+    let kinds: [(&str, &str, Summaries, Bins); 2] = [
+        ("Round-trip time, (t3 − t0) − (t2 − t1)", "RTT", |path| path.rtt_ns, |path| &path.rtt_bins),
+        ("From ping to pong, t3 − t0", "t3 − t0", |path| path.t3_t0_ns, |path| &path.t3_t0_bins),
     ];
-    for (what, summary, bins) in kinds {
+    for (what, short, summary, bins) in kinds {
         if outcome.paths.iter().any(|path| summary(path).is_some()) {
-            sections.extend(distributions(outcome, what, summary, bins));
+            sections.push(Section::Heading(what.to_owned()));
+            sections.extend(distributions(outcome, short, summary, bins));
         }
     }
     sections.push(Section::Heading("Losses, late sends and CPU time".to_owned()));
     sections.push(Section::Table(costs(outcome)));
     sections.extend(stages(outcome));
     sections.push(Section::Heading("What to know of these numbers".to_owned()));
-    sections.extend(remarks(outcome).into_iter().map(Section::Note));
+    sections.extend(remarks(outcome).iter().map(|text| Section::Note(typeset(text))));
     let setting = &outcome.setting;
     let facts = [
         ("server", format!("{} ({})", setting.host, setting.server)),
@@ -40,7 +41,7 @@ pub(super) fn page(outcome: &Outcome) -> Page {
     ];
     Page {
         title: "AF_XDP beside the kernel's UDP".to_owned(),
-        subtitle: headline(outcome),
+        subtitle: typeset(&headline(outcome)),
         facts: facts.map(|(name, value)| (name.to_owned(), value)).into(),
         sections,
     }
@@ -48,6 +49,28 @@ pub(super) fn page(outcome: &Outcome) -> Page {
 
 type Summaries = fn(&PathOutcome) -> Option<Summary>;
 type Bins = fn(&PathOutcome) -> &Vec<Bin>;
+
+/// How to read a distribution with its tail.
+const TAIL: &str = "Each further nine takes as much room as the last one.";
+
+/// What a terminal is told, as a page shows it: µs, and a minus that is as wide as a digit.
+fn typeset(text: &str) -> String {
+    let mut typeset = String::new();
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        let starts_a_number = typeset.chars().next_back().is_none_or(|before| before == ' ' || before == '(');
+        let after = &rest[next.len_utf8()..];
+        if next == '-' && starts_a_number && after.starts_with(|digit: char| digit.is_ascii_digit()) {
+            typeset.push('−');
+        } else if rest.starts_with("us") && typeset.ends_with(' ') && !after[1..].starts_with(char::is_alphanumeric) {
+            typeset.push('µ');
+        } else {
+            typeset.push(next);
+        }
+        rest = after;
+    }
+    typeset
+}
 
 fn xdp(paths: &[PathOutcome]) -> String {
     let xdp = paths.iter().find(|path| path.xdp_mode.is_some());
@@ -68,7 +91,7 @@ fn differences(difference: &DifferenceOutcome) -> Table {
             (false, false) => "kernel is faster",
         };
         let mut row = vec![name.to_owned()];
-        row.extend([estimate, low, high].map(signed));
+        row.extend([estimate, low, high].map(|value| typeset(&signed(value))));
         row.push(verdict.to_owned());
         row
     });
@@ -85,21 +108,17 @@ fn differences(difference: &DifferenceOutcome) -> Table {
     }
 }
 
-fn distributions(outcome: &Outcome, what: &str, summary: Summaries, bins: Bins) -> Vec<Section> {
+fn distributions(outcome: &Outcome, quantity: &str, summary: Summaries, bins: Bins) -> Vec<Section> {
     let rows: Vec<_> = outcome.paths.iter().map(|path| (path.name.clone(), summary(path))).collect();
     let series =
         || outcome.paths.iter().map(|path| Binned::new(path.name.clone(), bins(path).clone())).collect::<Vec<_>>();
-    let quantity = what.split(',').next().unwrap_or(what).to_lowercase();
-    let chart = |title: &str, caption: &str, plot| {
-        Section::Chart(Chart { title: title.to_owned(), caption: caption.to_owned(), plot })
-    };
-    let histogram = Histogram { quantity: quantity.clone(), scale: Scale::Auto, series: series() };
-    let cdf = Cdf { quantity, scale: Scale::Auto, series: series() };
+    let chart = |title: String, caption: &str, plot| Section::Chart(Chart { title, caption: caption.to_owned(), plot });
+    let histogram = Histogram { quantity: quantity.to_owned(), scale: Scale::Auto, series: series() };
+    let cdf = Cdf { quantity: quantity.to_owned(), scale: Scale::Auto, series: series() };
     vec![
-        Section::Heading(what.to_owned()),
         Section::Table(Table::of_summaries("All rounds that count, percentiles by nearest rank", &rows)),
-        chart("How often", "", Plot::Histogram(histogram)),
-        chart("The tail", "Each further nine takes as much room as the last one.", Plot::Cdf(cdf)),
+        chart(format!("{quantity}, histogram"), "", Plot::Histogram(histogram)),
+        chart(format!("{quantity}, distribution with its tail"), TAIL, Plot::Cdf(cdf)),
     ]
 }
 
@@ -162,8 +181,21 @@ fn stages(outcome: &Outcome) -> Vec<Section> {
         Section::Heading("Where this side's time was spent".to_owned()),
         Section::Chart(Chart {
             title: "Stages of this side's packets".to_owned(),
-            caption: "To the median, on to the 99th percentile, and to the largest.".to_owned(),
+            caption: STAGES.to_owned(),
             plot: Plot::Stages(plot),
         }),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_units_are_typeset_and_nothing_else() {
+        let told = "its 95 % interval, -1.668 to +1.368 us (-2 us): a ping every 10 us, just using n-1 at t3-t0, thus";
+        let shown = "its 95 % interval, −1.668 to +1.368 µs (−2 µs): a ping every 10 µs, just using n-1 at t3-t0, thus";
+        assert_eq!(typeset(told), shown);
+        assert_eq!(typeset("-0.5"), "−0.5");
+    }
 }

@@ -62,6 +62,7 @@ pub struct Feed {
     samples: Producer<Sample>,
     snapshots: triple_buffer::Input<Snapshot>,
     asked: Arc<AtomicU64>,
+    spent: Arc<AtomicU64>,
     answered: u64,
     control: Sender<Control>,
     session: u64,
@@ -74,6 +75,8 @@ pub(super) struct Ends {
     pub(super) samples: Consumer<Sample>,
     pub(super) snapshots: triple_buffer::Output<Snapshot>,
     pub(super) asked: Arc<AtomicU64>,
+    /// CPU time of the thread that shows, in ns.
+    pub(super) spent: Arc<AtomicU64>,
 }
 
 impl Feed {
@@ -87,9 +90,9 @@ impl Feed {
         while samples.push(Sample::default()).is_ok() {}
         while source.pop().is_ok() {}
         let (snapshots, output) = triple_buffer::triple_buffer(&Snapshot::default());
-        let asked = Arc::new(AtomicU64::new(0));
-        let ends = Ends { samples: source, snapshots: output, asked: Arc::clone(&asked) };
-        (Self { samples, snapshots, asked, answered: 0, control, session: 0, pushed: 0, left_out: 0 }, ends)
+        let [asked, spent] = [(); 2].map(|()| Arc::new(AtomicU64::new(0)));
+        let ends = Ends { samples: source, snapshots: output, asked: Arc::clone(&asked), spent: Arc::clone(&spent) };
+        (Self { samples, snapshots, asked, spent, answered: 0, control, session: 0, pushed: 0, left_out: 0 }, ends)
     }
 
     /// A pong came, or its ping's t0 after it. What the ring has no room for is counted.
@@ -120,6 +123,18 @@ impl Feed {
         let Counts { totals, stamps, trips } = *counts;
         let Self { session, pushed, left_out, answered, .. } = *self;
         Snapshot { session, totals, stamps, trips, samples: pushed, left_out, answers: answered }
+    }
+
+    /// A round comes next that is called this; `None`: no other does, and nothing of the last one is to be seen any more.
+    pub fn round(&self, name: Option<&str>) {
+        // A display that is gone is nobody's loss.
+        let _ = self.control.send(Control::Round(name.map(str::to_owned)));
+    }
+
+    /// CPU time that the thread that shows has taken since it was started, in ns, as of some moments ago. It is the process's too,
+    /// and no part of what is measured.
+    pub fn spent_ns(&self) -> u64 {
+        self.spent.load(Ordering::Relaxed)
     }
 
     /// A session stands.

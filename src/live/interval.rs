@@ -6,7 +6,7 @@ use super::Begun;
 use super::feed::{Sample, Snapshot};
 use crate::clock::{Monotonic, Time};
 use crate::record::{Latency, Role, micros};
-use crate::session::Direction;
+use crate::session::{Direction, Totals};
 use crate::stats::Distribution;
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -247,6 +247,21 @@ impl Cutter {
         }
     }
 
+    /// A session that is one of several, for a terminal, from the last cut until now: what was counted, of what is `lost`, and
+    /// the median of the two times that are shown of an interval.
+    pub fn round(&mut self, snapshot: &Snapshot, lost: u64) -> String {
+        let Totals { pings_sent, pongs_received, dummies_sent, .. } = snapshot.totals;
+        let mut text = format!("sent {pings_sent} received {pongs_received} lost {lost}");
+        if dummies_sent > 0 {
+            text += &format!(" dummies {dummies_sent}");
+        }
+        let times = [("RTT", &mut self.rtt), ("t3-t0", &mut self.t3_t0)];
+        if let Some((name, p50)) = times.into_iter().find_map(|(name, times)| Some((name, times.quantile(0.5)?))) {
+            text += &format!("  {name} p50 {} us", short_micros(nanos_of(p50)));
+        }
+        text
+    }
+
     /// What the session does.
     pub fn begun(&self) -> &Begun {
         &self.begun
@@ -257,10 +272,15 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// Of a sample, which is not negative here.
+fn nanos_of(sample: i64) -> u64 {
+    u64::try_from(sample).unwrap_or(0)
+}
+
 /// What a distribution of durations came to, and empties it.
 fn latency(distribution: &mut Distribution) -> Option<Latency> {
     let summary = std::mem::take(distribution).summary()?;
-    let whole = |nanos: i64| u64::try_from(nanos).unwrap_or(0);
+    let whole = nanos_of;
     Some(Latency {
         count: summary.count,
         min: whole(summary.min),
@@ -277,7 +297,6 @@ fn latency(distribution: &mut Distribution) -> Option<Latency> {
 mod tests {
     use super::*;
     use crate::record::TripCounts;
-    use crate::session::Totals;
 
     const BEGUN: Begun = Begun { direction: Direction::Forward, pong_every: 1 };
 
@@ -296,6 +315,21 @@ mod tests {
 
     fn cutter() -> Cutter {
         Cutter::new(Role::Client, 1, BEGUN, at(0), 0)
+    }
+
+    #[test]
+    fn a_round_is_told_from_its_beginning_with_the_time_that_is_known_best() {
+        let mut cutter = cutter();
+        let mut so_far = snapshot(10, 8, 9);
+        so_far.totals.pongs_received = 8;
+        assert_eq!(cutter.round(&so_far, 1), "sent 10 received 8 lost 1");
+        [3_000, 5_000, 9_000].into_iter().for_each(|nanos| cutter.add(Sample { t3_t0_ns: Some(nanos), rtt_ns: None }));
+        assert_eq!(cutter.round(&so_far, 1), "sent 10 received 8 lost 1  t3-t0 p50 5.0 us");
+        cutter.add(Sample { t3_t0_ns: Some(70_000), rtt_ns: Some(2_000_400) });
+        so_far.totals.dummies_sent = 7;
+        for _ in 0..2 {
+            assert_eq!(cutter.round(&so_far, 0), "sent 10 received 8 lost 0 dummies 7  RTT p50 2000 us");
+        }
     }
 
     #[test]

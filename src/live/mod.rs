@@ -35,6 +35,8 @@ use thread::{Control, Live, Printer};
 const SAMPLES: usize = 1 << 17;
 /// Between two lines on a terminal.
 const SECOND: Duration = Duration::from_secs(1);
+/// Between two of rounds, which may last no longer than a second.
+const QUARTER: Duration = Duration::from_millis(250);
 
 /// What is to be shown.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +81,13 @@ pub struct Display {
 #[derive(Debug)]
 struct Bar(ProgressBar);
 
+impl Bar {
+    fn new() -> Arc<Self> {
+        let style = ProgressStyle::with_template("{wide_msg}").expect("the template is a constant");
+        Arc::new(Self(ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style)))
+    }
+}
+
 impl Screen for Bar {
     fn aside(&self, print: &mut dyn FnMut()) {
         self.0.suspend(print);
@@ -93,26 +102,49 @@ impl Display {
     /// What the kernel answered to the start of a thread.
     pub fn start(wishes: Wishes, port: Option<Port>, build: BuildInfo) -> io::Result<Option<(Self, Feed)>> {
         // The line is a client's: a server's stderr is where its messages stand.
-        let on_terminal = wishes.role == Role::Client && !wishes.quiet && io::stderr().is_terminal();
-        let bar = (on_terminal && wishes.interval.is_none()).then(|| Arc::new(Bar(bar())));
+        let on_terminal = wishes.role == Role::Client && is_wanted(wishes.quiet);
+        let bar = (on_terminal && wishes.interval.is_none()).then(Bar::new);
         if bar.is_none() && wishes.interval.is_none() && port.is_none() {
             return Ok(None);
         }
-        let (control, inbox) = channel();
-        let (feed, ends) = Feed::new(control.clone());
         let metrics = port.is_some().then(|| Arc::new(Metrics::new(build)));
         let printer = match (wishes.interval, &bar) {
             (Some(every), _) => Some((every, Printer::Lines { json: wishes.json })),
             (None, Some(bar)) => Some((SECOND, Printer::Bar(bar.0.clone()))),
             (None, None) => None,
         };
-        let live = Live::new(wishes.role, ends, inbox, printer, metrics.clone());
+        let (mut display, feed) = Self::of(wishes.role, printer, bar, metrics)?;
+        if let (Some(port), Some(metrics)) = (port, &display.metrics) {
+            display._server = Some(port.serve(Arc::clone(metrics), display.control.clone())?);
+        }
+        Ok(Some((display, feed)))
+    }
+
+    /// The same for a client's rounds, of which a terminal gets a line that says which one it is and how it stands; `None` where
+    /// stderr is none, or nobody wants it.
+    ///
+    /// # Errors
+    /// As [`Display::start`].
+    pub fn of_rounds(quiet: bool) -> io::Result<Option<(Self, Feed)>> {
+        if !is_wanted(quiet) {
+            return Ok(None);
+        }
+        let bar = Bar::new();
+        let printer = Some((QUARTER, Printer::Round(bar.0.clone())));
+        Self::of(Role::Client, printer, Some(bar), None).map(Some)
+    }
+
+    fn of(
+        role: Role,
+        printer: Option<(Duration, Printer)>,
+        bar: Option<Arc<Bar>>,
+        metrics: Option<Arc<Metrics>>,
+    ) -> io::Result<(Self, Feed)> {
+        let (control, inbox) = channel();
+        let (feed, ends) = Feed::new(control.clone());
+        let live = Live::new(role, ends, inbox, printer, metrics.clone());
         let thread = std::thread::Builder::new().name("live".into()).spawn(|| live.run())?;
-        let server = match (port, &metrics) {
-            (Some(port), Some(metrics)) => Some(port.serve(Arc::clone(metrics), control.clone())?),
-            _ => None,
-        };
-        Ok(Some((Self { control, thread: Some(thread), _server: server, bar, metrics }, feed)))
+        Ok((Self { control, thread: Some(thread), _server: None, bar, metrics }, feed))
     }
 
     /// Who is to be told of each stage of each packet.
@@ -138,7 +170,7 @@ impl Drop for Display {
     }
 }
 
-fn bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{wide_msg}").expect("the template is a constant");
-    ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style)
+/// Whether somebody sees a line on stderr and wants it.
+fn is_wanted(quiet: bool) -> bool {
+    !quiet && io::stderr().is_terminal()
 }

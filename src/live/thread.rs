@@ -5,7 +5,7 @@ use super::feed::{Ends, Sample, Snapshot};
 use super::interval::{Cutter, Interval, Losses};
 use super::metrics::Metrics;
 use super::metrics::model::MetricFamily;
-use crate::clock::{Monotonic, Time, monotonic_now};
+use crate::clock::{Monotonic, Time, monotonic_now, thread_cpu_now};
 use crate::path::Counters;
 use crate::record::Role;
 use crate::session::End;
@@ -33,6 +33,8 @@ pub(super) enum Control {
     Begin(u64, Begun),
     /// It is over.
     End(Box<Ended>),
+    /// The session that comes next is a round that is called this; `None`: none comes.
+    Round(Option<String>),
     /// Somebody wants metrics that are of this moment, all of one.
     Scrape(tokio::sync::oneshot::Sender<Families>),
     /// The end.
@@ -62,6 +64,8 @@ pub(super) enum Printer {
     },
     /// The line on a terminal.
     Bar(ProgressBar),
+    /// The same of one session of several, from its beginning.
+    Round(ProgressBar),
 }
 
 /// A session that stands.
@@ -85,6 +89,8 @@ pub(super) struct Live {
     printer: Option<(Duration, Printer)>,
     metrics: Option<Arc<Metrics>>,
     session: Option<Session>,
+    /// What the session is called, where it is a round.
+    round: String,
     /// Samples taken from the ring, over all sessions.
     taken: u64,
     left_out: u64,
@@ -98,7 +104,7 @@ impl Live {
         printer: Option<(Duration, Printer)>,
         metrics: Option<Arc<Metrics>>,
     ) -> Self {
-        Self { role, ends, inbox, printer, metrics, session: None, taken: 0, left_out: 0 }
+        Self { role, ends, inbox, printer, metrics, session: None, round: String::new(), taken: 0, left_out: 0 }
     }
 
     pub(super) fn run(mut self) {
@@ -106,6 +112,7 @@ impl Live {
             match self.inbox.recv_timeout(self.pause()) {
                 Ok(Control::Begin(number, begun)) => self.begin(number, begun),
                 Ok(Control::End(ended)) => self.end(&ended),
+                Ok(Control::Round(name)) => self.next_round(name),
                 Ok(Control::Scrape(reply)) => {
                     self.refresh();
                     if let Some(metrics) = &self.metrics {
@@ -120,6 +127,21 @@ impl Live {
             if self.session.as_ref().is_some_and(|session| session.tick.is_some_and(|tick| tick <= monotonic_now())) {
                 self.tick();
             }
+            self.ends.spent.store(thread_cpu_now(), Ordering::Relaxed);
+        }
+    }
+
+    fn next_round(&mut self, name: Option<String>) {
+        let Some((_, Printer::Round(bar))) = &self.printer else { return };
+        match name {
+            Some(name) => {
+                bar.set_message(name.clone());
+                // It was taken away at the end of the last one.
+                bar.reset();
+                bar.tick();
+                self.round = name;
+            }
+            None => bar.finish_and_clear(),
         }
     }
 
@@ -150,6 +172,10 @@ impl Live {
         self.take_until(ended.snapshot.samples);
         self.count(&ended.snapshot);
         self.left_out = ended.snapshot.left_out;
+        if let Some((_, Printer::Round(bar))) = &self.printer {
+            // Also of a round that never was a session.
+            bar.finish_and_clear();
+        }
         if let Some(mut session) = self.session.take() {
             let lost = Losses::in_the_end(&ended.snapshot);
             if let Some(metrics) = &self.metrics {
@@ -162,9 +188,10 @@ impl Live {
                     if interval.interval > 1 && if *json { interval.is_empty() } else { interval.is_idle() } => {}
                 Some((_, Printer::Lines { .. })) => self.print(&interval, session.cutter.begun()),
                 Some((_, Printer::Bar(bar))) => bar.finish_and_clear(),
-                None => {}
+                Some((_, Printer::Round(_))) | None => {}
             }
         }
+        self.ends.spent.store(thread_cpu_now(), Ordering::Relaxed);
         let _ = ended.done.send(());
     }
 
@@ -200,6 +227,11 @@ impl Live {
         let Some(snapshot) = snapshot else { return };
         let begun = *session.cutter.begun();
         let lost = session.losses.at(now, &snapshot, begun.pong_every);
+        if let Some((_, Printer::Round(bar))) = &self.printer {
+            bar.set_message(format!("{}: {}", self.round, session.cutter.round(&snapshot, lost)));
+            bar.tick();
+            return;
+        }
         let interval = session.cutter.cut(now, &snapshot, lost);
         self.print(&interval, &begun);
     }
@@ -255,7 +287,8 @@ impl Live {
                 bar.set_message(interval.to_short_text(begun.direction));
                 bar.tick();
             }
-            None => {}
+            // It has no intervals.
+            Some((_, Printer::Round(_))) | None => {}
         }
     }
 }
@@ -339,6 +372,20 @@ mod tests {
         assert!(feed.is_asked(), "it was asked in its sleep");
         feed.publish(&counts(5));
         assert!(!feed.is_asked());
+        control.send(Control::Stop).expect("the thread runs");
+        thread.join().expect("it does not panic");
+    }
+
+    #[test]
+    fn what_showing_takes_of_the_cpu_is_told_at_the_end_of_a_session() {
+        let (mut feed, control, _, thread) = start(64);
+        feed.begin(BEGUN, &Counts::default());
+        feed.end(&counts(1), End::Complete, Counters::default());
+        let first = feed.spent_ns();
+        feed.begin(BEGUN, &Counts::default());
+        scrape(&control).expect("they can be encoded");
+        feed.end(&counts(1), End::Complete, Counters::default());
+        assert!(first > 0 && feed.spent_ns() > first, "{first} {}", feed.spent_ns());
         control.send(Control::Stop).expect("the thread runs");
         thread.join().expect("it does not panic");
     }

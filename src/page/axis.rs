@@ -151,6 +151,14 @@ impl Axis {
         Self { form: Form::Linear { step: clamp(step) }, base, low, high, words, room }
     }
 
+    /// Ends at this number, not at the tick beyond, where it is linear: of time there is no room to be left at the end.
+    pub(super) fn until(mut self, end: i64) -> Self {
+        if self.is_linear() && self.low < self.high {
+            self.high = end.saturating_sub(self.base).clamp(self.low + 1, self.high);
+        }
+        self
+    }
+
     /// Where a number lies: from 0 to 1.
     pub(super) fn place(&self, value: i64) -> f64 {
         // In integers: a date in ns has more digits than an f64.

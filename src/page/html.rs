@@ -8,6 +8,8 @@ const STYLE: &str = include_str!("style.css");
 
 /// Columns that a narrow screen has no room for.
 const WIDE: usize = 7;
+/// Characters of a fact that has room beside others.
+const LONG: usize = 30;
 
 /// The browser itself refuses whatever would leave the file.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
@@ -35,7 +37,7 @@ pub(super) fn write(page: &Page) -> String {
                     }
                     @if !page.facts.is_empty() {
                         dl class="facts" {
-                            @for (name, value) in &page.facts { div { dt { (name) } dd { (value) } } }
+                            @for (name, value) in &page.facts { div class=[is_long(value).then_some("long")] { dt { (name) } dd { (words(value)) } } }
                         }
                     }
                     @for part in &page.sections { (section(part, &mut charts)) }
@@ -47,11 +49,26 @@ pub(super) fn write(page: &Page) -> String {
     markup.into_string()
 }
 
+/// A text in which no line is broken within a flag, as browsers do behind each hyphen.
+fn words(text: &str) -> Markup {
+    let is_flag = |word: &str| word.contains("--") && word.chars().count() <= LONG;
+    html! {
+        @for word in text.split_inclusive(' ') {
+            @if is_flag(word) { span class="flag" { (word.trim_end_matches(' ')) } @if word.ends_with(' ') { " " } } @else { (word) }
+        }
+    }
+}
+
+/// A fact that takes a line of its own, such as a command.
+fn is_long(value: &str) -> bool {
+    value.chars().count() > LONG
+}
+
 fn section(section: &Section, charts: &mut usize) -> Markup {
     match section {
         Section::Heading(text) => html! { h2 { (text) } },
-        Section::Text(text) => html! { p { (text) } },
-        Section::Note(text) => html! { p class="note" { (text) } },
+        Section::Text(text) => html! { p { (words(text)) } },
+        Section::Note(text) => html! { p class="note" { (words(text)) } },
         Section::Table(part) => table(part),
         Section::Chart(part) => {
             *charts += 1;

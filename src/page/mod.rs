@@ -25,6 +25,9 @@ use crate::stats::{Bin, Summary};
 
 /// Time bins that a picture over time shows one by one; more of them are merged in groups.
 pub const TIME_BINS: usize = 400;
+/// What stands between which stamps, beside a picture of stages.
+pub const STAGES: &str = "From stamp to stamp of one packet on one machine. app: this program; sw: the kernel's driver, when sending; kernel: its \
+                          stack; hook: the XDP program; hw: the network card.";
 /// Series that have a colour of their own; a further one shares the colour of the first.
 pub const COLOURS: usize = 6;
 

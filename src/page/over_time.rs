@@ -10,6 +10,8 @@ use maud::{Markup, html};
 const LANE: f64 = 15.0;
 /// Between the picture and the first lane: half a label's height.
 const GAP: f64 = 8.0;
+/// So few groups are not merged further.
+const FEW: usize = 30;
 
 /// Time bins that are drawn as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +44,7 @@ pub(super) fn draw(over_time: &OverTime) -> Picture {
     let shown = extent.unwrap_or(Extent { min: 0, max: 1_000, core: (0, 1_000) });
     let axis = Axis::new(over_time.scale, shown, Words::Duration, 10);
     let seconds = times.unwrap_or(Extent { min: 0, max: 1_000_000_000, core: (0, 0) });
-    let seconds = Axis::new(Scale::Linear, seconds, Words::Duration, X_ROOM);
+    let seconds = Axis::new(Scale::Linear, seconds, Words::Duration, X_ROOM).until(seconds.max);
     let (x, y) = (seconds.ticks(), axis.ticks());
     let lossy: Vec<usize> =
         (0..groups.len()).filter(|index| groups[*index].iter().any(|group| group.lost > 0)).collect();
@@ -61,7 +63,9 @@ pub(super) fn draw(over_time: &OverTime) -> Picture {
     };
     let mut legend: Vec<Entry> =
         over_time.series.iter().enumerate().map(|(index, series)| entry(Sign::Range, index, named(series))).collect();
-    legend.push(explanation(over_time.series.iter().any(|series| series.bins.len() > TIME_BINS)));
+    legend.push(explanation(
+        over_time.series.iter().zip(&groups).any(|(series, groups)| series.bins.len() > groups.len()),
+    ));
     if !lossy.is_empty() {
         let sign = swatch(
             "",
@@ -75,19 +79,34 @@ pub(super) fn draw(over_time: &OverTime) -> Picture {
     Picture { class: "over-time", height: frame.total_height(), body, legend, description, table: None }
 }
 
-/// As many groups as can be seen, at most; each has as many time bins but the last one.
+/// As many groups as can be seen, at most; each has as many time bins but the last one. Fewer where pings are rarer than
+/// bins: their gaps would say that something was missing.
 fn grouped(bins: &[TimeBin]) -> Vec<Group> {
-    let together = bins.len().div_ceil(TIME_BINS).max(1);
-    let group = |bins: &[TimeBin]| {
-        let (first, last) = (bins[0], bins[bins.len() - 1]);
-        Group {
-            start: first.start_ns,
-            end: last.start_ns.saturating_add_unsigned(last.width_ns),
-            lost: bins.iter().map(|bin| bin.lost).sum(),
-            spread: bins.iter().filter_map(|bin| bin.spread).map(Range::from).reduce(Range::then),
+    let mut together = bins.len().div_ceil(TIME_BINS).max(1);
+    loop {
+        let groups: Vec<Group> = bins.chunks(together).map(group).collect();
+        if groups.len() <= FEW || !is_ragged(&groups) {
+            return groups;
         }
-    };
-    bins.chunks(together).map(group).collect()
+        together *= 2;
+    }
+}
+
+fn group(bins: &[TimeBin]) -> Group {
+    let (first, last) = (bins[0], bins[bins.len() - 1]);
+    Group {
+        start: first.start_ns,
+        end: last.start_ns.saturating_add_unsigned(last.width_ns),
+        lost: bins.iter().map(|bin| bin.lost).sum(),
+        spread: bins.iter().filter_map(|bin| bin.spread).map(Range::from).reduce(Range::then),
+    }
+}
+
+/// Whether gaps are all over it; an outage or two are none of that kind.
+fn is_ragged(groups: &[Group]) -> bool {
+    let filled = groups.iter().filter(|group| group.spread.is_some()).count();
+    let runs = groups.split(|group| group.spread.is_none()).filter(|run| !run.is_empty()).count();
+    runs > 4 && runs * 6 > filled
 }
 
 impl From<Spread> for Range {
@@ -319,6 +338,20 @@ mod tests {
             ]
         );
         assert_eq!(share_lost(&grouped(&bins)[1]), 1.0);
+    }
+
+    #[test]
+    fn time_bins_of_rare_pings_are_merged_until_most_have_some_and_outages_stay() {
+        // A ping in every second or third bin.
+        let rare: Vec<TimeBin> =
+            (0..200).map(|n| bin(n, spread(1, 2, 3, 4).filter(|_| n % 5 == 0 || n % 5 == 2), 0)).collect();
+        let groups = grouped(&rare);
+        assert_eq!((groups.len(), groups.iter().all(|group| group.spread.is_some())), (50, true));
+        let samples: u64 = groups.iter().filter_map(|group| group.spread).map(|range| range.count).sum();
+        assert_eq!(samples, 80 * 10);
+        let outages: Vec<TimeBin> =
+            (0..200).map(|n| bin(n, spread(1, 2, 3, 4).filter(|_| !(50..90).contains(&n) && n != 150), 0)).collect();
+        assert_eq!(grouped(&outages).len(), 200);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::axis::{Axis, Extent, Words};
 use super::frame::{Entry, Frame, Picture, Px, X_ROOM, colour, swatch};
 use super::number::{count, duration, fixed};
-use super::{Column, Scale, Spread, Stages, Table};
+use super::{Column, Scale, Spread, StageSeries, Stages, Table};
 use maud::{Markup, html};
 
 /// Of a bar, with the air below it.
@@ -22,20 +22,24 @@ pub(super) fn draw(stages: &Stages) -> Picture {
     let from = if shown.min > 1 { shown.min * 2 / 3 } else { shown.min };
     let axis = Axis::new(Scale::Log, Extent { min: from, ..shown }, Words::Duration, X_ROOM);
     let x = axis.ticks();
-    let group = NAME + BAR * stages.series.len() as f64;
-    let height = (group * stages.stages.len() as f64).max(60.0);
+    // A series that has no samples of a stage has no bar there, and takes no room.
+    let measured = |stage: usize| {
+        let spread = move |series: &StageSeries| series.stages.get(stage).copied().flatten();
+        stages.series.iter().enumerate().filter_map(move |(index, series)| Some((index, series, spread(series)?)))
+    };
+    let heights: Vec<f64> =
+        (0..stages.stages.len()).map(|stage| NAME + BAR * measured(stage).count().max(1) as f64).collect();
+    let height = heights.iter().sum::<f64>().max(60.0);
     let frame = Frame { left: 28.0, top: 6.0, ..Frame::new(height, &x, &[]) };
     let frame = Frame { width: frame.width + 16.0, ..frame };
     let body = html! {
         (frame.axes((&x, "duration"), (&[], "")))
         @for (stage, name) in stages.stages.iter().enumerate() {
-            @let top = frame.top + group * stage as f64;
+            @let top = frame.top + heights[..stage].iter().sum::<f64>();
             text class="name" x=(Px(frame.left + 2.0)) y=(Px(top + NAME - 8.0)) { (name) }
-            @for (index, series) in stages.series.iter().enumerate() {
-                @if let Some(spread) = series.stages.get(stage).copied().flatten() {
-                    @let hint = format!("{name}, {}: {}", series.label, said(&spread));
-                    (bar(&frame, &axis, index, top + NAME + BAR * index as f64, spread, &hint))
-                }
+            @for (place, (index, series, spread)) in measured(stage).enumerate() {
+                @let hint = format!("{name}, {}: {}", series.label, said(&spread));
+                (bar(&frame, &axis, index, top + NAME + BAR * place as f64, spread, &hint))
             }
         }
         @if extent.is_none() { (frame.empty("no samples")) }

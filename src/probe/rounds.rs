@@ -11,9 +11,12 @@ use super::setup::OpenPath;
 use super::usage::Usage;
 use crate::cli::{self, Plan};
 use crate::clock::{Source, monotonic_now, realtime_now};
-use crate::live::Sample;
+use crate::live::{Begun, Counts, Display, Feed, Sample};
 use crate::path::{BATCH, Batch, Counters, Description, Path};
-use crate::record::{CardClock, Recorder, RecorderConfig, Role, Stages, StampCounts, Voice, Watchers, counters_since};
+use crate::record::{
+    CardClock, Recorder, RecorderConfig, Role, RoundNote, SessionSoFar, Stages, StampCounts, Voice, Watchers,
+    counters_since,
+};
 use crate::session::{Client, ClientConfig, End, Event, Machine, Pattern, Sampling, Settings, Totals};
 use crate::wire::{Account, Extension};
 use anyhow::{Context, Result, ensure};
@@ -80,7 +83,8 @@ pub struct Outcome {
     pub stages: Option<Stages>,
     /// What the path counted meanwhile.
     pub counters: Counters,
-    /// CPU time of this process in the session, all threads, in ns; `None` where the kernel does not tell.
+    /// CPU time of this process in the session, all threads but the one that shows how it goes, in ns; `None` where the kernel does
+    /// not tell.
     pub cpu_ns: Option<u64>,
 }
 
@@ -127,6 +131,9 @@ pub struct Rounds {
     quiet: Vec<Duration>,
     /// The sequence of the last SYN.
     number: u64,
+    /// The hot side of what shows how it goes; `None` where nobody watches. Before the other side: it ends with the value.
+    feed: Option<Feed>,
+    display: Option<Display>,
 }
 
 /// Rounds whose statistics belong together.
@@ -143,7 +150,10 @@ impl Rounds {
     /// What could not be had, in a sentence that says what to do. The machine is as it was.
     pub fn open(plans: Vec<Plan>, rows: &[usize]) -> Result<Self> {
         ensure!(!plans.is_empty(), "rounds need a path");
-        let (opened, rows) = opened::open(&plans.iter().collect::<Vec<_>>(), &[], |beside| {
+        let (opened, (rows, display)) = opened::open(&plans.iter().collect::<Vec<_>>(), &[], |beside| {
+            let display = Display::of_rounds(plans[0].quiet)
+                .context("cannot start the thread that shows how it goes: raise ulimit -u, or use --quiet")?;
+            let screen = display.as_ref().and_then(|(display, _)| display.screen());
             let row = |path: usize| {
                 let recorder = Recorder::start(RecorderConfig {
                     log: None,
@@ -153,16 +163,17 @@ impl Rounds {
                     sources: beside.stamps[path].sources,
                     card: beside.card.cloned().map(|card| card as Arc<dyn CardClock>),
                     is_stopped: &|| beside.interrupt.is_pending(),
-                    watchers: Watchers::default(),
+                    watchers: Watchers { screen: screen.clone(), ..Watchers::default() },
                 })?;
                 Ok(Row { path, recorder })
             };
-            rows.iter().copied().map(row).collect::<Result<Vec<_>>>()
+            Ok((rows.iter().copied().map(row).collect::<Result<Vec<_>>>()?, display))
         })?;
+        let (display, feed) = display.unzip();
         let server = opened.server.context("only a client's sessions come in rounds")?;
         let settings = opened.settings.context("a client has settings")?;
         let quiet = vec![SETTLING; plans.len()];
-        Ok(Self { plans, opened, server, settings, rows, quiet, number: first_number() })
+        Ok(Self { plans, opened, server, settings, rows, quiet, number: first_number(), feed, display })
     }
 
     /// What the plans' sessions have in common, with what their stamps need.
@@ -191,13 +202,18 @@ impl Rounds {
         self.opened.interrupt.is_pending()
     }
 
-    /// Runs one session to its end, whatever that is.
+    /// Runs one session to its end, whatever that is. While it runs a terminal shows how it goes, and SIGUSR1 has what was measured
+    /// so far printed; `note` is what it is called there.
     ///
     /// # Errors
     /// What the path could not do.
-    pub fn run(&mut self, round: &Round) -> Result<Outcome> {
-        let Self { plans, opened, server, rows, quiet, number, .. } = self;
+    pub fn run(&mut self, round: &Round, note: RoundNote) -> Result<Outcome> {
+        let Self { plans, opened, server, rows, quiet, number, feed, .. } = self;
         let Row { path: at, recorder } = &mut rows[round.row];
+        if let Some(feed) = feed {
+            feed.round(Some(&note.name));
+        }
+        recorder.describe_round(note);
         let Opened { ways, clocks, interrupt, .. } = opened;
         if round.settings.ptp.is_some() {
             // Behind PTP headers all packets of the server come to one port, whichever path they are for.
@@ -220,11 +236,16 @@ impl Rounds {
             rules: StampRules { sources: way.stamps.sources, patience: plan.stamp_timeout, board: clocks.board() },
             recorder,
             interrupt,
+            feed: feed.as_mut(),
         };
-        let outcome = match &mut way.path {
+        let played = match &mut way.path {
             OpenPath::Xdp(path, _) => player.play(&mut **path),
             OpenPath::Kernel(path) => player.play(&mut **path),
-        }?;
+        };
+        if let (Some(feed), Err(_)) = (feed, &played) {
+            feed.round(None);
+        }
+        let outcome = played?;
         *quiet = quiet_after(outcome.end, outcome.lost());
         Ok(outcome)
     }
@@ -234,7 +255,8 @@ impl Rounds {
     /// # Errors
     /// Where the card's stamping, or what defers its interrupts, could not be restored.
     pub fn close(self) -> Result<()> {
-        let Self { opened, rows, .. } = self;
+        let Self { opened, rows, feed, display, .. } = self;
+        drop((feed, display));
         rows.into_iter().for_each(|row| drop(row.recorder.finish()));
         opened.close()
     }
@@ -252,18 +274,19 @@ struct Player<'a> {
     rules: StampRules,
     recorder: &'a mut Recorder,
     interrupt: &'a mut Interrupt,
+    feed: Option<&'a mut Feed>,
 }
 
 impl Player<'_> {
     fn play<P: Path>(self, path: &mut P) -> Result<Outcome> {
-        let Self { plan, server, round, number, quiet, rules, recorder, interrupt } = self;
+        let Self { plan, server, round, number, quiet, rules, recorder, interrupt, feed } = self;
         let Round { settings, pattern, .. } = round;
         wait_for_quiet(path, quiet)?;
         if let Some(ptp) = settings.ptp {
             // Each time: a session that is over gives it back.
             path.prepare(server, Extension { ptp: Some(ptp), ..Extension::default() })?;
         }
-        let mut keeper = Keeper::new(&round, path);
+        let mut keeper = Keeper::new(&round, path, feed);
         let connect_timeout = match &plan.role {
             cli::Role::Client { connect_timeout, .. } => *connect_timeout,
             cli::Role::Server { .. } => None,
@@ -349,7 +372,7 @@ pub(crate) fn wrapped(text: &str) -> String {
 }
 
 /// Keeps what a round brings.
-struct Keeper {
+struct Keeper<'a> {
     /// Allocated before the session, as is the next.
     t3_t0: Vec<i64>,
     rtt: Vec<i64>,
@@ -357,12 +380,16 @@ struct Keeper {
     begins: bool,
     before: Counters,
     usage_before: Usage,
-    agreed: Option<Settings>,
+    /// What the thread that shows had spent by then.
+    spent_before: u64,
+    agreed: Option<(SocketAddrV4, Settings)>,
     outcome: Option<Outcome>,
+    /// What shows how it goes.
+    feed: Option<&'a mut Feed>,
 }
 
-impl Keeper {
-    fn new<P: Path>(round: &Round, path: &P) -> Self {
+impl<'a> Keeper<'a> {
+    fn new<P: Path>(round: &Round, path: &P, feed: Option<&'a mut Feed>) -> Self {
         let Round { settings, begins, most_samples, .. } = round;
         let room = |is_there: bool| {
             let samples = if is_there { samples_of(settings).min(*most_samples) } else { 0 };
@@ -378,10 +405,22 @@ impl Keeper {
             begins: *begins,
             before: path.counters(),
             usage_before: Usage::now(path),
+            spent_before: 0,
             agreed: None,
             outcome: None,
+            feed,
         }
     }
+
+    /// CPU time of the thread that shows how it goes: the process's, and no part of what is measured.
+    fn spent(&self) -> u64 {
+        self.feed.as_ref().map_or(0, |feed| feed.spent_ns())
+    }
+}
+
+/// How things stand.
+fn counts<M: Machine, P>(scene: &Scene<'_, M, P>) -> Counts {
+    Counts { totals: *scene.machine.totals(), stamps: *scene.stamps, trips: scene.round_trips.counts() }
 }
 
 /// As many as a round can have.
@@ -401,20 +440,26 @@ fn ascending(samples: &mut Vec<i64>) -> Vec<i64> {
     samples
 }
 
-impl<M: Machine, P: Path> Attendant<M, P> for Keeper {
+impl<M: Machine, P: Path> Attendant<M, P> for Keeper<'_> {
     fn connected(&mut self, scene: Scene<'_, M, P>, event: Event) -> Result<()> {
-        if let Event::Connected { settings, .. } = event {
-            self.agreed = Some(settings);
+        if let Event::Connected { peer, settings } = event {
+            self.agreed = Some((peer, settings));
+            if let Some(feed) = &mut self.feed {
+                feed.begin(Begun::from(&settings), &counts(&scene));
+            }
         }
         if self.begins {
             scene.recorder.begin_session();
         }
-        self.usage_before = Usage::now(scene.path);
+        (self.usage_before, self.spent_before) = (Usage::now(scene.path), self.spent());
         Ok(())
     }
 
     #[inline]
     fn round_trip(&mut self, sample: Sample) {
+        if let Some(feed) = &mut self.feed {
+            feed.sample(sample);
+        }
         for (kept, sample) in [(&mut self.t3_t0, sample.t3_t0_ns), (&mut self.rtt, sample.rtt_ns)] {
             let Some(nanos) = sample else { continue };
             if kept.len() < kept.capacity() {
@@ -427,10 +472,16 @@ impl<M: Machine, P: Path> Attendant<M, P> for Keeper {
 
     fn finished(&mut self, scene: Scene<'_, M, P>, end: End) -> Result<()> {
         let used = Usage::now(scene.path).since(&self.usage_before);
+        let shown = self.spent().saturating_sub(self.spent_before);
+        let counters = counters_since(&self.before, &scene.path.counters());
+        if let Some(feed) = &mut self.feed {
+            // The line is gone before anything else is said.
+            feed.end(&counts(&scene), end, counters);
+        }
         let trips = &scene.round_trips;
         self.outcome = Some(Outcome {
             end,
-            agreed: self.agreed,
+            agreed: self.agreed.map(|(_, settings)| settings),
             totals: *scene.machine.totals(),
             t3_t0: ascending(&mut self.t3_t0),
             rtt: ascending(&mut self.rtt),
@@ -440,13 +491,45 @@ impl<M: Machine, P: Path> Attendant<M, P> for Keeper {
             unmeasured: trips.unstamped() + trips.incomparable(),
             stamps: *scene.stamps,
             stages: scene.recorder.sync().stages,
-            counters: counters_since(&self.before, &scene.path.counters()),
-            cpu_ns: used.cpu_ns,
+            counters,
+            cpu_ns: used.cpu_ns.map(|used| used.saturating_sub(shown)),
         });
         Ok(())
     }
 
     fn broken(&mut self, _: Scene<'_, M, P>) {}
+
+    #[inline]
+    fn wants_counts(&self, sleeps: bool) -> bool {
+        // Nobody wakes a loop that sleeps: it says before how things stand.
+        self.feed.as_ref().is_some_and(|feed| sleeps || feed.is_asked())
+    }
+
+    fn counts(&mut self, scene: Scene<'_, M, P>) {
+        if let Some(feed) = &mut self.feed {
+            feed.publish(&counts(&scene));
+        }
+    }
+
+    fn so_far(&mut self, scene: Scene<'_, M, P>) -> bool {
+        let Scene { machine, recorder, round_trips, stamps, .. } = scene;
+        if !recorder.can_report() {
+            return false;
+        }
+        let so_far = self.agreed.map(|(peer, settings)| SessionSoFar {
+            peer,
+            settings,
+            totals: *machine.totals(),
+            trips: round_trips.totals(),
+            stamps: *stamps,
+            stamp_timeout: None,
+            // Nothing is logged.
+            rows_before: [(0, 0); 2],
+            left_out_before: 0,
+        });
+        recorder.report(so_far);
+        true
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::clocks::ClockRecord;
 use super::file::{FileCounts, LogFile, LogKind, RecordError, Sink, open};
 use super::meta::{Facts, MetaFile, StampSource};
 use super::sighting::{Packed, Sighting, Sources};
-use super::so_far::{Report, SoFar};
+use super::so_far::{Report, RoundNote, SoFar};
 use super::stages::{CardClock, StageSink, Stages};
 use super::summary::Summary;
 use super::text::{Screen, Voice, is_strangers};
@@ -350,6 +350,12 @@ impl Recorder {
         if let Some(meta) = &self.meta {
             lock(meta).describe_path(description, sent, received);
         }
+    }
+
+    /// Says for statistics so far that the session that begins next is one of several, and how the others went. Not for the hot
+    /// loop.
+    pub fn describe_round(&mut self, note: RoundNote) {
+        *lock(&self.shared.round) = Some(note);
     }
 
     /// Rows of all files lost so far: the ring was full, or the disk refused them.

@@ -32,7 +32,7 @@ pub use roundtrip::{Answer, Latency, RoundTrips, TripCounts, TripTotals};
 pub use row::{HEADER, Row, STAGES_HEADER};
 pub use shelf::check_folder;
 pub use sighting::{Sighting, Sources};
-pub use so_far::{SessionSoFar, SoFar};
+pub use so_far::{RoundNote, SessionSoFar, SoFar};
 pub use stages::{CardClock, Stage, StageSink, StageTimes, Stages};
 pub use stamps::StampCounts;
 pub use summary::{Summary, SummaryInput, counters_since};

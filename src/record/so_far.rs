@@ -4,11 +4,12 @@
 
 use super::file::FileCounts;
 use super::log::{Finished, Written};
-use super::roundtrip::TripTotals;
+use super::roundtrip::{Latency, TripTotals};
 use super::sighting::Sources;
 use super::stages::Stages;
 use super::stamps::StampCounts;
 use super::summary::{Summary, SummaryInput};
+use super::summary::{micros, signed_micros};
 use super::text::{Stream, Voice};
 use crate::path::{Counters, Description};
 use crate::session::{End, Settings, Totals};
@@ -42,6 +43,15 @@ pub struct SessionSoFar {
 /// What is to be said. `None` where no session stands.
 pub type SoFar = Option<SessionSoFar>;
 
+/// Of several sessions, the one that stands or will, and what is to be said of those before it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RoundNote {
+    /// What it is called: "round 3 of 10, path xdp".
+    pub name: String,
+    /// What was measured before it: lines, each with its line feed.
+    pub before: String,
+}
+
 /// The same in the ring, with what the hot side of the log alone knows.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Report {
@@ -56,6 +66,8 @@ pub(super) struct Report {
 
 /// What only the thread that writes knows.
 pub(super) struct Known<'a> {
+    /// `None` where the session stands for itself.
+    pub(super) round: Option<&'a RoundNote>,
     pub(super) voice: Voice,
     pub(super) sources: Sources,
     /// `None` where nobody described the path.
@@ -80,7 +92,10 @@ struct Object<'a> {
 /// The statistics so far and where they go, without a final line feed: JSON to stdout, as everything that a program reads;
 /// text to stderr, so that on stdout there is one text with statistics a session.
 pub(super) fn words(report: &Report, known: Known<'_>) -> (Stream, String) {
-    let Known { voice, sources, description, stages, files } = known;
+    let Known { round, voice, sources, description, stages, files } = known;
+    if let Some(round) = round {
+        return (Stream::Err, of_rounds(report.so_far.as_ref(), round));
+    }
     let (Some(so_far), Some(description)) = (&report.so_far, description) else {
         return match voice.json {
             true => (Stream::Out, r#"{"type":"so_far","end":"no_session"}"#.to_string()),
@@ -126,5 +141,69 @@ pub(super) fn words(report: &Report, known: Known<'_>) -> (Stream, String) {
     } else {
         let outstanding = outstanding.map(|pings| format!("\n{:<12} {pings} pings have no answer yet", "outstanding"));
         (Stream::Err, format!("--- so far ---\n{}{}", summary.to_text().trim_end(), outstanding.unwrap_or_default()))
+    }
+}
+
+/// What was measured in the rounds before, and a line on the one that stands. Always text: stdout is for the result of all.
+fn of_rounds(so_far: Option<&SessionSoFar>, round: &RoundNote) -> String {
+    let RoundNote { name, before } = round;
+    let mut text = format!("--- so far ---\n{before}{name}: ");
+    let Some(SessionSoFar { settings, totals, trips, .. }) = so_far else {
+        return text + "no session stands yet";
+    };
+    let counts = &trips.counts;
+    text += &format!(
+        "{} pings sent, {} answered, {} lost",
+        totals.pings_sent,
+        counts.unique,
+        counts.overtaken(settings.pong_every)
+    );
+    if settings.load.is_some() {
+        text += &format!(", {} dummies sent", totals.dummies_sent);
+    }
+    if let Some(Latency { p50, p99, max, .. }) = trips.latency {
+        let [p50, p99, max] = [p50, p99, max].map(micros);
+        text += &format!(", t3-t0 p50 {p50}  p99 {p99}  max {max} us");
+    }
+    if let Some(rtt) = trips.in_band.and_then(|in_band| in_band.rtt) {
+        let [p50, p99, max] = [rtt.p50, rtt.p99, rtt.max].map(signed_micros);
+        text += &format!(", RTT p50 {p50}  p99 {p99}  max {max} us");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::roundtrip::{InBandTotals, TripCounts};
+    use crate::stats::Distribution;
+    use crate::wire::Load;
+
+    #[test]
+    fn a_round_is_told_behind_those_before_it() {
+        let note = RoundNote { name: "step 2 of 3, 10 %".into(), before: "what was\n".into() };
+        let words = |so_far: Option<&SessionSoFar>| of_rounds(so_far, &note);
+        assert_eq!(words(None), "--- so far ---\nwhat was\nstep 2 of 3, 10 %: no session stands yet");
+        let mut rtt = Distribution::new();
+        [2_000, 3_000, 4_500].into_iter().for_each(|nanos| rtt.record(nanos));
+        let latency = Latency { count: 3, min: 7, mean: 7, p50: 12_345, p90: 7, p99: 20_000, p999: 7, max: 30_001 };
+        let counts = TripCounts { unique: 5, newest_answered: 7, ..TripCounts::default() };
+        let mut so_far = SessionSoFar {
+            peer: "10.0.0.2:10666".parse().unwrap(),
+            settings: Settings::default(),
+            totals: Totals { pings_sent: 9, pongs_expected: 9, dummies_sent: 44, ..Totals::default() },
+            trips: TripTotals { counts, ..TripTotals::default() },
+            stamps: StampCounts::default(),
+            stamp_timeout: None,
+            rows_before: [(0, 0); 2],
+            left_out_before: 0,
+        };
+        let head = "--- so far ---\nwhat was\nstep 2 of 3, 10 %: 9 pings sent, 5 answered, 2 lost";
+        assert_eq!(words(Some(&so_far)), head);
+        so_far.settings.load = Some(Load { packets_per_second: 1, ip_len: 1500 });
+        so_far.trips.latency = Some(latency);
+        so_far.trips.in_band = Some(InBandTotals { rtt: rtt.summary(), ..InBandTotals::default() });
+        let (of_t3_t0, of_rtt) = ("p50 12.345  p99 20.000  max 30.001", "p50 3.000  p99 4.500  max 4.500");
+        assert_eq!(words(Some(&so_far)), format!("{head}, 44 dummies sent, t3-t0 {of_t3_t0} us, RTT {of_rtt} us"));
     }
 }

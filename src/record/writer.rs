@@ -7,7 +7,7 @@ use super::meta::MetaFile;
 use super::pause::Pause;
 use super::row::{Row, append_stages};
 use super::sighting::{Packed, Sources};
-use super::so_far::{self, Known, Report};
+use super::so_far::{self, Known, Report, RoundNote};
 use super::stages::{CardClock, StageSink, StageStatistics, Stages};
 use super::text::{Narrator, Screen, Stream, Voice};
 use crate::clock::{Domain, Monotonic, Phc, Realtime, Time, monotonic_now};
@@ -57,6 +57,8 @@ pub(super) struct Shared {
     pub(super) stages: Mutex<Option<Stages>>,
     /// What the path is, once somebody has described it.
     pub(super) description: Mutex<Option<Description>>,
+    /// Which of several rounds the session is, once somebody has said so.
+    pub(super) round: Mutex<Option<RoundNote>>,
 }
 
 /// What the writer makes of sightings.
@@ -291,7 +293,9 @@ impl Writer {
     /// Everything that was handed over before the report is in the stages and in the files.
     fn report(&mut self, report: &Report, stages: Stages) {
         let description = self.shared.description.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let round = self.shared.round.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let known = Known {
+            round: round.as_ref(),
             voice: self.speaker.narrator.voice(),
             sources: self.sources,
             description: description.as_ref(),

@@ -126,7 +126,7 @@ fn clock_note(report: &Report) -> String {
         note += &format!(
             " The other side's clock was {} ahead of that of the side that pings at the first ping, and {} ppm faster.",
             duration(offset),
-            ppm(skew)
+            ppm(skew).replace('-', "−")
         );
     }
     if let Some(residual) = clock.residual_ns {
@@ -139,9 +139,9 @@ fn clock_note(report: &Report) -> String {
 fn pictures(sections: &mut Vec<Section>, reports: &[Report], (quantity, title, what): (Quantity, &str, &str)) {
     let each = || reports.iter().map(|report| (report.label.clone(), report.get(quantity)));
     sections.push(Section::Text(what.to_owned()));
-    distribution(sections, title, binned(each()));
+    distribution(sections, title, title, binned(each()));
     let series = each().map(|(label, measured)| timeline(label, measured)).collect();
-    sections.push(over_time(title, series));
+    sections.push(over_time(title, title, series));
 }
 
 fn one_way(sections: &mut Vec<Section>, reports: &[Report]) {
@@ -154,9 +154,9 @@ fn one_way(sections: &mut Vec<Section>, reports: &[Report]) {
             })
         })
     };
-    distribution(sections, "One-way delay", binned(each()));
+    distribution(sections, "One-way delay", "one-way delay", binned(each()));
     let series = each().map(|(label, measured)| timeline(label, measured)).collect();
-    sections.push(over_time("One-way delay", series));
+    sections.push(over_time("One-way delay", "one-way delay", series));
 }
 
 fn binned<'a>(each: impl Iterator<Item = (String, Option<&'a Measured>)>) -> Vec<Binned> {
@@ -164,15 +164,15 @@ fn binned<'a>(each: impl Iterator<Item = (String, Option<&'a Measured>)>) -> Vec
         .collect()
 }
 
-fn distribution(sections: &mut Vec<Section>, title: &str, series: Vec<Binned>) {
-    let histogram = Histogram { quantity: title.to_owned(), scale: Scale::Log, series: series.clone() };
+fn distribution(sections: &mut Vec<Section>, title: &str, quantity: &str, series: Vec<Binned>) {
+    let histogram = Histogram { quantity: quantity.to_owned(), scale: Scale::Log, series: series.clone() };
     sections.push(chart(format!("{title}, histogram"), String::new(), Plot::Histogram(histogram)));
-    let cdf = Cdf { quantity: title.to_owned(), scale: Scale::Log, series };
+    let cdf = Cdf { quantity: quantity.to_owned(), scale: Scale::Log, series };
     sections.push(chart(format!("{title}, distribution with its tail"), String::new(), Plot::Cdf(cdf)));
 }
 
-fn over_time(title: &str, series: Vec<Timeline>) -> Section {
-    let plot = OverTime { quantity: title.to_owned(), scale: Scale::Auto, series };
+fn over_time(title: &str, quantity: &str, series: Vec<Timeline>) -> Section {
+    let plot = OverTime { quantity: quantity.to_owned(), scale: Scale::Auto, series };
     chart(format!("{title} over time"), String::new(), Plot::OverTime(plot))
 }
 
@@ -192,15 +192,14 @@ fn timeline(label: String, measured: Option<&Measured>) -> Timeline {
 }
 
 fn stage_charts(sections: &mut Vec<Section>, reports: &[Report]) {
-    let all: Vec<(String, &StageReport)> = reports
-        .iter()
-        .flat_map(|report| {
-            report.stages.iter().map(|stages| {
-                let file = stages.file.file_name().unwrap_or(stages.file.as_os_str()).to_string_lossy();
-                (file.into_owned(), stages)
-            })
-        })
-        .collect();
+    let logs: Vec<&StageReport> = reports.iter().flat_map(|report| &report.stages).collect();
+    // Two logs of the same name are told apart by their folders.
+    let name = |of: &StageReport| {
+        let twice = logs.iter().filter(|other| other.file.file_name() == of.file.file_name()).count() > 1;
+        let name = of.file.file_name().filter(|_| !twice).unwrap_or(of.file.as_os_str());
+        name.to_string_lossy().into_owned()
+    };
+    let all: Vec<(String, &StageReport)> = logs.iter().map(|of| (name(of), *of)).collect();
     if all.is_empty() {
         return;
     }
@@ -211,8 +210,14 @@ fn stage_charts(sections: &mut Vec<Section>, reports: &[Report]) {
         let spreads = stages.iter().map(|stage| find(stage).map(|(_, measured)| page::Spread::from(measured.summary)));
         StageSeries { label: label.clone(), stages: spreads.collect() }
     });
-    let plot =
-        Stages { stages: stages.iter().map(|stage| stage.as_str().to_owned()).collect(), series: series.collect() };
+    let plot = Stages {
+        stages: stages.iter().map(|stage| stage.as_str().replace("->", " → ")).collect(),
+        series: series.collect(),
+    };
     sections.push(Section::Heading("Stages".to_owned()));
-    sections.push(chart("Where time was spent on each machine".to_owned(), String::new(), Plot::Stages(plot)));
+    sections.push(chart(
+        "Where time was spent on each machine".to_owned(),
+        page::STAGES.to_owned(),
+        Plot::Stages(plot),
+    ));
 }

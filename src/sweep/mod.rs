@@ -15,12 +15,12 @@ use crate::net;
 use crate::page::Reserved;
 use crate::path::Description;
 use crate::probe::{Round, Rounds, say};
-use crate::record;
+use crate::record::{self, RoundNote};
 use crate::session::{End, Pattern, Rate, Settings, TimerKind, wire_bits};
 use crate::wire::{Load, MAX_IP_LEN};
 use anyhow::{Context, Result, bail, ensure};
 use std::net::SocketAddrV4;
-use step::Step;
+use step::{Quantity, Step};
 
 /// The size of a dummy where `--load-size` is not given and the MTU does not command less.
 const LOAD_SIZE: u32 = 1500;
@@ -61,6 +61,8 @@ struct Common {
     pattern: Pattern,
     step_time_s: u32,
     delay_us: u32,
+    /// What the latencies are.
+    quantity: Quantity,
     /// `None` where nobody tells, or nobody asked.
     link_speed: Option<LinkSpeed>,
     max_rate: Option<Rate>,
@@ -123,6 +125,7 @@ pub fn run(plan: &SweepPlan) -> Result<bool> {
         pattern: plan.pattern,
         step_time_s: plan.step_time_s,
         delay_us: rounds.settings().delay_us,
+        quantity: Quantity::of(rounds.settings()),
         link_speed,
         max_rate: plan.max_rate,
         means,
@@ -162,11 +165,15 @@ struct Walked {
 fn walk(rounds: &mut Rounds, plan: &SweepPlan, common: &Common, aims: &[Aim]) -> Walked {
     let mut steps = Vec::with_capacity(aims.len());
     for (at, aim) in aims.iter().enumerate() {
-        let mut of = aim.words();
+        let note = RoundNote {
+            name: format!("step {} of {}, {}", at + 1, aims.len(), aim.words()),
+            before: if steps.is_empty() { String::new() } else { text::table(common, &mut steps) },
+        };
+        let mut of = note.name.clone();
         if aim.target.is_some() {
             of += &format!(": {} packets of {} bytes a second", aim.packets_per_second, common.load_size);
         }
-        eprintln!("xdprobe: step {} of {}, {of}", at + 1, aims.len());
+        eprintln!("xdprobe: {of}");
         let load = Load { packets_per_second: aim.packets_per_second, ip_len: common.load_size };
         let settings = Settings {
             count_s: plan.step_time_s,
@@ -181,10 +188,11 @@ fn walk(rounds: &mut Rounds, plan: &SweepPlan, common: &Common, aims: &[Aim]) ->
             // Each step has gaps of its own.
             Pattern::Poisson { seed } => Pattern::Poisson { seed: seed.wrapping_add(at as u64) },
         };
-        let outcome = match rounds.run(&Round { row: 0, settings, pattern, begins: true, most_samples: MOST_SAMPLES }) {
-            Ok(outcome) => outcome,
-            Err(error) => return Walked { steps, stopped: false, failure: Some(error) },
-        };
+        let outcome =
+            match rounds.run(&Round { row: 0, settings, pattern, begins: true, most_samples: MOST_SAMPLES }, note) {
+                Ok(outcome) => outcome,
+                Err(error) => return Walked { steps, stopped: false, failure: Some(error) },
+            };
         if outcome.agreed.is_none() {
             let stopped = matches!(outcome.end, End::Stopped | End::StoppedConnecting);
             // What was measured before it is a result.

@@ -1,8 +1,8 @@
 //! A sweep as a page: the steps, their distributions one over the other, and percentiles against the rate.
 
 use super::Common;
-use super::step::Step;
-use super::text::{early_end, link_speed, pattern, way};
+use super::step::{Quantity, Step};
+use super::text::{early_end, link_speed, missing_rtts, pattern, way};
 use crate::cli::Target;
 use crate::page::{
     Binned, COLOURS, Chart, Column, Histogram, Line, Lines, Page, Plot, Point, Scale, Section, Table, count,
@@ -16,22 +16,26 @@ type Percentile = (&'static str, fn(&Summary) -> i64);
 /// What rates mean here.
 const RATES: &str = "Rates count what a frame takes of the wire: the IP packet, 14 bytes of Ethernet header, 4 of checksum, and 20 of \
                      preamble and gap.";
-/// What the durations are.
-const QUANTITY: &str = "t3 − t0";
 
 /// The page.
 pub(super) fn page(common: &Common, steps: &mut [Step]) -> Page {
-    let told = early_end(common, steps).into_iter().chain(steps.iter().filter_map(Step::omission));
-    let told = told.chain(steps.iter().filter_map(|step| step.remark(&common.means)));
+    let told = early_end(common, steps).into_iter().chain(missing_rtts(common, steps));
+    let told: Vec<String> = told.chain(steps.iter().filter_map(Step::omission)).collect();
+    let told = told.into_iter().chain(steps.iter().filter_map(|step| step.remark(&common.means)));
     let mut sections: Vec<Section> = told.map(Section::Note).collect();
     let packets =
         steps.iter().all(|step| !matches!(step.aim.target, Some(Target::Share(_) | Target::Rate(Rate::Bits(_)))));
-    let summaries: Vec<(String, Option<Summary>)> = steps.iter_mut().map(|step| (step.label(), step.t3_t0())).collect();
+    let quantity = common.quantity;
+    let summaries: Vec<(String, Option<Summary>)> =
+        steps.iter_mut().map(|step| (step.label(), step.summary(quantity))).collect();
     sections.push(Section::Table(loads(steps)));
     sections.push(Section::Text(RATES.to_owned()));
-    sections.push(Section::Table(Table::of_summaries("t3 − t0 of the pings, by the target of the load", &summaries)));
-    sections.push(Section::Chart(histogram(steps)));
-    sections.push(Section::Chart(lines(steps, &summaries, packets)));
+    sections.push(Section::Table(Table::of_summaries(
+        format!("{} of the pings, by the target of the load", quantity.name()),
+        &summaries,
+    )));
+    sections.push(Section::Chart(histogram(steps, quantity)));
+    sections.push(Section::Chart(lines(steps, &summaries, packets, quantity)));
     Page {
         title: "Latency under load".to_owned(),
         subtitle: format!("from {} to {}", common.interface, common.server),
@@ -79,7 +83,7 @@ fn loads(steps: &[Step]) -> Table {
     Table { caption: "Load in Mbit/s on the wire".to_owned(), columns, rows: rows.collect() }
 }
 
-fn histogram(steps: &mut [Step]) -> Chart {
+fn histogram(steps: &mut [Step], quantity: Quantity) -> Chart {
     // More would share colours: then every other one, and so on, the first and the last always.
     let shown = steps.len().min(COLOURS);
     let last = steps.len().saturating_sub(1);
@@ -88,13 +92,13 @@ fn histogram(steps: &mut [Step]) -> Chart {
         true => format!("{shown} of the {} steps.", steps.len()),
         false => String::new(),
     };
-    let series = places.into_iter().map(|at| Binned::new(steps[at].aim.words(), steps[at].bins()));
+    let series = places.into_iter().map(|at| Binned::new(steps[at].aim.words(), steps[at].bins(quantity)));
     let series = series.collect();
-    let plot = Plot::Histogram(Histogram { quantity: QUANTITY.to_owned(), scale: Scale::Log, series });
+    let plot = Plot::Histogram(Histogram { quantity: quantity.name().to_owned(), scale: Scale::Log, series });
     Chart { title: "Latency at each load".to_owned(), caption, plot }
 }
 
-fn lines(steps: &[Step], summaries: &[(String, Option<Summary>)], packets: bool) -> Chart {
+fn lines(steps: &[Step], summaries: &[(String, Option<Summary>)], packets: bool, quantity: Quantity) -> Chart {
     let percentiles: [Percentile; 4] = [
         ("p50", |summary| summary.p50),
         ("p99", |summary| summary.p99),
@@ -118,7 +122,7 @@ fn lines(steps: &[Step], summaries: &[(String, Option<Summary>)], packets: bool)
         x: "load sent".to_owned(),
         x_unit: if packets { "packets/s" } else { "bit/s" }.to_owned(),
         x_scale: Scale::Linear,
-        quantity: QUANTITY.to_owned(),
+        quantity: quantity.name().to_owned(),
         series: series.into(),
     };
     Chart {

@@ -3,7 +3,7 @@
 use super::{Aim, Means};
 use crate::cli::Target;
 use crate::probe::Outcome;
-use crate::session::{End, LATE_NANOS, Rate, wire_bits};
+use crate::session::{End, LATE_NANOS, Rate, Settings, wire_bits};
 use crate::stats::{Bin, Distribution, Summary};
 
 /// Of a thousand that were due so many may be missing, and the target is reached all the same.
@@ -29,6 +29,54 @@ impl Limit {
             Self::Ring => "ring",
             Self::Link => "link",
             Self::Server => "server",
+        }
+    }
+}
+
+/// Which time of a ping the table and the pictures are of. The JSON object has both, where both are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Quantity {
+    /// t3 − t0, the server's own time in it.
+    T3T0,
+    /// (t3 − t0) − (t2 − t1): the pongs bring t1 and t2.
+    Rtt,
+}
+
+impl Quantity {
+    /// What a session with these settings can tell best.
+    pub(super) const fn of(settings: &Settings) -> Self {
+        if settings.in_band { Self::Rtt } else { Self::T3T0 }
+    }
+
+    /// In pictures and tables of a page.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::T3T0 => "t3 − t0",
+            Self::Rtt => "RTT, (t3 − t0) − (t2 − t1)",
+        }
+    }
+
+    /// The same in letters that every terminal has.
+    pub(super) const fn plain_name(self) -> &'static str {
+        match self {
+            Self::T3T0 => "t3 - t0",
+            Self::Rtt => "RTT = (t3 - t0) - (t2 - t1)",
+        }
+    }
+
+    /// In front of a percentile at the head of the table, where it needs telling.
+    pub(super) const fn prefix(self) -> &'static str {
+        match self {
+            Self::T3T0 => "",
+            Self::Rtt => "RTT ",
+        }
+    }
+
+    /// Its name in a step's JSON object.
+    pub(super) const fn key(self) -> &'static str {
+        match self {
+            Self::T3T0 => "t3_t0_ns",
+            Self::Rtt => "rtt_ns",
         }
     }
 }
@@ -189,9 +237,27 @@ impl Step {
         self.rtt.summary()
     }
 
-    /// That of t3 − t0 for pictures.
-    pub(super) fn bins(&mut self) -> Vec<Bin> {
-        self.t3_t0.bins()
+    /// The distribution of this quantity.
+    pub(super) fn summary(&mut self, quantity: Quantity) -> Option<Summary> {
+        self.distribution(quantity).summary()
+    }
+
+    /// The same for pictures.
+    pub(super) fn bins(&mut self, quantity: Quantity) -> Vec<Bin> {
+        self.distribution(quantity).bins()
+    }
+
+    fn distribution(&mut self, quantity: Quantity) -> &mut Distribution {
+        match quantity {
+            Quantity::T3T0 => &mut self.t3_t0,
+            Quantity::Rtt => &mut self.rtt,
+        }
+    }
+
+    /// Of how many pings that have a t3 − t0 there is no RTT, and how many those are.
+    pub(super) fn without_rtt(&mut self) -> (u64, u64) {
+        let [all, with] = [self.t3_t0(), self.rtt()].map(|summary| summary.map_or(0, |summary| summary.count));
+        (all.saturating_sub(with), all)
     }
 
     /// A sentence on a step that was cut off.
@@ -343,7 +409,7 @@ fn per_second(count: u64, nanos: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::{Settings, Totals};
+    use crate::session::Totals;
     use crate::wire::{Account, Load};
 
     #[test]

@@ -1,6 +1,6 @@
 //! A sweep as lines for people, and as one JSON object.
 
-use super::step::{Limit, Step};
+use super::step::{Limit, Quantity, Step};
 use super::{Common, LinkSpeed};
 use crate::probe::rounds::wrapped;
 use crate::record::signed_micros;
@@ -26,9 +26,23 @@ const COLUMNS: [&str; 12] = [
 
 /// What was measured, the steps as a table.
 pub(super) fn text(common: &Common, steps: &mut [Step]) -> String {
-    let mut text = format!("{}\n", wrapped(&heading(common)));
-    let mut rows = vec![COLUMNS.map(str::to_owned)];
-    rows.extend(steps.iter_mut().map(row));
+    let mut text = format!("{}\n{}", wrapped(&heading(common)), table(common, steps));
+    let remarks: Vec<String> = early_end(common, steps).into_iter().chain(missing_rtts(common, steps)).collect();
+    for remark in remarks.into_iter().chain(steps.iter().filter_map(Step::omission)) {
+        let _ = writeln!(text, "{}", wrapped(&remark));
+    }
+    for remark in steps.iter().filter_map(|step| step.remark(&common.means)) {
+        let _ = writeln!(text, "{}", wrapped(&format!("* {remark}")));
+    }
+    text
+}
+
+/// A line for each step, and what its columns are.
+pub(super) fn table(common: &Common, steps: &mut [Step]) -> String {
+    let mut text = String::new();
+    let quantity = common.quantity;
+    let mut rows = vec![head(quantity)];
+    rows.extend(steps.iter_mut().map(|step| row(step, quantity)));
     let widths: Vec<usize> = (0..COLUMNS.len())
         .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
         .collect();
@@ -42,19 +56,24 @@ pub(super) fn text(common: &Common, steps: &mut [Step]) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{}", cells.join("  ").trim_end());
     }
-    text.push_str(
-        "(rates in Mbit/s on the wire, t3 - t0 in us; * the target was not reached, or the step is not whole)\n",
+    let _ = writeln!(
+        text,
+        "(rates in Mbit/s on the wire, {} in us; * the target was not reached, or the step is not whole)",
+        quantity.plain_name()
     );
-    for remark in early_end(common, steps).into_iter().chain(steps.iter().filter_map(Step::omission)) {
-        let _ = writeln!(text, "{}", wrapped(&remark));
-    }
-    for remark in steps.iter().filter_map(|step| step.remark(&common.means)) {
-        let _ = writeln!(text, "{}", wrapped(&format!("* {remark}")));
-    }
     text
 }
 
-fn row(step: &mut Step) -> [String; COLUMNS.len()] {
+/// The columns' names. The last four are of times.
+fn head(quantity: Quantity) -> [String; COLUMNS.len()] {
+    let mut head = COLUMNS.map(str::to_owned);
+    for time in &mut head[COLUMNS.len() - 4..] {
+        time.insert_str(0, quantity.prefix());
+    }
+    head
+}
+
+fn row(step: &mut Step, quantity: Quantity) -> [String; COLUMNS.len()] {
     let mark = if step.aim.target.is_some() && !step.is_reached() { " *" } else { "" };
     let megabits = |pps: f64| format!("{:.1}", step.bps(pps) / 1e6);
     let rates = match step.aim.target {
@@ -71,7 +90,7 @@ fn row(step: &mut Step) -> [String; COLUMNS.len()] {
     let late = totals.late_sends.to_string();
     let skipped = totals.skipped_slots.to_string();
     let label = format!("{}{mark}", step.label());
-    let summary = step.t3_t0();
+    let summary = step.summary(quantity);
     let times = [
         summary.map(|summary| summary.p50),
         summary.map(|summary| summary.p99),
@@ -99,6 +118,22 @@ pub(super) fn early_end(common: &Common, steps: &[Step]) -> Option<String> {
     parts.extend((!cut.is_empty()).then(|| format!("cut off: {}", listed(&cut))));
     parts.extend((!missing.is_empty()).then(|| format!("not begun: {}", missing.join(", "))));
     Some(format!("{why}. Of its steps, {}.", parts.join("; ")))
+}
+
+/// Of which steps RTTs are missing, where the times are RTTs.
+pub(super) fn missing_rtts(common: &Common, steps: &mut [Step]) -> Option<String> {
+    if common.quantity != Quantity::Rtt {
+        return None;
+    }
+    let counts = steps.iter_mut().map(|step| (step.aim.words(), step.without_rtt()));
+    let missing = counts.filter(|(_, (without, _))| *without > 0);
+    let parts: Vec<String> = missing.map(|(step, (without, all))| format!("{without} of {all} ({step})")).collect();
+    (!parts.is_empty()).then(|| {
+        format!(
+            "Pongs without an RTT: {}: the server's stamps of a pong come with a later one, and these did not.",
+            parts.join(", ")
+        )
+    })
 }
 
 /// The link's speed, and who says so.
@@ -162,6 +197,7 @@ pub(super) fn json(common: &Common, steps: &mut [Step]) -> String {
         "link_speed_bps": common.link_speed.map(|speed| speed.bits_per_second),
         "link_speed_is_nominal": common.link_speed.map(|speed| speed.is_nominal),
         "max_rate": common.max_rate.map(|rate| rate.to_string()),
+        "quantity": common.quantity.key(),
         "success": success,
         "stopped": common.stopped,
         "steps_planned": common.planned.len(),
@@ -215,7 +251,90 @@ fn step(step: &mut Step) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Aim, Means, page};
     use super::*;
+    use crate::cli::Target;
+    use crate::path::Description;
+    use crate::probe::Outcome;
+    use crate::session::{Settings, Totals};
+
+    /// A sweep of two steps, whose t3 − t0 are 1,000 µs and more, and whose RTTs, one of the second step less, 10 µs and more.
+    fn swept(in_band: bool) -> (Common, Vec<Step>) {
+        let settings = Settings { in_band, ..Settings::default() };
+        let common = Common {
+            interface: "eth1".to_owned(),
+            server: "10.0.0.2:10666".parse().unwrap(),
+            description: Description {
+                path: "xdp",
+                xdp_mode: Some("native"),
+                zero_copy: Some(false),
+                queues: vec![0],
+                local: "10.0.0.1:40000".parse().unwrap(),
+            },
+            load_size: 1500,
+            pattern: Pattern::Cbr,
+            step_time_s: 1,
+            delay_us: 1000,
+            quantity: Quantity::of(&settings),
+            link_speed: None,
+            max_rate: None,
+            means: Means { cpu: None, largest_load: 1500, is_xdp: true },
+            planned: vec!["no load".to_owned(), "500 pps".to_owned()],
+            stopped: false,
+        };
+        let target = Some(Target::Rate(Rate::Packets(500)));
+        let steps = [(None, 0), (target, 1)].map(|(target, missing)| {
+            let mut outcome = Outcome::nothing(End::Complete);
+            outcome.agreed = Some(settings);
+            outcome.totals = Totals { pings_sent: 20, pongs_expected: 20, ..Totals::default() };
+            outcome.answered = 20;
+            outcome.t3_t0 = (0..20).map(|at| 1_000_000 + at * 1_000).collect();
+            if in_band {
+                outcome.rtt = (missing..20).map(|at| 10_000 + at * 1_000).collect();
+            }
+            Step::new(Aim { target, packets_per_second: 0 }, 1500, outcome)
+        });
+        (common, steps.into())
+    }
+
+    #[test]
+    fn with_in_band_the_times_are_round_trips_and_say_so() {
+        let (common, mut steps) = swept(true);
+        let shown = text(&common, &mut steps);
+        for part in ["RTT p50", "RTT p99.9", "RTT = (t3 - t0) - (t2 - t1) in us", "19.000", "29.000"] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+        assert!(!shown.contains("1009.000"), "{shown}");
+        let missing = "Pongs without an RTT: 1 of 20 (500 pps)";
+        assert!(shown.contains(missing), "{shown}");
+        let json: Value = serde_json::from_str(&json(&common, &mut steps)).unwrap();
+        assert_eq!(json["quantity"], "rtt_ns");
+        let step = &json["steps"][1];
+        assert_eq!([&step["rtt_ns"]["count"], &step["t3_t0_ns"]["count"]], [&Value::from(19), &Value::from(20)]);
+        assert_eq!([&step["rtt_ns"]["min"], &step["t3_t0_ns"]["min"]], [&Value::from(11_000), &Value::from(1_000_000)]);
+        let page = page::page(&common, &mut steps).html();
+        let name = "RTT, (t3 − t0) − (t2 − t1)";
+        for part in [&format!("{name} of the pings"), &format!("{name} against load sent"), missing] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
+        // Table, histogram and its axis, lines and their axis.
+        assert!(page.matches(name).count() >= 5 && !page.contains("1 000.000"), "{page}");
+        assert!(!page.replace(name, "").contains("t3 − t0"), "{page}");
+    }
+
+    #[test]
+    fn without_in_band_the_times_are_from_ping_to_pong_and_say_so() {
+        let (common, mut steps) = swept(false);
+        let shown = text(&common, &mut steps);
+        for part in [", t3 - t0 in us;", "1009.000", "1019.000"] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+        assert!(!shown.contains("RTT"), "{shown}");
+        let json: Value = serde_json::from_str(&json(&common, &mut steps)).unwrap();
+        assert_eq!((&json["quantity"], &json["steps"][0]["rtt_ns"]), (&"t3_t0_ns".into(), &Value::Null));
+        let page = page::page(&common, &mut steps).html();
+        assert!(page.contains("t3 − t0 of the pings") && !page.contains("RTT"), "{page}");
+    }
 
     #[test]
     fn a_virtual_devices_speed_is_nominal_and_any_is_what_its_driver_states() {

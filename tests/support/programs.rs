@@ -8,6 +8,8 @@ mod namespace;
 mod relay;
 
 use namespace::{End, Namespace, join};
+use nix::pty::{Winsize, openpty};
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::net::Ipv4Addr;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -22,6 +24,8 @@ pub const CLIENT_ADDRESS: &str = "10.66.0.1";
 pub const SERVER_ADDRESS: &str = "10.66.0.2";
 pub const CLIENT_LINK: &str = "ga";
 pub const SERVER_LINK: &str = "gb";
+/// The built program; examples are not told where it is.
+const BUILT: Option<&str> = option_env!("CARGO_BIN_EXE_xdprobe");
 /// No run of the program takes this long unless it hangs.
 const HANG: Duration = Duration::from_secs(60);
 
@@ -87,7 +91,8 @@ impl Lan {
 
     /// Starts the built program in a namespace.
     pub fn start(&self, side: Side, arguments: &[&str]) -> Program {
-        self.start_other(side, env!("CARGO_BIN_EXE_xdprobe"), arguments)
+        let program = BUILT.expect("only tests and benches are told where it is");
+        self.start_other(side, program, arguments)
     }
 
     /// Starts another program in a namespace.
@@ -102,6 +107,30 @@ impl Lan {
         let mut program = self.start(side, arguments);
         program.finish();
         program
+    }
+
+    /// Runs the built program in a namespace with a terminal of 200 columns for its stderr, to an end that is a success; what it
+    /// showed there, and stdout.
+    pub fn run_on_terminal(&self, side: Side, arguments: &[&str]) -> (String, String) {
+        let size = Winsize { ws_row: 24, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 };
+        let pty = openpty(Some(&size), None).expect("a terminal");
+        let mut command = self.namespace(side).command(env!("CARGO_BIN_EXE_xdprobe"));
+        command.args(arguments).env("TERM", "xterm").stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.stderr(Stdio::from(pty.slave)).spawn().expect("ip runs");
+        // It holds copies of the terminal's other end.
+        drop(command);
+        let mut shown = Vec::new();
+        let mut master = File::from(pty.master);
+        let mut block = [0; 4096];
+        // Its end is EIO.
+        while let Ok(read) = master.read(&mut block) {
+            shown.extend_from_slice(&block[..read]);
+        }
+        let shown = String::from_utf8(shown).expect("text");
+        let mut stdout = String::new();
+        child.stdout.take().expect("stdout is piped").read_to_string(&mut stdout).expect("text");
+        assert!(child.wait().expect("it ends").success(), "{shown}{stdout}");
+        (shown, stdout)
     }
 
     /// No XDP program hangs on either link.
