@@ -114,7 +114,7 @@ impl Lan {
     pub fn run_on_terminal(&self, side: Side, arguments: &[&str]) -> (String, String) {
         let size = Winsize { ws_row: 24, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(Some(&size), None).expect("a terminal");
-        let mut command = self.namespace(side).command(env!("CARGO_BIN_EXE_xdprobe"));
+        let mut command = self.namespace(side).command(BUILT.expect("only tests and benches are told where it is"));
         command.args(arguments).env("TERM", "xterm").stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.stderr(Stdio::from(pty.slave)).spawn().expect("ip runs");
         // It holds copies of the terminal's other end.
