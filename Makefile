@@ -56,9 +56,9 @@ test-vm: need-root deps ## boot guests that have NICs with hardware stamps, and 
 	scripts/cargo test --no-run $(CARGO_FLAGS) --test vm
 	scripts/cargo --root test $(CARGO_FLAGS) --test vm -- $(VM_ARGS)
 
-bench: need-root deps all ## measure beside what AF_XDP itself takes and an original that NANOPROBE= names; bench.json
-	scripts/cargo bench --no-run $(CARGO_FLAGS) --bench reach --bench report
-	scripts/cargo --root bench $(CARGO_FLAGS) --bench reach --bench report
+bench: need-root deps all ## measure beside what AF_XDP itself takes and an original that NANOPROBE= names; bench.json, bench-clients.json
+	scripts/cargo bench --no-run $(CARGO_FLAGS) --bench reach --bench clients --bench report
+	scripts/cargo --root bench $(CARGO_FLAGS) --bench reach --bench clients --bench report
 
 soak: need-root deps ## run a session of SECONDS= (default 600) in which nothing may be lost but packets
 	scripts/cargo bench --no-run $(CARGO_FLAGS) --bench soak

@@ -3,11 +3,10 @@
 use crate::contestant::{Contestant, Who};
 use crate::log::{self, Log};
 use crate::namespace::{End, Namespace, join};
+use crate::output;
 use anyhow::{Context, Result, ensure};
-use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
-use nix::unistd::Pid;
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -63,7 +62,7 @@ impl Lan {
         let (client, server) = (Namespace::new("client"), Namespace::new("server"));
         join((&client, End { queues, ..CLIENT }), (&server, End { queues, ..SERVER }));
         let interrupted = Arc::clone(interrupted);
-        Ok(Self { client, server, cpus: cpus()?, folder: tempfile::tempdir()?, interrupted })
+        Ok(Self { client, server, cpus: output::cpus()?, folder: tempfile::tempdir()?, interrupted })
     }
 
     /// One forward session, and what both logs say of it.
@@ -169,17 +168,6 @@ fn children() -> Result<Duration> {
 fn peak_kib(process: u32) -> Option<u64> {
     let status = std::fs::read_to_string(Path::new("/proc").join(process.to_string()).join("status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix(" kB")?.parse().ok()
-}
-
-/// The first two CPUs that this process may use, or those that `CPUS=a,b` names.
-fn cpus() -> Result<[usize; 2]> {
-    if let Ok(named) = std::env::var("CPUS") {
-        let cpus: Vec<usize> = named.split(',').map(str::parse).collect::<Result<_, _>>().context("CPUS=a,b")?;
-        return cpus.try_into().ok().context("CPUS=a,b names two");
-    }
-    let allowed = sched_getaffinity(Pid::from_raw(0))?;
-    let mut cpus = (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false));
-    Ok([cpus.next(), cpus.next()].map(Option::unwrap_or_default))
 }
 
 impl Contestant {

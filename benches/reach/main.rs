@@ -19,6 +19,7 @@ mod measures;
 #[path = "../../tests/support/namespace.rs"]
 mod namespace;
 mod others;
+mod output;
 mod targets;
 mod writer;
 
@@ -26,18 +27,14 @@ use anyhow::{Context, Result};
 use contestant::Contestant;
 use figures::Figures;
 use lan::Lan;
+use output::number;
 use serde_json::json;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use targets::targets;
 
 fn main() -> Result<()> {
-    let number = |name, default| match std::env::var(name) {
-        Ok(value) => value.parse().with_context(|| format!("{name}={value} is not a number")),
-        Err(_) => Ok(default),
-    };
     let (rounds, seconds) = (number("ROUNDS", 7)?, number("SECONDS_A_ROUND", 1)?);
     let rate_seconds = number("RATE_SECONDS", 2)?;
     let has_rest = number("REST", 1)? != 0;
@@ -48,7 +45,7 @@ fn main() -> Result<()> {
     let lan = Lan::new(1, &interrupted)?;
     let contestants = Contestant::all();
     let names: Vec<&str> = contestants.iter().map(|contestant| contestant.who.name()).collect();
-    let machine = machine();
+    let machine = output::machine();
     let [client, server] = lan.cpus;
     println!("{machine}\nclient on CPU {client}, server on CPU {server}: {}", names.join(", "));
     println!("{rounds} alternating rounds of {seconds} s, 44-byte pings, veth\n");
@@ -79,26 +76,7 @@ fn main() -> Result<()> {
         "figures": figures,
         "targets": targets,
     });
-    write(Path::new(&file), &format!("{whole:#}\n")).with_context(|| format!("cannot write {file}"))?;
+    output::write(Path::new(&file), &format!("{whole:#}\n")).with_context(|| format!("cannot write {file}"))?;
     println!("\n{file} has every round.");
     Ok(())
-}
-
-/// Writes a file that belongs to whom its folder belongs to: no file of root's is left among the sources.
-fn write(file: &Path, text: &str) -> Result<()> {
-    std::fs::write(file, text)?;
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let owner = std::fs::metadata(folder)?;
-    std::os::unix::fs::chown(file, Some(owner.uid()), Some(owner.gid()))?;
-    Ok(())
-}
-
-/// The machine by type: processor, number of CPUs, kernel.
-fn machine() -> String {
-    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    let info = read("/proc/cpuinfo");
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
-    let model = model.trim_start_matches(['\t', ' ', ':']);
-    let cpus = info.lines().filter(|line| line.starts_with("processor")).count();
-    format!("{model}, {cpus} CPUs, kernel {}", read("/proc/sys/kernel/osrelease").trim())
 }

@@ -38,6 +38,10 @@ const ENTRIES: usize = 1 << 17;
 const CHUNK: usize = 2048;
 /// How long a row may stay out of its file, where no more files have rows than are open at once; else ten times that.
 const HOLD: Duration = Duration::from_millis(50);
+/// How many logs are written in one look at the ring, as others wait for the CPU meanwhile, and the time until the next look where
+/// more are due. All at once took 15 ms for a thousand logs, twice a second: longer than a socket's ring lasts at full rate.
+const LOGS_A_LOOK: usize = 4;
+const NEXT_LOOK: Duration = Duration::from_micros(500);
 /// Bytes of one session that are written at once.
 const WORTH_WRITING: usize = 64 * 1024;
 /// How long a thread that takes nothing is waited for.
@@ -149,8 +153,7 @@ impl Ledger {
             shared: Arc::clone(&shared),
             speaker,
             sessions: (0..config.places).map(|_| None).collect(),
-            dirty: Vec::with_capacity(config.places),
-            held_since: None,
+            held: Held::new(config.places),
             shelf: Arc::default(),
             opened: 0,
             config,
@@ -289,6 +292,42 @@ enum Log {
     Refused(u64, String),
 }
 
+/// The places whose logs may hold rows, each once, whoever has it: since when, oldest first.
+struct Held {
+    order: VecDeque<(Time<Monotonic>, u32)>,
+    /// By place: whether it is among them.
+    has: Vec<bool>,
+}
+
+impl Held {
+    fn new(places: usize) -> Self {
+        Self { order: VecDeque::with_capacity(places), has: vec![false; places] }
+    }
+
+    fn has(&self, place: u32) -> bool {
+        self.has[place as usize]
+    }
+
+    /// One that is not among them gets its first row.
+    fn push(&mut self, place: u32, now: Time<Monotonic>) {
+        self.has[place as usize] = true;
+        self.order.push_back((now, place));
+    }
+
+    fn pop(&mut self) -> Option<u32> {
+        let (_, place) = self.order.pop_front()?;
+        self.has[place as usize] = false;
+        Some(place)
+    }
+
+    /// The next one whose rows may not stay out of their file for longer.
+    fn pop_due(&mut self, now: Time<Monotonic>) -> Option<u32> {
+        let hold = if self.order.len() <= OPEN { HOLD } else { 10 * HOLD };
+        let (since, _) = self.order.front()?;
+        (now.duration_since(*since) >= hold).then(|| self.pop()).flatten()
+    }
+}
+
 struct Writer {
     entries: Consumer<Entry>,
     words: Consumer<Word>,
@@ -296,9 +335,7 @@ struct Writer {
     speaker: Speaker,
     config: LedgerConfig,
     sessions: Vec<Option<Session>>,
-    /// Places whose logs hold rows.
-    dirty: Vec<u32>,
-    held_since: Option<Time<Monotonic>>,
+    held: Held,
     shelf: Arc<Mutex<Shelf>>,
     /// Logs made so far.
     opened: u64,
@@ -311,15 +348,14 @@ impl Writer {
             // Read before the ring: what was handed over before is seen after it.
             let stop = self.shared.stop.load(Ordering::Acquire);
             let taken = self.drain();
-            let now = monotonic_now();
-            let hold = if self.dirty.len() <= OPEN { HOLD } else { 10 * HOLD };
-            if stop || self.held_since.is_some_and(|since| now.duration_since(since) >= hold) {
-                self.write_all();
-            }
             if stop {
+                while let Some(place) = self.held.pop() {
+                    self.write(place);
+                }
                 return self.tell_unsaid();
             }
-            thread::park_timeout(pause.after(taken));
+            let pause = pause.after(taken);
+            thread::park_timeout(if self.write_due() { pause.min(NEXT_LOOK) } else { pause });
         }
     }
 
@@ -359,9 +395,8 @@ impl Writer {
         match &mut session.log {
             Log::File(file, ..) => {
                 let Some(stamp) = sighting.stamp(self.config.sources.of(sighting.point)) else { return };
-                if !file.holds(1) {
-                    self.dirty.push(place);
-                    self.held_since.get_or_insert_with(monotonic_now);
+                if !self.held.has(place) {
+                    self.held.push(place, monotonic_now());
                 }
                 file.push_row(|out| Row::of(sighting, stamp).append_to(out));
                 if file.holds(WORTH_WRITING) {
@@ -373,11 +408,14 @@ impl Writer {
         }
     }
 
-    fn write_all(&mut self) {
-        self.held_since = None;
-        for place in std::mem::take(&mut self.dirty) {
+    /// Writes logs that have held rows for long enough, as many as one look is for; whether there were as many.
+    fn write_due(&mut self) -> bool {
+        let now = monotonic_now();
+        for _ in 0..LOGS_A_LOOK {
+            let Some(place) = self.held.pop_due(now) else { return false };
             self.write(place);
         }
+        true
     }
 
     fn write(&mut self, place: u32) {
@@ -615,6 +653,29 @@ mod tests {
         let mut ledger = Ledger::with(config, speaker).unwrap();
         ledger.describe(facts, None);
         (ledger, out, err)
+    }
+
+    #[test]
+    fn a_log_waits_once_and_for_its_own_time() {
+        let mut held = Held::new(OPEN + 2);
+        let at = |millis| Time::from_nanos(1_000_000_000).plus(Duration::from_millis(millis));
+        assert_eq!(held.pop_due(at(0)), None);
+        for (place, millis) in [(3, 0), (1, 10), (3, 20), (1, 30)] {
+            // As for each row: one that was written meanwhile, or whose session is another's by now, waits all the same.
+            if !held.has(place) {
+                held.push(place, at(millis));
+            }
+        }
+        let hold = HOLD.as_millis() as u64;
+        assert_eq!((held.pop_due(at(hold - 1)), held.pop_due(at(hold))), (None, Some(3)));
+        assert_eq!((held.pop_due(at(hold + 9)), held.has(3), held.has(1)), (None, false, true));
+        held.push(3, at(hold + 9));
+        assert_eq!([0; 3].map(|_| held.pop_due(at(3 * hold))), [Some(1), Some(3), None]);
+        // More than can be open are written more seldom.
+        (0..=OPEN as u32).for_each(|place| held.push(place, at(0)));
+        assert_eq!((held.pop_due(at(10 * hold - 1)), held.pop_due(at(10 * hold))), (None, Some(0)));
+        assert_eq!(held.pop_due(at(hold)), Some(1));
+        assert_eq!(std::iter::from_fn(|| held.pop()).count(), OPEN - 1);
     }
 
     fn peer(n: u16) -> SocketAddrV4 {

@@ -54,8 +54,14 @@ impl Outbox {
         Self { actions: VecDeque::with_capacity(16), totals: Totals::default() }
     }
 
+    #[inline]
     pub(super) fn pop(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let action = self.actions.pop_front();
+        if self.actions.is_empty() {
+            // Begins at the front again: of many sessions each would else use memory of its own that is no longer in a cache.
+            self.actions.clear();
+        }
+        action
     }
 
     pub(super) fn tell(&mut self, event: Event) {
