@@ -30,6 +30,7 @@ struct steer_config {
 	__be32 address; /* destination address, network byte order */
 	__be16 port;    /* destination UDP port, network byte order */
 	__u8 mac[6];    /* destination Ethernet address: the interface's own */
+	__u32 record_every; /* one frame of so many gets a record, on each CPU; at least 1. Host byte order */
 };
 
 /*
@@ -63,6 +64,7 @@ struct steer_counters {
 	__u64 malformed;
 	__u64 unstamped;   /* redirected although the card was asked for a stamp and gave none */
 	__u64 stamp_error; /* the last errno of asking it, 0 where it said yes and gave 0 (a maximum, not a sum) */
+	__u64 until_record; /* frames without a record before the next one with one (no count) */
 };
 
 #endif

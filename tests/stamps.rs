@@ -11,7 +11,7 @@ use std::time::Duration;
 use veth::{End, Veth, settle};
 use xdprobe::clock::{Realtime, Stamp, Time, monotonic_now, realtime_now};
 use xdprobe::path::kernel::{KernelConfig, KernelPath};
-use xdprobe::path::xdp::{XdpConfig, XdpMode, XdpPath, ZeroCopy};
+use xdprobe::path::xdp::{HookStamps, XdpConfig, XdpMode, XdpPath, ZeroCopy};
 use xdprobe::path::{Batch, Path, Received, StampWishes, Token, TxStamp};
 use xdprobe::session::{Body, Outgoing};
 use xdprobe::wire::frame::{LinkHeader, MacAddr};
@@ -40,6 +40,7 @@ fn xdp(end: &End, port: u16, companion: bool) -> XdpConfig {
         stamps: SOFTWARE,
         companion,
         card_stamps: false,
+        hook_stamps: HookStamps::Each,
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use veth::{End, Veth, settle};
 use xdprobe::clock::{monotonic_now, realtime_now, tai_now};
-use xdprobe::path::xdp::{AttachedMode, Frames, Program, XdpConfig, XdpMode, XdpPath, ZeroCopy};
+use xdprobe::path::xdp::{AttachedMode, Frames, HookStamps, Program, XdpConfig, XdpMode, XdpPath, ZeroCopy};
 use xdprobe::path::{Batch, Path, Received, StampWishes};
 use xdprobe::session::{Body, Outgoing};
 use xdprobe::wire::frame::{Flow, LinkHeader, MAX_FRAME_LEN, MacAddr, Template};
@@ -51,6 +51,7 @@ fn config(end: &End, port: u16) -> XdpConfig {
         stamps: StampWishes::default(),
         companion: false,
         card_stamps: false,
+        hook_stamps: HookStamps::Each,
     }
 }
 
@@ -207,11 +208,32 @@ const TAG: u16 = 0x8100;
 const SERVICE_TAG: u16 = 0x88a8;
 
 #[test]
+fn of_some_frames_a_sample_is_stamped_at_the_hook_and_all_arrive() {
+    let veth = Veth::new();
+    let (mut client, mut server) = both(&veth, |config| config.hook_stamps = HookStamps::Sampled);
+    let rounds = 10;
+    let hooked = (1..=u64::from(rounds * HookStamps::SAMPLED))
+        .filter(|&sequence| {
+            let before = tai_now();
+            client.send(&message(local(&veth.right, PORT), Kind::Ping, sequence, Body::Padding(0))).unwrap();
+            client.flush().unwrap();
+            let ping = only(&mut server);
+            assert_eq!((ping.message, ping.queue), (Message { kind: Kind::Ping, sequence }, Some(0)));
+            // A frame without a record shows none of those before it.
+            ping.stamps.hook.inspect(|hook| assert!((before..=tai_now()).contains(hook))).is_some()
+        })
+        .count();
+    // Each CPU that sends counts for itself, and begins with a stamp.
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    assert!((rounds as usize..=rounds as usize + cpus).contains(&hooked), "{hooked}");
+}
+
+#[test]
 fn the_program_takes_what_is_for_the_port_and_leaves_everything_else_unchanged() {
     let veth = Veth::new();
     // The veth's own traffic (neighbour discovery, if any) must not count between two looks.
     let path = open(&veth.right, config(&veth.right, PORT));
-    let empty = Program::load(local(&veth.right, PORT), MacAddr(veth.right.mac()), 4, None).unwrap();
+    let empty = Program::load(local(&veth.right, PORT), MacAddr(veth.right.mac()), 4, None, HookStamps::Each).unwrap();
     let plain = frame(&veth, &[], &[]);
     let (ip, udp) = (14, 34);
     let padded = [&plain[..], &[0xaa; 20]].concat();

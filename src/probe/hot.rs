@@ -103,6 +103,13 @@ pub trait Attendant<M, P> {
     }
 }
 
+/// A datagram that was handled, and what it is to the session.
+struct Arrival<'a> {
+    received: &'a Received,
+    said: Option<&'a Said>,
+    point: Option<Point>,
+}
+
 /// All that the loop works with.
 pub struct HotLoop<'a, M, P, A> {
     machine: &'a mut M,
@@ -131,6 +138,8 @@ pub struct HotLoop<'a, M, P, A> {
     arrival_stamped: bool,
     /// Something was handed over since the last flush.
     unflushed: bool,
+    /// What is to be sent next answers, or is, the only datagram of its turn.
+    alone: bool,
     /// Part of a flood was sent since the loop last looked at what came in.
     loaded: bool,
     /// What had been used when the session began.
@@ -178,6 +187,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             now: monotonic_now(),
             arrival_stamped: false,
             unflushed: false,
+            alone: false,
             loaded: false,
             usage_before: Usage::default(),
             usage_of: None,
@@ -218,7 +228,8 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
     }
 
     fn run_until_over(&mut self) -> anyhow::Result<()> {
-        self.act()?;
+        self.now = monotonic_now();
+        self.act(None)?;
         while !self.machine.is_over() {
             let received = self.receive()?;
             // Before anything of our own: somebody's round trip waits for it.
@@ -231,7 +242,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             // One that came as the session ended is for whoever would begin the next.
             if !self.machine.is_over() && self.interrupt.take() {
                 self.machine.handle_stop(monotonic_now());
-                self.act()?;
+                self.act(None)?;
             }
             let idle = !received && !pinged;
             if self.interrupt.is_asked() {
@@ -251,10 +262,11 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
                 // After the last stamps were taken in: until it wakes this is how things stand.
                 self.tell_counts(true);
                 let deadlines = [self.machine.deadline(), self.outstanding.deadline()];
-                let woken = self.interrupt.until(deadlines.into_iter().flatten().min())?;
+                let woken = self.interrupt.until(deadlines.into_iter().flatten().min(), self.now)?;
                 self.path.wait(None, woken)?;
+                self.now = monotonic_now();
                 if let Some(rests) = &mut self.rests {
-                    rests.rested(monotonic_now());
+                    rests.rested(self.now);
                 }
             } else if idle {
                 std::hint::spin_loop();
@@ -272,8 +284,9 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             // What waits to leave does not wait for that.
             self.flush_now()?;
             std::thread::sleep(rest);
+            self.now = monotonic_now();
             if let Some(rests) = &mut self.rests {
-                rests.rested(monotonic_now());
+                rests.rested(self.now);
             }
         }
         Ok(())
@@ -293,31 +306,39 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
     }
 
     fn take_in(&mut self, batch: &Batch) -> anyhow::Result<()> {
-        let now = monotonic_now();
-        self.now = now;
+        // The clock was read less than a turn ago: a look at it would be in somebody's round trip.
+        let now = self.now;
+        // A lone ping is answered before anything is noted of it; many are with one wake-up.
+        self.alone = batch.len() == 1;
         for (received, said) in batch.iter() {
             let incoming = self.incoming(received, said);
             let point = self.machine.handle_datagram(now, &incoming);
-            let sighting = self.sighting(received, point.unwrap_or(Point::T1));
-            let stamp = sighting.stamp(self.rules.sources.received);
-            // As of datagrams sent: a control message is asked for the process's stamp only, as it makes no row; one that the
-            // card is to leave alone for none.
-            let wanted = (point.is_some() && received.shape != Shape::Unstamped)
-                || self.rules.sources.received == Source::Application;
-            self.arrival_stamped = wanted && stamp.is_some();
-            self.stamps.rx += u64::from(self.arrival_stamped);
-            self.stamps.rx_missed += u64::from(wanted && stamp.is_none());
-            self.stamps.implausible += u64::from(received.stamps.hardware.is_some() && sighting.hardware.is_none());
-            if let Some(point) = point {
-                self.recorder.seen(&sighting);
-                if point == Point::T3 {
-                    self.answered(received, said, stamp);
-                }
-                self.ping = (received.stamps.application, stamp);
-            }
-            self.act()?;
+            self.act(Some(Arrival { received, said, point }))?;
         }
+        self.alone = false;
         Ok(())
+    }
+
+    /// Notes what came in. After the answer has left where it can be, but before anything is noted of that.
+    fn note(&mut self, arrival: &Arrival) {
+        let &Arrival { received, said, point } = arrival;
+        let sighting = self.sighting(received, point.unwrap_or(Point::T1));
+        let stamp = sighting.stamp(self.rules.sources.received);
+        // As of datagrams sent: a control message is asked for the process's stamp only, as it makes no row; one that the
+        // card is to leave alone for none.
+        let wanted = (point.is_some() && received.shape != Shape::Unstamped)
+            || self.rules.sources.received == Source::Application;
+        self.arrival_stamped = wanted && stamp.is_some();
+        self.stamps.rx += u64::from(self.arrival_stamped);
+        self.stamps.rx_missed += u64::from(wanted && stamp.is_none());
+        self.stamps.implausible += u64::from(received.stamps.hardware.is_some() && sighting.hardware.is_none());
+        if let Some(point) = point {
+            self.recorder.seen(&sighting);
+            if point == Point::T3 {
+                self.answered(received, said, stamp);
+            }
+            self.ping = (received.stamps.application, stamp);
+        }
     }
 
     /// A pong was received.
@@ -357,7 +378,9 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             // Before the answer: pongs may come soon after it.
             self.round_trips.reserve_in_band();
         }
-        if let Some(wanted) = self.machine.wants(self.now, &incoming) {
+        if incoming.settings.is_some()
+            && let Some(wanted) = self.machine.wants(self.now, &incoming)
+        {
             incoming.granted = self.prepare(received.from, wanted);
         }
         incoming
@@ -517,7 +540,9 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
                 return Ok(met > 0);
             }
             self.machine.handle_deadline(now);
-            self.act()?;
+            self.alone = self.machine.deadline().is_none_or(|next| now < next);
+            self.act(None)?;
+            self.alone = false;
             if self.loaded {
                 break;
             }
@@ -525,31 +550,11 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         Ok(true)
     }
 
-    /// Obeys the machine.
-    fn act(&mut self) -> anyhow::Result<()> {
+    /// Obeys the machine. What came in and made it act, if anything did, is noted.
+    fn act(&mut self, mut arrival: Option<Arrival>) -> anyhow::Result<()> {
         while let Some(action) = self.machine.poll_action() {
             match action {
-                Action::Send(mut outgoing) => {
-                    match &mut outgoing.body {
-                        Body::Account(account) => self.complete(outgoing.to, account),
-                        Body::Settings(settings, Some(Extension { in_band: true, .. }))
-                            if settings.direction == Direction::Forward.to_raw() =>
-                        {
-                            // Before the first ping, which follows the answer at once.
-                            self.round_trips.reserve_in_band();
-                        }
-                        Body::InBand { told, .. } => *told = self.turnarounds.tell(self.ping.0, &mut self.stamps),
-                        _ => {}
-                    }
-                    let sent = match self.path.send(&outgoing) {
-                        Ok(sent) => sent,
-                        Err(error) if self.machine.peer() == Some(outgoing.to) => return Err(error.into()),
-                        // An answer to a stranger that cannot be sent is the stranger's loss, not the session's.
-                        Err(_) => continue,
-                    };
-                    self.unflushed = true;
-                    self.sent(&outgoing, sent);
-                }
+                Action::Send(outgoing) => self.send(outgoing, &mut arrival)?,
                 Action::Dummies { to, count } => {
                     self.path.send_dummies(to, count)?;
                     self.unflushed = true;
@@ -561,10 +566,52 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
                     }
                     (self.unflushed, self.loaded) = (true, true);
                 }
-                Action::Tell(event) => self.tell(event)?,
+                Action::Tell(event) => {
+                    self.note_once(&mut arrival);
+                    self.tell(event)?;
+                }
             }
         }
+        self.note_once(&mut arrival);
         Ok(())
+    }
+
+    fn send(&mut self, mut outgoing: Outgoing, arrival: &mut Option<Arrival>) -> anyhow::Result<()> {
+        match &mut outgoing.body {
+            Body::Account(account) => self.complete(outgoing.to, account),
+            Body::Settings(settings, Some(Extension { in_band: true, .. }))
+                if settings.direction == Direction::Forward.to_raw() =>
+            {
+                // Before the first ping, which follows the answer at once.
+                self.round_trips.reserve_in_band();
+            }
+            Body::InBand { told, .. } => {
+                // The pong says what is noted of its ping.
+                self.note_once(arrival);
+                *told = self.turnarounds.tell(self.ping.0, &mut self.stamps);
+            }
+            _ => {}
+        }
+        let sent = match self.path.send(&outgoing) {
+            Ok(sent) => sent,
+            Err(error) if self.machine.peer() == Some(outgoing.to) => return Err(error.into()),
+            // An answer to a stranger that cannot be sent is the stranger's loss, not the session's.
+            Err(_) => return Ok(()),
+        };
+        self.unflushed = true;
+        if self.alone {
+            self.flush_now()?;
+        }
+        self.note_once(arrival);
+        self.sent(&outgoing, sent);
+        Ok(())
+    }
+
+    #[inline]
+    fn note_once(&mut self, arrival: &mut Option<Arrival>) {
+        if let Some(arrival) = arrival.take() {
+            self.note(&arrival);
+        }
     }
 
     /// Adds to an account what the session cannot know. Repeated, it says the same again, unless two other sessions ended

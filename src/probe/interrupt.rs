@@ -99,17 +99,19 @@ impl Interrupt {
     /// [`Interrupt::take_question`].
     ///
     /// An absolute timer: the time-out of `ppoll` would be relative to whenever the call gets through, and the kernel
-    /// allows itself a thousandth of it on top.
+    /// allows itself a thousandth of it on top. A deadline that was put off, as a server's time-out is with each ping, costs no
+    /// system call: the timer is left as it is, and wakes once for nothing.
     ///
     /// # Errors
     /// What the kernel answered to `timerfd_settime(2)`.
-    pub fn until(&mut self, deadline: Option<Time<Monotonic>>) -> io::Result<BorrowedFd<'_>> {
+    pub fn until(&mut self, deadline: Option<Time<Monotonic>>, now: Time<Monotonic>) -> io::Result<BorrowedFd<'_>> {
         if self.undrained {
             self.drain();
         }
         // The byte of one signal may have been drained with another's.
         let deadline = if self.is_pending() || self.is_asked() { Some(Time::from_nanos(1)) } else { deadline };
-        if deadline != self.armed {
+        let is_put_off = self.armed.zip(deadline).is_some_and(|(armed, later)| armed < later && now < armed);
+        if deadline != self.armed && !is_put_off {
             match deadline {
                 Some(deadline) => {
                     // A time of 0 would switch the timer off.
@@ -166,16 +168,37 @@ mod tests {
     fn a_signal_and_a_deadline_wake_and_each_only_once() {
         let _alone = SIGNALS.lock().unwrap();
         let mut interrupt = Interrupt::catch().unwrap();
-        assert!(!is_readable(interrupt.until(None).unwrap(), PollTimeout::ZERO));
-        assert!(is_readable(interrupt.until(Some(monotonic_now())).unwrap(), PollTimeout::NONE));
+        assert!(!is_readable(interrupt.until(None, monotonic_now()).unwrap(), PollTimeout::ZERO));
+        assert!(is_readable(interrupt.until(Some(monotonic_now()), monotonic_now()).unwrap(), PollTimeout::NONE));
         let later = monotonic_now().plus_nanos(3_600_000_000_000);
-        assert!(!is_readable(interrupt.until(Some(later)).unwrap(), PollTimeout::ZERO));
+        assert!(!is_readable(interrupt.until(Some(later), monotonic_now()).unwrap(), PollTimeout::ZERO));
         assert!(!interrupt.take());
         nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).unwrap();
-        assert!(is_readable(interrupt.until(Some(later)).unwrap(), PollTimeout::NONE));
+        assert!(is_readable(interrupt.until(Some(later), monotonic_now()).unwrap(), PollTimeout::NONE));
         assert!(interrupt.take());
         assert!(!interrupt.take());
-        assert!(!is_readable(interrupt.until(None).unwrap(), PollTimeout::ZERO));
+        assert!(!is_readable(interrupt.until(None, monotonic_now()).unwrap(), PollTimeout::ZERO));
+    }
+
+    #[test]
+    fn a_deadline_that_is_put_off_is_met_when_it_comes() {
+        let _alone = SIGNALS.lock().unwrap();
+        let mut interrupt = Interrupt::catch().unwrap();
+        let now = monotonic_now();
+        let (soon, later, far) =
+            (now.plus_nanos(2_000_000), now.plus_nanos(20_000_000), now.plus_nanos(3_600_000_000_000));
+        interrupt.until(Some(soon), now).unwrap();
+        interrupt.until(Some(later), now).unwrap();
+        // Not set anew: it wakes at the first moment, once, and then at the one that it was put off to.
+        assert_eq!(interrupt.armed, Some(soon));
+        assert!(is_readable(interrupt.until(Some(later), now).unwrap(), PollTimeout::NONE));
+        assert!(monotonic_now() >= soon);
+        assert!(is_readable(interrupt.until(Some(later), monotonic_now()).unwrap(), PollTimeout::NONE));
+        assert!(monotonic_now() >= later);
+        // Sooner than it is set, and none.
+        interrupt.until(Some(far), monotonic_now()).unwrap();
+        assert!(is_readable(interrupt.until(Some(now), monotonic_now()).unwrap(), PollTimeout::NONE));
+        assert!(!is_readable(interrupt.until(None, monotonic_now()).unwrap(), PollTimeout::ZERO));
     }
 
     #[test]
@@ -185,10 +208,10 @@ mod tests {
         nix::sys::signal::raise(nix::sys::signal::Signal::SIGUSR1).unwrap();
         for _ in 0..2 {
             assert!(interrupt.is_asked());
-            assert!(is_readable(interrupt.until(None).unwrap(), PollTimeout::NONE));
+            assert!(is_readable(interrupt.until(None, monotonic_now()).unwrap(), PollTimeout::NONE));
         }
         interrupt.take_question();
         assert!(!interrupt.is_asked() && !interrupt.take());
-        assert!(!is_readable(interrupt.until(None).unwrap(), PollTimeout::ZERO));
+        assert!(!is_readable(interrupt.until(None, monotonic_now()).unwrap(), PollTimeout::ZERO));
     }
 }

@@ -227,7 +227,7 @@ impl<P: Path> Loop<'_, P> {
                 }
                 self.tally.before_sleep(self.hall, &self.stamps);
                 let deadlines = [self.hall.deadline(), self.awaited.deadline()];
-                let woken = self.interrupt.until(deadlines.into_iter().flatten().min())?;
+                let woken = self.interrupt.until(deadlines.into_iter().flatten().min(), self.now)?;
                 self.path.wait(None, woken)?;
                 if let Some(rests) = self.rests {
                     rests.rested(monotonic_now());

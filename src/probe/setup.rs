@@ -3,9 +3,10 @@
 use super::interrupt::Interrupt;
 use super::stamping::StampPlan;
 use crate::cli::{PathKind, Plan, Role, XdpMode, ZeroCopy};
+use crate::clock::Source;
 use crate::net::{self, Interface, napi, privilege};
 use crate::path::kernel::{KernelConfig, KernelPath};
-use crate::path::xdp::{self, XdpConfig, XdpPath};
+use crate::path::xdp::{self, HookStamps, XdpConfig, XdpPath};
 use crate::path::{Description, Path};
 use crate::session::{Direction, Probe, Settings, TimerKind, ip_len};
 use crate::tune::memory::LockedMemory;
@@ -277,6 +278,10 @@ fn open_xdp(
         stamps: stamps.wishes,
         companion: stamps.companion,
         card_stamps: stamps.card_stamps,
+        hook_stamps: match stamps.sources.received {
+            Source::Application if plan.log_stages.is_none() => HookStamps::Sampled,
+            _ => HookStamps::Each,
+        },
     };
     // What a driver forgets over XDP the kernel would not give back.
     interrupt.set_deadly(false);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 pub use veth::{End, Veth};
 use xdprobe::clock::{ClockBoard, monotonic_now};
-use xdprobe::path::xdp::{XdpConfig, XdpMode, XdpPath, ZeroCopy};
+use xdprobe::path::xdp::{HookStamps, XdpConfig, XdpMode, XdpPath, ZeroCopy};
 use xdprobe::path::{Path, StampWishes};
 use xdprobe::probe::{Attendant, HotLoop, Interrupt, StampRules};
 use xdprobe::record::{Recorder, RecorderConfig, Role, Sources, Voice, Written};
@@ -75,6 +75,7 @@ pub fn xdp_paths(veth: &Veth) -> [XdpPath; 2] {
             stamps: StampWishes::default(),
             companion: false,
             card_stamps: false,
+            hook_stamps: HookStamps::Each,
         };
         end.run(|| {
             let reserved = UdpSocket::bind(config.local).expect("the port is free");

@@ -91,6 +91,8 @@ impl Numbered {
 #[derive(Debug)]
 struct Peer {
     address: SocketAddrV4,
+    /// The header of the last frame from it, or what it would be.
+    received: LinkHeader,
     /// The header of frames to it.
     link: LinkHeader,
     /// The place of the socket that its frames come through.
@@ -143,6 +145,7 @@ impl Peers {
             peers.places.insert(address, 0);
             peers.peers.push(Peer {
                 address,
+                received: link.reply(),
                 link,
                 socket: 0,
                 used: 0,
@@ -175,17 +178,16 @@ impl Peers {
     #[inline]
     pub(super) fn learn(&mut self, from: SocketAddrV4, received: &LinkHeader, socket: usize) {
         self.clock += 1;
-        let link = received.reply();
         if let Some(at) = self.find(from) {
             let peer = &mut self.peers[at];
             peer.used = self.clock;
             peer.socket = socket;
-            if !peer.fixed && peer.link != link {
-                peer.link = link;
-                peer.templates = [None; TEMPLATES];
+            if !peer.fixed && peer.received != *received {
+                let (link, templates) = (received.reply(), [None; TEMPLATES]);
+                (peer.received, peer.link, peer.templates) = (*received, link, templates);
             }
         } else {
-            self.add(from, link, socket);
+            self.add(from, *received, socket);
         }
     }
 
@@ -250,9 +252,11 @@ impl Peers {
         Some(self.last)
     }
 
-    fn add(&mut self, address: SocketAddrV4, link: LinkHeader, socket: usize) {
+    fn add(&mut self, address: SocketAddrV4, received: LinkHeader, socket: usize) {
         let used = self.clock;
-        let peer = Peer { address, link, socket, used, fixed: false, served: false, templates: [None; TEMPLATES] };
+        let link = received.reply();
+        let peer =
+            Peer { address, received, link, socket, used, fixed: false, served: false, templates: [None; TEMPLATES] };
         if self.peers.len() < self.room {
             self.last = self.peers.len();
             self.peers.push(peer);

@@ -3,8 +3,8 @@
 //! It does not open AF_XDP sockets. Dropping what is here detaches and unloads; so does the kernel when the process is
 //! killed, as the program hangs on a `bpf_link` that lives as long as its file descriptor.
 
-use super::XdpMode;
 use super::trial::Reason;
+use super::{HookStamps, XdpMode};
 use crate::net::kernel_version::KernelVersion;
 use crate::path::XdpCounters;
 use crate::wire::frame::MacAddr;
@@ -91,9 +91,15 @@ impl Program {
     ///
     /// # Errors
     /// What is missing: a capability or a newer kernel; else the end of the verifier's log.
-    pub fn load(local: SocketAddrV4, mac: MacAddr, queues: u32, device: Option<u32>) -> anyhow::Result<Self> {
+    pub fn load(
+        local: SocketAddrV4,
+        mac: MacAddr,
+        queues: u32,
+        device: Option<u32>,
+        stamps: HookStamps,
+    ) -> anyhow::Result<Self> {
         collect_libbpf_messages();
-        let result = Self::try_load(local, mac, queues, device);
+        let result = Self::try_load(local, mac, queues, device, stamps);
         let messages = MESSAGES.take();
         result.map_err(|error| match device {
             Some(_) => {
@@ -115,12 +121,18 @@ impl Program {
     pub(super) fn trial(device: Option<u32>) -> Result<(), (libbpf_rs::Error, bool)> {
         collect_libbpf_messages();
         let nowhere = SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 9);
-        let result = Self::try_load(nowhere, MacAddr([0; 6]), 1, device);
+        let result = Self::try_load(nowhere, MacAddr([0; 6]), 1, device, HookStamps::Each);
         let messages = MESSAGES.take();
         result.map(drop).map_err(|error| (error, is_rejected(&messages)))
     }
 
-    fn try_load(local: SocketAddrV4, mac: MacAddr, queues: u32, device: Option<u32>) -> libbpf_rs::Result<Self> {
+    fn try_load(
+        local: SocketAddrV4,
+        mac: MacAddr,
+        queues: u32,
+        device: Option<u32>,
+        stamps: HookStamps,
+    ) -> libbpf_rs::Result<Self> {
         let mut object = MaybeUninit::uninit();
         let mut open = skeleton::SteerSkelBuilder::default().open(&mut object)?;
         open.progs.xdprobe_steer.set_autoload(device.is_none());
@@ -133,10 +145,11 @@ impl Program {
         let data = open.maps.rodata_data.as_deref_mut().ok_or_else(|| {
             libbpf_rs::Error::from(io::Error::new(io::ErrorKind::InvalidData, "the skeleton has no .rodata"))
         })?;
-        // All fields are in network byte order: the bytes as they stand in the packet.
+        // Addresses are in network byte order: the bytes as they stand in the packet.
         data.steer_config.address = u32::from_ne_bytes(local.ip().octets());
         data.steer_config.port = local.port().to_be();
         data.steer_config.mac = mac.0;
+        data.steer_config.record_every = stamps.one_in();
         let loaded = open.load()?;
         Ok(Self {
             // The skeleton goes; the program and its maps stay for as long as these descriptors.
