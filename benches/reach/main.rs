@@ -51,18 +51,24 @@ fn main() -> Result<()> {
     println!("{rounds} alternating rounds of {seconds} s, 44-byte pings, veth\n");
 
     let mut figures = Figures::default();
-    for round in 1..=rounds {
-        eprintln!("round {round} of {rounds}");
-        measures::round(&lan, &contestants, seconds, has_rest, &mut figures)?;
-    }
-    if has_rest {
-        eprintln!("rates without loss, and memory");
-        measures::lossless(&lan, &contestants, rate_seconds, &mut figures)?;
-        measures::memory(&Lan::new(16, &interrupted)?, &contestants, &mut figures)?;
-    }
+    let mut measure = || {
+        for round in 1..=rounds {
+            eprintln!("round {round} of {rounds}");
+            measures::round(&lan, &contestants, seconds, has_rest, &mut figures)?;
+        }
+        if has_rest {
+            eprintln!("rates without loss, and memory");
+            measures::lossless(&lan, &contestants, rate_seconds, &mut figures)?;
+            measures::memory(&Lan::new(16, &interrupted)?, &contestants, &mut figures)?;
+        }
+        Ok(())
+    };
+    let measured: Result<()> = measure();
 
     let targets = targets();
     print!("{}", figures.to_text(&targets));
+    // What was measured before somebody had enough of it is shown, and not taken for a whole run.
+    measured?;
     let [figures, targets] = figures.to_json(&targets);
     let file = std::env::var("BENCH_JSON").unwrap_or_else(|_| "bench.json".to_owned());
     let whole = json!({

@@ -4,6 +4,7 @@
 //! recorder's thread. It knows no sockets; what gets out and in is a [`Path`], who says what is a [`Machine`].
 
 use super::interrupt::Interrupt;
+use super::nap::Nap;
 use super::outstanding::{Joined, Outstanding};
 use super::rests::Rests;
 use super::turnarounds::Turnarounds;
@@ -134,6 +135,8 @@ pub struct HotLoop<'a, M, P, A> {
     next_look: Time<Monotonic>,
     /// When the loop last looked at the clock.
     now: Time<Monotonic>,
+    /// When it wakes up where it sleeps.
+    nap: Nap,
     /// The datagram that is being handled had a stamp.
     arrival_stamped: bool,
     /// Something was handed over since the last flush.
@@ -185,6 +188,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             collects: late_stamps.any(),
             next_look: monotonic_now(),
             now: monotonic_now(),
+            nap: Nap::default(),
             arrival_stamped: false,
             unflushed: false,
             alone: false,
@@ -254,15 +258,15 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             }
             if self.unflushed {
                 self.flush_now()?;
-            } else if idle && self.machine.timer() == TimerKind::Sleep && !self.machine.is_over() {
+            } else if idle && self.may_sleep() {
                 if self.collects {
                     // Also what nobody waits for any more: it would make the descriptor readable for ever.
                     self.collect()?;
                 }
                 // After the last stamps were taken in: until it wakes this is how things stand.
                 self.tell_counts(true);
-                let deadlines = [self.machine.deadline(), self.outstanding.deadline()];
-                let woken = self.interrupt.until(deadlines.into_iter().flatten().min(), self.now)?;
+                let end = self.deadline().map(|deadline| self.nap.end(deadline, self.now));
+                let woken = self.interrupt.until(end, self.now)?;
                 self.path.wait(None, woken)?;
                 self.now = monotonic_now();
                 if let Some(rests) = &mut self.rests {
@@ -275,6 +279,17 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         // The last answer may still lie in the ring.
         self.path.flush()?;
         Ok(())
+    }
+
+    /// Whether nothing is so near that the loop has to stay awake.
+    fn may_sleep(&mut self) -> bool {
+        let sleeps = self.machine.timer() == TimerKind::Sleep && !self.machine.is_over();
+        sleeps && self.deadline().is_none_or(|deadline| self.now < self.nap.end(deadline, self.now))
+    }
+
+    /// When something is due next.
+    fn deadline(&self) -> Option<Time<Monotonic>> {
+        [self.machine.deadline(), self.outstanding.deadline()].into_iter().flatten().min()
     }
 
     /// Leaves the CPU to others where that is due.

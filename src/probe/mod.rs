@@ -8,6 +8,7 @@ mod hot;
 mod interrupt;
 mod many;
 mod opened;
+mod nap;
 mod outstanding;
 mod reporter;
 mod rests;
