@@ -252,40 +252,38 @@ static __always_inline bool wants_record(struct steer_counters *counters, bool b
 		counters->until_record--;
 		return false;
 	}
-	counters->until_record = steer_config.record_every - 1;
+	/* By chance, one of so many on average: what comes in a fixed order, a ping and its dummies, must not fall in step with it. */
+	counters->until_record = bpf_get_prandom_u32() % (2 * steer_config.record_every - 1);
 	return true;
 }
 
-/* Writes the record and redirects; XDP_PASS, with the frame as it was, where the queue has no socket. */
+/*
+ * Redirects, and writes the record where there is to be one; XDP_PASS, with the frame as it was, where the queue has no socket:
+ * first, as a record whose frame goes to the kernel would stay in the buffer and be taken for that of a later frame.
+ */
 static __always_inline int redirect(struct xdp_md *ctx, struct steer_counters *counters, bool bound)
 {
 	struct steer_meta *meta;
-	int action;
-	__u64 stamp = bound ? card_stamp(ctx, counters) : 0;
-	/* A driver without metadata area says no: its frames go without a record, which the process takes for none. */
-	bool has_record = wants_record(counters, bound) && !bpf_xdp_adjust_meta(ctx, -(int)sizeof(*meta));
-
-	if (has_record) {
-		/* Verifier: adjusting makes every pointer into the packet invalid; they are loaded and compared anew. */
-		meta = (void *)(long)ctx->data_meta;
-		if ((void *)(meta + 1) > (void *)(long)ctx->data)
-			goto give_back;
-		meta->hardware_ns = stamp;
-		meta->hook_tai_ns = bpf_ktime_get_tai_ns();
-		meta->rx_queue = ctx->rx_queue_index;
-		meta->magic = STEER_MAGIC;
-	}
+	__u64 stamp;
 
 	/* The two lowest bits of the flags are what it returns where the queue has no socket. */
-	action = bpf_redirect_map(&steer_sockets, ctx->rx_queue_index, XDP_PASS);
-	if (action == XDP_REDIRECT)
-		return action;
-
-give_back:
-	/* The kernel compares metadata when it joins packets (GRO), and others may take it for theirs. */
-	if (has_record)
-		bpf_xdp_adjust_meta(ctx, sizeof(*meta));
-	return XDP_PASS;
+	if (bpf_redirect_map(&steer_sockets, ctx->rx_queue_index, XDP_PASS) != XDP_REDIRECT)
+		return XDP_PASS;
+	if (!wants_record(counters, bound))
+		return XDP_REDIRECT;
+	stamp = bound ? card_stamp(ctx, counters) : 0;
+	/* A driver without metadata area says no: its frames go without a record, which the process takes for none. */
+	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*meta)))
+		return XDP_REDIRECT;
+	/* Verifier: adjusting makes every pointer into the packet invalid; they are loaded and compared anew. */
+	meta = (void *)(long)ctx->data_meta;
+	if ((void *)(meta + 1) > (void *)(long)ctx->data)
+		return XDP_REDIRECT;
+	meta->hardware_ns = stamp;
+	meta->hook_tai_ns = bpf_ktime_get_tai_ns();
+	meta->rx_queue = ctx->rx_queue_index;
+	meta->magic = STEER_MAGIC;
+	return XDP_REDIRECT;
 }
 
 static __always_inline int steer(struct xdp_md *ctx, bool bound)

@@ -30,7 +30,7 @@ struct steer_config {
 	__be32 address; /* destination address, network byte order */
 	__be16 port;    /* destination UDP port, network byte order */
 	__u8 mac[6];    /* destination Ethernet address: the interface's own */
-	__u32 record_every; /* one frame of so many gets a record, on each CPU; at least 1. Host byte order */
+	__u32 record_every; /* one frame of so many gets a record, on average; at least 1. Host byte order */
 };
 
 /*

@@ -211,7 +211,7 @@ const SERVICE_TAG: u16 = 0x88a8;
 fn of_some_frames_a_sample_is_stamped_at_the_hook_and_all_arrive() {
     let veth = Veth::new();
     let (mut client, mut server) = both(&veth, |config| config.hook_stamps = HookStamps::Sampled);
-    let rounds = 10;
+    let rounds = 60;
     let hooked = (1..=u64::from(rounds * HookStamps::SAMPLED))
         .filter(|&sequence| {
             let before = tai_now();
@@ -223,9 +223,8 @@ fn of_some_frames_a_sample_is_stamped_at_the_hook_and_all_arrive() {
             ping.stamps.hook.inspect(|hook| assert!((before..=tai_now()).contains(hook))).is_some()
         })
         .count();
-    // Each CPU that sends counts for itself, and begins with a stamp.
-    let cpus = std::thread::available_parallelism().unwrap().get();
-    assert!((rounds as usize..=rounds as usize + cpus).contains(&hooked), "{hooked}");
+    // Drawn by chance: as far from what is expected as one in a million of such samples is.
+    assert!((rounds as usize / 2..=rounds as usize * 2).contains(&hooked), "{hooked} of {rounds}");
 }
 
 #[test]

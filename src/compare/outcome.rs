@@ -2,7 +2,7 @@
 
 use super::bench::{Bench, Kept};
 use super::bootstrap::{self, Differences};
-use crate::cli::{ComparePlan, Role};
+use crate::cli::{ComparePlan, Role, Timestamps, TxWay};
 use crate::probe::Outcome as Round;
 use crate::session::{LATE_NANOS, TimerKind, ip_len};
 use crate::stats::{Bin, Distribution, Summary};
@@ -24,6 +24,8 @@ pub(super) struct Setting {
     pub(super) round_time_s: u32,
     pub(super) timer: &'static str,
     pub(super) timestamps: &'static str,
+    /// What makes rows of the xdp path leaves through the packet socket beside AF_XDP.
+    pub(super) sends_aside: bool,
     /// `--cpu`.
     pub(super) cpu: Option<usize>,
     pub(super) command_line: Vec<String>,
@@ -44,6 +46,7 @@ impl Setting {
             round_time_s: settings.count_s,
             timer: settings.timer.as_str(),
             timestamps: plan.client.timestamps.as_str(),
+            sends_aside: plan.client.timestamps != Timestamps::Application && plan.client.tx == TxWay::Companion,
             cpu: plan.client.cpu,
             command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
         }
@@ -309,6 +312,7 @@ mod tests {
             round_time_s: 1,
             timer: "sleep",
             timestamps: "application",
+            sends_aside: false,
             cpu: None,
             command_line: Vec::new(),
         };

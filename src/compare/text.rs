@@ -2,6 +2,7 @@
 
 use super::bootstrap::{Interval, MIN_PAIRS};
 use super::outcome::{DifferenceOutcome, Outcome, PathOutcome};
+use crate::path::xdp::HookStamps;
 use crate::probe::rounds::wrapped;
 use crate::record::signed_micros;
 use crate::stats::Summary;
@@ -236,6 +237,19 @@ pub(super) fn remarks(outcome: &Outcome) -> Vec<String> {
             ));
         }
     }
+    match outcome.setting.timestamps {
+        "application" => remarks.push(format!(
+            "hook->app is of one frame in {}, as the XDP program's look at the clock is in the round trip: its tail may be longer than \
+             the sample's.",
+            HookStamps::SAMPLED
+        )),
+        _ if outcome.setting.sends_aside => remarks.push(
+            "For their transmit stamps pings and pongs of the xdp path left by a packet socket, not by AF_XDP: --tx xsk, or stamps of the \
+             application, show what sending by AF_XDP takes."
+                .to_owned(),
+        ),
+        _ => {}
+    }
     if outcome.rtt.is_none() {
         remarks.push("t3-t0 includes the time that the server took: its t1 and t2 are not subtracted.".to_owned());
     }
@@ -250,6 +264,14 @@ pub(super) fn remarks(outcome: &Outcome) -> Vec<String> {
         ));
     }
     for path in &outcome.paths {
+        let planned = path.pings_sent + path.skipped_slots;
+        if path.skipped_slots * 100 > planned {
+            remarks.push(format!(
+                "{}: {} of {planned} pings were not sent, as this machine had no time for them when they were due: what is told is that \
+                 of the others, and theirs might have been worse.",
+                path.name, path.skipped_slots
+            ));
+        }
         let missed = path.tx_stamps_missed + path.rx_stamps_missed;
         let parts = [
             (missed, "packets had no stamp of the chosen source, and are in no distribution"),

@@ -609,17 +609,19 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         }
         let sent = match self.path.send(&outgoing) {
             Ok(sent) => sent,
-            Err(error) if self.machine.peer() == Some(outgoing.to) => return Err(error.into()),
+            Err(error) if self.machine.peer() == Some(outgoing.to) => {
+                self.note_once(arrival);
+                return Err(error.into());
+            }
             // An answer to a stranger that cannot be sent is the stranger's loss, not the session's.
             Err(_) => return Ok(()),
         };
         self.unflushed = true;
-        if self.alone {
-            self.flush_now()?;
-        }
+        let flushed = if self.alone { self.flush_now() } else { Ok(()) };
+        // Also where that failed: it was handed over.
         self.note_once(arrival);
         self.sent(&outgoing, sent);
-        Ok(())
+        Ok(flushed?)
     }
 
     #[inline]

@@ -344,6 +344,7 @@ struct Writer {
 impl Writer {
     fn run(mut self) {
         let mut pause = Pause::new();
+        let mut is_early = false;
         loop {
             // Read before the ring: what was handed over before is seen after it.
             let stop = self.shared.stop.load(Ordering::Acquire);
@@ -354,8 +355,9 @@ impl Writer {
                 }
                 return self.tell_unsaid();
             }
-            let pause = pause.after(taken);
-            thread::park_timeout(if self.write_due() { pause.min(NEXT_LOOK) } else { pause });
+            let next = if is_early { pause.after_early(taken) } else { pause.after(taken) };
+            is_early = self.write_due() && next > NEXT_LOOK;
+            thread::park_timeout(if is_early { NEXT_LOOK } else { next });
         }
     }
 

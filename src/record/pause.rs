@@ -35,6 +35,13 @@ impl Pause {
     }
 }
 
+impl Pause {
+    /// The same after a look that came sooner than the pause said: few entries then do not mean that it is too short.
+    pub(super) fn after_early(&mut self, taken: usize) -> Duration {
+        self.after(taken.max(*ENTRIES_A_LOOK.start()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +63,12 @@ mod tests {
         assert_eq!(at_rate(2), Duration::from_millis(8));
         assert_eq!(at_rate(0), LONGEST);
         assert_eq!(at_rate(2000), SHORTEST);
+    }
+
+    #[test]
+    fn an_early_look_makes_no_pause_longer() {
+        let mut pause = Pause::new();
+        assert_eq!((pause.after_early(0), pause.after(0)), (SHORTEST, 2 * SHORTEST));
+        assert_eq!((pause.after_early(1), pause.after_early(65)), (2 * SHORTEST, SHORTEST));
     }
 }
