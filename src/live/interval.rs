@@ -62,6 +62,8 @@ pub struct Interval {
     pub t3_t0_negative: Option<u64>,
     /// (t3 − t0) − (t2 − t1); `None` where the pongs do not bring t1 and t2.
     pub rtt_ns: Option<Latency>,
+    /// RTTs that are not in it, as they are below 0: a clock was stepped. The statistics at the end have them.
+    pub rtt_negative: Option<u64>,
     /// Datagrams that a server of many clients dropped unanswered, as they were beyond their sender's share.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub excess: Option<u64>,
@@ -86,7 +88,7 @@ impl Interval {
     /// Whether nothing at all was counted in it: its object is needed for no sum.
     pub fn is_empty(&self) -> bool {
         let counts = [self.transmitted, self.received, self.pongs_expected, self.late_sends];
-        let others = [self.duplicates, self.t3_t0_negative, self.excess];
+        let others = [self.duplicates, self.t3_t0_negative, self.rtt_negative, self.excess];
         self.is_idle() && counts == [0; 4] && others.iter().all(|count| count.unwrap_or(0) == 0)
     }
 
@@ -270,6 +272,7 @@ impl Cutter {
             t3_t0_ns: latency(&mut self.t3_t0),
             t3_t0_negative: is_ponged.then(|| since(|snapshot| snapshot.trips.negative)),
             rtt_ns: latency(&mut self.rtt),
+            rtt_negative: is_ponged.then(|| since(|snapshot| snapshot.trips.rtt_negative)),
             excess: snapshot.crowd.is_some().then(|| since(|snapshot| snapshot.crowd.map_or(0, |crowd| crowd.excess))),
             samples_left_out: since(|snapshot| snapshot.left_out),
         }
@@ -395,12 +398,13 @@ mod tests {
         for nanos in [5000, -3, 1000, 9000] {
             cutter.add(Sample { t3_t0_ns: Some(nanos), rtt_ns: None });
         }
+        cutter.add(Sample { t3_t0_ns: None, rtt_ns: Some(-7) });
         let mut first = snapshot(10, 4, 5);
-        (first.trips.negative, first.left_out) = (1, 2);
+        (first.trips.negative, first.trips.rtt_negative, first.left_out) = (1, 1, 2);
         let interval = cutter.cut(at(250), &first, 1);
         assert_eq!((interval.interval, interval.elapsed_ns, interval.duration_ns), (1, 250_000_000, 250_000_000));
         assert_eq!((interval.pings_sent, interval.lost, interval.samples_left_out), (10, Some(1), 2));
-        assert_eq!((interval.t3_t0_negative, interval.rtt_ns), (Some(1), None));
+        assert_eq!((interval.t3_t0_negative, interval.rtt_ns, interval.rtt_negative), (Some(1), None, Some(1)));
         let expected =
             Latency { count: 3, min: 1000, mean: 5000, p50: 5000, p90: 9000, p99: 9000, p999: 9000, max: 9000 };
         assert_eq!(interval.t3_t0_ns, Some(expected));

@@ -44,7 +44,7 @@ pub struct BuildInfo {
 type Get<T> = fn(&T) -> u64;
 
 /// What a session counts while it lasts: name without `_total`, help, value.
-const COUNTERS: [(&str, &str, Get<Snapshot>); 29] = [
+const COUNTERS: [(&str, &str, Get<Snapshot>); 30] = [
     ("packets_transmitted", "Datagrams sent, control messages and dummies too", |s| s.totals.transmitted),
     ("packets_received", "Datagrams received, foreign ones and dummies too", |s| s.totals.received),
     ("pings_sent", "Pings sent", |s| s.totals.pings_sent),
@@ -76,6 +76,9 @@ const COUNTERS: [(&str, &str, Get<Snapshot>); 29] = [
     ("stamps_told", "Pairs of stamps of a ping and its pong that went out with a later pong", |s| s.stamps.told),
     ("stamps_untold", "Pairs of stamps that there was no room to keep until a later pong", |s| s.stamps.untold),
     ("t3_t0_negative", "Round trips that are in no histogram because the clock was stepped back", |s| s.trips.negative),
+    ("rtt_negative", "RTTs that are in no histogram because they are below 0: a clock was stepped", |s| {
+        s.trips.rtt_negative
+    }),
     ("t3_t0_incomparable", "Round trips that are in no histogram because t0 and t3 are of different clocks", |s| {
         s.trips.incomparable
     }),

@@ -112,6 +112,8 @@ pub struct TripCounts {
     pub incomparable: u64,
     /// Of those, the ones of which t0 or t3 is not known, or not yet.
     pub unstamped: u64,
+    /// RTTs, of pongs that bring t1 and t2, that are below 0: a clock was stepped.
+    pub rtt_negative: u64,
     /// Pongs to pings that were answered already.
     pub duplicates: u64,
     /// Pongs to no ping of the window.
@@ -422,9 +424,9 @@ impl RoundTrips {
     /// What became of the pings so far.
     #[inline]
     pub fn counts(&self) -> TripCounts {
-        let Self { unique, negative, incomparable, duplicates, unknown, newest_answered, .. } = *self;
+        let Self { unique, negative, incomparable, rtt_negative, duplicates, unknown, newest_answered, .. } = *self;
         let unstamped = self.unstamped();
-        TripCounts { unique, negative, incomparable, unstamped, duplicates, unknown, newest_answered }
+        TripCounts { unique, negative, incomparable, unstamped, rtt_negative, duplicates, unknown, newest_answered }
     }
 
     /// All that is known so far. Goes through the histogram: some µs.

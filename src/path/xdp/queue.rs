@@ -472,10 +472,9 @@ impl Queue {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             let frame = self.base.wrapping_add(descriptor.addr());
             // SAFETY: a hint: no memory is accessed, whatever the address is.
-            unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(frame.wrapping_sub(META_LEN).cast());
-                _mm_prefetch::<_MM_HINT_T0>(frame.cast());
-            }
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(frame.wrapping_sub(META_LEN).cast()) };
+            // SAFETY: as above.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(frame.cast()) };
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = descriptor;
