@@ -32,7 +32,6 @@ use bench::Bench;
 use figures::{Bound, Figures, Target};
 use output::number;
 use serde_json::json;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -78,11 +77,8 @@ fn main() -> Result<()> {
     let targets = targets(&contestants);
     print!("{}", figures.to_text(&targets));
     let [figures, targets] = figures.to_json(&targets);
-    let file = std::env::var("BENCH_CLIENTS_JSON").unwrap_or_else(|_| "bench-clients.json".to_owned());
     let names: Vec<&str> = contestants.iter().map(|(_, name)| *name).collect();
-    let whole = json!({
-        "format": 1,
-        "version": env!("CARGO_PKG_VERSION"),
+    let bench = json!({
         "machine": machine,
         "cpus": { "client": generator_cpu, "server": server_cpu },
         "rounds": rounds,
@@ -91,9 +87,7 @@ fn main() -> Result<()> {
         "figures": figures,
         "targets": targets,
     });
-    output::write(Path::new(&file), &format!("{whole:#}\n")).with_context(|| format!("cannot write {file}"))?;
-    println!("\n{file} has every round.");
-    Ok(())
+    output::write_json("BENCH_CLIENTS_JSON", "bench-clients.json", bench)
 }
 
 /// As tables and JSON name so many clients.

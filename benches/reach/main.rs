@@ -23,13 +23,12 @@ mod output;
 mod targets;
 mod writer;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use contestant::Contestant;
 use figures::Figures;
 use lan::Lan;
 use output::number;
 use serde_json::json;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use targets::targets;
@@ -70,10 +69,7 @@ fn main() -> Result<()> {
     // What was measured before somebody had enough of it is shown, and not taken for a whole run.
     measured?;
     let [figures, targets] = figures.to_json(&targets);
-    let file = std::env::var("BENCH_JSON").unwrap_or_else(|_| "bench.json".to_owned());
-    let whole = json!({
-        "format": 1,
-        "version": env!("CARGO_PKG_VERSION"),
+    let bench = json!({
         "machine": machine,
         "cpus": { "client": client, "server": server },
         "rounds": rounds,
@@ -82,7 +78,5 @@ fn main() -> Result<()> {
         "figures": figures,
         "targets": targets,
     });
-    output::write(Path::new(&file), &format!("{whole:#}\n")).with_context(|| format!("cannot write {file}"))?;
-    println!("\n{file} has every round.");
-    Ok(())
+    output::write_json("BENCH_JSON", "bench.json", bench)
 }

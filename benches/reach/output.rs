@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
+use serde_json::{Value, json};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -25,8 +26,19 @@ pub fn cpus() -> Result<[usize; 2]> {
     Ok([cpus.next(), cpus.next()].map(Option::unwrap_or_default))
 }
 
+/// Writes a bench's JSON: what it was run with, figures and targets. The environment's `variable` names another file than `default`.
+pub fn write_json(variable: &str, default: &str, bench: Value) -> Result<()> {
+    let file = std::env::var(variable).unwrap_or_else(|_| default.to_owned());
+    let mut whole = json!({ "format": 1, "version": env!("CARGO_PKG_VERSION") });
+    let (Value::Object(all), Value::Object(bench)) = (&mut whole, bench) else { unreachable!("both are objects") };
+    all.extend(bench);
+    write(Path::new(&file), &format!("{whole:#}\n")).with_context(|| format!("cannot write {file}"))?;
+    println!("\n{file} has every round.");
+    Ok(())
+}
+
 /// Writes a file that belongs to whom its folder belongs to: no file of root's is left among the sources.
-pub fn write(file: &Path, text: &str) -> Result<()> {
+fn write(file: &Path, text: &str) -> Result<()> {
     std::fs::write(file, text)?;
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let owner = std::fs::metadata(folder)?;

@@ -114,6 +114,12 @@ impl Feed {
         self.asked.load(Ordering::Relaxed) != self.answered
     }
 
+    /// Whether a loop is to say how things stand; `sleeps`: it is about to. Nobody wakes one that sleeps: it says so before.
+    #[inline]
+    pub fn wants_counts(&self, sleeps: bool) -> bool {
+        sleeps || self.is_asked()
+    }
+
     /// How things stand, with all samples handed over before. Whoever sleeps next publishes first: nobody wakes it to ask.
     #[inline]
     pub fn publish(&mut self, counts: &Counts) {

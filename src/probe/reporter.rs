@@ -167,8 +167,7 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
 
     #[inline]
     fn wants_counts(&self, sleeps: bool) -> bool {
-        // Nobody wakes a loop that sleeps: it says before how things stand.
-        self.feed.as_ref().is_some_and(|feed| sleeps || feed.is_asked())
+        self.feed.as_ref().is_some_and(|feed| feed.wants_counts(sleeps))
     }
 
     fn counts(&mut self, scene: Scene<'_, M, P>) {

@@ -79,7 +79,7 @@ pub enum HookStamps {
 }
 
 impl HookStamps {
-    /// How many frames a sample is of. No multiple of a small number: a schedule's sizes may come in turn.
+    /// How many frames a sample is of, on average: which they are is chance, as a schedule's sizes, or a ping and its dummies, come in turn.
     pub const SAMPLED: u32 = 17;
 
     const fn one_in(self) -> u32 {
