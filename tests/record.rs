@@ -131,6 +131,7 @@ fn summary_of(lines: &[&str], loss: bool) -> Summary {
         totals: &totals,
         end: End::Complete,
         round_trips: Some(trips.totals()),
+        punctuality: None,
         stamps: StampCounts { tx_requested: tx, tx, rx: rx.parse().unwrap(), ..StampCounts::default() },
         sources: Sources::application(),
         stamp_timeout: None,

@@ -3,6 +3,7 @@
 //! It does not allocate, lock, format or touch a file while a session lasts: rows and notices go through a ring to the
 //! recorder's thread. It knows no sockets; what gets out and in is a [`Path`], who says what is a [`Machine`].
 
+use super::away::Away;
 use super::interrupt::Interrupt;
 use super::nap::Nap;
 use super::outstanding::{Joined, Outstanding};
@@ -12,8 +13,8 @@ use super::usage::Usage;
 use crate::clock::{ClockBoard, Monotonic, Realtime, Source, Stamp, Time, monotonic_now, realtime_now};
 use crate::live::Sample;
 use crate::path::{self, BATCH, Batch, Path, Received, Sent, TxStamp};
-use crate::record::{Answer, Recorder, RoundTrips, Sighting, Sources, StampCounts};
-use crate::session::{Action, Body, Direction, End, Event, Incoming, Machine, Outgoing, TimerKind};
+use crate::record::{Answer, Punctuality, Recorder, RoundTrips, Sighting, Sources, StampCounts};
+use crate::session::{Action, Body, Direction, End, Event, Incoming, Machine, Outgoing, TimerKind, Totals};
 use crate::tune::realtime::Budget;
 use crate::wire::ptp::Shape;
 use crate::wire::{Account, Extension, Point, Said};
@@ -60,6 +61,8 @@ pub struct Scene<'a, M, P> {
     pub recorder: &'a mut Recorder,
     /// Pings and their answers.
     pub round_trips: &'a mut RoundTrips,
+    /// How late pings left since the session began.
+    pub punctuality: &'a Punctuality,
     /// Stamps taken since the session began.
     pub stamps: &'a mut StampCounts,
     /// The datagram that is being handled had a stamp.
@@ -120,6 +123,7 @@ pub struct HotLoop<'a, M, P, A> {
     interrupt: &'a mut Interrupt,
     rules: StampRules,
     round_trips: RoundTrips,
+    punctuality: Punctuality,
     stamps: StampCounts,
     outstanding: Outstanding,
     turnarounds: Turnarounds,
@@ -135,6 +139,8 @@ pub struct HotLoop<'a, M, P, A> {
     next_look: Time<Monotonic>,
     /// When the loop last looked at the clock.
     now: Time<Monotonic>,
+    /// Whether the core was away before that.
+    away: Away,
     /// When it wakes up where it sleeps.
     nap: Nap,
     /// The datagram that is being handled had a stamp.
@@ -178,6 +184,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             interrupt,
             rules,
             round_trips: RoundTrips::new(),
+            punctuality: Punctuality::new(),
             stamps: StampCounts::default(),
             outstanding,
             turnarounds,
@@ -188,6 +195,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             collects: late_stamps.any(),
             next_look: monotonic_now(),
             now: monotonic_now(),
+            away: Away::new(),
             nap: Nap::default(),
             arrival_stamped: false,
             unflushed: false,
@@ -239,12 +247,17 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             // Before anything of our own: somebody's round trip waits for it.
             self.flush_now()?;
             self.now = monotonic_now();
-            let pinged = self.meet_deadlines(self.now)?;
+            let away = self.away.look(self.now);
+            if away > 0 {
+                self.punctuality.was_away(away);
+            }
+            let pinged = self.meet_deadlines(self.now, away)?;
             if !self.outstanding.is_empty() {
                 self.look()?;
             }
             // One that came as the session ended is for whoever would begin the next.
             if !self.machine.is_over() && self.interrupt.take() {
+                self.away.occupied();
                 self.machine.handle_stop(monotonic_now());
                 self.act(None)?;
             }
@@ -266,6 +279,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
                 // After the last stamps were taken in: until it wakes this is how things stand.
                 self.tell_counts(true);
                 let end = self.deadline().map(|deadline| self.nap.end(deadline, self.now));
+                self.away.occupied();
                 let woken = self.interrupt.until(end, self.now)?;
                 self.path.wait(None, woken)?;
                 self.now = monotonic_now();
@@ -298,6 +312,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         if let Some(rest) = rests.due(self.now, received, self.machine.deadline(), self.recorder.crowded()) {
             // What waits to leave does not wait for that.
             self.flush_now()?;
+            self.away.occupied();
             std::thread::sleep(rest);
             self.now = monotonic_now();
             if let Some(rests) = &mut self.rests {
@@ -313,6 +328,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         if self.batch.is_empty() {
             return Ok(false);
         }
+        self.away.occupied();
         let batch = self.batch.lend();
         let taken = self.take_in(&batch);
         self.batch.give_back(batch);
@@ -440,6 +456,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
 
     /// Joins all transmit stamps that have come to their datagrams, and gives up those that were waited for too long.
     fn collect(&mut self) -> anyhow::Result<()> {
+        self.away.occupied();
         loop {
             self.path.collect(&mut self.late)?;
             self.take_late();
@@ -500,6 +517,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
     #[inline]
     fn tell_counts(&mut self, sleeps: bool) {
         if self.attendant.wants_counts(sleeps) {
+            self.away.occupied();
             let (scene, attendant) = self.scene();
             attendant.counts(scene);
         }
@@ -513,6 +531,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         if (!idle || due) && self.now.duration_since(since) < REPORT_PATIENCE {
             return;
         }
+        self.away.occupied();
         let (scene, attendant) = self.scene();
         if attendant.so_far(scene) {
             self.asked_since = None;
@@ -547,17 +566,27 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         }
     }
 
-    /// Does what is due, up to a burst of pings or one batch of a flood; whether anything was.
-    fn meet_deadlines(&mut self, now: Time<Monotonic>) -> anyhow::Result<bool> {
+    /// Does what is due, up to a burst of pings or one batch of a flood; whether anything was. For `away` ns before `now` the core
+    /// was away, or 0.
+    fn meet_deadlines(&mut self, now: Time<Monotonic>, away: u64) -> anyhow::Result<bool> {
         self.loaded = false;
         for met in 0..BURST {
             if self.machine.deadline().is_none_or(|deadline| now < deadline) {
                 return Ok(met > 0);
             }
+            self.away.occupied();
+            let before = moments(self.machine.totals());
             self.machine.handle_deadline(now);
+            let after = moments(self.machine.totals());
+            let lateness = self.machine.totals().last_lateness_nanos;
             self.alone = self.machine.deadline().is_none_or(|next| now < next);
             self.act(None)?;
             self.alone = false;
+            // The ping has left: now there is time.
+            if after != before {
+                let [pings, skipped] = [0, 1].map(|at| after[at].saturating_sub(before[at]));
+                self.punctuality.met((pings > 0).then_some(lateness), skipped, away);
+            }
             if self.loaded {
                 break;
             }
@@ -687,8 +716,10 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
     fn tell(&mut self, event: Event) -> anyhow::Result<()> {
         // The peer must not wait for what the attendant has to print.
         self.flush_now()?;
+        self.away.occupied();
         if let Event::Connected { peer, settings } = event {
             self.in_band = settings.in_band;
+            self.punctuality.clear();
             // Who pongs is told nothing.
             self.round_trips.expect_in_band(self.in_band && self.machine.totals().measures_loss);
             // What still comes of the session before must not count as this one's.
@@ -724,6 +755,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             path: &*self.path,
             recorder: self.recorder,
             round_trips: &mut self.round_trips,
+            punctuality: &self.punctuality,
             stamps: &mut self.stamps,
             arrival_stamped: self.arrival_stamped,
         };
@@ -732,10 +764,17 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
 
     fn flush_now(&mut self) -> io::Result<()> {
         if self.unflushed {
+            self.away.occupied();
             self.unflushed = self.path.flush()?;
         }
         Ok(())
     }
+}
+
+/// Of the plan's moments those that had a ping, and those that passed without one.
+#[inline]
+const fn moments(totals: &Totals) -> [u64; 2] {
+    [totals.planned_pings, totals.skipped_slots]
 }
 
 /// Says so where the path has lost some of its memory: it would run dry one day.

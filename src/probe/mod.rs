@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod awaited;
+mod away;
 mod hot;
 mod interrupt;
 mod many;

@@ -75,7 +75,7 @@ impl Reporter {
     /// Prints the statistics of the session that stands, and leaves them in the meta file.
     fn report<M: Machine, P: Path>(&mut self, scene: Scene<'_, M, P>, end: End) {
         let session = self.session.take();
-        let Scene { machine, path, recorder, round_trips, stamps, .. } = scene;
+        let Scene { machine, path, recorder, round_trips, punctuality, stamps, .. } = scene;
         let finished = recorder.sync();
         let recorded = finished.since(&self.before.1);
         let counters = path.counters();
@@ -97,6 +97,7 @@ impl Reporter {
             totals: &totals,
             end,
             round_trips: Some(round_trips.totals()),
+            punctuality: Some(punctuality.totals()),
             stamps: *stamps,
             sources: recorder.sources(),
             stamp_timeout: path.late_stamps().any().then_some(self.stamp_timeout),
@@ -177,7 +178,7 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
     }
 
     fn so_far(&mut self, scene: Scene<'_, M, P>) -> bool {
-        let Scene { machine, path, recorder, round_trips, stamps, .. } = scene;
+        let Scene { machine, path, recorder, round_trips, punctuality, stamps, .. } = scene;
         if !recorder.can_report() {
             return false;
         }
@@ -192,6 +193,7 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
                 settings,
                 totals,
                 trips: round_trips.totals(),
+                punctuality: Some(punctuality.totals()),
                 stamps: *stamps,
                 stamp_timeout: path.late_stamps().any().then_some(self.stamp_timeout),
                 rows_before: [rows(&before.log), rows(&before.stage_log)],

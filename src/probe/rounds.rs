@@ -520,6 +520,8 @@ impl<M: Machine, P: Path> Attendant<M, P> for Keeper<'_> {
             settings,
             totals: *machine.totals(),
             trips: round_trips.totals(),
+            // What is said of a round so far has no room for it.
+            punctuality: None,
             stamps: *stamps,
             stamp_timeout: None,
             // Nothing is logged.

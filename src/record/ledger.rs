@@ -537,6 +537,7 @@ impl Writer {
             totals: &totals,
             end,
             round_trips: None,
+            punctuality: None,
             stamps,
             sources: self.config.sources,
             stamp_timeout: self.config.stamp_timeout,

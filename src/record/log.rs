@@ -847,6 +847,7 @@ mod tests {
                 latency: None,
                 in_band: None,
             },
+            punctuality: None,
             stamps: StampCounts::default(),
             stamp_timeout: None,
             rows_before: [(1, 0), (0, 0)],

@@ -637,6 +637,7 @@ mod tests {
             totals: &crate::session::Totals::default(),
             end: crate::session::End::Complete,
             round_trips: None,
+            punctuality: None,
             stamps: StampCounts::default(),
             sources: Sources::application(),
             stamp_timeout: None,

@@ -12,6 +12,7 @@ mod ledger;
 mod log;
 mod meta;
 mod pause;
+mod punctuality;
 mod roundtrip;
 mod row;
 mod shelf;
@@ -21,6 +22,7 @@ mod stages;
 mod stamps;
 mod summary;
 pub mod text;
+mod times;
 mod writer;
 
 pub use clocks::{ClockRecord, ClockSample};
@@ -30,7 +32,8 @@ pub use ledger::{ClockWitness, Ledger, LedgerConfig, LedgerEnd};
 pub use log::{Finished, Recorder, RecorderConfig, Watchers, Written};
 pub(crate) use meta::meta_path;
 pub use meta::{Facts, ScheduleFacts, StampSource, TuningFacts};
-pub use roundtrip::{Answer, Latency, RoundTrips, TripCounts, TripTotals};
+pub use punctuality::{AWAY_NANOS, CoreAway, Punctuality, PunctualityTotals};
+pub use roundtrip::{Answer, RoundTrips, TripCounts, TripTotals};
 pub use row::{HEADER, Row, STAGES_HEADER};
 pub use shelf::check_folder;
 pub use sighting::{Sighting, Sources};
@@ -40,6 +43,7 @@ pub use stamps::StampCounts;
 pub(crate) use summary::{ENDS, end_name, micros, signed_micros};
 pub use summary::{Summary, SummaryInput, counters_since};
 pub use text::{Screen, Voice};
+pub use times::Latency;
 
 /// Which side of a session this process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]

@@ -5,20 +5,16 @@
 //! a card may tell of it after the pong has come; t1 and t2 perhaps with a later pong. Stamps of two clocks are not subtracted,
 //! nor those of two pongs to one ping.
 
+use super::times::{Latency, Times};
 use crate::clock::{Stamp, Time};
 use crate::stats::{self, Distribution};
 use crate::wire::InBand;
 use crate::wire::in_band::FarSource;
-use hdrhistogram::Histogram;
 
 /// How many pings are remembered: 131 ms of them at a million a second. A power of two.
 const WINDOW: usize = 1 << 17;
 /// Marks an entry without a ping. It is the sequence of a dummy, which no ping has.
 const VACANT: u64 = u64::MAX;
-/// What the histogram tells apart: 1 ns to 60 s. Longer is recorded as 60 s; minimum, mean and maximum stay exact.
-const HIGHEST_NANOS: u64 = 60_000_000_000;
-/// Significant decimal digits of a quantile.
-const DIGITS: u8 = 3;
 
 /// What a pong is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,12 +52,8 @@ pub struct RoundTrips {
     far: Vec<u64>,
     /// What is known of each entry of `pings`.
     states: Vec<u8>,
-    histogram: Histogram<u64>,
-    sum: u128,
-    min: u64,
-    max: u64,
+    times: Times,
     unique: u64,
-    measured: u64,
     negative: u64,
     incomparable: u64,
     duplicates: u64,
@@ -78,27 +70,6 @@ pub struct RoundTrips {
     strange: u64,
     /// What the last call made whole.
     newest_rtt: Option<i64>,
-}
-
-/// Round-trip times, t3 − t0, in ns. Minimum, mean and maximum are exact, quantiles good to 3 digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-pub struct Latency {
-    /// How many pings were answered and have both stamps, without those whose difference is negative.
-    pub count: u64,
-    /// The shortest.
-    pub min: u64,
-    /// The mean, rounded to the nearest.
-    pub mean: u64,
-    /// Half of them took no longer.
-    pub p50: u64,
-    /// 90 % of them took no longer.
-    pub p90: u64,
-    /// 99 % of them took no longer.
-    pub p99: u64,
-    /// 99.9 % of them took no longer.
-    pub p999: u64,
-    /// The longest.
-    pub max: u64,
 }
 
 /// What became of pings and pongs, without times. Numbers of pings unless said otherwise.
@@ -166,19 +137,12 @@ impl Default for RoundTrips {
 impl RoundTrips {
     /// Allocates the window (2.1 MiB) and the histogram (0.2 MiB), and touches both so that the hot loop meets no page fault.
     pub fn new() -> Self {
-        let mut histogram = Histogram::new_with_bounds(1, HIGHEST_NANOS, DIGITS)
-            .expect("the bounds are constants in hdrhistogram's range");
-        histogram.reset();
         let mut trips = Self {
             pings: vec![(VACANT, 0); WINDOW],
             far: Vec::new(),
             states: vec![0; WINDOW],
-            histogram,
-            sum: 0,
-            min: u64::MAX,
-            max: 0,
+            times: Times::new(),
             unique: 0,
-            measured: 0,
             negative: 0,
             incomparable: 0,
             duplicates: 0,
@@ -212,9 +176,8 @@ impl RoundTrips {
     pub fn clear(&mut self) {
         self.pings.fill((VACANT, 0));
         self.states.fill(0);
-        self.histogram.reset();
-        (self.sum, self.min, self.max) = (0, u64::MAX, 0);
-        (self.unique, self.measured, self.negative, self.incomparable) = (0, 0, 0, 0);
+        self.times.clear();
+        (self.unique, self.negative, self.incomparable) = (0, 0, 0);
         (self.duplicates, self.unknown, self.newest_answered) = (0, 0, 0);
         self.rtt.clear();
         (self.in_band, self.far_source, self.newest_rtt) = (false, None, None);
@@ -375,11 +338,7 @@ impl RoundTrips {
         };
         match u64::try_from(difference) {
             Ok(nanos) => {
-                self.histogram.saturating_record(nanos);
-                self.measured += 1;
-                self.sum += u128::from(nanos);
-                self.min = self.min.min(nanos);
-                self.max = self.max.max(nanos);
+                self.times.record(nanos);
             }
             Err(_) => self.negative += 1,
         }
@@ -408,7 +367,7 @@ impl RoundTrips {
 
     /// Of those, the ones of which t0 or t3 is not known, or not yet.
     pub fn unstamped(&self) -> u64 {
-        self.unique - self.measured - self.negative - self.incomparable
+        self.unique - self.times.count() - self.negative - self.incomparable
     }
 
     /// Pongs to pings that were answered already.
@@ -476,23 +435,7 @@ impl RoundTrips {
 
     /// The round-trip times so far; `None` where there are none.
     pub fn latency(&self) -> Option<Latency> {
-        let count = self.measured;
-        if count == 0 {
-            return None;
-        }
-        // A quantile is the upper end of a bucket, which may lie beyond the largest value in it.
-        let quantile = |q| self.histogram.value_at_quantile(q).clamp(self.min, self.max);
-        let mean = (self.sum + u128::from(count / 2)) / u128::from(count);
-        Some(Latency {
-            count,
-            min: self.min,
-            mean: mean as u64,
-            p50: quantile(0.5),
-            p90: quantile(0.9),
-            p99: quantile(0.99),
-            p999: quantile(0.999),
-            max: self.max,
-        })
+        self.times.latency()
     }
 }
 
@@ -778,9 +721,7 @@ mod tests {
     #[test]
     fn it_stays_small() {
         let trips = RoundTrips::new();
-        let bytes = size_of_val(&trips.pings[..])
-            + size_of_val(&trips.states[..])
-            + trips.histogram.distinct_values() * size_of::<u64>();
+        let bytes = size_of_val(&trips.pings[..]) + size_of_val(&trips.states[..]) + trips.times.allocated();
         let bytes = bytes + size_of_val(&trips.far[..]);
         assert!(bytes <= 4 << 20, "{bytes}");
     }

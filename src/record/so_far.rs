@@ -4,13 +4,15 @@
 
 use super::file::FileCounts;
 use super::log::{Finished, Written};
-use super::roundtrip::{Latency, TripTotals};
+use super::punctuality::PunctualityTotals;
+use super::roundtrip::TripTotals;
 use super::sighting::Sources;
 use super::stages::Stages;
 use super::stamps::StampCounts;
 use super::summary::{Summary, SummaryInput};
 use super::summary::{micros, signed_micros};
 use super::text::{Stream, Voice};
+use super::times::Latency;
 use crate::path::{Counters, Description};
 use crate::session::{End, Settings, Totals};
 use serde::Serialize;
@@ -30,6 +32,8 @@ pub struct SessionSoFar {
     pub totals: Totals,
     /// Its pings and pongs.
     pub trips: TripTotals,
+    /// How late its pings left; `None` where nobody looked.
+    pub punctuality: Option<PunctualityTotals>,
     /// Its stamps.
     pub stamps: StampCounts,
     /// How long a transmit stamp is waited for; `None` where none comes late.
@@ -125,6 +129,7 @@ pub(super) fn words(report: &Report, known: Known<'_>) -> (Stream, String) {
         totals: &so_far.totals,
         end: End::Complete,
         round_trips: Some(so_far.trips),
+        punctuality: so_far.punctuality,
         stamps: so_far.stamps,
         sources,
         stamp_timeout: so_far.stamp_timeout,
@@ -193,6 +198,7 @@ mod tests {
             settings: Settings::default(),
             totals: Totals { pings_sent: 9, pongs_expected: 9, dummies_sent: 44, ..Totals::default() },
             trips: TripTotals { counts, ..TripTotals::default() },
+            punctuality: None,
             stamps: StampCounts::default(),
             stamp_timeout: None,
             rows_before: [(0, 0); 2],

@@ -4,13 +4,15 @@
 
 use super::Role;
 use super::log::{Finished, Written};
-use super::roundtrip::{Latency, TripTotals};
+use super::punctuality::{CoreAway, PunctualityTotals};
+use super::roundtrip::TripTotals;
 use super::sighting::Sources;
 use super::stages::Stages;
 use super::stamps::StampCounts;
+use super::times::Latency;
 use crate::clock::Source;
 use crate::path::{Counters, Description, XdpCounters};
-use crate::session::{Direction, End, LATE_NANOS, Settings, Totals};
+use crate::session::{Direction, End, LATE_NANOS, Settings, TimerKind, Totals};
 use crate::stats;
 use crate::wire::UDP_IP_HEADERS;
 use crate::wire::in_band::FarSource;
@@ -38,6 +40,8 @@ pub struct SummaryInput<'a> {
     pub end: End,
     /// The pings and pongs of this side, where it pings and is ponged.
     pub round_trips: Option<TripTotals>,
+    /// How late the pings of this side left; `None` where nobody looked.
+    pub punctuality: Option<PunctualityTotals>,
     /// The stamps of this session's datagrams.
     pub stamps: StampCounts,
     /// Whose stamps they are.
@@ -157,6 +161,13 @@ pub struct Summary {
     pub worst_lateness_ns: u64,
     /// Planned moments at which no ping was sent because an earlier one was that late.
     pub skipped_slots: u64,
+    /// How late pings left: from the planned moment to the look at the clock that had the ping sent, some 0.1 µs before its t0. Of all
+    /// pings that had a planned moment; `None` where none had, or nobody looked.
+    pub lateness_ns: Option<Latency>,
+    /// The same of those that were not due while the core was seen to be away; `None` where there are none, or the loop sleeps.
+    pub lateness_undisturbed_ns: Option<Latency>,
+    /// How often the core was seen to be away from the busy loop; `None` where the loop sleeps, or serves many clients.
+    pub core_away: Option<CoreAway>,
     /// Datagrams from somebody else.
     pub foreign: u64,
     /// Datagrams from the peer that made no sense where the session stood.
@@ -205,6 +216,9 @@ impl Summary {
         let SummaryInput { totals, round_trips, recorded, stamps, sources, .. } = input;
         let trips = round_trips.filter(|_| totals.measures_loss);
         let in_band = trips.and_then(|trips| trips.in_band);
+        let punctuality = input.punctuality;
+        // A loop that sleeps is away by its own choice.
+        let busy = punctuality.filter(|_| input.settings.is_some_and(|settings| settings.timer == TimerKind::Busy));
         let expected = totals.pongs_expected;
         // A pong to a ping that asked for none must not make the loss negative.
         let lost = trips.map(|trips| expected.saturating_sub(trips.counts.unique));
@@ -262,6 +276,9 @@ impl Summary {
             late_threshold_ns: LATE_NANOS,
             worst_lateness_ns: totals.worst_lateness_nanos,
             skipped_slots: totals.skipped_slots,
+            lateness_ns: punctuality.and_then(|punctuality| punctuality.lateness),
+            lateness_undisturbed_ns: busy.and_then(|busy| busy.undisturbed),
+            core_away: busy.map(|busy| busy.away),
             foreign: totals.foreign,
             unexpected: totals.unexpected,
             excess: None,
@@ -351,7 +368,20 @@ impl Summary {
             lines.push(("PTP", words));
         }
         if self.pings_sent > 0 {
-            lines.push(("late sends", self.lateness_words()));
+            lines.push(("late sends", self.late_words()));
+        }
+        if let Some(lateness) = &self.lateness_ns {
+            lines.push(("lateness", format!("{} pings", lateness_words(lateness))));
+        }
+        if let Some(away) = &self.core_away {
+            // Where it never was, all that is told of pings is told already.
+            if away.count > 0
+                && let Some(lateness) = &self.lateness_undisturbed_ns
+            {
+                let words = format!("{} pings that were not due while the core was away", lateness_words(lateness));
+                lines.push(("undisturbed", words));
+            }
+            lines.push(("core away", self.away_words(away)));
         }
         let Counters {
             not_protocol,
@@ -456,12 +486,29 @@ impl Summary {
         Some(words)
     }
 
-    fn lateness_words(&self) -> String {
+    fn late_words(&self) -> String {
         let threshold = self.late_threshold_ns / 1000;
         let mut words = format!("{} of {} pings by more than {threshold} us", self.late_sends, self.pings_sent);
         let _ = write!(words, ", worst {} us", micros(self.worst_lateness_ns));
         if self.skipped_slots > 0 {
             let _ = write!(words, ", {} pings left out for it", self.skipped_slots);
+        }
+        words
+    }
+
+    fn away_words(&self, away: &CoreAway) -> String {
+        let CoreAway { count, total_ns, longest_ns, threshold_ns, pings_due, late_sends, skipped_slots, .. } = *away;
+        let threshold = threshold_ns / 1000;
+        if count == 0 {
+            return format!("never seen for more than {threshold} us");
+        }
+        let [total, longest] = [total_ns, longest_ns].map(micros);
+        let mut words = format!("{count} times for more than {threshold} us, {total} us in all, longest {longest} us");
+        if pings_due + skipped_slots > 0 {
+            let _ = write!(
+                words,
+                "; {pings_due} pings were due then, {late_sends} of the late sends, and {skipped_slots} of those left out"
+            );
         }
         words
     }
@@ -557,6 +604,12 @@ fn path_words(description: &Description) -> String {
     words
 }
 
+fn lateness_words(lateness: &Latency) -> String {
+    let Latency { count, p50, p99, p999, max, .. } = *lateness;
+    let [p50, p99, p999, max] = [p50, p99, p999, max].map(micros);
+    format!("p50 {p50}  p99 {p99}  p99.9 {p999}  max {max} us, {count}")
+}
+
 fn rtt_words(rtt: &Latency) -> String {
     let [min, p50, p99, p999, max] = [rtt.min, rtt.p50, rtt.p99, rtt.p999, rtt.max].map(micros);
     format!("min {min}  p50 {p50}  p99 {p99}  p99.9 {p999}  max {max} us, {} samples", rtt.count)
@@ -603,6 +656,7 @@ fn per_second(count: u64, nanos: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::punctuality::Punctuality;
     use super::super::roundtrip::RoundTrips;
     use super::super::stages::{Stage, StageTimes};
     use super::*;
@@ -638,6 +692,7 @@ mod tests {
             totals,
             end: End::Complete,
             round_trips: round_trips.map(RoundTrips::totals),
+            punctuality: None,
             stamps: StampCounts {
                 tx_requested: totals.transmitted,
                 tx: totals.transmitted,
@@ -772,6 +827,67 @@ mod tests {
         assert!(!summary.success, "a lost row is no success");
         let json: serde_json::Value = serde_json::from_str(&summary.to_json()).unwrap();
         assert_eq!((&json["xdp"]["rx_dropped"], &json["rows_lost"]), (&1.into(), &1.into()));
+    }
+
+    #[test]
+    fn what_was_late_for_the_machine_is_told_apart_and_only_of_a_loop_that_never_sleeps() {
+        let totals = Totals { pings_sent: 4, late_sends: 2, worst_lateness_nanos: 60_000, ..Totals::default() };
+        let mut punctuality = Punctuality::new();
+        punctuality.met(Some(50), 0, 0);
+        punctuality.met(Some(20_000), 0, 0);
+        let told = |timer, punctuality: Option<&Punctuality>| {
+            let settings = Settings { timer, ..Settings::default() };
+            let summary = Summary::new(SummaryInput {
+                settings: Some(&settings),
+                punctuality: punctuality.map(Punctuality::totals),
+                ..input(&totals, None)
+            });
+            let text = summary.to_text().split_once("path         kernel\n").unwrap().1.to_owned();
+            (text, serde_json::from_str::<serde_json::Value>(&summary.to_json()).unwrap())
+        };
+        let late = "late sends   2 of 4 pings by more than 10 us, worst 60.000 us\n";
+        let all =
+            |count, p50, max| format!("lateness     p50 {p50}  p99 {max}  p99.9 {max}  max {max} us, {count} pings\n");
+        let (text, json) = told(TimerKind::Busy, Some(&punctuality));
+        assert_eq!(text, format!("{late}{}core away    never seen for more than 5 us\n", all(2, "0.050", "20.000")));
+        assert_eq!((&json["core_away"]["count"], &json["core_away"]["p50_ns"]), (&0.into(), &serde_json::Value::Null));
+        punctuality.was_away(70_000);
+        punctuality.met(Some(60_000), 3, 70_000);
+        punctuality.was_away(8_000);
+        punctuality.met(Some(900), 0, 8_000);
+        let (text, json) = told(TimerKind::Busy, Some(&punctuality));
+        let expected = format!(
+            "{late}{}undisturbed  p50 0.050  p99 20.000  p99.9 20.000  max 20.000 us, 2 pings that were not due while the core was \
+             away\ncore away    2 times for more than 5 us, 78.000 us in all, longest 70.000 us; 2 pings were due then, 1 of the \
+             late sends, and 3 of those left out\n",
+            all(4, "0.900", "60.000")
+        );
+        assert_eq!(text, expected);
+        let away = &json["core_away"];
+        let names = ["count", "total_ns", "longest_ns", "threshold_ns", "pings_due", "late_sends", "skipped_slots"];
+        assert_eq!(names.map(|name| away[name].as_u64().unwrap()), [2, 78_000, 70_000, 5_000, 2, 1, 3]);
+        assert_eq!(away.as_object().unwrap().len(), names.len() + 2);
+        assert_eq!((&json["lateness_ns"]["count"], &json["lateness_undisturbed_ns"]["count"]), (&4.into(), &2.into()));
+        assert_eq!(
+            (&json["lateness_ns"]["max"], &json["lateness_undisturbed_ns"]["min"]),
+            (&60_000.into(), &50.into())
+        );
+        // Asleep it is away by its own choice, and of many clients nobody looks.
+        let (text, json) = told(TimerKind::Sleep, Some(&punctuality));
+        assert_eq!(text, format!("{late}{}", all(4, "0.900", "60.000")));
+        assert_eq!(
+            (&json["core_away"], &json["lateness_undisturbed_ns"]),
+            (&serde_json::Value::Null, &serde_json::Value::Null)
+        );
+        let (text, json) = told(TimerKind::Busy, None);
+        assert_eq!(
+            (text.as_str(), &json["lateness_ns"], &json["core_away"]),
+            (late, &serde_json::Value::Null, &serde_json::Value::Null)
+        );
+        // A side that does not ping has no lateness, but its pongs wait for the core too.
+        let (text, json) = told(TimerKind::Busy, Some(&Punctuality::new()));
+        assert!(text.ends_with("us\ncore away    never seen for more than 5 us\n"), "{text}");
+        assert!(json["lateness_ns"].is_null() && json["core_away"].is_object(), "{json}");
     }
 
     #[test]

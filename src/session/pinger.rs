@@ -96,6 +96,8 @@ impl Pinger {
             }
         };
         let lateness = now.duration_since(planned).as_nanos() as u64;
+        totals.planned_pings += 1;
+        totals.last_lateness_nanos = lateness;
         totals.late_sends += u64::from(lateness > LATE_NANOS);
         totals.worst_lateness_nanos = totals.worst_lateness_nanos.max(lateness);
         self.ping(padding)
@@ -131,6 +133,7 @@ mod tests {
         assert_eq!(pinger.due(), at(1_000_000));
         assert_eq!(pinger.step(at(1_000_000), &mut totals), Step::Done);
         assert_eq!((totals.late_sends, totals.skipped_slots, pinger.next_sequence()), (0, 0, 101));
+        assert_eq!((totals.planned_pings, totals.last_lateness_nanos), (100, 0));
     }
 
     #[test]
@@ -150,6 +153,9 @@ mod tests {
         assert_eq!(pinger.step(at(350), &mut totals), Step::Ping { sequence: 2, padding: 0 });
         assert_eq!(pinger.due(), at(400));
         assert_eq!((totals.late_sends, totals.skipped_slots, totals.worst_lateness_nanos), (1, 2, 250_000));
+        assert_eq!((totals.planned_pings, totals.last_lateness_nanos), (2, 250_000));
+        pinger.step(at(401), &mut totals);
+        assert_eq!((totals.planned_pings, totals.last_lateness_nanos), (3, 1_000));
     }
 
     #[test]
@@ -177,7 +183,7 @@ mod tests {
         for sequence in 1..=1000 {
             assert_eq!(pinger.step(at(5), &mut totals), Step::Ping { sequence, padding: 0 });
         }
-        assert_eq!((totals.late_sends, totals.skipped_slots), (0, 0));
+        assert_eq!((totals.planned_pings, totals.late_sends, totals.skipped_slots), (0, 0, 0));
         assert_eq!(pinger.step(at(1_000_000), &mut totals), Step::Done);
     }
 

@@ -50,6 +50,10 @@ pub struct Totals {
     pub foreign: u64,
     /// Datagrams from the peer that make no sense where the session stands, such as a pong to a ping never sent.
     pub unexpected: u64,
+    /// Pings that had a planned moment: all, but those of a session that sends as fast as it can.
+    pub planned_pings: u64,
+    /// How long after its planned moment the last of them left, in ns.
+    pub last_lateness_nanos: u64,
     /// Pings that left more than [`LATE_NANOS`] after their planned moment.
     pub late_sends: u64,
     /// The worst delay between planned moment and sending, in ns.
@@ -89,6 +93,7 @@ impl Totals {
             (&mut sum.dummies_received, a.dummies_received, b.dummies_received),
             (&mut sum.foreign, a.foreign, b.foreign),
             (&mut sum.unexpected, a.unexpected, b.unexpected),
+            (&mut sum.planned_pings, a.planned_pings, b.planned_pings),
             (&mut sum.late_sends, a.late_sends, b.late_sends),
             (&mut sum.skipped_slots, a.skipped_slots, b.skipped_slots),
         ] {
@@ -109,6 +114,8 @@ mod tests {
             pongs_sent: 3 * n,
             unexpected: 4 * n,
             skipped_slots: 5 * n,
+            planned_pings: 6 * n,
+            last_lateness_nanos: 98,
             worst_lateness_nanos: 99,
             measures_loss: true,
             ..Totals::default()
@@ -119,6 +126,6 @@ mod tests {
         {
             sum.add_since(&earlier, &later);
         }
-        assert_eq!(sum, Totals { worst_lateness_nanos: 0, measures_loss: false, ..at(14) });
+        assert_eq!(sum, Totals { last_lateness_nanos: 0, worst_lateness_nanos: 0, measures_loss: false, ..at(14) });
     }
 }
