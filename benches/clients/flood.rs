@@ -39,6 +39,7 @@ pub fn targets() -> [Target; 2] {
         contestant,
         against: None,
         bound: Bound::AtMost(bound),
+        calm: None,
     })
 }
 

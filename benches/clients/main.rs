@@ -109,6 +109,7 @@ fn targets(contestants: &[(u16, &'static str)]) -> Vec<Target> {
                 contestant,
                 against: Some((measure, first)),
                 bound,
+                calm: None,
             }));
         }
     }

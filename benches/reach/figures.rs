@@ -22,6 +22,17 @@ pub struct Target {
     /// Whose figure is divided by; `None` where the figure itself counts.
     pub against: Option<(&'static str, &'static str)>,
     pub bound: Bound,
+    /// Which rounds it is also judged by, on their own; `None` for no others than all.
+    pub calm: Option<&'static Calm>,
+}
+
+/// What makes a round a calm one: a figure of somebody who has no part in what is to be reached.
+pub struct Calm {
+    pub measure: &'static str,
+    pub unit: &'static str,
+    pub contestant: &'static str,
+    /// The figure of such a round is not above this.
+    pub at_most: f64,
 }
 
 /// Which side of a number.
@@ -57,14 +68,35 @@ impl Figures {
         self.0.iter().find(|figure| figure.measure == measure && figure.contestant == contestant)
     }
 
-    /// A target's figure, or its ratio to another's: the median of the ratios within each round, as what disturbs the machine
-    /// disturbs neighbours alike.
-    fn value(&self, target: &Target) -> Option<Spread> {
+    /// Of each round whether it was calm; empty where that was not measured.
+    fn calm(&self, calm: &Calm) -> Vec<bool> {
+        let figure = self.get(calm.measure, calm.contestant);
+        figure.map_or_else(Vec::new, |figure| figure.rounds.iter().map(|value| *value <= calm.at_most).collect())
+    }
+
+    /// How many rounds were calm.
+    pub fn calm_rounds(&self, calm: &Calm) -> usize {
+        self.calm(calm).into_iter().filter(|is_calm| *is_calm).count()
+    }
+
+    /// A target's figure of each round, or its ratio to another's within the round, as what disturbs the machine disturbs neighbours
+    /// alike; `None` where one of them was not measured.
+    fn rounds(&self, target: &Target) -> Option<Vec<f64>> {
         let figure = self.get(target.measure, target.contestant)?;
-        let Some((measure, contestant)) = target.against else { return spread(&figure.rounds) };
+        let Some((measure, contestant)) = target.against else { return Some(figure.rounds.clone()) };
         let other = self.get(measure, contestant)?;
-        let ratios: Vec<f64> = figure.rounds.iter().zip(&other.rounds).map(|(ours, theirs)| ours / theirs).collect();
-        spread(&ratios)
+        Some(figure.rounds.iter().zip(&other.rounds).map(|(ours, theirs)| ours / theirs).collect())
+    }
+
+    fn value(&self, target: &Target) -> Option<Spread> {
+        spread(&self.rounds(target)?)
+    }
+
+    /// The same of the calm rounds alone; `None` where the target asks for none, or there was none.
+    fn calm_value(&self, target: &Target) -> Option<Spread> {
+        let calm = self.calm(target.calm?);
+        let of_calm = self.rounds(target)?.into_iter().zip(calm).filter(|(_, is_calm)| *is_calm);
+        spread(&of_calm.map(|(value, _)| value).collect::<Vec<_>>())
     }
 
     /// The tables.
@@ -77,32 +109,22 @@ impl Figures {
         }
         out += "\n| target | | median | least | most | reached |\n|---|---|---|---|---|---|\n";
         for target in targets {
-            let [median, least, most] = match self.value(target) {
-                Some(Spread { median, least, most }) => [median, least, most].map(short),
-                None => [const { String::new() }; 3],
-            };
-            let reached = match self.reached(target) {
-                Some(true) => "yes",
-                Some(false) => "NO",
-                None => "not measured",
-            };
+            let value = self.value(target);
+            row(&mut out, &target.what(), target.bound, value, "not measured");
+            if let Some(calm) = target.calm {
+                let [calm_rounds, rounds] = [self.calm_rounds(calm), self.calm(calm).len()];
+                let what = format!("{}, calm rounds ({calm_rounds} of {rounds} rounds)", target.what());
+                let missing = if calm_rounds == 0 { "no calm round" } else { "not measured" };
+                row(&mut out, &what, target.bound, self.calm_value(target), missing);
+            }
+        }
+        if let Some(Calm { measure, unit, contestant, at_most }) = targets.iter().find_map(|target| target.calm) {
             let _ = writeln!(
                 out,
-                "| {} | {} | {median} | {least} | {most} | {reached} |",
-                target.what(),
-                target.bound.text()
+                "\nIn a calm round the {contestant}'s own {measure} was not above {at_most} {unit}; nobody else's figures decide."
             );
         }
         out
-    }
-
-    /// `None` where it was not measured.
-    fn reached(&self, target: &Target) -> Option<bool> {
-        let median = self.value(target)?.median;
-        Some(match target.bound {
-            Bound::AtMost(bound) => median <= bound,
-            Bound::AtLeast(bound) => median >= bound,
-        })
     }
 
     /// The figures and targets of `bench.json`.
@@ -122,13 +144,26 @@ impl Figures {
                 target.against.map(|(measure, contestant)| json!({"measure": measure, "contestant": contestant}));
             json!({
                 "measure": target.measure, "contestant": target.contestant, "against": against,
-                "bound": target.bound.text(), "reached": self.reached(target),
+                "bound": target.bound.text(), "reached": value.map(|spread| target.bound.holds(spread.median)),
                 "median": value.map(|spread| spread.median),
                 "least": value.map(|spread| spread.least),
                 "most": value.map(|spread| spread.most),
+                "calm": target.calm.map(|calm| self.calm_to_json(target, calm)),
             })
         });
         [figures.collect(), targets.collect()]
+    }
+
+    fn calm_to_json(&self, target: &Target, calm: &Calm) -> Value {
+        let value = self.calm_value(target);
+        json!({
+            "measure": calm.measure, "contestant": calm.contestant, "at_most": calm.at_most,
+            "rounds": self.calm_rounds(calm), "of": self.calm(calm).len(),
+            "reached": value.map(|spread| target.bound.holds(spread.median)),
+            "median": value.map(|spread| spread.median),
+            "least": value.map(|spread| spread.least),
+            "most": value.map(|spread| spread.most),
+        })
     }
 }
 
@@ -144,12 +179,33 @@ impl Target {
 }
 
 impl Bound {
+    fn holds(self, median: f64) -> bool {
+        match self {
+            Self::AtMost(bound) => median <= bound,
+            Self::AtLeast(bound) => median >= bound,
+        }
+    }
+
     fn text(self) -> String {
         match self {
             Self::AtMost(bound) => format!("<= {bound}"),
             Self::AtLeast(bound) => format!(">= {bound}"),
         }
     }
+}
+
+/// A row of the table of targets; `missing` says why there is no value where there is none.
+fn row(out: &mut String, what: &str, bound: Bound, value: Option<Spread>, missing: &str) {
+    let [median, least, most] = match value {
+        Some(Spread { median, least, most }) => [median, least, most].map(short),
+        None => [const { String::new() }; 3],
+    };
+    let reached = match value.map(|spread| bound.holds(spread.median)) {
+        Some(true) => "yes",
+        Some(false) => "NO",
+        None => missing,
+    };
+    let _ = writeln!(out, "| {what} | {} | {median} | {least} | {most} | {reached} |", bound.text());
 }
 
 /// Of the values that are numbers; `None` where none is.

@@ -7,6 +7,7 @@ use crate::output;
 use anyhow::{Context, Result, ensure};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
+use serde_json::Value;
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,8 @@ pub struct Session {
     pub peak_kib: u64,
     /// Both programs ended by themselves and said that all went well: of xdprobe also that no row of the log was lost.
     pub is_whole: bool,
+    /// The statistics of client and server; null of a program that leaves no meta file.
+    pub summaries: [Value; 2],
 }
 
 /// The namespaces, and a folder for logs, removed with the value.
@@ -68,8 +71,9 @@ impl Lan {
     /// One forward session, and what both logs say of it.
     pub fn session(&self, contestant: &Contestant, job: Job) -> Result<Session> {
         let logs = ["client.csv", "server.csv"].map(|name| self.folder.path().join(name));
-        for log in &logs {
-            let _ = std::fs::remove_file(log);
+        let metas = logs.each_ref().map(|log| log.with_extension("csv.meta.json"));
+        for file in logs.iter().chain(&metas) {
+            let _ = std::fs::remove_file(file);
         }
         let said = ["client.err", "server.err"].map(|name| self.folder.path().join(name));
         let [client_log, server_log] = logs.each_ref().map(|log| log.display().to_string());
@@ -99,6 +103,7 @@ impl Lan {
             cpu,
             peak_kib: client_peak.max(server_peak),
             is_whole: client_ended && server_ended,
+            summaries: metas.map(|meta| summary(&meta)),
         })
     }
 
@@ -143,6 +148,12 @@ impl Lan {
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
+}
+
+/// What a meta file has of a session's statistics.
+fn summary(meta: &Path) -> Value {
+    let meta = std::fs::read_to_string(meta).unwrap_or_default();
+    serde_json::from_str(&meta).map_or(Value::Null, |mut meta: Value| meta["summary"].take())
 }
 
 /// Starts a program; what it says on stderr goes there, and what it says on stdout nobody reads.

@@ -5,9 +5,9 @@
 //! on the same host, a kernel thread) then spoils some rounds of everybody's, and the median is of those that it left alone.
 //!
 //! `NANOPROBE=` names an original's binary; `sockperf` and `irtt` take part where they are installed. `ROUNDS` (default 7, at
-//! least 5 for figures that are to be told), `SECONDS_A_ROUND` (1), `RATE_SECONDS` (2), `CPUS=a,b` (the first two that there
-//! are), `BENCH_JSON` (bench.json). With `TUNED=1` the options for the lowest latency take part in the round trips; `REST=0` leaves all
-//! other figures out.
+//! least 5 for figures that are to be told), `CALM_ROUNDS` (0; else no further round once so many were calm: in which the floor's own
+//! p99.9 stayed within 100 µs), `SECONDS_A_ROUND` (1), `RATE_SECONDS` (2), `CPUS=a,b` (the first two that there are), `BENCH_JSON`
+//! (bench.json). With `TUNED=1` the options for the lowest latency take part in the round trips; `REST=0` leaves all other figures out.
 
 mod contestant;
 mod figures;
@@ -31,10 +31,11 @@ use output::number;
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use targets::targets;
+use targets::{CALM, is_next, targets};
 
 fn main() -> Result<()> {
-    let (rounds, seconds) = (number("ROUNDS", 7)?, number("SECONDS_A_ROUND", 1)?);
+    let (most_rounds, seconds) = (number("ROUNDS", 7)?, number("SECONDS_A_ROUND", 1)?);
+    let calm_wanted = number("CALM_ROUNDS", 0)?;
     let rate_seconds = number("RATE_SECONDS", 2)?;
     let has_rest = number("REST", 1)? != 0;
     let interrupted = Arc::new(AtomicBool::new(false));
@@ -47,12 +48,15 @@ fn main() -> Result<()> {
     let machine = output::machine();
     let [client, server] = lan.cpus;
     println!("{machine}\nclient on CPU {client}, server on CPU {server}: {}", names.join(", "));
-    println!("{rounds} alternating rounds of {seconds} s, 44-byte pings, veth\n");
+    let until = if calm_wanted > 0 { format!(", or until {calm_wanted} were calm") } else { String::new() };
+    println!("{most_rounds} alternating rounds of {seconds} s{until}, 44-byte pings, veth\n");
 
     let mut figures = Figures::default();
+    let mut rounds = 0;
     let mut measure = || {
-        for round in 1..=rounds {
-            eprintln!("round {round} of {rounds}");
+        while is_next(rounds, most_rounds, figures.calm_rounds(&CALM), calm_wanted) {
+            rounds += 1;
+            eprintln!("round {rounds} of {most_rounds}");
             measures::round(&lan, &contestants, seconds, has_rest, &mut figures)?;
         }
         if has_rest {
@@ -68,11 +72,13 @@ fn main() -> Result<()> {
     print!("{}", figures.to_text(&targets));
     // What was measured before somebody had enough of it is shown, and not taken for a whole run.
     measured?;
+    let calm_rounds = figures.calm_rounds(&CALM);
     let [figures, targets] = figures.to_json(&targets);
     let bench = json!({
         "machine": machine,
         "cpus": { "client": client, "server": server },
         "rounds": rounds,
+        "calm_rounds": calm_rounds,
         "seconds_a_round": seconds,
         "contestants": names,
         "figures": figures,

@@ -6,11 +6,13 @@ use crate::floor::{self, Side};
 use crate::lan::{self, CLIENT, Job, Lan, SERVER, Session};
 use crate::log::{lateness, percentile};
 use crate::targets::{
-    BUSY_LATE, BUSY_P50, BUSY_P99, CPU, LOSSLESS, MEMORY, MEMORY_16, ONE_WAY, ONE_WAY_LOST, ONE_WAY_SINGLE, ROWS_LOST,
-    RTT_P50, RTT_P999, SLEEP_P99, START, WRITER,
+    AWAY_CLIENT, AWAY_SERVER, BUSY_LATE, BUSY_P50, BUSY_P99, CPU, DUE_WHILE_AWAY, LOSSLESS, MEMORY, MEMORY_16, ONE_WAY,
+    ONE_WAY_LOST, ONE_WAY_SINGLE, ROWS_LOST, RTT_P50, RTT_P999, SLEEP_P99, START, UNDISTURBED_P50, UNDISTURBED_P99,
+    WRITER,
 };
 use crate::{others, writer};
 use anyhow::{Context, Result};
+use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{ErrorKind, Read};
 use std::process::Stdio;
@@ -126,12 +128,15 @@ fn round_trips(lan: &Lan, contestant: &Contestant, seconds: u32, figures: &mut F
         Who::Sockperf => others::sockperf(lan, contestant, RTT_RATE, seconds).unwrap_or_else(not_measured),
         Who::Irtt => others::irtt(lan, contestant, RTT_RATE, seconds).unwrap_or_else(not_measured),
         Who::Xdp | Who::Kernel | Who::Tuned(..) | Who::Nanoprobe => {
-            let Session { client, peak_kib, .. } = lan.session(contestant, Job { seconds, ..BUSY })?;
+            let Session { client, peak_kib, summaries, .. } = lan.session(contestant, Job { seconds, ..BUSY })?;
             let late = lateness(&client.left, i64::from(BUSY.delay_us) * 1000);
             figures.add(BUSY_P50, "us", name, percentile(&late, 0.5) / 1e3);
             figures.add(BUSY_P99, "us", name, percentile(&late, 0.99) / 1e3);
             let over = late.iter().filter(|&&late| late > LATE_NS).count();
             figures.add(BUSY_LATE, "‰", name, over as f64 * 1e3 / late.len() as f64);
+            if contestant.who != Who::Nanoprobe {
+                away(name, &summaries, figures);
+            }
             figures.add(MEMORY, "MiB", name, peak_kib as f64 / 1024.0);
             [0.5, 0.999].map(|share| percentile(&client.round_trips, share) / 1e3)
         }
@@ -139,6 +144,20 @@ fn round_trips(lan: &Lan, contestant: &Contestant, seconds: u32, figures: &mut F
     figures.add(RTT_P50, "us", name, p50);
     figures.add(RTT_P999, "us", name, p999);
     Ok(())
+}
+
+/// What xdprobe's own statistics tell of the core: how often it was away, and how late the pings left where it was not.
+fn away(name: &'static str, [client, server]: &[Value; 2], figures: &mut Figures) {
+    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+    let undisturbed = &client["lateness_undisturbed_ns"];
+    figures.add(UNDISTURBED_P50, "us", name, number(&undisturbed["p50"]) / 1e3);
+    figures.add(UNDISTURBED_P99, "us", name, number(&undisturbed["p99"]) / 1e3);
+    let due = number(&client["core_away"]["pings_due"]) / number(&client["lateness_ns"]["count"]);
+    figures.add(DUE_WHILE_AWAY, "‰", name, due * 1e3);
+    for (measure, side) in [(AWAY_CLIENT, client), (AWAY_SERVER, server)] {
+        let share = number(&side["core_away"]["total_ns"]) / number(&side["duration_ns"]);
+        figures.add(measure, "‰", name, share * 1e3);
+    }
 }
 
 /// Somebody else's program that does not run as expected spoils no round of the others.
