@@ -1,0 +1,92 @@
+//! What a session says of the core that was taken away from it: a program that is stopped knows so afterwards.
+//!
+//! Needs root and iproute2. Of times only that a stop is no shorter than it was made.
+
+#[path = "support/programs.rs"]
+mod programs;
+
+use nix::sys::signal::Signal;
+use programs::{CLIENT_LINK, Lan, Program, SERVER_ADDRESS, SERVER_LINK, Side};
+use serde_json::Value;
+use std::thread::sleep;
+use std::time::Duration;
+
+const PATHS: [&str; 2] = ["xdp", "kernel"];
+const STOPS: u64 = 4;
+const STOPPED: Duration = Duration::from_millis(40);
+const DELAY_US: u64 = 2000;
+
+/// The statistics of a client that is stopped now and then, and of its server, which is not.
+fn session(lan: &Lan, path: &str, timer: &str) -> [Value; 2] {
+    let fixed = ["--emulation", "--json", "--path", path];
+    let mut server = lan.start(Side::Server, &[&["--server", "--interface", SERVER_LINK], &fixed[..]].concat());
+    server.wait_until("it listens", |server| server.all_output().contains("nanoprobe server started"));
+    let delay = DELAY_US.to_string();
+    let flags = ["--client", "--interface", CLIENT_LINK, "--count", "2", "--delay", &delay, "--timer", timer];
+    let client = lan.start(Side::Client, &[&flags, &fixed[..], &[SERVER_ADDRESS]].concat());
+    server.wait_until("a session", |server| server.all_output().contains("Connected to client"));
+    for _ in 0..STOPS {
+        // Time in which pings leave as planned.
+        sleep(STOPPED);
+        client.signal(Signal::SIGSTOP);
+        sleep(STOPPED);
+        client.signal(Signal::SIGCONT);
+    }
+    [client, server].map(|mut program| {
+        program.finish();
+        statistics(&program)
+    })
+}
+
+fn statistics(program: &Program) -> Value {
+    assert_eq!(program.code(), Some(0), "{}", program.all_output());
+    serde_json::from_str(&program.stdout()).expect("stdout is one JSON object")
+}
+
+fn number(object: &Value, name: &str) -> u64 {
+    object[name].as_u64().unwrap_or_else(|| panic!("{name} is a number: {object}"))
+}
+
+#[test]
+fn a_busy_client_that_was_stopped_tells_its_late_pings_from_the_others() {
+    let lan = Lan::new(1);
+    for path in PATHS {
+        let [client, server] = session(&lan, path, "busy");
+        let (all, undisturbed, away) =
+            (&client["lateness_ns"], &client["lateness_undisturbed_ns"], &client["core_away"]);
+        let pings = number(&client, "pings_sent");
+        assert!(pings > 0, "{client}");
+        assert_eq!(number(all, "count"), pings, "{client}");
+        assert_eq!(number(undisturbed, "count") + number(away, "pings_due"), pings, "nothing is dropped: {client}");
+        assert_eq!(number(all, "max"), number(&client, "worst_lateness_ns"), "{client}");
+        assert!(number(undisturbed, "max") <= number(all, "max"), "{client}");
+        // It has nothing to do nearly all the time; one stop at least came then, and pings were due in it.
+        let stopped = STOPPED.as_nanos() as u64;
+        assert!(number(away, "longest_ns") >= stopped && number(away, "total_ns") >= stopped, "{client}");
+        assert!(number(away, "count") >= 1 && number(away, "pings_due") >= 1, "{client}");
+        assert!(number(away, "late_sends") <= number(&client, "late_sends"), "{client}");
+        let slots = stopped / (DELAY_US * 1000) - 1;
+        let skipped = number(away, "skipped_slots");
+        assert!(skipped >= slots && skipped <= number(&client, "skipped_slots"), "{client}");
+        assert!(
+            (number(away, "threshold_ns")..=number(away, "longest_ns")).contains(&number(away, "p50_ns")),
+            "{client}"
+        );
+        // Who only answers has no plan to be late for, but a core.
+        assert!(server["lateness_ns"].is_null() && server["lateness_undisturbed_ns"].is_null(), "{server}");
+        assert!(number(&server["core_away"], "total_ns") >= number(&server["core_away"], "longest_ns"), "{server}");
+        assert_eq!(number(&server["core_away"], "pings_due"), 0, "{server}");
+    }
+}
+
+#[test]
+fn a_client_that_sleeps_is_away_by_its_own_choice() {
+    let lan = Lan::new(1);
+    for path in PATHS {
+        let [client, server] = session(&lan, path, "sleep");
+        assert_eq!(number(&client["lateness_ns"], "count"), number(&client, "pings_sent"), "{client}");
+        for side in [&client, &server] {
+            assert!(side["core_away"].is_null() && side["lateness_undisturbed_ns"].is_null(), "{side}");
+        }
+    }
+}
