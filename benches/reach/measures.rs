@@ -7,8 +7,8 @@ use crate::lan::{self, CLIENT, Job, Lan, SERVER, Session};
 use crate::log::{lateness, percentile};
 use crate::targets::{
     AWAY_CLIENT, AWAY_SERVER, BUSY_LATE, BUSY_P50, BUSY_P99, CPU, DUE_WHILE_AWAY, LOSSLESS, MEMORY, MEMORY_16, ONE_WAY,
-    ONE_WAY_LOST, ONE_WAY_SINGLE, ROWS_LOST, RTT_P50, RTT_P999, SLEEP_P99, START, UNDISTURBED_P50, UNDISTURBED_P99,
-    WRITER,
+    ONE_WAY_LOST, ONE_WAY_SINGLE, PLANNED_P99, ROWS_LOST, RTT_P50, RTT_P999, SLEEP_P99, START, UNDISTURBED_P50,
+    UNDISTURBED_P99, WRITER,
 };
 use crate::{others, writer};
 use anyhow::{Context, Result, ensure};
@@ -153,6 +153,7 @@ fn round_trips(lan: &Lan, contestant: &Contestant, seconds: u32, figures: &mut F
 /// What xdprobe's own statistics tell of the core: how often it was away, and how late the pings left where it was not.
 fn away(name: &'static str, [client, server]: &[Value; 2], figures: &mut Figures) {
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+    figures.add(PLANNED_P99, "us", name, number(&client["lateness_ns"]["p99"]) / 1e3);
     let undisturbed = &client["lateness_undisturbed_ns"];
     figures.add(UNDISTURBED_P50, "us", name, number(&undisturbed["p50"]) / 1e3);
     figures.add(UNDISTURBED_P99, "us", name, number(&undisturbed["p99"]) / 1e3);

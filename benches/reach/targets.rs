@@ -12,6 +12,8 @@ pub const ONE_WAY_LOST: &str = "one way, pings lost on the way of a million";
 pub const ROWS_LOST: &str = "one way, rows that a log lost";
 pub const BUSY_P50: &str = "lateness at 100 us, busy, p50";
 pub const BUSY_P99: &str = "lateness at 100 us, busy, p99";
+/// A log tells no more than how far from a slot a ping left; a program that plans knows from which.
+pub const PLANNED_P99: &str = "lateness at 100 us, busy, p99, as the program counts";
 pub const UNDISTURBED_P50: &str = "lateness at 100 us, busy, where the core was not taken away, p50";
 pub const UNDISTURBED_P99: &str = "lateness at 100 us, busy, where the core was not taken away, p99";
 pub const DUE_WHILE_AWAY: &str = "lateness at 100 us, busy, due while the core was away, of a thousand";
