@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 /// Which of a page's pictures are taken, from 1, and what they are called.
 type Pictures = &'static [(u32, &'static str)];
 
-const COMPARE: Pictures = &[(1, "compare-histogram"), (2, "compare-tail")];
+const COMPARE: Pictures =
+    &[(1, "compare-histogram"), (2, "compare-tail"), (3, "compare-t3-t0-histogram"), (4, "compare-t3-t0-tail")];
 const STAGES: Pictures = &[(5, "compare-stages")];
 const SWEEP: Pictures = &[(1, "sweep-histogram"), (2, "sweep-percentiles")];
 const REPORT: Pictures = &[
@@ -100,7 +101,7 @@ impl Maker<'_> {
     fn sweep(&self, lan: &Lan) -> anyhow::Result<PathBuf> {
         let (path, page) = self.page("sweep")?;
         let _server = self.server(lan, &["--keep", "--emulation"]);
-        let flags = ["--rates", "5kpps,20,60%", "--delay", "1000", "--emulation"];
+        let flags = ["--rates", "10k,20k,40k,80kpps", "--delay", "1000", "--emulation"];
         let fixed = ["sweep", "--interface", CLIENT_LINK, "--html", &page, SERVER_ADDRESS];
         self.client(lan, "sweep", &[&fixed[..], &flags].concat())?;
         Ok(path)
