@@ -35,7 +35,9 @@ pub(super) fn draw(histogram: &Histogram) -> Picture {
     let body = html! {
         (frame.axes((&x, &axis.title(&histogram.quantity)), (&y, &each)))
         // No series' area lies over another's outline.
-        @for (index, outline) in &outlines { path class={ "area " (colour(*index)) } d=(outline) {} }
+        g class=[(outlines.len() > 2).then_some("many")] {
+            @for (index, outline) in &outlines { path class={ "area " (colour(*index)) } d=(outline) {} }
+        }
         @for (index, outline) in &outlines { path class={ "series outline " (colour(*index)) } d=(outline) {} }
         g class="columns" {
             @for (column, left, right) in &columns {
