@@ -29,10 +29,10 @@ pub(super) fn draw(lines: &Lines) -> Picture {
         (frame.axes((&x, &x_title), (&y, &axis.title(&lines.quantity))))
         // No series' line lies over another's points.
         @for (index, series) in lines.series.iter().enumerate() {
-            g class={ "series " (colour(index)) } { (line(index, series, &place)) }
+            g class={ "series " (colour(index)) } { (line(index, series, place)) }
         }
         @for (index, series) in lines.series.iter().enumerate() {
-            g class={ "series " (colour(index)) } { (marks(index, series, &lines.x_unit, &place)) }
+            g class={ "series " (colour(index)) } { (marks(index, series, &lines.x_unit, place)) }
         }
         @if extent.is_none() { (frame.empty("no samples")) }
     };
