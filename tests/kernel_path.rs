@@ -16,8 +16,10 @@ use xdprobe::clock::{Stamp, monotonic_now, realtime_now};
 use xdprobe::path::kernel::{KernelConfig, KernelPath};
 use xdprobe::path::{BATCH, Batch, Path, Received, StampWishes, Token, TxStamp};
 use xdprobe::session::{Body, Outgoing};
-use xdprobe::wire::ptp::Shape;
-use xdprobe::wire::{DUMMY_SEQUENCE, Kind, MAX_IP_LEN, MIN_IP_LEN, Message, Parsed, Point, RawSettings, Said};
+use xdprobe::wire::ptp::{Shape, Transport};
+use xdprobe::wire::{
+    DUMMY_SEQUENCE, Extension, Kind, MAX_IP_LEN, MIN_IP_LEN, Message, Parsed, Point, RawSettings, Said,
+};
 
 const PORT: u16 = 10_666;
 const LONG: Duration = Duration::from_secs(10);
@@ -41,6 +43,13 @@ fn both_ends(lan: &Lan) -> (KernelPath, KernelPath) {
 fn ping(to: SocketAddrV4, sequence: u64, ip_len: u16) -> Outgoing {
     let message = Message { kind: Kind::Ping, sequence };
     Outgoing { to, message, body: Body::Padding(ip_len - MIN_IP_LEN), shape: Shape::Plain, point: None }
+}
+
+/// A veth has a queue for each CPU: a sender that is moved to another one could overtake itself.
+fn stay_on_this_cpu() {
+    let mut here = CpuSet::new();
+    here.set(sched_getcpu().unwrap()).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &here).unwrap();
 }
 
 /// What comes to `path`, until it is `count` datagrams.
@@ -325,10 +334,7 @@ fn a_lone_datagram_is_read_alone_and_a_flood_in_batches() {
     let lan = Lan::new();
     let (mut client, mut server) = both_ends(&lan);
     let to = SocketAddrV4::new(B, PORT);
-    // A veth has a queue for each CPU: a sender that is moved to another one could overtake itself.
-    let mut here = CpuSet::new();
-    here.set(sched_getcpu().unwrap()).unwrap();
-    sched_setaffinity(Pid::from_raw(0), &here).unwrap();
+    stay_on_this_cpu();
     let marked = lan.b.run(|| UdpSocket::bind((B, PORT + 1)).unwrap());
     marked.set_read_timeout(Some(LONG)).unwrap();
     for sequence in 1..=200 {
@@ -358,6 +364,67 @@ fn a_lone_datagram_is_read_alone_and_a_flood_in_batches() {
     server.receive(&mut batch).unwrap();
     assert_eq!(Vec::from_iter(batch.datagrams().map(|datagram| datagram.message.sequence)), [201]);
     assert_eq!(server.counters(), Default::default());
+}
+
+#[test]
+fn a_fin_is_handed_over_after_the_pings_behind_ptp_headers_that_were_sent_before_it() {
+    for transport in [Transport::Udp, Transport::L2] {
+        let lan = Lan::new();
+        let (mut client, mut server) = both_ends(&lan);
+        stay_on_this_cpu();
+        let wanted = Extension { ptp: Some(transport), ..Extension::default() };
+        let (to, from) = (server.local_addr(), client.local_addr());
+        assert_eq!(lan.a.run(|| client.prepare(to, wanted)).unwrap(), wanted);
+        assert_eq!(lan.b.run(|| server.prepare(from, wanted)).unwrap(), wanted);
+        // More than a batch, and more than a socket holds that nobody asked for more.
+        let pings = 2_000;
+        let plain = |kind| {
+            let message = Message { kind, sequence: 0 };
+            Outgoing { to, message, body: Body::Padding(0), shape: Shape::Plain, point: None }
+        };
+        for sequence in 1..=pings {
+            client.send(&Outgoing { shape: Shape::Stamped, ..ping(to, sequence, 100) }).unwrap();
+        }
+        // What is plain and ends nothing does not wait.
+        client.send(&plain(Kind::Syn)).unwrap();
+        client.send(&plain(Kind::Fin)).unwrap();
+        let came = receive(&mut server, pings as usize + 2);
+        let kinds = |kind| came.iter().filter(move |received| received.message.kind == kind);
+        assert!(kinds(Kind::Ping).map(|received| received.message.sequence).eq(1..=pings), "{transport:?}");
+        assert_eq!((came[0].message.kind, kinds(Kind::Syn).count()), (Kind::Syn, 1), "{transport:?}");
+        assert_eq!(came.last().unwrap().message.kind, Kind::Fin, "{transport:?}");
+        assert_eq!(server.counters().socket_dropped, 0);
+    }
+}
+
+#[test]
+fn what_a_socket_for_ptp_has_no_room_for_is_counted_also_when_it_is_closed() {
+    let lan = Lan::new();
+    let (mut client, mut server) = both_ends(&lan);
+    stay_on_this_cpu();
+    let wanted = Extension { ptp: Some(Transport::L2), ..Extension::default() };
+    let (to, from) = (server.local_addr(), client.local_addr());
+    lan.a.run(|| client.prepare(to, wanted)).unwrap();
+    lan.b.run(|| server.prepare(from, wanted)).unwrap();
+    // The socket holds 8 MiB, and each takes 512 bytes at least.
+    let pings = 20_000;
+    for sequence in 1..=pings {
+        client.send(&Outgoing { shape: Shape::Stamped, ..ping(to, sequence, 100) }).unwrap();
+    }
+    let dropped = server.counters().socket_dropped;
+    let mut batch = Batch::new();
+    let mut came = 0;
+    loop {
+        server.receive(&mut batch).unwrap();
+        if batch.is_empty() {
+            break;
+        }
+        came += batch.len() as u64;
+    }
+    assert_eq!((came + dropped, client.counters().tx_dropped), (pings, 0), "{came} came, {dropped} had no room");
+    assert!(dropped > 0);
+    server.release();
+    assert_eq!(server.counters().socket_dropped, dropped);
 }
 
 #[test]

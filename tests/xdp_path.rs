@@ -824,3 +824,31 @@ fn a_probe_behind_a_ptp_header_is_left_to_the_kernel_by_the_sender_that_the_head
     server.release();
     assert_eq!(judge(server.program(), &probe(client)), TAKEN);
 }
+
+#[test]
+fn a_fin_out_of_a_ring_is_handed_over_after_the_pings_behind_ptp_headers_that_were_sent_before_it() {
+    let veth = Veth::new();
+    let (mut client, mut server) = both(&veth, |_| {});
+    let (to, from) = (local(&veth.right, PORT), local(&veth.left, CLIENT_PORT));
+    let wanted = Extension { ptp: Some(Transport::L2), ..Extension::default() };
+    assert_eq!(veth.left.run(|| client.prepare(to, wanted)).unwrap(), wanted);
+    assert_eq!(veth.right.run(|| server.prepare(from, wanted)).unwrap(), wanted);
+    let pings = 200;
+    for sequence in 1..=pings {
+        let ping = message(to, Kind::Ping, sequence, Body::Padding(40));
+        client.send(&Outgoing { shape: Shape::Stamped, ..ping }).unwrap();
+        client.flush().unwrap();
+    }
+    client.send(&message(to, Kind::Fin, 0, Body::Padding(0))).unwrap();
+    client.flush().unwrap();
+    let mut came = Vec::new();
+    while came.last().is_none_or(|last: &Received| last.message.kind != Kind::Fin) {
+        came.extend(next(&mut server));
+    }
+    let sequences = came.iter().map(|received| received.message.sequence);
+    assert!(sequences.eq((1..=pings).chain([0])), "{came:?}");
+    // The pings passed through the kernel's stack, the FIN through the ring.
+    let queues = came.iter().map(|received| received.queue);
+    assert!(queues.eq(vec![None; pings as usize].into_iter().chain([Some(0)])));
+    all_frames_are_there(&mut server);
+}

@@ -10,6 +10,8 @@ mod rings;
 use crate::namespace::{End, Namespace};
 use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::Pid;
 use rings::Rings;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -47,6 +49,33 @@ pub struct OneWay {
 /// Pings at `rate` a second, busy on both sides.
 pub fn ping_pong(client: &Side, server: &Side, rate: u32, seconds: u32) -> Result<PingPong> {
     both(client, server, |rings| rings.echo().map(drop), |rings, frame| ping(rings, frame, rate, seconds))
+}
+
+/// What pings came to that are slept for.
+pub struct Asleep {
+    /// Departure − plan of every ping, in ns.
+    pub lateness: Vec<i64>,
+    pub pongs: usize,
+    /// Of both sides' threads, with what opens and closes their rings.
+    pub cpu: Duration,
+}
+
+/// Pings at `rate` a second, with both sides asleep where there is nothing to do.
+pub fn asleep(client: &Side, server: &Side, rate: u32, seconds: u32) -> Result<Asleep> {
+    let before = used()?;
+    let serve = |rings: &mut Rings| {
+        rings.wait(AFTER)?;
+        rings.echo().map(drop)
+    };
+    let (lateness, pongs) = both(client, server, serve, |rings, frame| ping_asleep(rings, frame, rate, seconds))?;
+    Ok(Asleep { lateness, pongs, cpu: used()?.saturating_sub(before) })
+}
+
+/// CPU time of this process.
+fn used() -> Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let micros = |time: TimeVal| Duration::from_micros(time.num_microseconds().unsigned_abs());
+    Ok(micros(usage.user_time()) + micros(usage.system_time()))
 }
 
 /// Frames in one direction, as fast as they go, `batch` of them for each wake-up of the kernel.
@@ -139,6 +168,34 @@ fn ping(rings: &mut Rings, frame: &mut [u8; FRAME], rate: u32, seconds: u32) -> 
         }
     }
     Ok(PingPong { round_trips, pings })
+}
+
+fn ping_asleep(rings: &mut Rings, frame: &mut [u8; FRAME], rate: u32, seconds: u32) -> Result<(Vec<i64>, usize)> {
+    // The kernel may put a timer off by 50 µs, so as to have more of them at once (prctl(2)).
+    nix::sys::prctl::set_timerslack(1)?;
+    let interval = 1_000_000_000 / u64::from(rate);
+    let slots = u64::from(rate) * u64::from(seconds);
+    let mut lateness = Vec::with_capacity(slots as usize);
+    let mut pongs = 0;
+    let start = monotonic_now();
+    for slot in 0..=slots {
+        let due = start.plus_nanos(slot * interval).plus(if slot < slots { Duration::ZERO } else { AFTER });
+        loop {
+            pongs += rings.receive(|_| ())?;
+            let now = monotonic_now();
+            if now >= due {
+                break;
+            }
+            rings.wait(due.duration_since(now))?;
+        }
+        if slot < slots && monotonic_now() < due.plus_nanos(interval) {
+            lateness.push(monotonic_now().duration_since(due).as_nanos() as i64);
+            rings.send(frame);
+            rings.wake()?;
+            rings.reap();
+        }
+    }
+    Ok((lateness, pongs))
 }
 
 fn flood(rings: &mut Rings, frame: &mut [u8; FRAME], batch: u32, seconds: u32) -> Result<(u64, f64)> {

@@ -3,6 +3,8 @@
 use super::redirect::Redirect;
 use anyhow::{Context, Result, anyhow, bail};
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
 use std::ffi::CString;
 use std::num::NonZeroU32;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -99,6 +101,16 @@ impl Rings {
                 Err(Errno::EAGAIN | Errno::EBUSY | Errno::ENOBUFS | Errno::EINTR) => {}
                 Err(errno) => bail!("the kernel does not send: {errno}"),
             }
+        }
+    }
+
+    /// Sleeps until a frame has come, for `most` at most.
+    pub fn wait(&self, most: Duration) -> Result<()> {
+        // SAFETY: the rings, which are kept, keep the socket open.
+        let socket = unsafe { BorrowedFd::borrow_raw(self.fd) };
+        match ppoll(&mut [PollFd::new(socket, PollFlags::POLLIN)], Some(TimeSpec::from_duration(most)), None) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => bail!("cannot wait for frames: {errno}"),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::targets::{
     RTT_P50, RTT_P999, SLEEP_P99, START, WRITER,
 };
 use crate::{others, writer};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{ErrorKind, Read};
 use std::process::Stdio;
@@ -27,6 +27,9 @@ const RATES: [u32; 14] = [
 const BATCH: u32 = 32;
 /// A ping that left so late was late.
 const LATE_NS: i64 = 10_000;
+/// Of pings that are slept for.
+const SLEEP_RATE: u32 = 100;
+const SLEEP_SECONDS: u32 = 3;
 /// Beyond a first second, in which a session begins: the CPU time of these pings is what is told.
 const CPU_SECONDS: u32 = 3;
 const CPU_RATE: u32 = 1000;
@@ -49,6 +52,7 @@ pub fn round(lan: &Lan, contestants: &[Contestant], seconds: u32, has_rest: bool
     {
         one_way(lan, contestant, seconds, figures)?;
     }
+    floor_asleep(lan, figures)?;
     for contestant in contestants.iter().filter(|contestant| matches!(contestant.who, Who::Xdp | Who::Nanoprobe)) {
         sleeping(lan, contestant, figures)?;
         figures.add(START, "ms", contestant.who.name(), first_syn(lan, contestant)?);
@@ -175,7 +179,7 @@ fn one_way(lan: &Lan, contestant: &Contestant, seconds: u32, figures: &mut Figur
 /// How late pings leave that are slept for, and what they cost.
 fn sleeping(lan: &Lan, contestant: &Contestant, figures: &mut Figures) -> Result<()> {
     let name = contestant.who.name();
-    let slow = Job { delay_us: 10_000, seconds: 3, timer: "sleep", pong_every: 1 };
+    let slow = Job { delay_us: 1_000_000 / SLEEP_RATE, seconds: SLEEP_SECONDS, timer: "sleep", pong_every: 1 };
     let late = lateness(&lan.session(contestant, slow)?.client.left, i64::from(slow.delay_us) * 1000);
     figures.add(SLEEP_P99, "us", name, percentile(&late, 0.99) / 1e3);
 
@@ -183,6 +187,26 @@ fn sleeping(lan: &Lan, contestant: &Contestant, figures: &mut Figures) -> Result
     let job = |seconds| Job { delay_us: 1_000_000 / CPU_RATE, seconds, ..slow };
     let [short, long] = [lan.session(contestant, job(1))?, lan.session(contestant, job(1 + CPU_SECONDS))?];
     let pings = long.client.left.len().saturating_sub(short.client.left.len());
+    let cpu = long.cpu.as_secs_f64() - short.cpu.as_secs_f64();
+    figures.add(CPU, "us", name, cpu * 1e6 / pings as f64);
+    Ok(())
+}
+
+/// The same of rings and nothing else: what timers and wake-ups take that nobody can do without.
+fn floor_asleep(lan: &Lan, figures: &mut Figures) -> Result<()> {
+    let [client, server] = sides(lan);
+    let name = Who::Floor.name();
+    let job = |rate, seconds| -> Result<floor::Asleep> {
+        let asleep = floor::asleep(&client, &server, rate, seconds)?;
+        let (pings, pongs) = (asleep.lateness.len(), asleep.pongs);
+        ensure!(pings == pongs, "the floor, asleep, had {pongs} pongs for {pings} pings");
+        Ok(asleep)
+    };
+    let mut late = job(SLEEP_RATE, SLEEP_SECONDS)?.lateness;
+    late.sort_unstable();
+    figures.add(SLEEP_P99, "us", name, percentile(&late, 0.99) / 1e3);
+    let [short, long] = [job(CPU_RATE, 1)?, job(CPU_RATE, 1 + CPU_SECONDS)?];
+    let pings = long.lateness.len().saturating_sub(short.lateness.len());
     let cpu = long.cpu.as_secs_f64() - short.cpu.as_secs_f64();
     figures.add(CPU, "us", name, cpu * 1e6 / pings as f64);
     Ok(())

@@ -20,8 +20,6 @@ use crate::wire::{
 };
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::RcvBufForce;
 use nix::sys::time::TimeSpec;
 use socket2::SockRef;
 use std::io;
@@ -31,8 +29,8 @@ use std::time::Duration;
 
 /// The largest payload that is ever sent, in bytes.
 const MAX_PAYLOAD: usize = HEADER_LEN + MAX_PADDING as usize;
-/// What the kernel is asked to hold for us while we are not looking, in bytes; it grants `net.core.rmem_max` at most.
-const RECEIVE_QUEUE: usize = 4 << 20;
+/// What the kernel is asked to hold for us while we are not looking, in bytes.
+pub(super) const RECEIVE_QUEUE: usize = 4 << 20;
 /// How long the kernel may go on saying that it has no room before sending fails.
 const SEND_PATIENCE: Duration = Duration::from_secs(1);
 /// How many errors about earlier datagrams one attempt to send may meet.
@@ -111,12 +109,8 @@ impl KernelPath {
     pub(super) fn over(socket: UdpSocket, dummies: UdpSocket, wiring: Wiring) -> Result<Self, NetError> {
         let Wiring { interface, busypoll_us, stamps, stamps_sent, first_token } = wiring;
         let failed = |attempt: String| move |answer| NetError::Socket { attempt, answer };
-        // Beyond net.core.rmem_max where CAP_NET_ADMIN allows it: what that holds is a few milliseconds of a fast sender.
-        if setsockopt(&socket, RcvBufForce, &RECEIVE_QUEUE).is_err() {
-            SockRef::from(&socket)
-                .set_recv_buffer_size(RECEIVE_QUEUE)
-                .map_err(failed("enlarge the receive queue of the UDP socket".to_owned()))?;
-        }
+        socket::hold(socket.as_fd(), RECEIVE_QUEUE)
+            .map_err(failed("enlarge the receive queue of the UDP socket".to_owned()))?;
         if let Some(micros) = busypoll_us {
             SockRef::from(&socket).set_busy_poll(micros).map_err(failed(format!(
                 "set SO_BUSY_POLL to {micros} µs (on older kernels this needs CAP_NET_ADMIN: run as root, or \
@@ -165,9 +159,23 @@ impl KernelPath {
     /// # Errors
     /// As [`Path::receive`].
     pub(super) fn receive_some(&mut self, batch: &mut Batch) -> io::Result<()> {
+        let from = batch.len();
+        let most = match &self.ptp {
+            None => batch.room(),
+            Some(_) => PtpPort::PLAIN.saturating_sub(from),
+        };
+        self.receive_plain(batch, most)?;
+        match &mut self.ptp {
+            Some(way) => way.port.receive(batch, from, &mut self.counters.not_protocol),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds up to `room` of what has come into the session's own socket.
+    fn receive_plain(&mut self, batch: &mut Batch, room: usize) -> io::Result<()> {
         // Reads are counted, so that a flood of foreign datagrams cannot keep the caller here.
         for _ in 0..BATCH {
-            let most = self.appetite.min(batch.room());
+            let most = self.appetite.min(room);
             if most == 0 {
                 return Ok(());
             }
@@ -175,7 +183,7 @@ impl KernelPath {
                 Ok(count) => count,
                 Err(error) if is_empty(&error) => {
                     self.appetite = 1;
-                    break;
+                    return Ok(());
                 }
                 Err(error) if is_passing(&error) => {
                     self.forget_errors();
@@ -198,9 +206,26 @@ impl KernelPath {
                 return Ok(());
             }
         }
-        match &mut self.ptp {
-            Some(way) => receive_ptp(&mut way.port, batch, &mut self.counters.not_protocol),
-            None => Ok(()),
+        Ok(())
+    }
+
+    /// Whether something can be received at once.
+    pub(super) fn has_leftover(&self) -> bool {
+        self.ptp.as_ref().is_some_and(|way| way.port.has_leftover())
+    }
+
+    /// Datagrams that the session's own socket had no room for.
+    pub(super) fn dropped(&self) -> u64 {
+        // The kernel counts in 32 bits.
+        let dropped = socket::dropped(self.socket.as_fd()) as u32;
+        dropped.wrapping_sub(self.dropped_before as u32).into()
+    }
+
+    /// The session's pings and pongs travel behind PTP headers no more.
+    fn close_ptp(&mut self) {
+        if let Some(way) = self.ptp.take() {
+            self.counters.strange_stamps += way.port.strange();
+            self.counters.socket_dropped += way.port.dropped();
         }
     }
 
@@ -282,10 +307,10 @@ impl Path for KernelPath {
             return Err(NetError::NoXdpPath);
         }
         let granted = Extension { ptp: wanted.ptp, serve_on: wanted.serve_on, ..Extension::default() };
-        let Some(transport) = wanted.ptp else {
-            self.ptp = None;
-            return Ok(granted);
-        };
+        if self.ptp.as_ref().is_some_and(|way| Some(way.port.transport()) != wanted.ptp) {
+            self.close_ptp();
+        }
+        let Some(transport) = wanted.ptp else { return Ok(granted) };
         let nic = net::interface(&self.interface)?;
         let link = match transport {
             Transport::Udp => None,
@@ -305,7 +330,7 @@ impl Path for KernelPath {
     }
 
     fn release(&mut self) {
-        self.ptp = None;
+        self.close_ptp();
     }
 
     fn send(&mut self, outgoing: &Outgoing) -> io::Result<Sent> {
@@ -389,6 +414,9 @@ impl Path for KernelPath {
     }
 
     fn wait(&mut self, deadline: Option<Time<Monotonic>>, interrupt: BorrowedFd<'_>) -> io::Result<()> {
+        if self.has_leftover() {
+            return Ok(());
+        }
         let pollfd = |fd| PollFd::new(fd, PollFlags::POLLIN);
         let ptp = self.ptp.as_ref().map(|way| way.port.as_fd());
         let mut ready = [self.socket.as_fd(), interrupt, ptp.unwrap_or(interrupt)].map(pollfd);
@@ -411,12 +439,14 @@ impl Path for KernelPath {
     }
 
     fn counters(&self) -> Counters {
-        let strange = self.stamper.as_ref().map_or(0, TxStamper::strange);
-        let of_ptp = self.ptp.as_ref().map_or(0, |way| way.port.strange());
-        // The kernel counts in 32 bits.
-        let dropped = socket::dropped(self.socket.as_fd()) as u32;
-        let socket_dropped = dropped.wrapping_sub(self.dropped_before as u32).into();
-        Counters { strange_stamps: strange + of_ptp, socket_dropped, ..self.counters }
+        let mut counters = self.counters;
+        counters.strange_stamps += self.stamper.as_ref().map_or(0, TxStamper::strange);
+        counters.socket_dropped += self.dropped();
+        if let Some(way) = &self.ptp {
+            counters.strange_stamps += way.port.strange();
+            counters.socket_dropped += way.port.dropped();
+        }
+        counters
     }
 }
 
@@ -535,27 +565,14 @@ fn read(
     Some((Received { from, message, shape: Shape::Plain, ip_len, queue: None, stamps }, said))
 }
 
-/// Adds what has come behind a PTP header to `batch`: one, or none.
-///
-/// # Errors
-/// What the kernel answered.
-pub(super) fn receive_ptp(port: &mut PtpPort, batch: &mut Batch, foreign: &mut u64) -> io::Result<()> {
-    match port.receive(foreign) {
-        Ok((received, said)) => batch.push(received, said),
-        Err(error) if is_empty(&error) || is_passing(&error) => {}
-        Err(error) => return Err(with_attempt(error, format_args!("receive PTP messages"))),
-    }
-    Ok(())
-}
-
 /// Nothing is there to be read.
-fn is_empty(error: &io::Error) -> bool {
+pub(super) fn is_empty(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
 }
 
 /// A signal, or an ICMP error about an earlier datagram, which is no reason to end a session: its receiver may come. Told once,
 /// by whatever is called next (`icmp_err_convert`, `net/ipv4/icmp.c`; `EPROTO` is an ICMP parameter problem).
-fn is_passing(error: &io::Error) -> bool {
+pub(super) fn is_passing(error: &io::Error) -> bool {
     let of_icmp = [
         libc::ECONNREFUSED,
         libc::ENETUNREACH,
@@ -587,7 +604,7 @@ fn is_busy(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock || matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::EBUSY))
 }
 
-fn with_attempt(error: io::Error, attempt: std::fmt::Arguments<'_>) -> io::Error {
+pub(super) fn with_attempt(error: io::Error, attempt: std::fmt::Arguments<'_>) -> io::Error {
     io::Error::new(error.kind(), format!("cannot {attempt}: {error}"))
 }
 

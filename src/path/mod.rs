@@ -63,7 +63,7 @@ const _: () = assert!(size_of::<(Received, SaidAt)>() <= 128);
 
 /// Where a datagram's [`Said`] is among those of its batch.
 type SaidAt = Option<u8>;
-const _: () = assert!(BATCH <= u8::MAX as usize);
+const _: () = assert!(2 * BATCH <= u8::MAX as usize);
 
 /// When a datagram was seen on its way in. A source that gave no stamp is `None`.
 #[derive(Debug, Clone, Copy)]
@@ -113,7 +113,8 @@ pub struct Batch {
 impl Batch {
     /// An empty batch with room for [`BATCH`] datagrams.
     pub fn new() -> Self {
-        Self { datagrams: Vec::with_capacity(BATCH), said: Vec::with_capacity(BATCH) }
+        // Of what is taken out again what it said stays here until the batch is cleared.
+        Self { datagrams: Vec::with_capacity(BATCH), said: Vec::with_capacity(2 * BATCH) }
     }
 
     /// How many datagrams there are: never more than [`BATCH`].
@@ -176,11 +177,12 @@ impl Batch {
     }
 
     /// Keeps of the datagrams from the place `from` on those of which this says so.
-    fn retain_from(&mut self, from: usize, mut keep: impl FnMut(&Received) -> bool) {
+    fn retain_from(&mut self, from: usize, mut keep: impl FnMut(&Received, Option<&Said>) -> bool) {
+        let said = &self.said;
         let mut place = 0;
-        self.datagrams.retain(|(received, _)| {
+        self.datagrams.retain(|(received, at)| {
             place += 1;
-            place <= from || keep(received)
+            place <= from || keep(received, at.and_then(|at| said.get(usize::from(at))))
         });
     }
 }

@@ -6,22 +6,31 @@
 #![forbid(unsafe_code)]
 
 use super::control::{self, ROOM};
+use super::kernel::{RECEIVE_QUEUE, is_empty, is_passing, with_attempt};
 use super::socket;
 use super::stamper::{Aligned, TxStamper};
-use super::{Received, RxStamps, StampWishes, Token, TxStamp};
-use crate::clock::realtime_now;
+use super::{BATCH, Batch, Received, RxStamps, StampWishes, Token, TxStamp};
+use crate::clock::{Monotonic, Time, monotonic_now, realtime_now};
 use crate::net::{NetError, reserve_port};
 use crate::wire::frame::{MacAddr, parse_ptp};
 use crate::wire::ptp::{ETHERTYPE, Probe, Transport, UDP_PORT, parse};
-use crate::wire::{Said, UDP_IP_HEADERS};
+use crate::wire::{Kind, Said, UDP_IP_HEADERS};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 /// The largest that is looked at, in bytes: more than a ping or pong can have.
 const RECEIVE_BYTES: usize = 4096;
 /// Tokens of this socket begin here, so that they are never those of the path's other one.
 const FIRST_TOKEN: u64 = 1 << 62;
+/// A message that ends the session waits for so long, and until nothing is left here: the ring that it came through may show it
+/// before the kernel has brought what came before it into this socket.
+const END_WAITS: Duration = Duration::from_millis(1);
+/// And for so long at most, if more and more comes: long enough to read all that the socket can have held.
+const END_WAITS_AT_MOST: Duration = Duration::from_secs(1);
+/// How many such messages wait.
+const ENDS: usize = 8;
 
 /// The interface that it is opened on.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +51,10 @@ pub(super) struct PtpPort {
     stamper: TxStamper,
     data: Box<[u8; RECEIVE_BYTES]>,
     control: Box<Aligned>,
+    /// What ends the session, and waits until what was sent before it behind PTP headers is handed over.
+    ends: Vec<(Received, Option<Said>)>,
+    /// When the first of them came.
+    ends_since: Time<Monotonic>,
 }
 
 impl PtpPort {
@@ -76,6 +89,10 @@ impl PtpPort {
                 }
             })?;
         }
+        socket::hold(socket.as_fd(), RECEIVE_QUEUE).map_err(|answer| NetError::Socket {
+            attempt: "enlarge the receive queue of the socket for PTP messages".into(),
+            answer,
+        })?;
         let stamper = TxStamper::from_token(FIRST_TOKEN, socket.as_fd(), wishes, true)?;
         Ok(Self {
             transport,
@@ -84,6 +101,8 @@ impl PtpPort {
             stamper,
             data: Box::new([0; RECEIVE_BYTES]),
             control: Box::new(Aligned([0; ROOM])),
+            ends: Vec::with_capacity(ENDS),
+            ends_since: monotonic_now(),
         })
     }
 
@@ -118,31 +137,111 @@ impl PtpPort {
         }
     }
 
-    /// One ping or pong, if one has come. What is not ours is passed over, and counted in `foreign`.
+    /// What it carries.
+    pub(super) const fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// How many of a look's datagrams may be plain ones: the others are read here.
+    pub(super) const PLAIN: usize = BATCH / 2;
+
+    /// Whether a message waits here: then nobody sleeps.
+    pub(super) fn has_leftover(&self) -> bool {
+        !self.ends.is_empty()
+    }
+
+    /// Adds what has come behind PTP headers to `batch`. What came plain in this look stands there from the place `from` on.
+    ///
+    /// FIN and FIN-ACK are plain, and come another way than the pings and pongs before them. Handed over first, they would end the
+    /// session, and what has come would be lost. So they wait until nothing is left here. Else one datagram is taken: to look for
+    /// another before this one is answered would be part of its round trip.
+    ///
+    /// What is not ours is passed over, and counted in `foreign`.
     ///
     /// # Errors
-    /// What the kernel answered; [`io::ErrorKind::WouldBlock`] where there is nothing.
-    pub(super) fn receive(&mut self, foreign: &mut u64) -> io::Result<(Received, Option<Said>)> {
-        loop {
-            let arrival = socket::receive(self.socket.as_fd(), &mut self.data[..], &mut self.control.0, 0)?;
-            let application = realtime_now();
-            let data = &self.data[..arrival.len];
-            let read = match self.transport {
-                Transport::Udp => parse(data).map(|probe| (probe, (arrival.len as u16).saturating_add(UDP_IP_HEADERS))),
-                Transport::L2 => parse_ptp(data)
-                    .ok()
-                    .filter(|frame| frame.link.destination() == self.mac)
-                    .map(|frame| (frame.probe, frame.ip_len)),
-            };
-            let Some((Probe { sender, shape, message, in_band }, ip_len)) = read else {
-                *foreign += 1;
-                continue;
-            };
-            let control::Stamps { software, hardware } = control::stamps(&self.control.0[..arrival.control_len]);
-            let stamps = RxStamps { application, hook: None, software, hardware };
-            let received = Received { from: sender, message, shape, ip_len, queue: None, stamps };
-            return Ok((received, in_band.map(Said::InBand)));
+    /// What the kernel answered.
+    pub(super) fn receive(&mut self, batch: &mut Batch, from: usize, foreign: &mut u64) -> io::Result<()> {
+        if batch.len() > from {
+            self.keep_ends(batch, from);
         }
+        let ends = self.has_leftover();
+        let mut emptied = false;
+        // Reads are counted, so that a flood of foreign messages cannot keep the caller here.
+        for _ in 0..BATCH {
+            if batch.room() == 0 {
+                break;
+            }
+            match self.receive_one() {
+                Ok(Some((received, said))) => {
+                    batch.push(received, said);
+                    if !ends {
+                        return Ok(());
+                    }
+                }
+                Ok(None) => *foreign += 1,
+                Err(error) if is_empty(&error) => {
+                    emptied = true;
+                    break;
+                }
+                Err(error) if is_passing(&error) => {}
+                Err(error) => return Err(with_attempt(error, format_args!("receive PTP messages"))),
+            }
+        }
+        if ends {
+            self.hand_over_ends(batch, emptied);
+        }
+        Ok(())
+    }
+
+    /// Takes out what ends the session.
+    fn keep_ends(&mut self, batch: &mut Batch, from: usize) {
+        let waited = self.has_leftover();
+        let Self { ends, .. } = self;
+        batch.retain_from(from, |received, said| {
+            let takes = matches!(received.message.kind, Kind::Fin | Kind::FinAck) && ends.len() < ENDS;
+            if takes {
+                ends.push((*received, said.copied()));
+            }
+            !takes
+        });
+        if !waited && self.has_leftover() {
+            self.ends_since = monotonic_now();
+        }
+    }
+
+    /// Puts it back, where it has waited enough.
+    fn hand_over_ends(&mut self, batch: &mut Batch, emptied: bool) {
+        let waited = monotonic_now().duration_since(self.ends_since);
+        let due = (emptied && waited >= END_WAITS) || waited >= END_WAITS_AT_MOST;
+        if due && batch.room() >= self.ends.len() {
+            for (received, said) in self.ends.drain(..) {
+                batch.push(received, said);
+            }
+        }
+    }
+
+    /// A datagram, if one has come: a ping or pong, or `None` where it is not ours.
+    fn receive_one(&mut self) -> io::Result<Option<(Received, Option<Said>)>> {
+        let arrival = socket::receive(self.socket.as_fd(), &mut self.data[..], &mut self.control.0, 0)?;
+        let application = realtime_now();
+        let data = &self.data[..arrival.len];
+        let read = match self.transport {
+            Transport::Udp => parse(data).map(|probe| (probe, (arrival.len as u16).saturating_add(UDP_IP_HEADERS))),
+            Transport::L2 => parse_ptp(data)
+                .ok()
+                .filter(|frame| frame.link.destination() == self.mac)
+                .map(|frame| (frame.probe, frame.ip_len)),
+        };
+        let Some((Probe { sender, shape, message, in_band }, ip_len)) = read else { return Ok(None) };
+        let control::Stamps { software, hardware } = control::stamps(&self.control.0[..arrival.control_len]);
+        let stamps = RxStamps { application, hook: None, software, hardware };
+        let received = Received { from: sender, message, shape, ip_len, queue: None, stamps };
+        Ok(Some((received, in_band.map(Said::InBand))))
+    }
+
+    /// Datagrams that the socket had no room for, since it was opened.
+    pub(super) fn dropped(&self) -> u64 {
+        socket::dropped(self.socket.as_fd())
     }
 
     /// Adds the transmit stamps that have come to `stamps`.

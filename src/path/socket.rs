@@ -5,6 +5,9 @@
 
 use super::BATCH;
 use nix::errno::Errno;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBufForce;
+use socket2::SockRef;
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -190,6 +193,18 @@ pub fn set_option(socket: BorrowedFd<'_>, level: i32, option: i32, value: i32) -
     };
     Errno::result(answer)?;
     Ok(())
+}
+
+/// Has the kernel hold up to twice so many bytes of datagrams for a socket while nobody reads it (`SO_RCVBUF`, `socket(7)`): beyond
+/// `net.core.rmem_max` where CAP_NET_ADMIN allows it, as what that holds is a few milliseconds of a fast sender.
+///
+/// # Errors
+/// What the kernel answered.
+pub fn hold(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
+    match setsockopt(&socket, RcvBufForce, &bytes) {
+        Ok(()) => Ok(()),
+        Err(_) => SockRef::from(&socket).set_recv_buffer_size(bytes),
+    }
 }
 
 /// How many datagrams a socket had no room for (`sock_diag(7)`, `SK_MEMINFO_DROPS`), since it was opened; 0 where the

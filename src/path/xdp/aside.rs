@@ -85,7 +85,7 @@ impl Reserved {
 
     /// Whether something can be received at once.
     pub(super) fn has_leftover(&self) -> bool {
-        !self.leftover.is_empty()
+        !self.leftover.is_empty() || self.serving().is_some_and(KernelPath::has_leftover)
     }
 
     /// The path of the session that stands here; `None` where none does.
@@ -162,7 +162,7 @@ impl Reserved {
         let _ = program.leave_to_kernel(None);
         let counters = session.path.counters();
         self.counted = sum(&self.counted, &counters);
-        self.dropped_aside += counters.socket_dropped;
+        self.dropped_aside += session.path.dropped();
         let peer = session.peer;
         let mut batch = Batch::new();
         // Bounded, as it may go on sending: then what is left does not matter.
@@ -218,7 +218,7 @@ impl Reserved {
         }
         let peer = session.peer;
         let is_its = |from: SocketAddrV4, kind| from == peer || (kind == Kind::Dummy && from.ip() == peer.ip());
-        batch.retain_from(before, |datagram| is_its(datagram.from, datagram.message.kind));
+        batch.retain_from(before, |datagram, _| is_its(datagram.from, datagram.message.kind));
         self.strayed.set(self.strayed.get() + (came - batch.len()) as u64);
         Ok(())
     }

@@ -19,9 +19,9 @@ pub use queue::{Frames, locked_memory};
 pub use trial::{Reason, Refusal, trial_load};
 
 use super::companion::Companion;
-use super::kernel::{KernelPath, receive_ptp};
+use super::kernel::KernelPath;
 use super::ptp::{Nic, PtpPort};
-use super::{Batch, Counters, Description, Path, Received, RxStamps, Sent, StampWishes, TxStamp};
+use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps, Sent, StampWishes, TxStamp};
 use crate::clock::{Monotonic, Realtime, Time, monotonic_now, realtime_now};
 use crate::net::NetError;
 use crate::session::{Body, MAX_BODY, Outgoing};
@@ -145,6 +145,8 @@ pub struct XdpPath {
     card_stamps: bool,
     /// Where what the program leaves to the kernel, for it to be stamped, comes in behind PTP headers.
     ptp: Option<PtpPort>,
+    /// Datagrams that such ports had no room for, those that are closed.
+    ptp_dropped: u64,
     place: Place,
     busypoll_us: Option<u32>,
     // In this order they are dropped: the sockets are closed, the program is detached, the port is free again.
@@ -255,6 +257,7 @@ impl XdpPath {
             wishes: config.stamps,
             card_stamps: config.card_stamps,
             ptp: None,
+            ptp_dropped: 0,
             place: Place { interface, if_index, mac },
             busypoll_us,
             queues: sockets,
@@ -316,18 +319,58 @@ impl XdpPath {
         Ok(Sent { application, queue: Some(queue.id()), token: None })
     }
 
+    /// The session's pings and pongs travel behind PTP headers no more.
+    fn close_ptp(&mut self) {
+        self.ptp_dropped += self.ptp.take().map_or(0, |port| port.dropped());
+    }
+
     /// The session that the reserved socket carries, if any, is over.
     fn end_aside(&mut self) {
         self.reserved.end(&self.program);
         let Self { reserved, peers, .. } = self;
         reserved.keep_leftover(|from| peers.knows(from));
     }
+
+    /// Adds what lies in the rings to `batch`, until there are `most` in it.
+    #[inline]
+    fn receive_rings(&mut self, batch: &mut Batch, most: usize) -> io::Result<()> {
+        let Self { peers, not_protocol, queues, last, .. } = self;
+        let first = *last;
+        for turn in 0..queues.len() {
+            let at = (first + turn) % queues.len();
+            let queue = &mut queues[at];
+            queue.recycle()?;
+            let id = queue.id();
+            let room = most.saturating_sub(batch.len());
+            let each = |application: &Time<Realtime>, frame: &[u8], meta: Option<Meta>| {
+                match read(frame, id, *application, meta.as_ref()) {
+                    Some((datagram, said, link)) => {
+                        // Dummies come from a port that nobody answers to.
+                        if datagram.message.kind != Kind::Dummy {
+                            peers.learn(datagram.from, &link, at);
+                        }
+                        batch.push(datagram, said);
+                    }
+                    None => *not_protocol += 1,
+                }
+            };
+            if queue.receive(room, realtime_now, each)? != 0 {
+                *last = at;
+                if batch.len() >= most {
+                    // A flood on one queue must not keep the others waiting.
+                    *last = (at + 1) % queues.len();
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Path for XdpPath {
     fn prepare(&mut self, peer: SocketAddrV4, wanted: Extension) -> Result<Extension, NetError> {
         if wanted.serve_on == Some(ServePath::Kernel) {
-            self.ptp = None;
+            self.close_ptp();
             self.peers.keep(peer);
             let needs = Needs {
                 interface: &self.place.interface,
@@ -339,10 +382,10 @@ impl Path for XdpPath {
         }
         self.end_aside();
         let granted = Extension { ptp: wanted.ptp, serve_on: wanted.serve_on, ..Extension::default() };
-        let Some(transport) = wanted.ptp else {
-            self.ptp = None;
-            return Ok(granted);
-        };
+        if self.ptp.as_ref().is_some_and(|port| Some(port.transport()) != wanted.ptp) {
+            self.close_ptp();
+        }
+        let Some(transport) = wanted.ptp else { return Ok(granted) };
         self.peers.carry_ptp_over(transport);
         // Where the driver can be asked for the card's stamps, the program takes all frames.
         if self.card_stamps {
@@ -355,7 +398,7 @@ impl Path for XdpPath {
     }
 
     fn release(&mut self) {
-        self.ptp = None;
+        self.close_ptp();
         self.end_aside();
     }
 
@@ -458,37 +501,13 @@ impl Path for XdpPath {
             // Others' SYNs come through the rings, and a flood of them must not keep this session waiting.
             self.reserved.receive(batch)?;
         }
-        let Self { peers, not_protocol, queues, last, .. } = self;
-        let first = *last;
-        for turn in 0..queues.len() {
-            let at = (first + turn) % queues.len();
-            let queue = &mut queues[at];
-            queue.recycle()?;
-            let id = queue.id();
-            let room = batch.room();
-            let each = |application: &Time<Realtime>, frame: &[u8], meta: Option<Meta>| {
-                match read(frame, id, *application, meta.as_ref()) {
-                    Some((datagram, said, link)) => {
-                        // Dummies come from a port that nobody answers to.
-                        if datagram.message.kind != Kind::Dummy {
-                            peers.learn(datagram.from, &link, at);
-                        }
-                        batch.push(datagram, said);
-                    }
-                    None => *not_protocol += 1,
-                }
-            };
-            if queue.receive(room, realtime_now, each)? != 0 {
-                *last = at;
-                if batch.room() == 0 {
-                    // A flood on one queue must not keep the others waiting.
-                    *last = (at + 1) % queues.len();
-                    return Ok(());
-                }
-            }
+        let from = batch.len();
+        let most = if self.ptp.is_some() { PtpPort::PLAIN } else { BATCH };
+        if most > from {
+            self.receive_rings(batch, most)?;
         }
         match &mut self.ptp {
-            Some(port) => receive_ptp(port, batch, not_protocol),
+            Some(port) => port.receive(batch, from, &mut self.not_protocol),
             None => Ok(()),
         }
     }
@@ -514,7 +533,8 @@ impl Path for XdpPath {
 
     fn wait(&mut self, deadline: Option<Time<Monotonic>>, interrupt: BorrowedFd<'_>) -> io::Result<()> {
         self.flush()?;
-        if self.reserved.has_leftover() || self.queues.iter_mut().any(Queue::has_received) {
+        let leftover = self.reserved.has_leftover() || self.ptp.as_ref().is_some_and(PtpPort::has_leftover);
+        if leftover || self.queues.iter_mut().any(Queue::has_received) {
             return Ok(());
         }
         let timeout = deadline.map(|deadline| deadline.duration_since(monotonic_now()));
@@ -601,7 +621,7 @@ impl Path for XdpPath {
             strange_stamps: strange + aside.strange_stamps,
             tx_dropped: self.queues.iter().map(Queue::dropped).sum::<u64>() + aside.tx_dropped,
             reached_kernel: aside.reached_kernel,
-            socket_dropped: aside.socket_dropped,
+            socket_dropped: aside.socket_dropped + self.ptp_dropped + self.ptp.as_ref().map_or(0, PtpPort::dropped),
             frames_missing: self.frames_missing,
             xdp: Some(xdp),
         }
