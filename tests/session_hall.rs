@@ -340,9 +340,17 @@ fn strangers_that_flood_have_one_line_s_part_of_what_is_served() {
         assert_eq!(refused, 100 * [32, 32, 16, 1][[0, 1, 3, 200].iter().position(|n| *n == lines).unwrap()]);
         assert_eq!(refused + hall.strangers_excess() - before, 6300);
     }
-    // As soon as no more waits than is read, nobody is limited.
+    // Where nothing else waits they have all that is served at once; where no more waits than is read, nobody is limited.
+    let mut hall = Hall::new(hall_config(2));
+    say(&mut hall, at(0), peer(1, 7), Kind::Syn, 0);
+    say(&mut hall, at(0), peer(2, 7), Kind::Syn, 0);
+    hall.begin_turn(true, 0);
+    for port in 0..100 {
+        let refused = sent(&say(&mut hall, at(100), peer(9, 1000 + port), Kind::Syn, 0).1).len();
+        assert_eq!(refused, usize::from(port < 64), "{port}");
+    }
     hall.begin_turn(false, 0);
-    for port in 0..63 {
+    for port in 0..100 {
         assert_eq!(sent(&say(&mut hall, at(200), peer(9, 1000 + port), Kind::Syn, 0).1).len(), 1);
     }
 }

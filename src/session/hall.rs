@@ -194,7 +194,9 @@ impl Hall {
     /// no line: they are answered at once or not at all, as the way to a stranger is not remembered for long.
     pub fn begin_turn(&mut self, full: bool, lines: usize) -> bool {
         let crowded = full || lines > 0;
-        let part = SERVED_AT_ONCE as usize / (lines.max(1) + 1);
+        // Whoever is alone has no line, and waits for all that came before it.
+        let others = lines.max(usize::from(self.standing == 1));
+        let part = SERVED_AT_ONCE as usize / (others + 1);
         self.strangers_left = (crowded && self.standing > 0).then_some(part.max(1) as u32);
         lines > 0 || (full && self.standing > 1)
     }
