@@ -194,7 +194,7 @@ fn serve(paces: &[Pace], dummies: u32, stall: Option<(u64, u64)>, seed: u64, in_
             loop {
                 for item in &look {
                     let line = sim.hall.line(peer(item.1)).unwrap();
-                    if !turns.line_up(line, *item) {
+                    if !turns.line_up(line, *item, false) {
                         sim.hall.drop_excess(line);
                         sim.feed.outcomes[item.1].excess += 1;
                     }

@@ -27,7 +27,7 @@ use crate::session::{
 use crate::tune::memory::LockedMemory;
 use crate::tune::realtime::{Budget, Realtime as RealtimePriority};
 use crate::wire::in_band::FarSource;
-use crate::wire::{InBand, Point, Said, ServePath};
+use crate::wire::{InBand, Kind, Point, Said, ServePath};
 use anyhow::{Context, Result};
 use std::io;
 use std::sync::Arc;
@@ -454,8 +454,12 @@ impl<P: Path> Loop<'_, P> {
     fn line_up(&mut self, batch: &Batch) -> io::Result<()> {
         for (received, said) in batch.iter() {
             match self.hall.line(received.from) {
-                Some(line) if self.turns.line_up(line, (*received, said.copied())) => {}
-                Some(line) => self.hall.drop_excess(line),
+                Some(line) => {
+                    let is_control = !matches!(received.message.kind, Kind::Ping | Kind::Pong | Kind::Dummy);
+                    if !self.turns.line_up(line, (*received, said.copied()), is_control) {
+                        self.hall.drop_excess(line);
+                    }
+                }
                 None => self.take_in(received, said)?,
             }
         }

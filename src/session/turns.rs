@@ -13,8 +13,10 @@ use std::collections::VecDeque;
 pub const SERVED_AT_ONCE: u32 = 64;
 /// How many looks are read in a row, as long as each brings all that it can: a ring of them. Then something is served.
 pub const LOOKS_AHEAD: u32 = 64;
-/// Room for what waits, in datagrams: twice a ring ([`Turns`] says why).
-pub const WAITING_ROOM: u32 = 8192;
+/// Room for what waits, in datagrams: twice a ring and a little more ([`Turns`] says why).
+pub const WAITING_ROOM: u32 = 8704;
+/// One part of so many of the room that is left is for control messages alone.
+const CONTROL_PART: u32 = 16;
 
 /// No slot.
 const NONE: u32 = u32::MAX;
@@ -39,7 +41,7 @@ struct Line {
 
 /// The lines of all.
 ///
-/// A line may be as long as there is room left. So one that is alone takes half of the room, and n of them that get longer
+/// A line may be as long as there is room left, but for a little: a FIN behind a flood is not dropped with it. So one that is alone takes half of the room, and n of them that get longer
 /// and longer 1/(n + 1) each. With room for two rings nothing is dropped of what one ring held, whoever it is from, where
 /// nothing waited before; and n that flood may have at least 1/n of a ring each.
 #[derive(Debug)]
@@ -96,10 +98,13 @@ impl<T: Copy> Turns<T> {
         full && self.looks < LOOKS_AHEAD
     }
 
-    /// Puts a datagram at the end of a line. `false`: the line is as long as it may be, and the datagram is to be dropped.
-    pub fn line_up(&mut self, line: usize, item: T) -> bool {
+    /// Puts a datagram at the end of a line; `is_control`: it is neither ping nor pong. `false`: the line is as long as it may
+    /// be, and the datagram is to be dropped.
+    pub fn line_up(&mut self, line: usize, item: T, is_control: bool) -> bool {
         let Some(Line { len, .. }) = self.lines.get(line) else { return false };
-        if *len >= self.room - self.waiting {
+        let left = self.room - self.waiting;
+        let spared = if is_control { 0 } else { left / CONTROL_PART };
+        if *len >= left - spared {
             return false;
         }
         let slot = Slot { item, next: NONE };
@@ -187,9 +192,9 @@ mod tests {
     fn lines_are_served_in_turn_and_each_in_its_order() {
         let mut turns = Turns::new(3, 100, 1);
         for n in 0..4 {
-            assert!(turns.line_up(0, (0, n)));
+            assert!(turns.line_up(0, (0, n), true));
         }
-        assert!(turns.line_up(2, (2, 0)) && turns.line_up(2, (2, 1)) && turns.line_up(1, (1, 0)));
+        assert!(turns.line_up(2, (2, 0), true) && turns.line_up(2, (2, 1), true) && turns.line_up(1, (1, 0), true));
         assert_eq!(turns.lines_waiting(), 3);
         assert_eq!(called(&mut turns, |_| 1), [(0, 0), (2, 0), (1, 0), (0, 1), (2, 1), (0, 2), (0, 3)]);
         assert_eq!((turns.lines_waiting(), turns.waiting), (0, 0));
@@ -199,7 +204,7 @@ mod tests {
     fn no_more_is_served_at_once_than_is_read_at_once() {
         let mut turns = Turns::new(1, 1000, 4);
         for n in 0..100 {
-            turns.line_up(0, (0, n));
+            turns.line_up(0, (0, n), true);
         }
         assert_eq!(called(&mut turns, |_| 4).len(), SERVED_AT_ONCE as usize / 4);
         assert_eq!(called(&mut turns, |_| 0).first(), Some(&(0, 16)));
@@ -211,7 +216,7 @@ mod tests {
         // One has four datagrams sent for each of its own, the other one.
         let mut turns = Turns::new(2, 10_000, 4);
         for n in 0..2000 {
-            assert!(turns.line_up(0, (0, n)) && turns.line_up(1, (1, n)));
+            assert!(turns.line_up(0, (0, n), true) && turns.line_up(1, (1, n), true));
         }
         let mut sent = [0; 2];
         for _ in 0..20 {
@@ -225,7 +230,7 @@ mod tests {
     #[test]
     fn a_line_may_be_as_long_as_there_is_room_left() {
         let mut turns = Turns::new(4, 120, 1);
-        let fill = |turns: &mut Turns<u32>, line| (0..).take_while(|n| turns.line_up(line, *n)).count();
+        let fill = |turns: &mut Turns<u32>, line| (0..).take_while(|n| turns.line_up(line, *n, true)).count();
         assert_eq!(fill(&mut turns, 0), 60);
         assert_eq!(fill(&mut turns, 1), 30);
         // The first one gets shorter, and its room is the others'.
@@ -240,10 +245,26 @@ mod tests {
         let mut turns = Turns::new(4, 120, 1);
         for _ in 0..100 {
             for (line, of) in of.iter_mut().enumerate() {
-                *of += u32::from(turns.line_up(line, 0));
+                *of += u32::from(turns.line_up(line, 0, true));
             }
         }
         assert_eq!(of, [24; 4]);
-        assert!(!turns.line_up(4, 0), "no such line");
+        assert!(!turns.line_up(4, 0, true), "no such line");
+    }
+
+    #[test]
+    fn a_control_message_has_room_behind_a_flood() {
+        let mut turns = Turns::new(2, 3200, 1);
+        let pings = (0..).take_while(|n| turns.line_up(0, *n, false)).count();
+        let controls = (0..).take_while(|n| turns.line_up(0, *n, true)).count();
+        assert_eq!(pings + controls, 1600);
+        assert!((40..60).contains(&controls), "{controls}");
+    }
+
+    #[test]
+    fn what_one_ring_held_has_room() {
+        let mut turns = Turns::new(2, WAITING_ROOM, 1);
+        let ring = 64 * LOOKS_AHEAD;
+        assert!((0..ring).all(|n| turns.line_up(0, n, false)));
     }
 }
