@@ -114,6 +114,7 @@ fn both_paths_are_used_in_turn_on_both_sides_and_what_they_did_adds_up() {
     let hooked = number(&found["paths"]["xdp"]["stages"]["hook_to_app_ns"]["count"]);
     let expected = number(&found["paths"]["xdp"]["pings_sent"]) / i64::from(HookStamps::SAMPLED);
     assert!((hooked - expected).abs() <= 8, "{hooked} of {expected}");
+    assert_eq!(found["paths"]["xdp"]["stages"]["hook_to_app_ns"]["one_in"], HookStamps::SAMPLED);
     assert_eq!(found["paths"]["kernel"]["stages"], serde_json::json!({}));
     assert_eq!(found["paths"]["xdp"]["xdp_mode"], "native");
     let difference = &found["difference_ns"];
@@ -132,6 +133,7 @@ fn both_paths_are_used_in_turn_on_both_sides_and_what_they_did_adds_up() {
     assert_eq!((&found["ping_size"], &found["pong_size"]), (&300.into(), &100.into()));
     let remarks = found["remarks"].to_string();
     assert!(remarks.contains("while the XDP programs"), "{remarks}");
+    assert_eq!(remarks.matches("too few rounds to say which path is faster").count(), 1, "{remarks}");
 
     let html = std::fs::read_to_string(page).unwrap();
     assert!(html.contains("<svg") && html.contains("kernel less xdp") && html.contains("while the XDP programs"));
@@ -140,8 +142,19 @@ fn both_paths_are_used_in_turn_on_both_sides_and_what_they_did_adds_up() {
 
 #[test]
 fn the_delay_and_the_loss_of_the_way_are_found_on_both_paths() {
+    find_delay_and_loss([Some(5), None]);
+}
+
+#[test]
+fn the_loss_of_the_way_back_is_found_and_called_that() {
+    find_delay_and_loss([None, Some(5)]);
+}
+
+/// On a wire of 20 ms each way that loses each n-th ping or pong on one of these ways.
+fn find_delay_and_loss(lose_every: [Option<u64>; 2]) {
     const DELAY: Duration = Duration::from_millis(20);
-    let lan = Lan::with_relay(Way { lose_every: Some(5), ..Way::delayed(DELAY) }, Way::delayed(DELAY));
+    let [there, back] = lose_every.map(|lose_every| Way { lose_every, ..Way::delayed(DELAY) });
+    let lan = Lan::with_relay(there, back);
     let mut server = server(&lan, &["--keep", "--json"]);
     let found = json(&run(&lan, &["--delay", "10000", "--rounds", "3", "--json"]));
     let all = sessions(&mut server, 6);
@@ -149,17 +162,23 @@ fn the_delay_and_the_loss_of_the_way_are_found_on_both_paths() {
     // The relay counts all rounds, the result all but the first two: what the server says of those is taken from it.
     let received: i64 = all.iter().map(|session| number(&session["pings_received"])).sum();
     assert_eq!(received as u64, there.probes - there.lost_probes);
-    assert_eq!((back.probes, back.lost_probes), (received as u64, 0));
+    assert_eq!(back.probes, received as u64);
+    assert_eq!([there, back].map(|way| way.lost_probes > 0), lose_every.map(|lose_every| lose_every.is_some()));
     drop(server);
     let mut sent = 0;
     for (path, kept) in [("xdp", [3, 4]), ("kernel", [2, 5])] {
         let of = &found["paths"][path];
         let received: i64 = kept.iter().map(|at| number(&all[*at]["pings_received"])).sum();
-        let lost = number(&of["pings_sent"]) - received;
-        assert_eq!((number(&of["lost"]), number(&of["lost_forward"]), number(&of["lost_backward"])), (lost, lost, 0));
+        let [forward, backward] = ["lost_forward", "lost_backward"].map(|key| number(&of[key]));
+        assert_eq!((forward, number(&of["lost"])), (number(&of["pings_sent"]) - received, forward + backward), "{of}");
+        assert_eq!(backward, received - number(&of["t3_t0_ns"]["count"]), "{of}");
         // Each fifth that passes the relay, wherever its count stands as the rounds begin.
         let share = number(&of["pings_sent"]);
-        assert!((lost - share / 5).abs() <= 2, "{lost} of {share}");
+        for (lost, lose_every) in [forward, backward].into_iter().zip(lose_every) {
+            let expected = if lose_every.is_some() { share / 5 } else { 0 };
+            let off = if lose_every.is_some() { 2 } else { 0 };
+            assert!((lost - expected).abs() <= off, "{lost} of {share}: {of}");
+        }
         for of in [&of["rtt_ns"], &of["t3_t0_ns"]] {
             let least = number(&of["min"]);
             // The least of some hundred is no longer than the way takes and a machine is ever held up.
@@ -209,11 +228,12 @@ fn in_words_it_says_what_is_faster_or_that_it_is_noise_and_how_it_was_measured()
         "RTT: kernel less xdp, in us, with the 95 % interval of 2000 drawings from 2 pairs of rounds",
         "t3-t0: kernel less xdp, in us, with the 95 % interval of 2000 drawings from 2 pairs of rounds",
         "while the XDP programs of this side and of the server were attached",
-        "too few rounds to say which path is faster: fewer than 6 pairs",
+        "RTT: too few rounds to say which path is faster: of fewer than 6 pairs",
         "raise --rounds to 7 or more",
     ] {
         assert!(text.contains(words), "{words}: {text}");
     }
+    assert_eq!(text.matches("which path is faster").count(), 1, "once is enough: {text}");
     assert!(!text.contains("is faster by") && !text.contains("within the noise"), "{text}");
     assert!(!text.contains("waited busily"), "{text}");
 

@@ -174,6 +174,41 @@ fn with_tx_xsk_the_hand_over_stands_for_the_transmit_stamp() {
 }
 
 #[test]
+fn statistics_of_a_sample_of_hook_stamps_say_so_and_those_of_all_do_not() {
+    let lan = Lan::new(1);
+    let log = lan.file("sampled.stages");
+    for (flags, is_sample) in [
+        ("--emulation --json", true),
+        ("--emulation", true),
+        (&*format!("--emulation --json --log-stages {log}"), false),
+        ("--timestamps software --json", false),
+    ] {
+        let mut server = lan.start(Side::Server, &["--server", "--interface", SERVER_LINK, "--emulation"]);
+        server.wait_for_line("nanoprobe server started");
+        let fixed = ["--client", "--interface", CLIENT_LINK, "-n", "1", "-d", "1000"];
+        let words: Vec<_> = fixed.into_iter().chain(flags.split_whitespace()).chain([SERVER_ADDRESS]).collect();
+        let client = lan.run(Side::Client, &words);
+        server.finish();
+        assert_eq!(client.code(), Some(0), "{}", client.all_output());
+        let sampled = server.stdout();
+        assert!(sampled.contains(" samples, of one frame in 17\n"), "the server's are: {sampled}");
+        if !flags.contains("--json") {
+            let text = client.stdout();
+            let line = text.lines().find(|line| line.starts_with("hook->app ")).unwrap_or_else(|| panic!("{text}"));
+            assert!(line.ends_with(" samples, of one frame in 17"), "{line}");
+            continue;
+        }
+        let json: Value = serde_json::from_str(&client.stdout()).unwrap();
+        let stage = &json["stages"]["hook_to_app_ns"];
+        let [count, pongs] = [&stage["count"], &json["pongs_received"]].map(|count| count.as_u64().unwrap());
+        match is_sample {
+            true => assert!(stage["one_in"] == 17 && count < pongs / 4, "{stage} of {pongs}"),
+            false => assert_eq!((stage.get("one_in"), count), (None, pongs), "{stage}"),
+        }
+    }
+}
+
+#[test]
 fn pings_without_a_pause_have_their_transmit_stamps() {
     let lan = Lan::new(1);
     let flags = ["--timestamps software", "--timestamps software --delay 0 --pong-every 100 --count 1"];

@@ -787,7 +787,7 @@ fn a_sweep_has_its_own_flags_and_a_clients() {
 
 #[test]
 fn a_wrong_sweep_is_refused_with_the_flag_and_its_range() {
-    let rates = "must list 1 to 32 rates: shares of the link in (0, 100] such as 10,50,90%, bits a second in [1, 1T] such as \
+    let rates = "must list 1 to 32 rates, the last one with its unit: shares of the link in (0, 100] such as 10,50,90%, bits a second in [1, 1T] such as \
                  100M,1G, or packets a second in [1, 1T] such as 10,50kpps";
     let rate = "must be bits a second such as 100M or 2.5G, or packets a second such as 500kpps, in [1, 1T]";
     for (line, answer) in [

@@ -1,4 +1,5 @@
-//! What `xdprobe compare` and `xdprobe sweep` show while they run: a line on a terminal, and what SIGUSR1 asks for.
+//! What `xdprobe compare` and `xdprobe sweep` show while they run: a line on a terminal, and what SIGUSR1 asks for; and how far
+//! `xdprobe report` has read.
 //!
 //! Needs root and iproute2. Nothing here asserts a time.
 
@@ -74,6 +75,39 @@ fn a_terminal_is_shown_which_round_it_is_and_how_it_stands() {
     assert_eq!(object(&stdout)["steps_planned"], 3);
     drop(server);
     lan.assert_unchanged();
+}
+
+/// A session's logs of so many pings, whose paths these are.
+fn logs(lan: &Lan, pings: u64) -> [String; 2] {
+    let mut logs = ["seq,timestamp-idx,timestamp,size\n"; 2].map(str::to_owned);
+    for sequence in 1..=pings {
+        let at = sequence * 10_000;
+        for (point, side) in [(0, 0), (1, 1), (2, 1), (3, 0)] {
+            logs[side] += &format!("{sequence},t{point},1750785880.{:09},44\n", at + point * 1000);
+        }
+    }
+    let paths = ["client.csv", "server.csv"].map(|name| lan.file(name));
+    paths.iter().zip(logs).for_each(|(path, log)| std::fs::write(path, log).expect("room for a log"));
+    paths
+}
+
+#[test]
+fn a_report_shows_on_a_terminal_how_far_it_has_read_and_nowhere_else() {
+    let lan = Lan::new(1);
+    let [client, server] = logs(&lan, 50_000);
+    let flags = ["report", &client, &server, "--json"];
+    let (shown, stdout) = lan.run_on_terminal(Side::Client, &flags);
+    // Each log is read three times.
+    let bytes: u64 = [&client, &server].map(|log| std::fs::metadata(log).expect("it is there").len()).iter().sum();
+    let of = format!("/{:.2} MiB ", 3.0 * bytes as f64 / (1 << 20) as f64);
+    assert!(shown.contains("reading ") && shown.contains(&of) && shown.contains(" left"), "{of}: {shown:?}");
+    let (_, rest) = shown.rsplit_once(" left").expect("a bar");
+    assert!(rest.contains("\u{1b}[2K"), "the line is cleared: {shown:?}");
+    assert_eq!(object(&stdout)["sent"], 50_000);
+
+    let piped = lan.run(Side::Client, &flags);
+    assert_eq!((piped.code(), piped.stderr()), (Some(0), String::new()));
+    assert_eq!(piped.stdout(), stdout, "the same of the same logs");
 }
 
 #[test]

@@ -61,6 +61,7 @@ fn xdp() -> Description {
         zero_copy: Some(false),
         queues: vec![0],
         local: SocketAddrV4::new(Ipv4Addr::new(10, 66, 0, 2), 10666),
+        hook_stamps_one_in: None,
     }
 }
 

@@ -482,7 +482,7 @@ fn the_time_that_the_other_side_took_is_brought_to_the_clock_of_the_side_that_pi
         let clock = &found.to_json()["clock"];
         assert_eq!((&clock["rtt_corrected"], &clock["rtt_error_ns"]), (&json!(true), &json!(error)));
         let text = found.to_text();
-        assert!(text.contains("us at most, though t2 - t1 is of the other side's clock: it is corrected"), "{text}");
+        assert!(text.contains("us at most, though t2 - t1 is of the server's clock: it is corrected"), "{text}");
         // What goes into the RTT is what goes into the one-way delays.
         let ways = [Quantity::OwdForward, Quantity::OwdBackward].map(|quantity| summary(&found, quantity).mean);
         assert!((ways[0] + ways[1] - rtt.mean).abs() < 1.0, "{ways:?}");

@@ -77,6 +77,49 @@ fn every_session_has_the_originals_numbers() {
 }
 
 #[test]
+fn the_text_calls_packets_and_sides_by_what_they_are_in_this_direction() {
+    for (folder, sizes, clock) in [
+        (
+            "hardware-forward",
+            ["  ping size       44 bytes with the IP header\n", "  pong size       44 bytes with the IP header\n"],
+            "(+: the server's clock is faster than that of the client)",
+        ),
+        (
+            "hardware-reverse",
+            ["  ping size       44 bytes with the IP header\n", "  pong size       44 bytes with the IP header\n"],
+            "(+: the client's clock is faster than that of the server)",
+        ),
+        (
+            "hardware-duplex",
+            [
+                "  forward size    44 bytes with the IP header, of the client's pings\n",
+                "  backward size   44 bytes with the IP header, of the server's pings\n",
+            ],
+            "(+: the server's clock is faster than that of the client)",
+        ),
+    ] {
+        let found = both(folder);
+        let text = found.to_text();
+        for part in sizes.iter().chain([&clock]) {
+            assert!(text.contains(part), "{folder}: {part:?} in {text}");
+        }
+        let is_duplex = found.direction == Some(Direction::Duplex);
+        assert_eq!(text.contains("pong"), !is_duplex, "{folder}: nobody pongs in duplex sessions: {text}");
+        let when = if is_duplex { " at the client's first ping (+: " } else { " at the first ping (+: " };
+        assert!(text.contains(when), "{folder}: {text}");
+        // Which clock is ahead, the page says without a sign; the clocks are 6777 s apart.
+        let [other, reference] = if folder == "hardware-reverse" { ["client", "server"] } else { ["server", "client"] };
+        let ahead = if folder == "hardware-reverse" { "behind" } else { "ahead of" };
+        let page = xdprobe::report::page(&[found]).html();
+        let note = format!("{ahead} that of the {reference} at {}", &when[4..when.len() - 5]);
+        assert!(page.contains(&format!("The clock of the {other} was ")) && page.contains(&note), "{folder}: {note}");
+    }
+    // One log alone of which nobody says whose it is.
+    let text = report(&input(golden("loss", "client.csv"), None), &options()).unwrap().to_text();
+    assert!(text.contains("ping size") && text.contains("pong size") && !text.contains("'s clock"), "{text}");
+}
+
+#[test]
 fn pongs_without_a_log_of_the_other_side_are_lost_somewhere() {
     let found = report(&input(golden("loss", "client.csv"), None), &options()).unwrap();
     assert_eq!(counts(&found), [Some(101), Some(88), None, None, Some(0)]);

@@ -91,7 +91,7 @@ fn a_report_of_a_session_with_losses_and_clocks_apart() {
     // Each way has its own lane.
     assert_eq!((page.count("#chart-6 .lane"), page.count("#chart-6 .picture .range")), (2, 4));
     let notes = page.value("[...document.querySelectorAll('.note')].map(note => note.textContent).join(' ')");
-    assert!(notes.as_str().unwrap().contains("ahead of that of the side that pings"), "{notes}");
+    assert!(notes.as_str().unwrap().contains("ahead of that of the client"), "{notes}");
 }
 
 #[test]

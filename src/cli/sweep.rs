@@ -170,7 +170,7 @@ struct Targets(Vec<Target>);
 fn targets(typed: &str) -> Result<Targets, String> {
     let wanted = || {
         format!(
-            "must list 1 to {MAX_STEPS} rates: shares of the link in (0, 100] such as 10,50,90%, bits a second in [1, 1T] such \
+            "must list 1 to {MAX_STEPS} rates, the last one with its unit: shares of the link in (0, 100] such as 10,50,90%, bits a second in [1, 1T] such \
              as 100M,1G, or packets a second in [1, 1T] such as 10,50kpps"
         )
     };

@@ -15,7 +15,7 @@ use crate::cli::{ComparePlan, MIN_ROUNDS};
 use crate::page::Reserved;
 use crate::probe::say;
 use crate::wire::ServePath;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use bench::{Bench, Played};
 use outcome::{Outcome, Setting};
 
@@ -56,7 +56,7 @@ pub fn run(plan: &ComparePlan) -> Result<bool> {
     // Before anything is measured.
     let html = plan.html.as_deref().map(Reserved::new).transpose()?;
     let combinations = &COMBINATIONS[..if plan.matrix { 4 } else { 2 }];
-    let mut bench = Bench::open(plan, combinations)?;
+    let mut bench = Bench::open(plan, combinations).map_err(without_other_path)?;
     let mut ended = Ended::Whole;
     'rounds: for cycle in 0..plan.rounds as usize {
         let mut played = Vec::with_capacity(combinations.len());
@@ -107,6 +107,16 @@ pub fn run(plan: &ComparePlan) -> Result<bool> {
     Ok(success)
 }
 
+/// An error that advises a session through the kernel, which is half of a comparison and no flag of this command, says so.
+fn without_other_path(error: anyhow::Error) -> anyhow::Error {
+    match format!("{error:#}") {
+        advice if advice.contains("--path kernel") => {
+            anyhow!("{advice} (of xdprobe --client: a comparison needs AF_XDP too)")
+        }
+        _ => error,
+    }
+}
+
 /// How the rounds ended.
 enum Ended {
     Whole,
@@ -123,6 +133,16 @@ fn order(cycle: usize, count: usize) -> impl Iterator<Item = usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_flag_that_there_is_not_here_is_not_advised() {
+        let told = |words: &'static str| format!("{:#}", without_other_path(anyhow!(words).context("eth0")));
+        assert_eq!(
+            told("no AF_XDP: use --path kernel"),
+            "eth0: no AF_XDP: use --path kernel (of xdprobe --client: a comparison needs AF_XDP too)"
+        );
+        assert_eq!(told("no stamps: use --emulation"), "eth0: no stamps: use --emulation");
+    }
 
     #[test]
     fn the_order_alternates_and_each_has_its_turn() {

@@ -2,6 +2,7 @@
 
 use super::bench::{Bench, Kept};
 use super::bootstrap::{self, Differences};
+use super::text;
 use crate::cli::{ComparePlan, Role, Timestamps, TxWay};
 use crate::probe::Outcome as Round;
 use crate::session::{LATE_NANOS, TimerKind, ip_len};
@@ -202,22 +203,16 @@ impl Outcome {
             difference_ns: self.difference(),
             t3_t0_difference_ns: self.t3_t0.as_ref(),
             matrix: (self.paths.len() > 2).then_some(&self.paths),
-            remarks: super::text::remarks(self),
+            // Words say it in place of a verdict.
+            remarks: text::too_few_rounds(self).into_iter().chain(text::remarks(self)).collect(),
         };
         serde_json::to_string(&whole).expect("numbers, strings and fixed names always become JSON")
     }
 }
 
-/// Whether the server's account of a round holds packets that were repeated: it counts them as often as they came.
-fn is_blurred(round: &Round) -> bool {
-    let beyond = round
-        .account()
-        .is_some_and(|account| account.pings_received > round.totals.pings_sent || account.pongs_sent < round.answered);
-    round.duplicates > 0 || beyond
-}
-
 fn path(rounds: Kept, setting: &Setting) -> PathOutcome {
     let Kept { combination, rounds, stages, description, sources: [sent, received] } = rounds;
+    let stages = stages.map(|stages| stages.sampled_at_the_hook(description.hook_stamps_one_in));
     let sum = |value: fn(&Round) -> u64| rounds.iter().map(value).sum::<u64>();
     // Of all rounds, or it is no sum.
     let sum_of = |value: &dyn Fn(&Round) -> Option<u64>| rounds.iter().map(value).sum::<Option<u64>>();
@@ -227,7 +222,7 @@ fn path(rounds: Kept, setting: &Setting) -> PathOutcome {
     let answered = sum(|round| round.answered);
     let lost = expected.saturating_sub(answered);
     let (pings_received, pongs_sent) = (told(|account| account.pings_received), told(|account| account.pongs_sent));
-    let is_blurred = rounds.iter().any(is_blurred);
+    let is_blurred = rounds.iter().any(Round::is_blurred);
     let lost_on_the_way = |sent: Option<u64>, arrived: Option<u64>| match is_blurred {
         true => None,
         false => Some(sent? as i64 - arrived? as i64),
@@ -287,7 +282,8 @@ fn path(rounds: Kept, setting: &Setting) -> PathOutcome {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{COMBINATIONS, text};
+    use super::super::COMBINATIONS;
+    use super::super::bootstrap::Interval;
     use super::*;
     use crate::clock::Source;
     use crate::path::Description;
@@ -326,11 +322,103 @@ mod tests {
                 zero_copy: None,
                 queues: Vec::new(),
                 local: "10.0.0.2:1".parse().unwrap(),
+                hook_stamps_one_in: None,
             },
             sources: [Source::Application; 2],
         };
         let clean = [round(100, [99, 99], 98, 0)];
         Outcome::new(setting, vec![of(COMBINATIONS[0], rounds), of(COMBINATIONS[1], &clean)], false)
+    }
+
+    /// A comparison of which these are the differences of the medians and of the 99th percentiles.
+    fn differing(p50: Interval, p99: Interval, too_few_rounds: bool) -> Outcome {
+        let differences = Differences { too_few_rounds, mean: p50, p50, p90: p50, p99, p999: p99 };
+        let difference = DifferenceOutcome {
+            of: "rtt_ns",
+            sign: "kernel - xdp",
+            method: bootstrap::METHOD,
+            level: bootstrap::LEVEL,
+            resamples: bootstrap::RESAMPLES,
+            rounds: 9,
+            differences,
+        };
+        Outcome { rtt: Some(difference), ..outcome(&[round(100, [100, 100], 100, 0)]) }
+    }
+
+    const fn interval(low: i64, estimate: i64, high: i64) -> Interval {
+        Interval { estimate, low, high, within_noise: low <= 0 && high >= 0 }
+    }
+
+    #[test]
+    fn the_verdict_names_the_faster_path_and_by_how_much_or_the_noise() {
+        let said = |p50, p99| text::verdicts(&differing(p50, p99, false));
+        // Kernel less xdp: where that is more than 0 xdp is faster.
+        let noise =
+            "RTT p99: the difference is within the noise: its 95 % interval, -14.042 to +172.882 us, contains 0.";
+        assert_eq!(
+            said(interval(10_135, 12_559, 15_021), interval(-14_042, 36_825, 172_882)),
+            ["RTT p50: xdp is faster by 12.559 us (10.135 to 15.021).", noise]
+        );
+        // The other way round no number has a sign, and the smaller end comes first too.
+        assert_eq!(
+            said(interval(-6_000, -4_200, -1_500), interval(-2_000_001, -1_000_000, -999)),
+            [
+                "RTT p50: kernel is faster by 4.200 us (1.500 to 6.000).",
+                "RTT p99: kernel is faster by 1000.000 us (0.999 to 2000.001)."
+            ]
+        );
+        // An end that is 0 contains it, whatever the estimate's sign; one ns beside it does not.
+        for (interval, ends) in [
+            (interval(0, 5, 9), "0.000 to +0.009"),
+            (interval(-9, -5, 0), "-0.009 to 0.000"),
+            (interval(-1, 0, 1), "-0.001 to +0.001"),
+        ] {
+            let expected = format!("the difference is within the noise: its 95 % interval, {ends} us, contains 0.");
+            assert_eq!(said(interval, interval), ["p50", "p99"].map(|name| format!("RTT {name}: {expected}")));
+        }
+        assert_eq!(
+            said(interval(1, 5, 9), interval(-9, -5, -1)),
+            [
+                "RTT p50: xdp is faster by 0.005 us (0.001 to 0.009).",
+                "RTT p99: kernel is faster by 0.005 us (0.001 to 0.009)."
+            ]
+        );
+    }
+
+    #[test]
+    fn the_tables_say_the_same_of_each_percentile() {
+        let all = differing(interval(-6_000, -4_200, -1_500), interval(-14_042, 36_825, 172_882), false);
+        let text = text::text(&all);
+        for line in [
+            "\np50           -4.200         -6.000 to       -1.500\n",
+            "\np99          +36.825        -14.042 to     +172.882  within the noise\n",
+        ] {
+            assert!(text.contains(line), "{line:?}: {text}");
+        }
+        let page = super::super::page::page(&all).html();
+        assert_eq!(
+            (page.matches("kernel is faster").count(), page.matches("xdp is faster").count()),
+            (3 + 1, 0),
+            "{page}"
+        );
+        let swapped = differing(interval(1_500, 4_200, 6_000), interval(2, 3, 4), false);
+        let page = super::super::page::page(&swapped).html();
+        assert_eq!((page.matches("kernel is faster").count(), page.matches("xdp is faster").count()), (0, 5 + 2));
+    }
+
+    #[test]
+    fn too_few_rounds_are_said_once_and_name_no_faster_path() {
+        // Though the interval does not contain 0.
+        let few = differing(interval(10_135, 12_559, 15_021), interval(1, 2, 3), true);
+        let said = "RTT: too few rounds to say which path is faster: of fewer than 6 pairs in which both paths have samples chance makes \
+                    differences too often; raise --rounds to 7 or more.";
+        assert_eq!(text::verdicts(&few), [said]);
+        assert!(text::remarks(&few).iter().all(|remark| !remark.contains("rounds to 7")));
+        let text = text::text(&few);
+        assert!(!text.contains("faster by") && text.matches("too few rounds to say\n").count() == 5, "{text}");
+        let json: serde_json::Value = serde_json::from_str(&few.to_json()).unwrap();
+        let remarks = json["remarks"].as_array().unwrap();
+        assert_eq!(remarks.iter().filter(|remark| **remark == said).count(), 1, "{json}");
     }
 
     #[test]

@@ -178,14 +178,8 @@ pub(super) fn verdicts(outcome: &Outcome) -> Vec<String> {
     let Some(difference) = outcome.difference() else {
         return vec!["There is no difference to speak of: one of the paths has no sample.".to_owned()];
     };
-    if difference.differences.too_few_rounds {
-        return vec![format!(
-            "{}: too few rounds to say which path is faster: fewer than {MIN_PAIRS} pairs in which both have samples; --rounds {} or \
-             more gives them.",
-            quantity(difference),
-            // The first round of each path does not count.
-            MIN_PAIRS + 1
-        )];
+    if let Some(sentence) = too_few_rounds(outcome) {
+        return vec![sentence];
     }
     let sentence = |(name, interval): (&str, Interval)| {
         let Interval { estimate, low, high, within_noise } = interval;
@@ -206,7 +200,19 @@ pub(super) fn verdicts(outcome: &Outcome) -> Vec<String> {
     named.into_iter().filter(|(name, _)| ["p50", "p99"].contains(name)).map(sentence).collect()
 }
 
-/// What a reader of the numbers must know, a sentence each.
+/// Why nothing is said of which path is faster; `None` where something is.
+pub(super) fn too_few_rounds(outcome: &Outcome) -> Option<String> {
+    let difference = outcome.difference().filter(|difference| difference.differences.too_few_rounds)?;
+    Some(format!(
+        "{}: too few rounds to say which path is faster: of fewer than {MIN_PAIRS} pairs in which both paths have samples chance makes \
+         differences too often; raise --rounds to {} or more.",
+        quantity(difference),
+        // The first round of each path does not count.
+        MIN_PAIRS + 1
+    ))
+}
+
+/// What a reader of the numbers must know besides, a sentence each.
 pub(super) fn remarks(outcome: &Outcome) -> Vec<String> {
     let mut remarks = vec![
         "The kernel's rounds ran while the XDP programs of this side and of the server were attached: they look at each packet and pass \
@@ -255,13 +261,6 @@ pub(super) fn remarks(outcome: &Outcome) -> Vec<String> {
     }
     if outcome.stopped {
         remarks.push("It ended before its time: these are the rounds until then.".to_owned());
-    }
-    if outcome.difference().is_some_and(|difference| difference.differences.too_few_rounds) {
-        remarks.push(format!(
-            "The rounds are too few to say which path is faster: of fewer than {MIN_PAIRS} pairs chance makes differences too often; \
-             raise --rounds to {} or more.",
-            MIN_PAIRS + 1
-        ));
     }
     for path in &outcome.paths {
         let planned = path.pings_sent + path.skipped_slots;

@@ -244,7 +244,8 @@ impl Metrics {
             ),
             stage_times: add.metric(
                 "stage_seconds",
-                "From stamp to stamp of one packet on this machine; negative where clocks or stamps are that far off",
+                "From stamp to stamp of one packet on this machine; negative where clocks or stamps are that far off. With stamps of \
+                 the application hook_to_app is of a sample of the frames, unless each is logged with its stages",
                 Family::new_with_constructor(Buckets),
             ),
             stage_uncertainty: add.metric(

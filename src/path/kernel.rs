@@ -435,7 +435,14 @@ impl Path for KernelPath {
     }
 
     fn description(&self) -> Description {
-        Description { path: "kernel", xdp_mode: None, zero_copy: None, queues: Vec::new(), local: self.local }
+        Description {
+            path: "kernel",
+            xdp_mode: None,
+            zero_copy: None,
+            queues: Vec::new(),
+            local: self.local,
+            hook_stamps_one_in: None,
+        }
     }
 
     fn counters(&self) -> Counters {

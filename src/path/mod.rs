@@ -293,6 +293,10 @@ pub struct Description {
     pub queues: Vec<u32>,
     /// The address and port of this side.
     pub local: SocketAddrV4,
+    /// The XDP hook stamps one frame in so many, on average, by chance; `None` where it stamps each, and on the kernel path. The
+    /// statistics have it with the stages that it concerns.
+    #[serde(skip)]
+    pub hook_stamps_one_in: Option<u32>,
 }
 
 /// What a path counts.

@@ -9,6 +9,7 @@ mod interrupt;
 mod many;
 mod nap;
 mod opened;
+mod outcome;
 mod outstanding;
 mod reporter;
 mod rests;
@@ -21,8 +22,9 @@ pub(crate) mod usage;
 
 pub use hot::{Attendant, HotLoop, Scene, StampRules};
 pub use interrupt::Interrupt;
+pub use outcome::Outcome;
 pub use reporter::{Reporter, say};
-pub use rounds::{Outcome, Round, Rounds};
+pub use rounds::{Round, Rounds};
 pub use turnarounds::Turnarounds;
 
 use crate::cli::{self, Plan, schedule};

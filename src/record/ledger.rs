@@ -634,7 +634,14 @@ mod tests {
 
     fn start_with(sources: Sources, folder: Option<&Path>, places: usize) -> (Ledger, Said, Said) {
         let local = SocketAddrV4::new(Ipv4Addr::new(10, 66, 0, 2), 10666);
-        let description = Description { path: "kernel", xdp_mode: None, zero_copy: None, queues: vec![], local };
+        let description = Description {
+            path: "kernel",
+            xdp_mode: None,
+            zero_copy: None,
+            queues: vec![],
+            local,
+            hook_stamps_one_in: None,
+        };
         let facts = Facts {
             interface: "eth0".into(),
             driver: None,

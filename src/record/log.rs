@@ -832,6 +832,7 @@ mod tests {
             zero_copy: None,
             queues: Vec::new(),
             local: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1),
+            hook_stamps_one_in: None,
         };
         *lock(&recorder.shared.description) = Some(description);
         let staged = |sequence| Sighting { software: Some(Time::from_nanos(7)), ..row(sequence) };

@@ -564,6 +564,7 @@ mod tests {
                 zero_copy: None,
                 queues: vec![],
                 local: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 10666),
+                hook_stamps_one_in: None,
             },
             sent: StampSource::application(),
             received: StampSource::application(),

@@ -109,6 +109,10 @@ pub struct StageTimes {
     /// How far off any of them may be, in ns, for the card's clock had to be brought to the system's; `None` where both
     /// stamps are of the system's clock.
     pub uncertainty_ns: Option<u64>,
+    /// Only one frame in so many had both stamps, on average, drawn by chance; `None`, and not in JSON, where each was to have
+    /// them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub one_in: Option<u32>,
 }
 
 /// What the stages of one session took.
@@ -121,6 +125,16 @@ pub struct Stages {
 }
 
 impl Stages {
+    /// Has the stages that begin or end at the XDP hook say that it stamped one frame in so many; `None`: it stamped each.
+    pub fn sampled_at_the_hook(mut self, one_in: Option<u32>) -> Self {
+        for (stage, times) in &mut self.times {
+            if matches!(stage, Stage::HwToHook | Stage::HookToApp) {
+                times.one_in = one_in;
+            }
+        }
+        self
+    }
+
     /// Names and values of the lines of the statistics.
     pub(super) fn lines(&self) -> impl Iterator<Item = (&'static str, String)> {
         let unconverted = (self.unconverted > 0).then(|| {
@@ -143,7 +157,8 @@ fn words(times: &StageTimes) -> String {
     // Worth a look: the clocks, or the order of the stamps, are not what they seem.
     let min = if times.min < 0 { format!("min {min}  ") } else { String::new() };
     let doubt = times.uncertainty_ns.map(|nanos| format!(" (± {} us)", micros(nanos))).unwrap_or_default();
-    format!("{min}p50 {p50}  p99 {p99}  max {max} us, {} samples{doubt}", times.count)
+    let sample = times.one_in.map(|one_in| format!(", of one frame in {one_in}")).unwrap_or_default();
+    format!("{min}p50 {p50}  p99 {p99}  max {max} us, {} samples{sample}{doubt}", times.count)
 }
 
 /// Differences of either sign.
@@ -191,6 +206,7 @@ impl Spread {
             p99: percentile(99),
             max: self.max,
             uncertainty_ns: self.uncertainty,
+            one_in: None,
         })
     }
 
@@ -322,7 +338,7 @@ mod tests {
     }
 
     fn one(value: i64, uncertainty_ns: Option<u64>) -> StageTimes {
-        StageTimes { count: 1, min: value, p50: value, p99: value, max: value, uncertainty_ns }
+        StageTimes { count: 1, min: value, p50: value, p99: value, max: value, uncertainty_ns, one_in: None }
     }
 
     fn stages_of(card: Option<u64>, sightings: &[Sighting]) -> Stages {
@@ -408,7 +424,8 @@ mod tests {
 
     #[test]
     fn a_stage_is_one_line() {
-        let times = StageTimes { count: 1000, min: 900, p50: 1234, p99: 3210, max: 80_100, uncertainty_ns: None };
+        let (uncertainty_ns, one_in) = (None, None);
+        let times = StageTimes { count: 1000, min: 900, p50: 1234, p99: 3210, max: 80_100, uncertainty_ns, one_in };
         assert_eq!(words(&times), "p50 1.234  p99 3.210  max 80.100 us, 1000 samples");
         let times = StageTimes { min: -1005, p50: -4, uncertainty_ns: Some(50), ..times };
         let expected = "min -1.005  p50 -0.004  p99 3.210  max 80.100 us, 1000 samples (± 0.050 us)";

@@ -271,7 +271,7 @@ impl Summary {
             stage_rows_written: stage_log.as_ref().map(|log| log.rows_written),
             stage_rows_lost: stage_log.as_ref().map(|log| log.rows_lost),
             stage_log_error: error(stage_log),
-            stages: stages.clone(),
+            stages: stages.clone().map(|stages| stages.sampled_at_the_hook(input.description.hook_stamps_one_in)),
             stages_left_out: *stages_left_out,
             stages_unconverted: stages.as_ref().map(|stages| stages.unconverted),
             description: input.description.clone(),
@@ -611,8 +611,14 @@ mod tests {
 
     const LOCAL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 10666);
 
-    static KERNEL: Description =
-        Description { path: "kernel", xdp_mode: None, zero_copy: None, queues: Vec::new(), local: LOCAL };
+    static KERNEL: Description = Description {
+        path: "kernel",
+        xdp_mode: None,
+        zero_copy: None,
+        queues: Vec::new(),
+        local: LOCAL,
+        hook_stamps_one_in: None,
+    };
 
     static NOTHING: Finished = Finished {
         log: None,
@@ -627,7 +633,8 @@ mod tests {
 
     fn xdp() -> Description {
         let (xdp_mode, zero_copy) = (Some("native"), Some(true));
-        Description { path: "xdp", xdp_mode, zero_copy, queues: vec![0, 1], local: LOCAL }
+        let hook_stamps_one_in = None;
+        Description { path: "xdp", xdp_mode, zero_copy, queues: vec![0, 1], local: LOCAL, hook_stamps_one_in }
     }
 
     fn input<'a>(totals: &'a Totals, round_trips: Option<&'a RoundTrips>) -> SummaryInput<'a> {
@@ -807,7 +814,8 @@ mod tests {
         let totals = Totals { transmitted: 103, received: 102, measures_loss: true, ..Totals::default() };
         let stamps =
             StampCounts { tx_requested: 101, tx: 98, tx_missed: 3, rx: 98, rx_missed: 2, ..StampCounts::default() };
-        let hook = StageTimes { count: 1000, min: 900, p50: 1234, p99: 3210, max: 80_100, uncertainty_ns: None };
+        let (uncertainty_ns, one_in) = (None, None);
+        let hook = StageTimes { count: 1000, min: 900, p50: 1234, p99: 3210, max: 80_100, uncertainty_ns, one_in };
         let wire = StageTimes { min: -7, uncertainty_ns: Some(50), ..hook };
         let times = vec![(Stage::HwToHook, wire), (Stage::HookToApp, hook)];
         let recorded =
@@ -852,6 +860,34 @@ mod tests {
         ] {
             assert_eq!(json[name], value, "{name}");
         }
+    }
+
+    #[test]
+    fn a_sample_of_hook_stamps_is_called_one() {
+        let totals = Totals::default();
+        let (uncertainty_ns, one_in) = (None, None);
+        let times = StageTimes { count: 60, min: 900, p50: 1234, p99: 3210, max: 80_100, uncertainty_ns, one_in };
+        let all = vec![(Stage::HookToApp, times), (Stage::AppToSw, times)];
+        let recorded = Finished { stages: Some(Stages { times: all, unconverted: 0 }), ..NOTHING.clone() };
+        let told = |hook_stamps_one_in| {
+            let description = Description { hook_stamps_one_in, ..xdp() };
+            let input = SummaryInput { description: &description, recorded: &recorded, ..input(&totals, None) };
+            let summary = Summary::new(input);
+            let json: serde_json::Value = serde_json::from_str(&summary.to_json()).unwrap();
+            (summary.to_text(), json)
+        };
+        let (text, json) = told(Some(17));
+        let line = "hook->app    p50 1.234  p99 3.210  max 80.100 us, 60 samples, of one frame in 17\n";
+        assert!(text.contains(line) && text.matches("of one frame in").count() == 1, "{text}");
+        let stages = &json["stages"];
+        assert_eq!((&stages["hook_to_app_ns"]["one_in"], &stages["hook_to_app_ns"]["count"]), (&17.into(), &60.into()));
+        assert!(stages["app_to_sw_ns"].get("one_in").is_none(), "{stages}");
+        // Each frame was stamped.
+        let (text, json) = told(None);
+        assert!(
+            !text.contains("of one frame in") && json["stages"]["hook_to_app_ns"].get("one_in").is_none(),
+            "{text}"
+        );
     }
 
     #[test]

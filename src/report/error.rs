@@ -15,8 +15,9 @@ pub enum ReportError {
         answer: io::Error,
     },
     /// It is read more than once, so it must be a file.
-    #[error("cannot read {}: {}: write it to a file first", path.display(),
-        if *is_folder { "it is a folder" } else { "it is no regular file, and is to be read twice" })]
+    #[error("cannot read {}: {}", path.display(),
+        if *is_folder { "it is a folder: name a log in it" }
+        else { "it is no regular file, and is to be read twice: write it to a file first" })]
     NotAFile {
         /// Which file.
         path: PathBuf,

@@ -1,6 +1,6 @@
 //! Reports as one page with pictures, several laid over each other.
 
-use super::text::{direction, ppm};
+use super::text::{Names, direction, ppm};
 use super::{LogFacts, Measured, Quantity, Report, StageReport};
 use crate::page::{
     self, Binned, Cdf, Chart, Column, Histogram, OverTime, Page, Plot, Scale, Section, Spread, StageSeries, Stages,
@@ -123,10 +123,15 @@ fn clock_note(report: &Report) -> String {
     let clock = &report.clock;
     let mut note = clock.assumed.clone();
     if let (Some(skew), Some(offset)) = (clock.skew_ppm, clock.offset_ns) {
+        let Names { reference, other, first_ping, .. } = Names::of(report.direction);
+        let ahead = if offset < 0 { "behind" } else { "ahead of" };
+        // Without a sign: the words have it. Of numbers that round to 0 it is +.
+        let skew = ppm(skew);
+        let faster = if skew.starts_with('-') { "slower" } else { "faster" };
         note += &format!(
-            " The other side's clock was {} ahead of that of the side that pings at the first ping, and {} ppm faster.",
-            duration(offset),
-            ppm(skew).replace('-', "−")
+            " The clock of {other} was {} {ahead} that of {reference} at {first_ping}, and {} ppm {faster}.",
+            duration(offset.saturating_abs()),
+            &skew[1..]
         );
     }
     if let Some(residual) = clock.residual_ns {

@@ -13,7 +13,7 @@ pub(super) fn report(report: &Report) -> String {
     let mut text = String::new();
     logs(&mut text, report);
     packets(&mut text, report);
-    clocks(&mut text, &report.clock);
+    clocks(&mut text, &report.clock, &Names::of(report.direction));
     times(&mut text, report);
     over_time(&mut text, report);
     report.stages.iter().for_each(|of| stages(&mut text, of));
@@ -40,6 +40,48 @@ fn logs(text: &mut String, report: &Report) {
         damage(text, &log.damage);
         for (point, clock) in &log.clocks {
             fact(text, "", &format!("{point}: {clock}"));
+        }
+    }
+}
+
+/// What the packets of each way and the two sides are called, which depends on who pings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Names {
+    /// Forward and backward.
+    ways: [&'static str; 2],
+    /// The same of the lines with their sizes, and what is to be said behind them.
+    sizes: [(&'static str, &'static str); 2],
+    /// Whose clock the times are of.
+    pub(super) reference: &'static str,
+    /// Whose clock is compared with it.
+    pub(super) other: &'static str,
+    /// When the offset was as large as is told.
+    pub(super) first_ping: &'static str,
+}
+
+impl Names {
+    pub(super) const fn of(direction: Option<Direction>) -> Self {
+        let (reference, other) = match direction {
+            Some(Direction::Forward | Direction::Duplex) => ("the client", "the server"),
+            Some(Direction::Reverse) => ("the server", "the client"),
+            None => ("the side that pings", "the other side"),
+        };
+        match direction {
+            // Both sides ping, and nobody answers.
+            Some(Direction::Duplex) => Self {
+                ways: ["forward", "backward"],
+                sizes: [("forward size", ", of the client's pings"), ("backward size", ", of the server's pings")],
+                reference,
+                other,
+                first_ping: "the client's first ping",
+            },
+            _ => Self {
+                ways: ["pings", "pongs"],
+                sizes: [("ping size", ""), ("pong size", "")],
+                reference,
+                other,
+                first_ping: "the first ping",
+            },
         }
     }
 }
@@ -87,8 +129,8 @@ fn packets(text: &mut String, report: &Report) {
     facts("lost", report.lost, format!("{}{ways}", percent(report.lost)));
     facts("duplicated", report.duplicated, split(report, |way| way.duplicated));
     facts("reordered", report.reordered, split(report, |way| way.reordered));
-    let names = if report.direction == Some(Direction::Duplex) { ["forward", "backward"] } else { ["pings", "pongs"] };
-    for (name, way) in names.into_iter().zip([report.forward, report.backward]) {
+    let names = Names::of(report.direction);
+    for (name, way) in names.ways.into_iter().zip([report.forward, report.backward]) {
         let Way { sent, received, duplicated, reordered, .. } = way;
         if report.sent.is_some() {
             continue;
@@ -112,10 +154,10 @@ fn packets(text: &mut String, report: &Report) {
             fact(text, name, &format!("{count}: {meaning}"));
         }
     }
-    for (name, sizes) in ["ping size", "pong size"].into_iter().zip(report.sizes) {
+    for ((name, whose), sizes) in names.sizes.into_iter().zip(report.sizes) {
         if let Some((least, most)) = sizes {
             let range = if least == most { least.to_string() } else { format!("{least} to {most}") };
-            fact(text, name, &format!("{range} bytes with the IP header"));
+            fact(text, name, &format!("{range} bytes with the IP header{whose}"));
         }
     }
 }
@@ -127,17 +169,14 @@ fn split(report: &Report, part: impl Fn(&Way) -> Option<u64>) -> String {
     }
 }
 
-fn clocks(text: &mut String, clock: &ClockFacts) {
+fn clocks(text: &mut String, clock: &ClockFacts, names: &Names) {
     text.push_str("\nClocks\n");
+    let Names { other, reference, first_ping, .. } = names;
     if let Some(skew) = clock.skew_ppm {
-        fact(
-            text,
-            "skew",
-            &format!("{} ppm (+: the other side's clock is faster than that of the side that pings)", ppm(skew)),
-        );
+        fact(text, "skew", &format!("{} ppm (+: {other}'s clock is faster than that of {reference})", ppm(skew)));
     }
     if let Some(offset) = clock.offset_ns {
-        fact(text, "offset", &format!("{} at the first ping (+: the other side's clock is ahead)", span(offset)));
+        fact(text, "offset", &format!("{} at {first_ping} (+: {other}'s clock is ahead)", span(offset)));
     }
     if let Some(residual) = clock.residual_ns {
         fact(text, "residual", &format!("{} that a constant skew does not explain", span(residual.round() as i64)));
@@ -157,8 +196,8 @@ fn clocks(text: &mut String, clock: &ClockFacts) {
     }
     if let Some(error) = clock.rtt_error_ns {
         let why = match clock.rtt_corrected {
-            true => "though t2 - t1 is of the other side's clock: it is corrected for the skew",
-            false => "as t2 - t1 is of the other side's clock: too little is known of the skew to correct it",
+            true => format!("though t2 - t1 is of {other}'s clock: it is corrected for the skew"),
+            false => format!("as t2 - t1 is of {other}'s clock: too little is known of the skew to correct it"),
         };
         fact(text, "error of RTT", &format!("{} at most, {why}", span(error.ceil() as i64)));
     }
@@ -174,9 +213,9 @@ fn times(text: &mut String, report: &Report) {
     let all = report.measured.iter().map(|(quantity, measured)| (quantity.name(), measured.summary));
     text.push_str("\nTimes\n");
     summaries(text, all);
-    let jitter = report.jitter().and_then(|quantity| report.get(quantity));
-    if let Some(jitter) = jitter {
-        fact(text, "jitter", &format!("{} at the end (RFC 3550)", span(jitter.last)));
+    let jitter = report.jitter().and_then(|quantity| Some((quantity, report.get(quantity)?)));
+    if let Some((quantity, jitter)) = jitter {
+        fact(text, "at the end", &format!("{} of {} (RFC 3550)", span(jitter.last), quantity.name()));
     }
     if let Some(plan) = report.plan {
         let source = match plan.source {

@@ -6,6 +6,7 @@
 //! wire is said of the way from this interface to that server, and of nothing else.
 #![forbid(unsafe_code)]
 
+mod flow;
 mod page;
 mod step;
 mod text;

@@ -1,6 +1,7 @@
 //! A sweep as lines for people, and as one JSON object.
 
-use super::step::{Limit, Quantity, Step};
+use super::flow::Limit;
+use super::step::{Quantity, Step};
 use super::{Common, LinkSpeed};
 use crate::probe::rounds::wrapped;
 use crate::record::signed_micros;
@@ -27,14 +28,25 @@ const COLUMNS: [&str; 12] = [
 /// What was measured, the steps as a table.
 pub(super) fn text(common: &Common, steps: &mut [Step]) -> String {
     let mut text = format!("{}\n{}", wrapped(&heading(common)), table(common, steps));
-    let remarks: Vec<String> = early_end(common, steps).into_iter().chain(missing_rtts(common, steps)).collect();
-    for remark in remarks.into_iter().chain(steps.iter().filter_map(Step::omission)) {
+    for remark in remarks(common, steps) {
         let _ = writeln!(text, "{}", wrapped(&remark));
     }
-    for remark in steps.iter().filter_map(|step| step.remark(&common.means)) {
-        let _ = writeln!(text, "{}", wrapped(&format!("* {remark}")));
+    for limit in limits(common, steps) {
+        let _ = writeln!(text, "{}", wrapped(&format!("* {limit}")));
     }
     text
+}
+
+/// What a reader of the numbers must know, a sentence each.
+fn remarks(common: &Common, steps: &mut [Step]) -> Vec<String> {
+    let mut remarks: Vec<String> = early_end(common, steps).into_iter().chain(missing_rtts(common, steps)).collect();
+    remarks.extend(steps.iter().filter_map(Step::omission));
+    remarks
+}
+
+/// Of each step whose target was not reached, or that was cut off, what the limit was.
+fn limits(common: &Common, steps: &[Step]) -> impl Iterator<Item = String> {
+    steps.iter().filter_map(|step| step.remark(&common.means))
 }
 
 /// A line for each step, and what its columns are.
@@ -178,6 +190,8 @@ pub(super) fn pattern(pattern: Pattern) -> String {
 /// One JSON object and a newline. Rates are in packets and in bits on the wire a second, durations in ns.
 pub(super) fn json(common: &Common, steps: &mut [Step]) -> String {
     let success = steps.iter().all(|step| step.end().is_success());
+    let mut remarks = remarks(common, steps);
+    remarks.extend(limits(common, steps));
     let steps: Vec<Value> = steps.iter_mut().map(step).collect();
     let (name, seed) = match common.pattern {
         Pattern::Cbr => ("cbr", None),
@@ -202,6 +216,7 @@ pub(super) fn json(common: &Common, steps: &mut [Step]) -> String {
         "stopped": common.stopped,
         "steps_planned": common.planned.len(),
         "steps": steps,
+        "remarks": remarks,
     });
     format!("{object}\n")
 }
@@ -211,6 +226,7 @@ fn step(step: &mut Step) -> Value {
     let rtt = step.rtt();
     let received = step.received_pps();
     let (totals, flow) = (&step.outcome.totals, &step.flow);
+    let lost_by_way = step.outcome.lost_by_way();
     let percent = |lost: u64, all: u64| if all == 0 { 0.0 } else { lost as f64 * 100.0 / all as f64 };
     json!({
         "target": step.aim.target.map(|target| target.to_string()),
@@ -232,6 +248,8 @@ fn step(step: &mut Step) -> Value {
         "server_dropped": flow.dropped,
         "pings": totals.pings_sent,
         "lost": step.outcome.lost(),
+        "lost_forward": lost_by_way.map(|[forward, _]| forward),
+        "lost_backward": lost_by_way.map(|[_, backward]| backward),
         "loss_percent": percent(step.outcome.lost(), totals.pongs_expected),
         "duplicates": step.outcome.duplicates,
         "late_sends": totals.late_sends,
@@ -270,6 +288,7 @@ mod tests {
                 zero_copy: Some(false),
                 queues: vec![0],
                 local: "10.0.0.1:40000".parse().unwrap(),
+                hook_stamps_one_in: None,
             },
             load_size: 1500,
             pattern: Pattern::Cbr,

@@ -119,6 +119,13 @@ impl Lan {
         let mut child = command.stderr(Stdio::from(pty.slave)).spawn().expect("ip runs");
         // It holds copies of the terminal's other end.
         drop(command);
+        // Meanwhile, as a pipe that is full holds the program up.
+        let mut printed = child.stdout.take().expect("stdout is piped");
+        let printed = std::thread::spawn(move || {
+            let mut stdout = String::new();
+            printed.read_to_string(&mut stdout).expect("text");
+            stdout
+        });
         let mut shown = Vec::new();
         let mut master = File::from(pty.master);
         let mut block = [0; 4096];
@@ -127,8 +134,7 @@ impl Lan {
             shown.extend_from_slice(&block[..read]);
         }
         let shown = String::from_utf8(shown).expect("text");
-        let mut stdout = String::new();
-        child.stdout.take().expect("stdout is piped").read_to_string(&mut stdout).expect("text");
+        let stdout = printed.join().expect("a reader does not panic");
         assert!(child.wait().expect("it ends").success(), "{shown}{stdout}");
         (shown, stdout)
     }

@@ -23,7 +23,7 @@ use xdprobe::wire::{Kind, Message};
 
 const ETHERNET: usize = 14;
 const UDP: usize = 8;
-/// Frames that wait for their turn where there is a rate: what comes beyond is lost.
+/// Frames that wait for their turn where there is a rate and nothing else is said: what comes beyond is lost.
 const QUEUE: usize = 1000;
 /// How long a thread may not see that it is to end.
 const LOOK: Duration = Duration::from_millis(50);
@@ -35,9 +35,11 @@ pub struct Way {
     pub delay: Duration,
     /// Of pings and pongs each n-th is lost: the n-th, the 2n-th … Other frames never are.
     pub lose_every: Option<u64>,
-    /// Bits of Ethernet frames a second (without preamble, checksum and gap) that pass at most; what a queue of 1000 frames
-    /// does not hold is lost.
+    /// Bits of Ethernet frames a second (without preamble, checksum and gap) that pass at most; what the queue does not hold is
+    /// lost.
     pub bits_per_second: Option<u64>,
+    /// Frames that wait for their turn at most where there is a rate; `None`: [`QUEUE`].
+    pub queue: Option<usize>,
 }
 
 impl Way {
@@ -194,7 +196,7 @@ impl Direction {
             let now = Instant::now();
             let mut leaves = now;
             if let Some(rate) = self.way.bits_per_second {
-                if waiting.len() >= QUEUE {
+                if waiting.len() >= self.way.queue.unwrap_or(QUEUE) {
                     self.counts.overflowed.fetch_add(1, Ordering::Relaxed);
                     continue;
                 }

@@ -237,6 +237,7 @@ impl XdpPath {
             zero_copy: Some(sockets.iter().all(Queue::is_zero_copy)),
             queues,
             local,
+            hook_stamps_one_in: (config.hook_stamps != HookStamps::Each).then(|| config.hook_stamps.one_in()),
         };
         Ok(Self {
             peers: Peers::new(local, dummy_port, peer),
