@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 /// Which of a page's pictures are taken, from 1, and what they are called.
 type Pictures = &'static [(u32, &'static str)];
 
-const COMPARE: Pictures = &[(1, "compare-histogram"), (2, "compare-tail")];
+const COMPARE: Pictures =
+    &[(1, "compare-histogram"), (2, "compare-tail"), (3, "compare-t3-t0-histogram"), (4, "compare-t3-t0-tail")];
 const STAGES: Pictures = &[(5, "compare-stages")];
 const SWEEP: Pictures = &[(1, "sweep-histogram"), (2, "sweep-percentiles")];
 const REPORT: Pictures = &[
@@ -39,9 +40,9 @@ fn main() -> anyhow::Result<()> {
     let maker = Maker { program, folder: Path::new(folder) };
     let near = Lan::new(1);
     let pages = [
+        (maker.sweep(&near)?, SWEEP),
         (maker.compare(&near, "compare", &["--emulation"])?, COMPARE),
         (maker.compare(&near, "compare-stages", &["--timestamps", "software"])?, STAGES),
-        (maker.sweep(&near)?, SWEEP),
         (maker.report(&near, "report")?, REPORT),
         (maker.losses()?, LOSSES),
     ];
@@ -99,8 +100,9 @@ impl Maker<'_> {
 
     fn sweep(&self, lan: &Lan) -> anyhow::Result<PathBuf> {
         let (path, page) = self.page("sweep")?;
-        let _server = self.server(lan, &["--keep", "--emulation"]);
-        let flags = ["--rates", "5kpps,20,60%", "--delay", "1000", "--emulation"];
+        // One busy thread: two would take all of a machine with two CPUs, and each other's time.
+        let _server = self.server(lan, &["--keep", "--emulation", "--timer", "sleep"]);
+        let flags = ["--rates", "5,10,20,40kpps", "--delay", "1000", "--emulation"];
         let fixed = ["sweep", "--interface", CLIENT_LINK, "--html", &page, SERVER_ADDRESS];
         self.client(lan, "sweep", &[&fixed[..], &flags].concat())?;
         Ok(path)

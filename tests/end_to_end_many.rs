@@ -112,6 +112,38 @@ fn eight_clients_at_once_have_statistics_and_a_log_each_on_both_paths() {
 }
 
 #[test]
+fn what_a_flood_has_no_room_for_is_dropped_and_counted_and_nothing_of_anybody_else() {
+    let lan = Lan::new(1);
+    for path in PATHS {
+        // So many dummies behind each pong that no client is too slow to flood.
+        let mut server = start_server(&lan, path, &["--clients", "2", "--json", "--dummy-pkt", "200"]);
+        let mut polite = start_client(&lan, &["--count", "3", "--delay", "20000"]);
+        server.wait_for_line("Connected to client");
+        let mut flood = start_client(&lan, &["--count", "1", "--delay", "0"]);
+        flood.finish();
+        polite.finish();
+        server.wait_until("two objects", |server| server.stdout().lines().count() == 2);
+        server.signal(Signal::SIGTERM);
+        server.finish();
+        assert_eq!(server.code(), Some(0), "{}", server.all_output());
+
+        let count = |object: &Value, name: &str| object[name].as_u64().unwrap_or_else(|| panic!("{name} in {object}"));
+        // Whose session is over first is not known; who sent more is.
+        let mut sessions = objects(&server);
+        sessions.sort_by_key(|session| count(session, "pings_received") + count(session, "excess"));
+        let [theirs, floods] = &sessions[..] else { panic!("two sessions: {sessions:?}") };
+        assert_eq!((&theirs["end"], count(theirs, "excess")), (&Value::from("complete"), 0), "{path}: {theirs}");
+        assert!(count(floods, "excess") > 0, "{path}: {floods}");
+        let sent = objects(&flood).pop().expect("statistics");
+        let handled = count(floods, "pings_received") + count(floods, "excess");
+        // A FIN, or its repetition, may have had no room either.
+        assert!(handled <= count(&sent, "pings_sent") + 8, "{path}: {handled} of {sent}");
+        assert_eq!(count(floods, "pongs_sent"), count(floods, "pings_received"), "{path}: {floods}");
+    }
+    lan.assert_unchanged();
+}
+
+#[test]
 fn a_server_without_a_place_refuses_and_one_that_is_stopped_ends_all_sessions() {
     let lan = Lan::new(1);
     for path in PATHS {

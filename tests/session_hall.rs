@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 use xdprobe::session::{
-    Action, ClientConfig, Direction, End, Event, Hall, HallConfig, Incoming, Machine, Outgoing, Settings, TimerKind,
-    Totals,
+    Action, ClientConfig, Direction, End, Event, Hall, HallConfig, Incoming, Machine, Outgoing, ServerConfig, Settings,
+    TimerKind, Totals,
 };
 use xdprobe::wire::{Extension, Kind, Load, Message, Point, ServePath};
 
@@ -276,66 +276,83 @@ fn dummies_count_for_the_only_session_of_their_host_and_else_for_none() {
 }
 
 #[test]
-fn a_client_that_floods_is_held_to_its_share_and_nobody_else_is() {
+fn what_waits_is_served_in_turn_where_more_waits_than_is_read_and_somebody_else_is_there() {
     let mut hall = Hall::new(hall_config(8));
-    let (flood, fair) = (peer(1, 7), [peer(2, 7), peer(3, 7), peer(4, 7)]);
-    for from in fair.iter().chain([&flood]) {
-        say(&mut hall, at(0), *from, Kind::Syn, 0);
-    }
-    let (mut answered, mut sequence) = (BTreeMap::new(), 0);
-    // Each look is full: 61 of the flood, one of each of the others.
-    for look in 0..1000 {
-        hall.begin_look(64, true);
-        let all = std::iter::repeat_n(flood, 61).chain(fair);
-        for from in all {
-            sequence += 1;
-            let (point, _) = say(&mut hall, at(look), from, Kind::Ping, sequence);
-            *answered.entry(from).or_insert(0) += u32::from(point.is_some());
-        }
-    }
-    for from in fair {
-        assert_eq!(answered[&from], 1000, "nothing of a fair client is dropped");
-    }
-    // A quarter of each look, what it may have in advance, and the first look, in which nobody else was known.
-    let share = 1000 * 64 / 4;
-    assert!((share..share + 64 + 64).contains(&answered[&flood]), "{}", answered[&flood]);
-    // As soon as nothing waits, nobody is limited.
-    hall.begin_look(63, false);
-    for _ in 0..63 {
-        sequence += 1;
-        assert_eq!(say(&mut hall, at(3000), flood, Kind::Ping, sequence).0, Some(Point::T1));
-    }
-    assert_eq!(hall.excess() + u64::from(answered[&flood]), 61_000, "what was dropped was counted");
+    // Nobody has a session yet.
+    assert!(!hall.begin_turn(true, 0));
+    say(&mut hall, at(0), peer(1, 7), Kind::Syn, 0);
+    // Whoever is alone has all of every look.
+    assert!(!hall.begin_turn(true, 0));
+    say(&mut hall, at(0), peer(2, 7), Kind::Syn, 0);
+    assert!(hall.begin_turn(true, 0) && !hall.begin_turn(false, 0) && hall.begin_turn(false, 1));
+    // The other one leaves: what was read ahead is still served in turn.
+    say(&mut hall, at(1), peer(2, 7), Kind::Fin, 1);
+    assert!(hall.begin_turn(false, 1) && !hall.begin_turn(true, 0));
 }
 
 #[test]
-fn whoever_is_alone_has_all_of_every_look() {
+fn everybody_with_a_session_has_a_line_and_what_it_has_no_room_for_is_counted() {
     let mut hall = Hall::new(hall_config(8));
     say(&mut hall, at(0), peer(1, 7), Kind::Syn, 0);
     say(&mut hall, at(0), peer(2, 7), Kind::Syn, 0);
-    for look in 0..100 {
-        hall.begin_look(64, true);
-        for n in 1..=64 {
-            assert_eq!(say(&mut hall, at(look), peer(1, 7), Kind::Ping, 64 * look + n).0, Some(Point::T1));
-        }
+    let lines = [1, 2].map(|host| hall.line(peer(host, 7)).unwrap());
+    assert!(lines[0] != lines[1] && lines.iter().all(|line| *line < hall.room()));
+    assert_eq!(hall.line(peer(1, 8)), None, "a stranger, or a client's dummies");
+    for _ in 0..3 {
+        hall.drop_excess(lines[1]);
     }
-    assert_eq!(hall.excess(), 0);
+    hall.drop_excess(hall.room());
+    say(&mut hall, at(1), peer(1, 7), Kind::Ping, 1);
+    assert_eq!((hall.excess(), hall.all_excess()), (0, 3));
+    say(&mut hall, at(1), peer(2, 7), Kind::Ping, 1);
+    assert_eq!((hall.excess(), hall.totals().pings_received), (3, 1));
+    // Its next session begins anew; what was counted of all does not.
+    say(&mut hall, at(2), peer(2, 7), Kind::Fin, 2);
+    say(&mut hall, at(3), peer(2, 7), Kind::Syn, 1);
+    assert_eq!((hall.excess(), hall.all_excess(), hall.line(peer(2, 7))), (0, 3, Some(lines[1])));
 }
 
 #[test]
-fn strangers_that_flood_cost_a_client_nothing() {
+fn an_answer_costs_what_is_sent_for_it() {
+    let server = ServerConfig { dummies: 3, ..server_config() };
+    let mut hall = Hall::new(HallConfig { server, ..hall_config(2) });
+    say(&mut hall, at(0), peer(1, 7), Kind::Syn, 0);
+    assert_eq!(hall.take_cost(), 1, "a SYN-ACK");
+    say(&mut hall, at(1), peer(1, 7), Kind::Ping, 1);
+    assert_eq!((hall.take_cost(), hall.take_cost()), (4, 0), "a pong and its dummies");
+    say(&mut hall, at(1), peer(1, 7), Kind::Dummy, u64::MAX);
+    assert_eq!(hall.take_cost(), 0);
+}
+
+#[test]
+fn strangers_that_flood_have_one_line_s_part_of_what_is_served() {
     let mut hall = Hall::new(hall_config(1));
     say(&mut hall, at(0), peer(1, 7), Kind::Syn, 0);
-    let mut refused = 0;
-    for look in 0..1000 {
-        hall.begin_look(64, true);
-        assert_eq!(say(&mut hall, at(look), peer(1, 7), Kind::Ping, look + 1).0, Some(Point::T1));
-        for port in 0..63 {
-            refused += sent(&say(&mut hall, at(look), peer(9, 1000 + port), Kind::Syn, 0).1).len() as u64;
+    for lines in [0, 1, 3, 200] {
+        let (mut refused, before) = (0, hall.strangers_excess());
+        for turn in 0..100 {
+            hall.begin_turn(true, lines);
+            assert_eq!(say(&mut hall, at(turn), peer(1, 7), Kind::Ping, turn + 1).0, Some(Point::T1));
+            for port in 0..63 {
+                refused += sent(&say(&mut hall, at(turn), peer(9, 1000 + port), Kind::Syn, 0).1).len() as u64;
+            }
         }
+        assert_eq!(refused, 100 * [32, 32, 16, 1][[0, 1, 3, 200].iter().position(|n| *n == lines).unwrap()]);
+        assert_eq!(refused + hall.strangers_excess() - before, 6300);
     }
-    assert_eq!(refused + hall.strangers_excess(), 63_000);
-    assert!(refused < 1000 * 32 + 200, "{refused}");
+    // Where nothing else waits they have all that is served at once; where no more waits than is read, nobody is limited.
+    let mut hall = Hall::new(hall_config(2));
+    say(&mut hall, at(0), peer(1, 7), Kind::Syn, 0);
+    say(&mut hall, at(0), peer(2, 7), Kind::Syn, 0);
+    hall.begin_turn(true, 0);
+    for port in 0..100 {
+        let refused = sent(&say(&mut hall, at(100), peer(9, 1000 + port), Kind::Syn, 0).1).len();
+        assert_eq!(refused, usize::from(port < 64), "{port}");
+    }
+    hall.begin_turn(false, 0);
+    for port in 0..100 {
+        assert_eq!(sent(&say(&mut hall, at(200), peer(9, 1000 + port), Kind::Syn, 0).1).len(), 1);
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use sim::{at, hear, server_config};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use xdprobe::session::{Direction, Hall, HallConfig, Machine, Settings};
+use xdprobe::session::{Direction, Hall, HallConfig, Machine, Settings, Turns, WAITING_ROOM};
 use xdprobe::wire::{Kind, Message, Point, ServePath};
 
 thread_local! {
@@ -59,16 +59,33 @@ fn no_ping_pong_deadline_or_stranger_allocates_among_four_thousand_sessions() {
     }
     assert_eq!(hall.standing(), 4096);
 
+    let mut turns = Turns::new(hall.room(), WAITING_ROOM, 1);
     let before = ALLOCATIONS.get();
     let (mut pings, mut own) = (0, 0);
     for round in 1..=20 {
         // A second each: the time-outs of 5 s are looked at several times.
         let now = at(1_000_000 * round);
+        let ping = |hall: &mut Hall, n| {
+            let point = hear(hall, now, peer(n), Message { kind: Kind::Ping, sequence: round }, None);
+            hall.take_cost();
+            obey(hall);
+            matches!(point, Some(Point::T1 | Point::T1cs))
+        };
         for n in 0..CLIENTS {
-            hall.begin_look(64, n % 3 == 0);
-            let point = hear(&mut hall, now, peer(n), Message { kind: Kind::Ping, sequence: round }, None);
-            pings += u64::from(matches!(point, Some(Point::T1 | Point::T1cs)));
-            obey(&mut hall);
+            // A third waits in lines, up to 40 of them.
+            hall.begin_turn(n % 3 == 0, turns.lines_waiting());
+            if n % 3 == 0 {
+                assert!(turns.line_up(hall.line(peer(n)).unwrap(), n, false));
+            } else {
+                pings += u64::from(ping(&mut hall, n));
+            }
+            if n % 120 == 0 || n == CLIENTS - 1 {
+                turns.begin();
+                while let Some(n) = turns.call() {
+                    pings += u64::from(ping(&mut hall, n));
+                    turns.charge(hall.take_cost());
+                }
+            }
             let stranger = SocketAddrV4::new(Ipv4Addr::new(10, 9, 0, 0), 1 + n);
             hear(
                 &mut hall,

@@ -88,6 +88,11 @@ fn a_report_of_a_session_with_losses_and_clocks_apart() {
     let mut page = report(folder.path(), "client.csv server.csv");
     page.looks_right(&[THRICE, THRICE].concat());
     assert!(page.count("#chart-3 .mark.loss") > 0, "lost pings are marked beside the round trips");
+    // As in a comparison.
+    let caption = |chart| format!("document.querySelector('#chart-{chart} figcaption p').textContent");
+    for chart in [2, 5] {
+        assert_eq!(page.value(&caption(chart)), json!("Each further nine takes as much room as the last one."));
+    }
     // Each way has its own lane.
     assert_eq!((page.count("#chart-6 .lane"), page.count("#chart-6 .picture .range")), (2, 4));
     let notes = page.value("[...document.querySelectorAll('.note')].map(note => note.textContent).join(' ')");
@@ -152,6 +157,8 @@ fn a_comparison_of_two_paths_and_of_four() {
     let mut page = written(&lan, &[&fixed[..], &["--timestamps", "software"]].concat());
     page.looks_right(&kinds);
     assert_eq!((page.count("#chart-1 path.series"), page.count("#chart-2 path.mark")), (2, 2));
+    let captions = "[...document.querySelectorAll('figure.cdf figcaption p')].map(caption => caption.textContent)";
+    assert_eq!(page.value(captions), json!(vec!["Each further nine takes as much room as the last one."; 2]));
     let mut page = written(&lan, &[&fixed[..], &["--emulation", "--matrix"]].concat());
     page.looks_right(&kinds);
     assert_eq!((page.count("#chart-1 path.series"), page.count("#chart-2 path.mark")), (4, 4));

@@ -143,13 +143,14 @@ impl Crowd<'_, '_> {
         Ok(outcome)
     }
 
-    /// Ends all sessions.
-    pub fn finish(mut self) -> Result<()> {
+    /// Ends all sessions; returns how many FINs had to be sent again: no more than these were dropped on the way.
+    pub fn finish(mut self) -> Result<u64> {
         self.ask_all(Kind::Fin, Kind::FinAck, &[]).context("the ends of the sessions")
     }
 
-    /// Sends a control message of each client until it has its answer.
-    fn ask_all(&mut self, question: Kind, answer: Kind, body: &[u8]) -> Result<()> {
+    /// Sends a control message of each client until it has its answer; returns how many were sent again.
+    fn ask_all(&mut self, question: Kind, answer: Kind, body: &[u8]) -> Result<u64> {
+        let mut again = 0;
         let sequence = if question == Kind::Syn { 0 } else { self.sequence.max(self.flood_sequence) + 1 };
         let Generator { rings, flow, .. } = &mut *self.generator;
         let mut open: Vec<u16> = (0..self.clients).collect();
@@ -181,8 +182,9 @@ impl Crowd<'_, '_> {
                 }
             }
             if open.is_empty() {
-                return Ok(());
+                return Ok(again);
             }
+            again += open.len() as u64;
         }
         anyhow::bail!("{} of {} clients have no {answer:?}", open.len(), self.clients)
     }

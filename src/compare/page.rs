@@ -4,8 +4,8 @@ use super::bootstrap::Interval;
 use super::outcome::{DifferenceOutcome, Outcome, PathOutcome};
 use super::text::{headline, quantity, remarks, signed, verdicts};
 use crate::page::{
-    Binned, Cdf, Chart, Column, Histogram, Page, Plot, STAGES, Scale, Section, Spread, StageSeries, Stages, Table,
-    count, duration,
+    Binned, Cdf, Chart, Column, Histogram, Page, Plot, STAGES, Scale, Section, Spread, StageSeries, Stages, TAIL,
+    Table, count, duration,
 };
 use crate::record::{Stage, StageTimes};
 use crate::stats::{Bin, Summary};
@@ -49,9 +49,6 @@ pub(super) fn page(outcome: &Outcome) -> Page {
 
 type Summaries = fn(&PathOutcome) -> Option<Summary>;
 type Bins = fn(&PathOutcome) -> &Vec<Bin>;
-
-/// How to read a distribution with its tail.
-const TAIL: &str = "Each further nine takes as much room as the last one.";
 
 /// What a terminal is told, as a page shows it: µs, and a minus that is as wide as a digit.
 fn typeset(text: &str) -> String {

@@ -16,14 +16,14 @@ pub(super) struct Axis {
     room: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Form {
     /// A tick at each multiple of the step.
     Linear { step: i64 },
     /// Of positive numbers.
     Log,
-    /// Linear from −`linear` to `linear`, which takes as much room to each side as a decade beyond.
-    Symlog { linear: i64 },
+    /// Linear from −`linear` to `linear`, which takes the room of so many decades to each side.
+    Symlog { linear: i64, decades: f64 },
 }
 
 /// How numbers are written.
@@ -34,6 +34,9 @@ pub(super) enum Words {
     /// 12k
     Prefixed,
 }
+
+/// A side of 0 with any numbers takes at least so much of what the other one has.
+const NARROWEST: f64 = 0.075;
 
 /// A line across the picture, and the number on it.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,8 +73,12 @@ impl Extent {
 
     /// Whether the core would be a small part of a linear axis, or small numbers next to nothing beside large ones.
     fn is_wide(self) -> bool {
-        if self.min > 0 && !self.is_far() {
-            return self.max / self.min >= 10;
+        if !self.is_far() {
+            // Few that lie at 0 or below it do not change what the others are like.
+            let least = if self.min > 0 { self.min } else { self.core.0 };
+            if least > 0 {
+                return self.max / least >= 10;
+            }
         }
         self.span() > 20 * (i128::from(self.core.1) - i128::from(self.core.0)).max(1)
     }
@@ -112,24 +119,54 @@ impl Axis {
                 return Self { base, ..Self::new(Scale::Log, from_base, words, room) };
             }
             true if extent.min > 0 => Form::Log,
-            true => Form::Symlog { linear: linear_part(extent) },
+            true => return Self::around_zero(extent, words, room),
         };
         let (mut low, mut high) = (step_down(extent.min), step_up(extent.max));
         if low == high {
             (low, high) = (step_down(low.saturating_sub(1)), step_up(high.saturating_add(1)));
         }
-        if let Form::Symlog { linear } = form {
-            // Within the linear part only its ends are steps.
-            low = if low >= 0 { 0 } else { low.min(-linear) };
-            high = if high <= 0 { 0 } else { high.max(linear) };
-        }
         Self { form, base: 0, low, high, words, room }
+    }
+
+    /// Logarithmic to both sides of a linear part, of numbers that are not all positive. What is slightly on the other side of 0
+    /// takes little room.
+    fn around_zero(extent: Extent, words: Words, room: usize) -> Self {
+        let (linear, least) = linear_part(extent);
+        let beyond = |end: i64| (end.unsigned_abs() as f64 / linear as f64).log10().max(0.0);
+        let all = beyond(step_down(extent.min)) + beyond(step_up(extent.max));
+        // A number at its end and another at 0 have room beside each other.
+        let decades = least.max(all / 12.0);
+        let mut axis = Self { form: Form::Symlog { linear, decades }, base: 0, low: 0, high: 0, words, room };
+        (axis.low, axis.high) = (-axis.end(extent.min.saturating_neg()), axis.end(extent.max));
+        if axis.low == 0 && axis.high == 0 {
+            (axis.low, axis.high) = (-linear, linear);
+        }
+        // What lies on the one side is seen beside much on the other, and there is room for a number at its end.
+        let (below, above) = (-axis.along(axis.low), axis.along(axis.high));
+        if axis.low < 0 && below < above * NARROWEST {
+            axis.low = -axis.end(axis.magnitude(above * NARROWEST).min(linear));
+        }
+        if axis.high > 0 && above < below * NARROWEST {
+            axis.high = axis.end(axis.magnitude(below * NARROWEST).min(linear));
+        }
+        axis
+    }
+
+    /// The least step that is not below a magnitude: within the linear part its tenths. 0 where it is negative.
+    fn end(&self, magnitude: i64) -> i64 {
+        let linear = self.linear_part();
+        let tenth = (linear / 10).max(1);
+        match magnitude {
+            ..=0 => 0,
+            inside if inside <= linear => ((inside - 1) / tenth + 1).saturating_mul(tenth).min(linear),
+            beyond => step_up(beyond),
+        }
     }
 
     /// Of counts from 0 to so many: nothing has no height, one has that of a decade.
     pub(super) fn of_counts(max: u64, room: usize) -> Self {
         let high = step_up(i64::try_from(max).unwrap_or(i64::MAX).max(1));
-        Self { form: Form::Symlog { linear: 1 }, base: 0, low: 0, high, words: Words::Prefixed, room }
+        Self { form: Form::Symlog { linear: 1, decades: 1.0 }, base: 0, low: 0, high, words: Words::Prefixed, room }
     }
 
     /// With ends on ticks.
@@ -178,12 +215,16 @@ impl Axis {
         let value = match self.form {
             Form::Linear { .. } => self.low.saturating_add(along.round() as i64),
             Form::Log => 10f64.powf(along).round() as i64,
-            Form::Symlog { linear } => {
-                let magnitude = if along.abs() <= 1.0 { along.abs() } else { 10f64.powf(along.abs() - 1.0) };
-                (magnitude * linear as f64 * along.signum()).round() as i64
-            }
+            Form::Symlog { .. } => self.magnitude(along.abs()) * along.signum() as i64,
         };
         value.saturating_add(self.base)
+    }
+
+    /// What lies so far from 0 on a logarithmic axis around it, in units of this axis' own.
+    fn magnitude(&self, along: f64) -> i64 {
+        let Form::Symlog { linear, decades } = self.form else { return 0 };
+        let ratio = if along <= decades { along / decades } else { 10f64.powf(along - decades) };
+        (ratio * linear as f64).round() as i64
     }
 
     /// In units of this axis' own.
@@ -191,9 +232,9 @@ impl Axis {
         match self.form {
             Form::Linear { .. } => (i128::from(value) - i128::from(self.low)) as f64,
             Form::Log => (value.max(1) as f64).log10(),
-            Form::Symlog { linear } => {
+            Form::Symlog { linear, decades } => {
                 let ratio = value as f64 / linear as f64;
-                if ratio.abs() <= 1.0 { ratio } else { ratio.signum() * (1.0 + ratio.abs().log10()) }
+                if ratio.abs() <= 1.0 { ratio * decades } else { ratio.signum() * (decades + ratio.abs().log10()) }
             }
         }
     }
@@ -213,17 +254,18 @@ impl Axis {
         if self.low <= 0 && self.high >= 0 { self.place_of(0) } else { 0.0 }
     }
 
-    /// What the numbers at the ticks are: the quantity, and the unit where it does not stand at each tick.
+    /// What the numbers at the ticks are: the quantity, and the unit where it does not stand at each tick; and how they lie where
+    /// equal distances are no equal differences.
     pub(super) fn title(&self, quantity: &str) -> String {
         let less = if self.base == 0 { String::new() } else { format!(" less {}", exactly(self.base)) };
         match (self.form, self.words) {
             (Form::Linear { .. }, Words::Duration) => format!("{quantity}{less} ({})", self.linear_unit().name()),
             // What looks like a decade around 0 is none.
-            (Form::Symlog { linear }, Words::Duration) => {
-                let from = if self.low < 0 { -linear } else { 0 };
-                let to = if self.high > 0 { linear } else { 0 };
-                format!("{quantity}{less} (linear from {} to {})", duration(from), duration(to))
+            (Form::Symlog { linear, .. }, Words::Duration) => {
+                let (from, to) = (self.low.max(-linear), self.high.min(linear));
+                format!("{quantity}{less} (logarithmic, linear from {} to {})", duration(from), duration(to))
             }
+            (Form::Log, _) => format!("{quantity}{less} (logarithmic)"),
             _ => format!("{quantity}{less}"),
         }
     }
@@ -257,21 +299,23 @@ impl Axis {
     fn steps(&self) -> Vec<i64> {
         let linear = self.linear_part();
         let tenths = || (1..10).map(|n| linear / 10 * n).filter(|step| *step > 0);
-        let powers = || powers().filter(|power| *power >= linear);
         let multiples = || powers().flat_map(|power| (1..10).filter_map(move |n| power.checked_mul(n)));
-        let magnitudes = || tenths().chain(multiples());
+        let magnitudes = || tenths().chain(multiples().filter(|step| *step >= linear));
         let mut steps: Vec<i64> = magnitudes().map(|step| -step).chain([0]).chain(magnitudes()).collect();
-        steps.retain(|step| (self.low..=self.high).contains(step));
+        // The largest number that there is is no step; where the linear part has no tenths, its ends are none.
+        steps.extend([self.low, self.high]);
+        steps.retain(|step| (self.low..=self.high).contains(step) && step.unsigned_abs() != i64::MAX as u64);
         steps.sort_unstable();
+        steps.dedup();
         steps
     }
 
     /// Up to where the axis is linear; 1 where it is nowhere.
     const fn linear_part(&self) -> i64 {
-        if let Form::Symlog { linear } = self.form { linear } else { 1 }
+        if let Form::Symlog { linear, .. } = self.form { linear } else { 1 }
     }
 
-    /// Those of the steps with room for a number: 1, 2 and 5 times the powers of ten, or the powers, or some of them.
+    /// Those of the steps with room for a number: 1, 2 and 5 times the powers of ten, or the powers, or some of them; and both ends.
     fn labelled(&self) -> Vec<i64> {
         let steps = self.steps();
         let linear = self.linear_part();
@@ -279,11 +323,15 @@ impl Axis {
             0 => 0,
             digits => digits / 10u64.pow(digits.ilog10()),
         };
-        // Of the linear part only its middle.
+        // Of the linear part its ends and its middle, or where it is cut off.
         let with = |allowed: &[u64], middle: bool| -> Vec<i64> {
             let is_kept = |step: i64| match step.abs() >= linear {
-                true => allowed.contains(&leading(step)),
-                false => step == 0 || (middle && leading(step) == 5),
+                true => step.abs() == linear || allowed.contains(&leading(step)),
+                false => {
+                    let end = if step < 0 { self.low.max(-linear) } else { self.high.min(linear) };
+                    let is_half = linear >= 10 && end.abs() == linear && step.abs() == linear / 10 * 5;
+                    step == 0 || step == end || (middle && is_half)
+                }
             };
             steps.iter().copied().filter(|step| is_kept(*step)).collect()
         };
@@ -292,17 +340,23 @@ impl Axis {
             none if none.is_empty() => with(&[1, 2, 5], false),
             powers => powers,
         };
+        let with_ends = |mut labelled: Vec<i64>| {
+            labelled.extend([self.low, self.high].into_iter().filter(|end| steps.contains(end)));
+            labelled.sort_unstable();
+            labelled.dedup();
+            labelled
+        };
         for labelled in [with(&[1, 2, 5], true), with(&[1], true)] {
             // Two numbers at least, so that one sees what a step is.
             if (2..=self.room).contains(&labelled.len()) {
-                return labelled;
+                return with_ends(labelled);
             }
         }
         // Each second or third power and so on, counted from 0 or from the lower end.
         let zero = powers.iter().position(|power| *power == 0).unwrap_or(0);
         let stride = powers.len().div_ceil(self.room.max(1)).max(1);
         let kept = powers.iter().enumerate().filter(|(index, _)| index.abs_diff(zero) % stride == 0);
-        kept.map(|(_, power)| *power).collect()
+        with_ends(kept.map(|(_, power)| *power).collect())
     }
 
     fn linear_unit(&self) -> Unit {
@@ -317,18 +371,26 @@ fn exactly(nanos: i64) -> String {
     format!("{}{} s", if nanos < 0 { "−" } else { "" }, without_zeros(&text))
 }
 
-/// What of a logarithmic axis around 0 is linear: most of where most numbers are, as a logarithm would tear apart what differs
-/// by little but in its sign; not less than eight decades below the largest number.
-fn linear_part(Extent { min, max, core }: Extent) -> i64 {
+/// What of a logarithmic axis around 0 is linear, up to where on both sides, and how many decades that takes on each at least.
+///
+/// Where most numbers are on one side of 0, all of them are beyond the linear part, however few and small those on the other side
+/// are; it is no wider than what goes on without a bend. Where most numbers are on both sides, it holds those of the narrower
+/// side, as a logarithm would tear apart what differs by little but in its sign. It is not less than eight decades below the
+/// largest number.
+fn linear_part(Extent { min, max, core }: Extent) -> (i64, f64) {
     let magnitudes = |(low, high): (i64, i64)| [low.unsigned_abs(), high.unsigned_abs()];
     let largest = magnitudes((min, max)).into_iter().max().unwrap_or(0);
-    let usual = match magnitudes(core).into_iter().max() {
-        Some(usual) if usual > 0 => usual,
-        _ => magnitudes((min, max)).into_iter().filter(|end| *end > 0).min().unwrap_or(1),
+    let (near, usual) =
+        (core.0.unsigned_abs().min(core.1.unsigned_abs()), core.0.unsigned_abs().max(core.1.unsigned_abs()));
+    let signed = |magnitude: u64| i64::try_from(magnitude).unwrap_or(i64::MAX);
+    let power = |magnitude: u64| signed(10u64.pow(magnitude.max(1).ilog10()));
+    let (linear, decades) = match (usual, near) {
+        (0, _) => (magnitudes((min, max)).into_iter().filter(|end| *end > 0).min().map_or(1, power), 1.0),
+        (_, 0) => (power(usual), 1.0),
+        _ if (core.0 > 0) == (core.1 > 0) => (step_down(signed(near)), std::f64::consts::LOG10_E),
+        _ => (step_up(signed(near)).max(power(usual) / 10), 1.0),
     };
-    // A power of ten.
-    let power = 10u64.pow(usual.max(largest / 100_000_000).max(1).ilog10());
-    i64::try_from(power).unwrap_or(i64::MAX)
+    (linear.max(power(largest / 100_000_000)), decades)
 }
 
 /// 1, 10, 100, …
@@ -425,7 +487,7 @@ mod tests {
         let tailed = Extent { min: -hour + 4_100, max: -hour + 2_000_000, core: (-hour + 4_200, -hour + 5_000) };
         let axis = Axis::new(Scale::Auto, tailed, Words::Duration, 13);
         let title = axis.title("one-way delay").replace('\u{a0}', " ");
-        assert_eq!(title, "one-way delay less −3599.999996 s (linear from 0 ns to 1 µs)");
+        assert_eq!(title, "one-way delay less −3599.999996 s (logarithmic, linear from 0 ns to 1 µs)");
         assert_eq!(axis.ends(), (-hour + 4_000, -hour + 2_004_000));
         assert_eq!(axis.place(-hour + 4_000), 0.0);
         assert_eq!(
@@ -446,7 +508,13 @@ mod tests {
         let few = Axis::new(Scale::Log, extent(5_300, 160_000), Words::Duration, 10);
         assert_eq!(words(&few), ["5 µs", "10 µs", "20 µs", "50 µs", "100 µs", "200 µs"]);
         let narrow = Axis::new(Scale::Auto, extent(1_300, 8_000_000_000), Words::Duration, 4);
-        assert_eq!(words(&narrow), ["1 µs", "100 µs", "10 ms", "1 s"]);
+        assert_eq!(words(&narrow), ["1 µs", "100 µs", "10 ms", "1 s", "10 s"]);
+    }
+
+    #[test]
+    fn both_ends_of_a_logarithmic_axis_have_their_numbers() {
+        let axis = Axis::new(Scale::Log, extent(2_300, 4_100_000), Words::Duration, 10);
+        assert_eq!(words(&axis), ["2 µs", "10 µs", "100 µs", "1 ms", "5 ms"]);
     }
 
     #[test]
@@ -457,13 +525,14 @@ mod tests {
         assert_eq!(
             words(&axis),
             [
+                "−5 ms",
                 "−1 ms",
                 "−100 µs",
+                "−20 µs",
                 "−10 µs",
-                "−5 µs",
                 "0 ns",
-                "5 µs",
                 "10 µs",
+                "20 µs",
                 "100 µs",
                 "1 ms",
                 "10 ms",
@@ -475,16 +544,43 @@ mod tests {
         assert!(axis.place(-1) < axis.place(0) && axis.place(0) < axis.place(1));
         assert_eq!(axis.origin(), axis.place(0));
         let title = |axis: &Axis| axis.title("RTT").replace('\u{a0}', " ");
-        assert_eq!(title(&axis), "RTT (linear from −10 µs to 10 µs)");
+        assert_eq!(title(&axis), "RTT (logarithmic, linear from −20 µs to 20 µs)");
         let halved = Axis { room: 6, ..axis };
-        assert_eq!(words(&halved), ["−100 µs", "0 ns", "100 µs", "10 ms", "1 s"]);
+        assert_eq!(words(&halved), ["−5 ms", "−100 µs", "0 ns", "100 µs", "10 ms", "1 s", "10 s"]);
         for (low, high, words) in [
-            (0, 5_000_000, "RTT (linear from 0 ns to 1 ms)"),
-            (-5_000_000, 0, "RTT (linear from −1 ms to 0 ns)"),
-            (1, 5_000_000, "RTT"),
+            (0, 5_000_000, "RTT (logarithmic, linear from 0 ns to 1 ms)"),
+            (-5_000_000, 0, "RTT (logarithmic, linear from −1 ms to 0 ns)"),
+            (1, 5_000_000, "RTT (logarithmic)"),
         ] {
             assert_eq!(title(&Axis::new(Scale::Log, extent(low, high), Words::Duration, 8)), words);
         }
+    }
+
+    #[test]
+    fn a_few_slightly_negative_numbers_leave_the_room_to_the_positive_ones() {
+        let positive = Extent { min: 12_000, max: 480_000, core: (21_000, 90_000) };
+        for scale in [Scale::Auto, Scale::Log] {
+            for min in [-1, -200, -3_000] {
+                let axis = Axis::new(scale, Extent { min, ..positive }, Words::Duration, 11);
+                assert_eq!(axis.title("RTT").replace('\u{a0}', " "), "RTT (logarithmic, linear from −8 µs to 20 µs)");
+                assert_eq!(words(&axis), ["−8 µs", "0 ns", "10 µs", "20 µs", "50 µs", "100 µs", "200 µs", "500 µs"]);
+                // They are seen, and what nearly all numbers are has two thirds of the room.
+                assert!(axis.place(min) < axis.place(0) && axis.ends().0 <= min, "{axis:?}");
+                assert!((0.05..0.1).contains(&axis.place(0)), "{axis:?}");
+                assert!(axis.place(500_000) - axis.place(20_000) > 0.65, "{axis:?}");
+            }
+        }
+        let mirrored = Extent { min: -480_000, max: 200, core: (-90_000, -21_000) };
+        let axis = Axis::new(Scale::Log, mirrored, Words::Duration, 11);
+        assert_eq!(axis.ends(), (-500_000, 8_000));
+    }
+
+    #[test]
+    fn numbers_on_both_sides_of_0_are_not_torn_apart() {
+        let around = Extent { min: -20_000, max: 9_000_000, core: (-3_100, 40_000) };
+        let axis = Axis::new(Scale::Log, around, Words::Duration, 11);
+        assert_eq!(axis.title("delay").replace('\u{a0}', " "), "delay (logarithmic, linear from −5 µs to 5 µs)");
+        assert_eq!(axis.ends(), (-20_000, 10_000_000));
     }
 
     #[test]
@@ -541,7 +637,7 @@ mod tests {
             let ticks = axis.ticks();
             prop_assert!(ticks.windows(2).all(|pair| pair[0].place <= pair[1].place));
             let labels = ticks.iter().filter(|tick| tick.label.is_some()).count();
-            prop_assert!((1..=room + 2).contains(&labels), "{} labels: {:?}", labels, axis);
+            prop_assert!((1..=room + 4).contains(&labels), "{} labels: {:?}", labels, axis);
         }
     }
 }

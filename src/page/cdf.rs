@@ -20,13 +20,20 @@ pub(super) fn draw(cdf: &Cdf) -> Picture {
     let top = series.iter().map(|series| end(total(&series.bins))).fold(1.0, f64::max).ceil();
     let (x, y) = (axis.ticks(), ticks(top));
     let frame = Frame::new(HEIGHT, &x, &y);
+    let filled = series.iter().enumerate().filter(|(_, series)| !series.bins.is_empty());
+    let curves = filled.map(|(index, series)| {
+        let (outline, end) = outline(&frame, &axis, top, &series.bins);
+        (index, series, outline, end)
+    });
+    let curves: Vec<_> = curves.collect();
     let body = html! {
         (frame.axes((&x, &axis.title(&cdf.quantity)), (&y, "share of samples that are not above")))
-        @for (index, series) in series.iter().enumerate().filter(|(_, series)| !series.bins.is_empty()) {
-            @let (outline, (last_x, last_y)) = outline(&frame, &axis, top, &series.bins);
-            g class={ "series " (colour(index)) } {
-                path class={ "mark line " (dash(index)) } d=(outline) {}
-                circle class="mark" cx=(Px(last_x)) cy=(Px(last_y)) r="3" {
+        @for (index, _, outline, _) in &curves {
+            g class={ "series " (colour(*index)) } { path class={ "mark line " (dash(*index)) } d=(outline) {} }
+        }
+        @for (index, series, _, (x, y)) in &curves {
+            g class={ "series " (colour(*index)) } {
+                circle class="mark" cx=(Px(*x)) cy=(Px(*y)) r="3" {
                     title { (series.label) ": largest " (duration(series.bins[series.bins.len() - 1].high)) }
                 }
             }

@@ -23,21 +23,22 @@ pub(super) fn draw(histogram: &Histogram) -> Picture {
     let (x, y) = (axis.ticks(), heights.ticks());
     let frame = Frame::new(300.0, &x, &y);
     let each = match axis.is_linear() && edges.len() > 1 {
-        true => format!("samples per {}", duration(edges[1] - edges[0])),
-        false => "samples per column".to_owned(),
+        true => format!("samples per {} (logarithmic)", duration(edges[1] - edges[0])),
+        false => "samples per column (logarithmic)".to_owned(),
     };
     let columns: Vec<(usize, f64, f64)> = (0..edges.len() - 1)
         .filter(|column| counts.iter().any(|counts| counts[*column] > 0))
         .map(|column| (column, frame.x(axis.place(edges[column])), frame.x(axis.place(edges[column + 1]))))
         .collect();
+    let outlines = counts.iter().map(|counts| outline(&frame, &axis, &heights, &edges, counts)).enumerate();
+    let outlines: Vec<(usize, Outline)> = outlines.filter(|(_, outline)| !outline.is_empty()).collect();
     let body = html! {
         (frame.axes((&x, &axis.title(&histogram.quantity)), (&y, &each)))
-        @for (index, counts) in counts.iter().enumerate() {
-            @let outline = outline(&frame, &axis, &heights, &edges, counts);
-            @if !outline.is_empty() {
-                path class={ "series area outline " (colour(index)) } d=(outline) {}
-            }
+        // No series' area lies over another's outline.
+        g class=[(outlines.len() > 2).then_some("many")] {
+            @for (index, outline) in &outlines { path class={ "area " (colour(*index)) } d=(outline) {} }
         }
+        @for (index, outline) in &outlines { path class={ "series outline " (colour(*index)) } d=(outline) {} }
         g class="columns" {
             @for (column, left, right) in &columns {
                 rect class="mark hover" x=(Px(*left)) y=(Px(frame.top)) width=(Px((right - left).max(0.5))) height=(Px(frame.height)) {
@@ -122,6 +123,12 @@ fn edges<'a>(axis: &Axis, columns: usize, bins: impl Iterator<Item = &'a Bin>) -
     let mut edges: Vec<i64> = (0..=columns).map(|column| axis.value(column as f64 / columns as f64)).collect();
     edges[0] = low;
     edges[columns] = high;
+    // No column has samples of both sides of 0.
+    let zero = edges.partition_point(|edge| *edge < 0);
+    if zero > 0 && zero < columns {
+        let nearer = if edges[zero].unsigned_abs() > edges[zero - 1].unsigned_abs() { zero - 1 } else { zero };
+        edges[nearer.max(1)] = 0;
+    }
     // The highest value has to lie below an edge.
     edges.push(high.saturating_add(1));
     edges.dedup();
@@ -219,6 +226,28 @@ mod tests {
         let axis = Axis::new(Scale::Linear, Extent::of([5_000, 8_015]).unwrap(), Words::Duration, X_ROOM);
         let edges = edges(&axis, COLUMNS, bins.iter());
         assert_eq!((edges[0], edges[1] - edges[0]), (5_000, 20));
+    }
+
+    #[test]
+    fn no_column_has_samples_of_both_sides_of_0() {
+        for low in [-9_000_000, -40_000, -7, 0] {
+            let extent = Extent { min: low, max: 500_000, core: (20_000, 90_000) };
+            let axis = Axis::new(Scale::Log, extent, Words::Duration, X_ROOM);
+            let edges = edges(&axis, COLUMNS, [].into_iter());
+            assert!(edges.contains(&0) && edges.is_sorted_by(|a, b| a < b), "{low}: {edges:?}");
+        }
+    }
+
+    #[test]
+    fn no_area_lies_over_an_outline() {
+        let series = |label: &str| Binned::new(label, vec![bin(5_000, 5_000, 10), bin(9_000, 9_000, 1)]);
+        let series = vec![series("a"), series("b"), series("c")];
+        let picture = draw(&Histogram { quantity: "delay".to_owned(), scale: Scale::Log, series });
+        let body = picture.body.into_string();
+        let classes = |class: &str| body.match_indices(class).map(|(at, _)| at).collect::<Vec<_>>();
+        let (areas, outlines) = (classes("class=\"area "), classes("class=\"series outline "));
+        assert_eq!((areas.len(), outlines.len()), (3, 3));
+        assert!(areas[2] < outlines[0]);
     }
 
     #[test]

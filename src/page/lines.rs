@@ -16,15 +16,23 @@ pub(super) fn draw(lines: &Lines) -> Picture {
         _ => Scale::Log,
     };
     let room = Extent { min: 1_000, max: 10_000, core: (1_000, 10_000) };
-    let axis = Axis::new(scale, extent.unwrap_or(room), Words::Duration, 12);
+    // Beside negative ones the smallest is still to be seen.
+    let smallest = points().filter_map(|point| point.y).filter(|y| *y > 0).min();
+    let core = |extent: Extent| smallest.map_or(extent, |y| Extent { core: (y, y), ..extent });
+    let axis = Axis::new(scale, extent.map_or(room, core), Words::Duration, 12);
     let rate = Axis::new(lines.x_scale, rates.unwrap_or(Extent { min: 0, ..room }), Words::Prefixed, X_ROOM);
     let (x, y) = (rate.ticks(), axis.ticks());
     let frame = Frame::new(320.0, &x, &y);
     let x_title = format!("{} ({})", lines.x, lines.x_unit);
+    let place = |point: &Point| Some((frame.x(rate.place(whole(point.x))), frame.y(axis.place(point.y?))));
     let body = html! {
         (frame.axes((&x, &x_title), (&y, &axis.title(&lines.quantity))))
+        // No series' line lies over another's points.
         @for (index, series) in lines.series.iter().enumerate() {
-            g class={ "series " (colour(index)) } { (line(&frame, &rate, &axis, index, series, &lines.x_unit)) }
+            g class={ "series " (colour(index)) } { (line(index, series, place)) }
+        }
+        @for (index, series) in lines.series.iter().enumerate() {
+            g class={ "series " (colour(index)) } { (marks(index, series, &lines.x_unit, place)) }
         }
         @if extent.is_none() { (frame.empty("no samples")) }
     };
@@ -49,9 +57,8 @@ fn at(point: &Point, unit: &str) -> String {
     format!("{} {unit}", prefixed(whole(point.x)))
 }
 
-/// The line in two parts, as what was not reached is dashed; the marks over it.
-fn line(frame: &Frame, rate: &Axis, axis: &Axis, index: usize, series: &Line, unit: &str) -> Markup {
-    let place = |point: &Point| Some((frame.x(rate.place(whole(point.x))), frame.y(axis.place(point.y?))));
+/// The line in two parts, as what was not reached is dashed.
+fn line(index: usize, series: &Line, place: impl Fn(&Point) -> Option<(f64, f64)>) -> Markup {
     let (mut reached, mut missed) = (Outline::default(), Outline::default());
     for pair in series.points.windows(2) {
         let (Some(from), Some(to)) = (place(&pair[0]), place(&pair[1])) else { continue };
@@ -62,6 +69,12 @@ fn line(frame: &Frame, rate: &Axis, axis: &Axis, index: usize, series: &Line, un
     html! {
         @if !reached.is_empty() { path class={ "line " (dash(index)) } d=(reached) {} }
         @if !missed.is_empty() { path class="line missed" d=(missed) {} }
+    }
+}
+
+/// A mark for each point.
+fn marks(index: usize, series: &Line, unit: &str, place: impl Fn(&Point) -> Option<(f64, f64)>) -> Markup {
+    html! {
         @for point in &series.points {
             @if let (Some((x, y)), Some(value)) = (place(point), point.y) {
                 @let class = if point.reached { "mark" } else { "mark hollow" };
@@ -135,6 +148,23 @@ fn table(lines: &Lines, missed: bool) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_line_lies_over_a_point() {
+        let points = |y| [10, 20].map(|x| Point { x, y: Some(y), reached: x < 20 }).to_vec();
+        let lines = Lines {
+            x: "offered rate".to_owned(),
+            x_unit: "bit/s".to_owned(),
+            x_scale: Scale::Linear,
+            quantity: "delay".to_owned(),
+            series: [("p50", 5_000), ("p99", 9_000)]
+                .map(|(label, y)| Line { label: label.to_owned(), points: points(y) })
+                .into(),
+        };
+        let body = draw(&lines).body.into_string();
+        assert_eq!((body.matches("class=\"line ").count(), body.matches("class=\"mark").count()), (2, 4));
+        assert!(body.rfind("class=\"line ") < body.find("class=\"mark"));
+    }
 
     #[test]
     fn the_table_has_a_row_for_each_rate() {

@@ -25,9 +25,12 @@ use crate::stats::{Bin, Summary};
 
 /// Time bins that a picture over time shows one by one; more of them are merged in groups.
 pub const TIME_BINS: usize = 400;
-/// What stands between which stamps, beside a picture of stages.
+/// What stands between which stamps, and what the length of a bar says, beside a picture of stages.
 pub const STAGES: &str = "From stamp to stamp of one packet on one machine. app: this program; sw: the kernel's driver, when sending; kernel: its \
-                          stack; hook: the XDP program; hw: the network card.";
+                          stack; hook: the XDP program; hw: the network card. The axis is logarithmic: where a bar ends counts, not how long \
+                          it is.";
+/// How to read a distribution with its tail.
+pub const TAIL: &str = "Each further nine takes as much room as the last one.";
 /// Series that have a colour of their own; a further one shares the colour of the first.
 pub const COLOURS: usize = 6;
 

@@ -52,8 +52,12 @@ pub(super) fn draw(over_time: &OverTime) -> Picture {
     let frame = Frame { below, ..Frame::new(300.0, &x, &y) };
     let body = html! {
         (frame.axes((&x, &seconds.title("time since the start")), (&y, &axis.title(&over_time.quantity))))
+        // No series' bands lie over another's medians.
         @for (index, groups) in groups.iter().enumerate() {
             g class={ "series " (colour(index)) } { (bands(&frame, &seconds, &axis, groups)) }
+        }
+        @for (index, groups) in groups.iter().enumerate() {
+            g class={ "series " (colour(index)) } { (medians(&frame, &seconds, &axis, groups)) }
         }
         @for (lane, index) in lossy.iter().enumerate() {
             (losses(&frame, &seconds, lane, *index, &groups[*index]))
@@ -141,45 +145,69 @@ fn extent(groups: &[Group]) -> Option<Extent> {
     Some(Extent { min: whole.min, max: whole.max, core: (low, high.max(middle)) })
 }
 
-/// From the smallest to the largest sample, from the median to the 99th percentile, and the median itself.
-fn bands(frame: &Frame, seconds: &Axis, axis: &Axis, groups: &[Group]) -> Markup {
-    let (mut range, mut upper, mut median) = (Outline::default(), Outline::default(), Outline::default());
-    let y = |value: i64| frame.y(axis.place(value));
-    for run in groups.split(|group| group.spread.is_none()).filter(|run| !run.is_empty()) {
-        let steps: Vec<(f64, f64, Range)> = run
-            .iter()
-            .filter_map(|group| {
-                let (left, right) = (frame.x(seconds.place(group.start)), frame.x(seconds.place(group.end)));
-                Some((left, right.max(left + 0.6), group.spread?))
-            })
-            .collect();
-        band(&mut range, &steps, |range| (y(range.max), y(range.min)));
-        band(&mut upper, &steps, |range| (y(range.p99), y(range.p50.0)));
-        for (index, (left, right, range)) in steps.iter().enumerate() {
-            if index == 0 {
-                median.move_to(*left, y(range.first))
-            } else {
-                median.line_to(*left, y(range.first))
-            }
-            if range.p50.0 < range.p50.1 {
-                let middle = (left + right) / 2.0;
-                median.line_to(middle, y(range.p50.0));
-                median.line_to(middle, y(range.p50.1));
-            }
-            median.line_to(*right, y(range.last));
+/// A group with samples, from where to where in the picture.
+type Step = (f64, f64, Range);
+
+/// The groups with samples, those without a gap together.
+fn runs(frame: &Frame, seconds: &Axis, groups: &[Group]) -> Vec<Vec<Step>> {
+    let place = |group: &Group| {
+        let (left, right) = (frame.x(seconds.place(group.start)), frame.x(seconds.place(group.end)));
+        Some((left, right, group.spread?))
+    };
+    let is_next = |a: &Group, b: &Group| a.spread.is_some() == b.spread.is_some() && a.end == b.start;
+    let mut runs: Vec<Vec<Step>> = groups.chunk_by(is_next).map(|run| run.iter().filter_map(place).collect()).collect();
+    runs.retain(|run| !run.is_empty());
+    for run in &mut runs {
+        // Something is seen of the shortest time.
+        if let Some((left, right, _)) = run.last_mut() {
+            *right = right.max(*left + 0.6);
         }
     }
+    runs
+}
+
+/// From the smallest to the largest sample, and from the median to the 99th percentile.
+fn bands(frame: &Frame, seconds: &Axis, axis: &Axis, groups: &[Group]) -> Markup {
+    let (mut range, mut upper) = (Outline::default(), Outline::default());
+    let y = |value: i64| frame.y(axis.place(value));
+    for steps in runs(frame, seconds, groups) {
+        band(&mut range, &steps, |range| (y(range.max), y(range.min)));
+        band(&mut upper, &steps, |range| (y(range.p99), y(range.p50.0)));
+    }
     html! {
-        @if !median.is_empty() {
+        @if !range.is_empty() {
             path class="range" d=(range) {}
             path class="range" d=(upper) {}
-            path class="mark line" d=(median) {}
         }
     }
 }
 
+/// The medians, level over the time that each is of: nothing is known of what is between two.
+fn medians(frame: &Frame, seconds: &Axis, axis: &Axis, groups: &[Group]) -> Markup {
+    let mut outline = Outline::default();
+    let y = |value: i64| frame.y(axis.place(value));
+    for steps in runs(frame, seconds, groups) {
+        for (index, (left, right, range)) in steps.iter().enumerate() {
+            if index == 0 {
+                outline.move_to(*left, y(range.first))
+            } else {
+                outline.line_to(*left, y(range.first))
+            }
+            if range.p50.0 < range.p50.1 {
+                // Of several: the first, in the middle from the smallest to the largest, the last.
+                let middle = f64::midpoint(*left, *right);
+                for median in [range.first, range.p50.0, range.p50.1, range.last] {
+                    outline.line_to(middle, y(median));
+                }
+            }
+            outline.line_to(*right, y(range.last));
+        }
+    }
+    html! { @if !outline.is_empty() { path class="mark line" d=(outline) {} } }
+}
+
 /// Forth along the upper ends, back along the lower ones; at least so high that it is seen.
-fn band(outline: &mut Outline, steps: &[(f64, f64, Range)], ends: impl Fn(&Range) -> (f64, f64)) {
+fn band(outline: &mut Outline, steps: &[Step], ends: impl Fn(&Range) -> (f64, f64)) {
     for (index, (left, right, range)) in steps.iter().enumerate() {
         let (upper, _) = ends(range);
         if index == 0 {
@@ -352,6 +380,57 @@ mod tests {
         let outages: Vec<TimeBin> =
             (0..200).map(|n| bin(n, spread(1, 2, 3, 4).filter(|_| !(50..90).contains(&n) && n != 150), 0)).collect();
         assert_eq!(grouped(&outages).len(), 200);
+    }
+
+    /// The corners of a path, those of each part together.
+    fn corners(path: &str) -> Vec<Vec<(f64, f64)>> {
+        let parts = path.trim_end_matches('Z').split('M').filter(|part| !part.is_empty());
+        let corner = |corner: &str| {
+            let (x, y) = corner.split_once(' ').unwrap();
+            (x.parse().unwrap(), y.parse().unwrap())
+        };
+        parts.map(|part| part.split('L').map(corner).collect()).collect()
+    }
+
+    /// The `d` of the elements of this class.
+    fn paths<'a>(body: &'a str, class: &str) -> Vec<&'a str> {
+        let start = format!("<path class=\"{class}\" d=\"");
+        body.split(&start).skip(1).map(|rest| rest.split('"').next().unwrap()).collect()
+    }
+
+    fn drawn(series: Vec<Timeline>) -> String {
+        draw(&OverTime { quantity: "delay".to_owned(), scale: Scale::Linear, series }).body.into_string()
+    }
+
+    #[test]
+    fn a_median_is_level_as_long_as_it_lasts_also_where_several_are_merged() {
+        let medians = [10, 40, 20, 90, 30, 60, 50];
+        for times in [1, 2, 3] {
+            let count = TIME_BINS as i64 * times;
+            let median = |n: i64| medians[(n % 7) as usize] + n % 11;
+            let bins: Vec<TimeBin> = (0..count).map(|n| bin(n, spread(0, median(n), 100, 120), 0)).collect();
+            let body = drawn(vec![Timeline { label: "a".to_owned(), bins }]);
+            let lines = corners(paths(&body, "mark line")[0]);
+            assert_eq!(lines.len(), 1);
+            let is_step = |pair: &[(f64, f64)]| pair[0].0 == pair[1].0 || pair[0].1 == pair[1].1;
+            assert!(lines[0].windows(2).all(is_step), "{times}: {lines:?}");
+            assert!(lines[0].is_sorted_by(|a, b| a.0 <= b.0), "time does not run backwards");
+        }
+    }
+
+    #[test]
+    fn time_without_bins_is_a_gap() {
+        let bins = vec![bin(0, spread(1, 2, 3, 4), 0), bin(50, spread(1, 3, 4, 5), 0), bin(51, spread(1, 3, 4, 5), 0)];
+        let body = drawn(vec![Timeline { label: "a".to_owned(), bins }]);
+        assert_eq!(corners(paths(&body, "mark line")[0]).iter().map(Vec::len).collect::<Vec<_>>(), [2, 4]);
+    }
+
+    #[test]
+    fn no_band_lies_over_a_median() {
+        let series = |label: &str| Timeline { label: label.to_owned(), bins: vec![bin(0, spread(1, 2, 3, 4), 0)] };
+        let body = drawn(vec![series("a"), series("b"), series("c")]);
+        assert_eq!((paths(&body, "range").len(), paths(&body, "mark line").len()), (6, 3));
+        assert!(body.rfind("class=\"range\"") < body.find("class=\"mark line\""));
     }
 
     #[test]

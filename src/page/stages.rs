@@ -33,7 +33,7 @@ pub(super) fn draw(stages: &Stages) -> Picture {
     let frame = Frame { left: 28.0, top: 6.0, ..Frame::new(height, &x, &[]) };
     let frame = Frame { width: frame.width + 16.0, ..frame };
     let body = html! {
-        (frame.axes((&x, "duration"), (&[], "")))
+        (frame.axes((&x, &axis.title("duration")), (&[], "")))
         @for (stage, name) in stages.stages.iter().enumerate() {
             @let top = frame.top + heights[..stage].iter().sum::<f64>();
             text class="name" x=(Px(frame.left + 2.0)) y=(Px(top + NAME - 8.0)) { (name) }
@@ -123,4 +123,24 @@ fn table(stages: &Stages) -> Table {
         })
     });
     Table { caption: "Stages".to_owned(), columns, rows: rows.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_axis_says_that_it_is_logarithmic_and_where_it_ends() {
+        let spread = |p50, p99, max| Some(Spread { count: 9, min: 1, p50, p99, max });
+        let series = StageSeries {
+            label: "a".to_owned(),
+            stages: vec![spread(10_300, 33_000, 2_050_000), spread(2_300, 5_000, 31_000)],
+        };
+        let stages = Stages { stages: vec!["hook → app".to_owned(), "app → sw".to_owned()], series: vec![series] };
+        let body = draw(&stages).body.into_string();
+        let ticks = body.split("<text class=\"tick middle\"").skip(1);
+        let ticks = ticks.map(|rest| rest.split(['>', '<']).nth(1).unwrap().replace('\u{a0}', " "));
+        assert_eq!(ticks.collect::<Vec<_>>(), ["1 µs", "10 µs", "100 µs", "1 ms", "5 ms"]);
+        assert!(body.contains(">duration (logarithmic)</text>"), "{body}");
+    }
 }

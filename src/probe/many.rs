@@ -21,18 +21,21 @@ use crate::record::{
     ClockRecord, ClockWitness, Facts, Ledger, LedgerConfig, Role, Sighting, StampCounts, check_folder, text,
 };
 use crate::session::{
-    Action, Body, End, Event, Hall, HallConfig, Machine, Offers, Outgoing, Probe, Sampling, ServerConfig, TimerKind,
+    Action, Body, End, Event, Hall, HallConfig, Machine, Offers, Outgoing, Probe, SERVED_AT_ONCE, Sampling,
+    ServerConfig, TimerKind, Turns, WAITING_ROOM,
 };
 use crate::tune::memory::LockedMemory;
 use crate::tune::realtime::{Budget, Realtime as RealtimePriority};
 use crate::wire::in_band::FarSource;
-use crate::wire::{InBand, Point, ServePath};
+use crate::wire::{InBand, Kind, Point, Said, ServePath};
 use anyhow::{Context, Result};
 use std::io;
 use std::sync::Arc;
 
 /// How many deadlines are met before the loop looks at what came in.
 const BURST: usize = 32;
+// As much is served at once as is read.
+const _: () = assert!(SERVED_AT_ONCE as usize == BATCH);
 
 /// Serves many until the user ends it; whether all that was measured was also written.
 ///
@@ -76,8 +79,8 @@ pub(super) fn run(plan: &Plan, many: &Many) -> Result<bool> {
     let mut rests = realtime.as_ref().map(|_| Rests::within(&Budget::of_this_machine(), monotonic_now()));
     let beside = Beside { ledger: &mut ledger, tally: &mut tally, rests: &mut rests, interrupt, rules };
     let served = match path {
-        OpenPath::Xdp(path, _dummies) => serve(&mut hall, &mut **path, beside),
-        OpenPath::Kernel(path) => serve(&mut hall, &mut **path, beside),
+        OpenPath::Xdp(path, _dummies) => serve(&mut hall, &mut **path, plan.dummies, beside),
+        OpenPath::Kernel(path) => serve(&mut hall, &mut **path, plan.dummies, beside),
     };
     drop((realtime, locked));
     warn(rests.and_then(|rests| rests.remark()).as_slice());
@@ -137,10 +140,11 @@ struct Beside<'a> {
     rules: StampRules,
 }
 
-/// How it went, and how many transmit stamps were nobody's.
-fn serve<P: Path>(hall: &mut Hall, path: &mut P, beside: Beside<'_>) -> (Result<()>, u64) {
+/// How it went, and how many transmit stamps were nobody's; `dummies` follow each pong.
+fn serve<P: Path>(hall: &mut Hall, path: &mut P, dummies: u32, beside: Beside<'_>) -> (Result<()>, u64) {
     let Beside { ledger, tally, rests, interrupt, rules } = beside;
     tally.start();
+    let turns = Turns::new(hall.room(), WAITING_ROOM, dummies.saturating_add(1));
     let awaited = Awaited::new(hall.room(), path.late_stamps(), rules.patience);
     let mut looped = Loop {
         stamps: vec![StampCounts::default(); hall.room()],
@@ -156,6 +160,7 @@ fn serve<P: Path>(hall: &mut Hall, path: &mut P, beside: Beside<'_>) -> (Result<
         late: Vec::with_capacity(BATCH),
         strays: 0,
         batch: Batch::new(),
+        turns,
         now: monotonic_now(),
         next_look: monotonic_now(),
         unflushed: false,
@@ -190,6 +195,8 @@ struct Loop<'a, P> {
     /// Transmit stamps that are nobody's.
     strays: u64,
     batch: Batch,
+    /// What was read ahead of its turn.
+    turns: Turns<(Received, Option<Said>)>,
     /// When the loop last looked at the clock.
     now: Time<Monotonic>,
     /// Something was handed over since the last flush.
@@ -404,29 +411,67 @@ impl<P: Path> Loop<'_, P> {
     /// Takes in what has come; whether anything had.
     fn receive(&mut self) -> io::Result<bool> {
         self.path.receive(&mut self.batch)?;
-        let waiting = self.batch.len();
-        self.hall.begin_look(waiting, waiting == BATCH);
-        if waiting == 0 {
+        let full = self.batch.len() == BATCH;
+        if self.hall.begin_turn(full, self.turns.lines_waiting()) {
+            self.take_turns()?;
+            return Ok(true);
+        }
+        if self.batch.is_empty() {
             return Ok(false);
         }
-        let batch = self.batch.lend();
-        let taken = self.take_in(&batch);
-        self.batch.give_back(batch);
-        taken?;
+        self.now = monotonic_now();
+        self.with_batch(|this, batch| batch.iter().try_for_each(|(received, said)| this.take_in(received, said)))?;
         Ok(true)
     }
 
-    fn take_in(&mut self, batch: &Batch) -> io::Result<()> {
-        let now = monotonic_now();
-        self.now = now;
-        for (received, said) in batch.iter() {
-            let point = self.hall.handle_datagram(now, &path::incoming(received, said));
-            if let Some(place) = self.hall.place() {
-                self.arrived(place, point, received);
+    fn with_batch(&mut self, obey: impl FnOnce(&mut Self, &Batch) -> io::Result<()>) -> io::Result<()> {
+        let batch = self.batch.lend();
+        let done = obey(self, &batch);
+        self.batch.give_back(batch);
+        done
+    }
+
+    /// Reads ahead, so that nobody's datagrams wait for those of others that came before them, and serves some.
+    fn take_turns(&mut self) -> io::Result<()> {
+        self.turns.begin();
+        self.now = monotonic_now();
+        loop {
+            self.with_batch(Self::line_up)?;
+            if !self.turns.reads_on(self.batch.len() == BATCH) {
+                break;
             }
-            self.act(Some(received))?;
+            self.path.receive(&mut self.batch)?;
+        }
+        self.now = monotonic_now();
+        while let Some((received, said)) = self.turns.call() {
+            self.hall.take_cost();
+            self.take_in(&received, said.as_ref())?;
+            self.turns.charge(self.hall.take_cost());
         }
         Ok(())
+    }
+
+    fn line_up(&mut self, batch: &Batch) -> io::Result<()> {
+        for (received, said) in batch.iter() {
+            match self.hall.line(received.from) {
+                Some(line) => {
+                    let is_control = !matches!(received.message.kind, Kind::Ping | Kind::Pong | Kind::Dummy);
+                    if !self.turns.line_up(line, (*received, said.copied()), is_control) {
+                        self.hall.drop_excess(line);
+                    }
+                }
+                None => self.take_in(received, said)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn take_in(&mut self, received: &Received, said: Option<&Said>) -> io::Result<()> {
+        let point = self.hall.handle_datagram(self.now, &path::incoming(received, said));
+        if let Some(place) = self.hall.place() {
+            self.arrived(place, point, received);
+        }
+        self.act(Some(received))
     }
 
     /// Counts what came for the session at this place, and its stamp.

@@ -81,8 +81,9 @@ pub fn end(end: End) -> Option<String> {
         End::StoppedConnecting => "Stopped before the server answered: nothing was measured.".to_string(),
         // The first line is nanoprobe's.
         End::Rejected => "Remote node rejected connection\n\
-             The server has another client, or cannot serve what was asked for (sizes, PTP headers or their absence): its \
-             stderr says which; try again later, or ask for something else."
+             The server has another client or, with --clients, as many as it serves, or cannot serve what was asked for (sizes, \
+             PTP headers or their absence; with --clients --reverse, a flood or its other path): its stderr says which; try \
+             again later, or ask for something else."
             .to_string(),
         End::NotAgreed { server, missing } => not_agreed(server, &missing),
         End::NoAnswer { waited } => format!(

@@ -173,7 +173,7 @@ fn distribution(sections: &mut Vec<Section>, title: &str, quantity: &str, series
     let histogram = Histogram { quantity: quantity.to_owned(), scale: Scale::Log, series: series.clone() };
     sections.push(chart(format!("{title}, histogram"), String::new(), Plot::Histogram(histogram)));
     let cdf = Cdf { quantity: quantity.to_owned(), scale: Scale::Log, series };
-    sections.push(chart(format!("{title}, distribution with its tail"), String::new(), Plot::Cdf(cdf)));
+    sections.push(chart(format!("{title}, distribution with its tail"), page::TAIL.to_owned(), Plot::Cdf(cdf)));
 }
 
 fn over_time(title: &str, quantity: &str, series: Vec<Timeline>) -> Section {

@@ -1,9 +1,11 @@
 //! Many clients of one server at once: a place for each, found by its address, with a session of its own.
 //!
 //! What is said in a session is [`Server`]'s; this finds the session that a datagram is of, knows the next deadline of all,
-//! refuses whom there is no place for, and sees to it that nobody takes more than their share of what is read. What a ping
-//! costs does not depend on how many sessions there are; a session's begin and end may allocate, a ping never does.
+//! refuses whom there is no place for, and says when what waits is to be served in turn ([`super::Turns`]) and in whose line
+//! a datagram belongs. What a ping costs does not depend on how many sessions there are; a session's begin and end may
+//! allocate, a ping never does.
 
+use super::turns::SERVED_AT_ONCE;
 use super::{Action, Body, End, Event, Incoming, Machine, Outgoing, Server, ServerConfig, TimerKind, Totals};
 use crate::clock::{Monotonic, Time};
 use crate::wire::ptp::Shape;
@@ -16,11 +18,6 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 pub const MAX_CLIENTS: u16 = 4096;
 /// Places for clients whose session is over, and who are remembered, beyond one for each that may stand.
 const FORMER: usize = 16;
-/// How many datagrams of one client are taken while more wait than one look brings, before its share counts: what a fair
-/// client's may bunch by.
-const SLACK: u64 = 64;
-/// Shares are reckoned in such parts of a datagram.
-const PARTS: u64 = 1 << 10;
 
 /// What a server of many is to do.
 #[derive(Debug, Clone)]
@@ -31,13 +28,6 @@ pub struct HallConfig {
     pub clients: u16,
     /// The path that serves all of them.
     pub path: ServePath,
-}
-
-/// How much of what was read while more waited was one client's.
-#[derive(Debug, Clone, Copy, Default)]
-struct Share {
-    backlog: u64,
-    used: u64,
 }
 
 /// One client, in a session or just out of it.
@@ -51,7 +41,6 @@ struct Place {
     busy: bool,
     /// When it is woken at the latest; the newest entry of [`Hall::alarms`] that is its own.
     alarm: Option<Time<Monotonic>>,
-    share: Share,
     /// Datagrams of this session that were dropped as they were beyond its share.
     excess: u64,
     /// Which of all departures was its last; 0 where no session of it is over.
@@ -109,19 +98,13 @@ pub struct Hall {
     /// Whose the last datagram or action was.
     current: Option<u32>,
     none: Totals,
-    /// More is waiting than one look brings.
-    backlogged: bool,
-    /// How often that began.
-    backlog: u64,
-    /// In [`PARTS`]: what each client may have had since it began.
-    allowance: u64,
-    /// How many clients have had something since then.
-    present: u64,
+    /// Datagrams sent since that was last asked for ([`Hall::take_cost`]).
+    cost: u32,
+    /// How many datagrams of those without a session may still be answered in this turn; `None` is without limit.
+    strangers_left: Option<u32>,
     /// The sum of [`Place::excess`] over all sessions, also those that are over.
     clients_excess: u64,
-    /// Of those who have no session.
-    strangers: Share,
-    /// Datagrams of theirs that were dropped as they were beyond their share.
+    /// Datagrams of those without a session that were dropped as they were beyond their share.
     strangers_excess: u64,
     /// Dummies that may be of more than one session.
     unattributed: u64,
@@ -150,12 +133,9 @@ impl Hall {
             own: VecDeque::with_capacity(16),
             current: None,
             none: Totals::default(),
-            backlogged: false,
-            backlog: 0,
-            allowance: 0,
-            present: 0,
+            cost: 0,
+            strangers_left: None,
             clients_excess: 0,
-            strangers: Share::default(),
             strangers_excess: 0,
             unattributed: 0,
         }
@@ -206,22 +186,38 @@ impl Hall {
         self.unattributed
     }
 
-    /// `datagrams` were read at once and are handed over next. `full`: as many as are read at most, so that more may wait.
+    /// The loop turns: a look has brought all that it can (`full`), so that more may wait, or not, and in so many lines
+    /// something waits that was read before. Whether what was read is to be lined up ([`Hall::line`]) and served in turn.
     ///
-    /// As long as nothing waits, nobody is limited. From the moment at which more waits than one look brings, each client
-    /// has [`SLACK`] and then its part of each look, as many parts as there are clients that have sent something since;
-    /// one that is alone has all of it. What is beyond that is dropped unanswered and counted: it costs so much less than
-    /// an answer that what others sent behind it need not wait for it.
-    pub fn begin_look(&mut self, datagrams: usize, full: bool) {
-        if !full {
-            self.backlogged = false;
-            return;
+    /// It is where more waits than is read at once and more than one session stands. Whoever is alone has nobody to be fair
+    /// to, and all of the server. Those without a session have one line's part of what is served while more waits, and
+    /// no line: they are answered at once or not at all, as the way to a stranger is not remembered for long.
+    pub fn begin_turn(&mut self, full: bool, lines: usize) -> bool {
+        let crowded = full || lines > 0;
+        // Whoever is alone has no line, and waits for all that came before it.
+        let others = lines.max(usize::from(self.standing == 1));
+        let part = SERVED_AT_ONCE as usize / (others + 1);
+        self.strangers_left = (crowded && self.standing > 0).then_some(part.max(1) as u32);
+        lines > 0 || (full && self.standing > 1)
+    }
+
+    /// In whose line a datagram from this address belongs, of [`Hall::room`] in all: the place of its client's session, be it over. `None`: it
+    /// is handed over at once, as there is nobody who would have to wait for it, or nothing that would be answered.
+    pub fn line(&self, from: SocketAddrV4) -> Option<usize> {
+        self.by_peer.get(&from).map(|at| *at as usize)
+    }
+
+    /// A datagram is dropped, as there was no room in this line: it is counted.
+    pub fn drop_excess(&mut self, line: usize) {
+        if let Some(place) = self.places.get_mut(line).and_then(Option::as_mut) {
+            place.excess += 1;
+            self.clients_excess += 1;
         }
-        if !self.backlogged {
-            (self.backlogged, self.backlog) = (true, self.backlog + 1);
-            (self.allowance, self.present) = (SLACK * PARTS, 0);
-        }
-        self.allowance += datagrams as u64 * PARTS / self.present.max(1);
+    }
+
+    /// How many datagrams the actions were since this was last asked for, dummies among them.
+    pub fn take_cost(&mut self) -> u32 {
+        std::mem::take(&mut self.cost)
     }
 
     /// Nothing can be sent to the peer whose action was the last: its session is over without a word.
@@ -248,33 +244,21 @@ impl Hall {
         self.places.get(self.current? as usize)?.as_ref()
     }
 
-    /// Whether a datagram is beyond the share that it falls to: of this place, or of all strangers.
-    fn is_excess(&mut self, at: Option<u32>) -> bool {
-        if !self.backlogged {
-            return false;
+    /// Whether a datagram of somebody without a session is beyond the share of all of them.
+    fn is_excess(&mut self) -> bool {
+        match &mut self.strangers_left {
+            None => false,
+            Some(0) => true,
+            Some(left) => {
+                *left -= 1;
+                false
+            }
         }
-        let share = match at.and_then(|at| self.places[at as usize].as_mut()) {
-            Some(place) => &mut place.share,
-            None => &mut self.strangers,
-        };
-        if share.backlog != self.backlog {
-            *share = Share { backlog: self.backlog, used: 0 };
-            self.present += 1;
-        }
-        let excess = self.present > 1 && (share.used + 1) * PARTS > self.allowance;
-        share.used += u64::from(!excess);
-        excess
     }
 
     /// Hands a datagram to its session.
     fn pass(&mut self, now: Time<Monotonic>, at: u32, incoming: &Incoming) -> Option<Point> {
-        let excess = self.is_excess(Some(at));
         let place = self.places[at as usize].as_mut()?;
-        if excess {
-            place.excess += 1;
-            self.clients_excess += 1;
-            return None;
-        }
         self.current = Some(at);
         let point = place.server.handle_datagram(now, incoming);
         self.pending.push_back(at);
@@ -293,7 +277,7 @@ impl Hall {
             }
             return None;
         }
-        if self.is_excess(None) {
+        if self.is_excess() {
             self.strangers_excess += 1;
             return None;
         }
@@ -360,7 +344,6 @@ impl Hall {
             stands: false,
             busy: false,
             alarm: None,
-            share: Share::default(),
             excess: 0,
             departures: 0,
             broken: false,
@@ -398,6 +381,25 @@ impl Hall {
             self.by_peer.remove(&place.peer);
             self.free.push(at);
         }
+    }
+
+    /// What is to be done next, by whichever session.
+    fn next_action(&mut self) -> Option<Action> {
+        if let Some(action) = self.own.pop_front() {
+            self.current = None;
+            return Some(action);
+        }
+        while let Some(&at) = self.pending.front() {
+            if let Some(place) = &mut self.places[at as usize]
+                && let Some(action) = place.poll_action()
+            {
+                self.current = Some(at);
+                return Some(action);
+            }
+            self.pending.pop_front();
+            self.take_stock(at);
+        }
+        None
     }
 
     /// All that a session had to say is said: what has become of it?
@@ -522,21 +524,13 @@ impl Machine for Hall {
     }
 
     fn poll_action(&mut self) -> Option<Action> {
-        if let Some(action) = self.own.pop_front() {
-            self.current = None;
-            return Some(action);
+        let action = self.next_action();
+        match action {
+            Some(Action::Send(_)) => self.cost = self.cost.saturating_add(1),
+            Some(Action::Dummies { count, .. }) => self.cost = self.cost.saturating_add(count),
+            _ => {}
         }
-        while let Some(&at) = self.pending.front() {
-            if let Some(place) = &mut self.places[at as usize]
-                && let Some(action) = place.poll_action()
-            {
-                self.current = Some(at);
-                return Some(action);
-            }
-            self.pending.pop_front();
-            self.take_stock(at);
-        }
-        None
+        action
     }
 
     fn deadline(&self) -> Option<Time<Monotonic>> {

@@ -22,6 +22,7 @@ mod sampling;
 mod server;
 mod settings;
 mod totals;
+mod turns;
 
 pub use client::{Client, ClientConfig};
 pub use hall::{Hall, HallConfig, MAX_CLIENTS};
@@ -33,6 +34,7 @@ pub use settings::{
     Correction, Direction, MAX_COUNT_S, MAX_DELAY_US, MAX_PONG_EVERY, Probe, Settings, TimerKind, default_timer,
 };
 pub use totals::{LATE_NANOS, Totals};
+pub use turns::{LOOKS_AHEAD, SERVED_AT_ONCE, Turns, WAITING_ROOM};
 
 use crate::clock::{Monotonic, Time};
 use crate::wire::account::{self, Account};
