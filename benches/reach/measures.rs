@@ -25,6 +25,8 @@ const RATES: [u32; 14] = [
     8_000, 16_000, 24_000, 32_000, 50_000, 64_000, 80_000, 100_000, 150_000, 200_000, 250_000, 300_000, 400_000,
     500_000,
 ];
+/// The part of the slots that a rate must be sent in to count: less, and it was another rate.
+const MOST_SLOTS: f64 = 0.9;
 /// Frames for each wake-up of the kernel: as many as one takes.
 const BATCH: u32 = 32;
 /// A ping that left so late was late.
@@ -63,31 +65,33 @@ pub fn round(lan: &Lan, contestants: &[Contestant], seconds: u32, has_rest: bool
     Ok(())
 }
 
-/// The highest of [`RATES`] that each contestant gets through without loss in two of four tries, sending at least 95 % of
-/// what it should: the slots in which the machine took its CPU away are skipped.
+/// The highest of [`RATES`] that each contestant gets through without loss in two of four tries, sending at least
+/// [`MOST_SLOTS`] of what it should: the slots in which the machine took its CPU away are skipped. What is told is what it sent.
 pub fn lossless(lan: &Lan, contestants: &[Contestant], seconds: u32, figures: &mut Figures) -> Result<()> {
     let able = |contestant: &&Contestant| contestant.who == Who::Floor || contestant.who.is_prober();
-    let mut left: Vec<(&Contestant, u32)> = contestants.iter().filter(able).map(|contestant| (contestant, 0)).collect();
+    let mut left: Vec<(&Contestant, f64)> =
+        contestants.iter().filter(able).map(|contestant| (contestant, 0.0)).collect();
     for rate in RATES {
         let mut through = Vec::new();
         for (contestant, highest) in left {
-            let (mut lossless, mut tries) = (0, 0);
-            while lossless < 2 && tries - lossless < 3 {
+            let (mut lossless, mut tries) = (Vec::new(), 0);
+            while lossless.len() < 2 && tries - lossless.len() < 3 {
                 let [pings, pongs] = pings_and_pongs(lan, contestant, rate, seconds)?;
-                let due = f64::from(rate) * f64::from(seconds);
-                lossless += u32::from(pings == pongs && pings as f64 >= 0.95 * due);
+                let sent = pings as f64 / f64::from(seconds);
+                if pings == pongs && sent >= MOST_SLOTS * f64::from(rate) {
+                    lossless.push(sent);
+                }
                 tries += 1;
             }
-            if lossless == 2 {
-                through.push((contestant, rate));
-            } else {
-                figures.add(LOSSLESS, "pings/s", contestant.who.name(), highest.into());
+            match lossless[..] {
+                [one, other] => through.push((contestant, f64::max(highest, f64::midpoint(one, other)))),
+                _ => figures.add(LOSSLESS, "pings/s", contestant.who.name(), highest),
             }
         }
         left = through;
     }
     for (contestant, highest) in left {
-        figures.add(LOSSLESS, "pings/s", contestant.who.name(), highest.into());
+        figures.add(LOSSLESS, "pings/s", contestant.who.name(), highest);
     }
     Ok(())
 }

@@ -317,9 +317,9 @@ impl LogFile {
         self.held += 1;
     }
 
-    /// Whether at least so many bytes wait to be written.
-    pub(super) fn holds(&self, bytes: usize) -> bool {
-        self.block.len() >= bytes
+    /// How many bytes wait to be written.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.block.len()
     }
 
     /// Writes what is there, or counts it as lost. A sentence for the user where the disk refused it for the first time.

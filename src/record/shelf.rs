@@ -3,6 +3,7 @@
 use super::file::{RecordError, Sink};
 use super::meta::file_stamp;
 use crate::clock::{Realtime, Time};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -10,8 +11,8 @@ use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// How many logs are open at once: a quarter of what a process may usually have (`ulimit -n`).
-pub(super) const OPEN: usize = 256;
+/// Files that may be open beside the logs: sockets, rings, maps.
+const OTHERS: u64 = 512;
 /// Files of one name that are tried: a clock may stand.
 const NAMES: u32 = 1000;
 
@@ -26,21 +27,46 @@ pub fn check_folder(folder: &Path) -> Result<(), RecordError> {
     std::fs::remove_file(&path).map_err(failed)
 }
 
+/// How many of so many logs may be open at once, after the process was allowed to have all of them open as far as that can be had
+/// (`RLIMIT_NOFILE`, `getrlimit(2)`): of the others each is opened and closed whenever it is written to.
+pub(super) fn may_be_open(logs: usize) -> usize {
+    let wanted = (logs as u64).saturating_add(OTHERS);
+    let allowed = match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((soft, hard)) if soft < wanted => {
+            let raised = wanted.min(hard);
+            setrlimit(Resource::RLIMIT_NOFILE, raised, hard).map_or(soft, |()| raised)
+        }
+        Ok((soft, _)) => soft,
+        // Half of what a process has at least in any usual configuration.
+        Err(_) => OTHERS,
+    };
+    logs.min(allowed.saturating_sub(OTHERS).max(allowed / 4) as usize).max(1)
+}
+
 /// The logs that are open, the one that was written to last at the back.
-#[derive(Debug, Default)]
-pub(super) struct Shelf(VecDeque<(u64, File)>);
+#[derive(Debug)]
+pub(super) struct Shelf {
+    open: VecDeque<(u64, File)>,
+    /// How many they may be.
+    most: usize,
+}
 
 impl Shelf {
+    pub(super) fn new(most: usize) -> Self {
+        Self { open: VecDeque::with_capacity(most), most }
+    }
+
     pub(super) fn put(&mut self, id: u64, file: File) {
-        if self.0.len() == OPEN {
-            self.0.pop_front();
+        if self.open.len() >= self.most {
+            self.open.pop_front();
         }
-        self.0.push_back((id, file));
+        self.open.push_back((id, file));
     }
 
     fn take(&mut self, id: u64) -> Option<File> {
-        let at = self.0.iter().position(|(open, _)| *open == id)?;
-        self.0.remove(at).map(|(_, file)| file)
+        // The one that is written to next is mostly the one that was written to the longest ago.
+        let at = self.open.iter().position(|(open, _)| *open == id)?;
+        self.open.remove(at).map(|(_, file)| file)
     }
 }
 
@@ -111,6 +137,17 @@ pub(super) fn reserve(folder: &Path, peer: SocketAddrV4, at: Time<Realtime>) -> 
 mod tests {
     use super::*;
     use std::net::Ipv4Addr;
+
+    #[test]
+    fn as_many_are_open_as_the_process_may_have_and_some_in_any_case() {
+        // More than anybody is allowed, and what everybody is.
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        let most = may_be_open(usize::MAX) as u64;
+        let (soft, still) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        assert_eq!((soft, still), (hard, hard));
+        assert_eq!(most, hard.saturating_sub(OTHERS).max(hard / 4));
+        assert_eq!((may_be_open(10), may_be_open(0)), (10, 1));
+    }
 
     #[test]
     fn a_log_gets_a_name_that_nothing_has_yet() {

@@ -199,7 +199,7 @@ impl Writer {
                 self.held_since = None;
                 self.write(|_| true);
             } else {
-                self.write(|file| file.holds(WORTH_WRITING));
+                self.write(|file| file.held_bytes() >= WORTH_WRITING);
             }
             self.tell(now);
             if stop || !synced {
@@ -255,7 +255,7 @@ impl Writer {
             if self.held_since.is_none() {
                 self.held_since = Some(monotonic_now());
             }
-            self.write(|file| file.holds(BLOCK) || !reports.is_empty());
+            self.write(|file| file.held_bytes() >= BLOCK || !reports.is_empty());
             for (report, stages) in reports {
                 self.report(&report, stages);
             }
