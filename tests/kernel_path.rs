@@ -398,6 +398,34 @@ fn a_fin_is_handed_over_after_the_pings_behind_ptp_headers_that_were_sent_before
 }
 
 #[test]
+fn a_fin_is_handed_over_though_more_comes_behind_ptp_headers_than_is_read() {
+    let lan = Lan::new();
+    let (mut client, mut server) = both_ends(&lan);
+    stay_on_this_cpu();
+    let wanted = Extension { ptp: Some(Transport::L2), ..Extension::default() };
+    let (to, from) = (server.local_addr(), client.local_addr());
+    lan.a.run(|| client.prepare(to, wanted)).unwrap();
+    lan.b.run(|| server.prepare(from, wanted)).unwrap();
+    let message = Message { kind: Kind::Fin, sequence: 0 };
+    client.send(&Outgoing { to, message, body: Body::Padding(0), shape: Shape::Plain, point: None }).unwrap();
+    let mut batch = Batch::new();
+    let deadline = monotonic_now().plus(LONG);
+    let mut looks = 0;
+    loop {
+        assert!(monotonic_now() < deadline, "no FIN after {looks} looks");
+        for sequence in 0..=BATCH as u64 {
+            client.send(&Outgoing { shape: Shape::Stamped, ..ping(to, sequence, 100) }).unwrap();
+        }
+        server.receive(&mut batch).unwrap();
+        if batch.datagrams().any(|received| received.message.kind == Kind::Fin) {
+            break;
+        }
+        looks += 1;
+    }
+    assert!(looks > 0);
+}
+
+#[test]
 fn what_a_socket_for_ptp_has_no_room_for_is_counted_also_when_it_is_closed() {
     let lan = Lan::new();
     let (mut client, mut server) = both_ends(&lan);

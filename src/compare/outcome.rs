@@ -425,12 +425,14 @@ mod tests {
     fn what_is_advised_against_others_on_the_cpu_is_not_so_already() {
         let mut outcome = outcome(&[round(100, [100, 100], 100, 0)]);
         outcome.setting.timer = "busy";
-        outcome.paths[0].server.cpu_share = Some(0.5);
+        outcome.paths[0].cpu_share = Some(0.5);
+        // It sleeps.
+        outcome.paths[0].server.cpu_share = Some(0.001);
         let told = |outcome: &Outcome| {
             let remarks = text::remarks(outcome);
             remarks
                 .into_iter()
-                .find(|remark| remark.starts_with("One side got 50 % of a CPU only"))
+                .find(|remark| remark.starts_with("This side got 50 % of a CPU only"))
                 .expect("it is said")
         };
         assert!(told(&outcome).ends_with("A CPU of its own for each side (--cpu) mends that."));

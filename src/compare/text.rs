@@ -224,11 +224,12 @@ pub(super) fn remarks(outcome: &Outcome) -> Vec<String> {
     ];
     if outcome.setting.is_busy() {
         remarks.push(
-            "Both sides waited busily: each took what it got of a CPU whatever the path cost, so that CPU time a ping says nothing of the \
-             paths. --timer sleep shows what they cost."
+            "This side waited busily, and the server where it has no --timer of its own: such a side takes what it gets of a CPU whatever \
+             the path costs, so that its CPU time a ping says nothing of the paths. --timer sleep shows what they cost."
                 .to_owned(),
         );
-        let shares = outcome.paths.iter().flat_map(|path| [path.cpu_share, path.server.cpu_share]).flatten();
+        // Of the server nobody knows whether it slept.
+        let shares = outcome.paths.iter().filter_map(|path| path.cpu_share);
         let least = shares.fold(1.0, f64::min);
         if least < STARVED {
             let advice = match outcome.setting.cpu {
@@ -238,7 +239,7 @@ pub(super) fn remarks(outcome: &Outcome) -> Vec<String> {
                 ),
             };
             remarks.push(format!(
-                "One side got {:.0} % of a CPU only: others ran there, and the tails are theirs too. {advice}",
+                "This side got {:.0} % of a CPU only: others ran there, and the tails are theirs too. {advice}",
                 least * 100.0
             ));
         }

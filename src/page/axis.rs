@@ -388,7 +388,8 @@ fn linear_part(Extent { min, max, core }: Extent) -> (i64, f64) {
         (0, _) => (magnitudes((min, max)).into_iter().filter(|end| *end > 0).min().map_or(1, power), 1.0),
         (_, 0) => (power(usual), 1.0),
         _ if (core.0 > 0) == (core.1 > 0) => (step_down(signed(near)), std::f64::consts::LOG10_E),
-        _ => (step_up(signed(near)).max(power(usual) / 10), 1.0),
+        // Without a bend in how wide columns are: a histogram would show a step there.
+        _ => (step_up(signed(near)).max(power(usual) / 10), std::f64::consts::LOG10_E),
     };
     (linear.max(power(largest / 100_000_000)), decades)
 }

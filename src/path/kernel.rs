@@ -75,6 +75,8 @@ pub struct KernelPath {
     dropped_before: u64,
     wishes: StampWishes,
     interface: String,
+    /// `SO_BUSY_POLL` is set.
+    polls_driver: bool,
     /// Where the session's pings and pongs travel behind PTP headers.
     ptp: Option<PtpWay>,
     counters: Counters,
@@ -134,6 +136,7 @@ impl KernelPath {
             dummies,
             local,
             transmit: Box::new([0; MAX_PAYLOAD]),
+            polls_driver: busypoll_us.is_some(),
             inbox: Inbox::new(),
             appetite: 1,
             stamper,
@@ -407,6 +410,10 @@ impl Path for KernelPath {
     fn collect(&mut self, stamps: &mut Vec<TxStamp>) -> io::Result<()> {
         stamps.clear();
         self.add_stamps(stamps)
+    }
+
+    fn polls_driver(&self) -> bool {
+        self.polls_driver
     }
 
     fn late_stamps(&self) -> StampWishes {

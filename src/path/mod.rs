@@ -256,6 +256,12 @@ pub trait Path {
     /// What the kernel answered.
     fn collect(&mut self, stamps: &mut Vec<TxStamp>) -> io::Result<()>;
 
+    /// Whether a look for packets has the kernel poll the driver (`SO_BUSY_POLL`): how long it takes then says nothing of who has
+    /// the core.
+    fn polls_driver(&self) -> bool {
+        false
+    }
+
     /// The transmit stamps that come of a datagram with a token.
     fn late_stamps(&self) -> StampWishes;
 

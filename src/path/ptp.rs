@@ -53,8 +53,8 @@ pub(super) struct PtpPort {
     control: Box<Aligned>,
     /// What ends the session, and waits until what was sent before it behind PTP headers is handed over.
     ends: Vec<(Received, Option<Said>)>,
-    /// When the first of them came.
-    ends_since: Time<Monotonic>,
+    /// When the first of them came, and the last.
+    ends_since: (Time<Monotonic>, Time<Monotonic>),
 }
 
 impl PtpPort {
@@ -102,7 +102,7 @@ impl PtpPort {
             data: Box::new([0; RECEIVE_BYTES]),
             control: Box::new(Aligned([0; ROOM])),
             ends: Vec::with_capacity(ENDS),
-            ends_since: monotonic_now(),
+            ends_since: (monotonic_now(), monotonic_now()),
         })
     }
 
@@ -168,7 +168,8 @@ impl PtpPort {
         let mut emptied = false;
         // Reads are counted, so that a flood of foreign messages cannot keep the caller here.
         for _ in 0..BATCH {
-            if batch.room() == 0 {
+            // There is always room for what is to be handed over.
+            if batch.room() <= self.ends.len() {
                 break;
             }
             match self.receive_one() {
@@ -195,24 +196,27 @@ impl PtpPort {
 
     /// Takes out what ends the session.
     fn keep_ends(&mut self, batch: &mut Batch, from: usize) {
-        let waited = self.has_leftover();
+        let before = self.ends.len();
         let Self { ends, .. } = self;
         batch.retain_from(from, |received, said| {
-            let takes = matches!(received.message.kind, Kind::Fin | Kind::FinAck) && ends.len() < ENDS;
-            if takes {
+            let ends_it = matches!(received.message.kind, Kind::Fin | Kind::FinAck);
+            // Where so many wait they are strangers' or repetitions, and will be sent again.
+            if ends_it && ends.len() < ENDS {
                 ends.push((*received, said.copied()));
             }
-            !takes
+            !ends_it
         });
-        if !waited && self.has_leftover() {
-            self.ends_since = monotonic_now();
+        if self.ends.len() > before {
+            let now = monotonic_now();
+            self.ends_since = (if before == 0 { now } else { self.ends_since.0 }, now);
         }
     }
 
     /// Puts it back, where it has waited enough.
     fn hand_over_ends(&mut self, batch: &mut Batch, emptied: bool) {
-        let waited = monotonic_now().duration_since(self.ends_since);
-        let due = (emptied && waited >= END_WAITS) || waited >= END_WAITS_AT_MOST;
+        let now = monotonic_now();
+        let (first, last) = self.ends_since;
+        let due = (emptied && now.duration_since(last) >= END_WAITS) || now.duration_since(first) >= END_WAITS_AT_MOST;
         if due && batch.room() >= self.ends.len() {
             for (received, said) in self.ends.drain(..) {
                 batch.push(received, said);

@@ -139,6 +139,8 @@ pub struct HotLoop<'a, M, P, A> {
     next_look: Time<Monotonic>,
     /// When the loop last looked at the clock.
     now: Time<Monotonic>,
+    /// Whether it is seen when the core is away.
+    watches: bool,
     /// Whether the core was away before that.
     away: Away,
     /// When it wakes up where it sleeps.
@@ -176,6 +178,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         let late_stamps = path.late_stamps();
         let outstanding = Outstanding::new(late_stamps, rules.patience);
         let turnarounds = Turnarounds::new(rules.sources);
+        let watches = !path.polls_driver();
         Self {
             machine,
             path,
@@ -185,6 +188,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             rules,
             round_trips: RoundTrips::new(),
             punctuality: Punctuality::new(),
+            watches,
             stamps: StampCounts::default(),
             outstanding,
             turnarounds,
@@ -247,7 +251,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             // Before anything of our own: somebody's round trip waits for it.
             self.flush_now()?;
             self.now = monotonic_now();
-            let away = self.away.look(self.now);
+            let away = if self.watches { self.away.look(self.now) } else { 0 };
             if away > 0 {
                 self.punctuality.was_away(away);
             }
@@ -719,7 +723,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         self.away.occupied();
         if let Event::Connected { peer, settings } = event {
             self.in_band = settings.in_band;
-            self.punctuality.clear();
+            self.punctuality.begin(self.watches && self.machine.session_timer() == TimerKind::Busy);
             // Who pongs is told nothing.
             self.round_trips.expect_in_band(self.in_band && self.machine.totals().measures_loss);
             // What still comes of the session before must not count as this one's.

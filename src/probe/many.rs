@@ -217,6 +217,12 @@ impl<P: Path> Loop<'_, P> {
                 self.look()?;
             }
             if self.interrupt.take() {
+                // What was read is somebody's, and counted: a session that ends knows of no line.
+                while self.turns.lines_waiting() > 0 {
+                    self.turns.begin();
+                    self.serve_in_turn()?;
+                    self.flush()?;
+                }
                 self.hall.handle_stop(monotonic_now());
                 self.act(None)?;
             }
@@ -442,6 +448,11 @@ impl<P: Path> Loop<'_, P> {
             }
             self.path.receive(&mut self.batch)?;
         }
+        self.serve_in_turn()
+    }
+
+    /// Serves what waits in lines, as much as is served at once.
+    fn serve_in_turn(&mut self) -> io::Result<()> {
         self.now = monotonic_now();
         while let Some((received, said)) = self.turns.call() {
             self.hall.take_cost();

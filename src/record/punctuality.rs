@@ -24,6 +24,8 @@ pub struct Punctuality {
     pings_due: u64,
     late_sends: u64,
     skipped_slots: u64,
+    /// Whether anybody can see that the core is away.
+    is_watched: bool,
 }
 
 /// The same at one moment.
@@ -35,6 +37,9 @@ pub struct PunctualityTotals {
     pub undisturbed: Option<Latency>,
     /// How often it was away. Only of a loop that never sleeps.
     pub away: CoreAway,
+    /// Whether anybody could see that it was: not where the loop sleeps, nor where a look for packets takes as long as it takes the
+    /// kernel to poll a driver.
+    pub is_watched: bool,
 }
 
 /// How often the core was seen to be away from a busy loop: at least so often, as only turns of the loop with nothing to do can tell.
@@ -77,11 +82,13 @@ impl Punctuality {
             pings_due: 0,
             late_sends: 0,
             skipped_slots: 0,
+            is_watched: true,
         }
     }
 
-    /// Forgets everything, for the next session. Allocates nothing.
-    pub fn clear(&mut self) {
+    /// Forgets everything, for the next session: whether it can be seen there that the core is away. Allocates nothing.
+    pub fn begin(&mut self, is_watched: bool) {
+        self.is_watched = is_watched;
         self.all.clear();
         self.undisturbed.clear();
         self.away.clear();
@@ -130,6 +137,7 @@ impl Punctuality {
                 late_sends: self.late_sends,
                 skipped_slots: self.skipped_slots,
             },
+            is_watched: self.is_watched,
         }
     }
 }
@@ -169,7 +177,7 @@ mod tests {
         assert_eq!(totals.away, expected);
         // Good to 3 digits.
         assert!(totals.away.p50_ns.unwrap().abs_diff(80_000) <= 80, "{:?}", totals.away.p50_ns);
-        punctuality.clear();
+        punctuality.begin(true);
         assert_eq!(punctuality.totals(), Punctuality::new().totals());
     }
 

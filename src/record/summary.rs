@@ -12,7 +12,7 @@ use super::stamps::StampCounts;
 use super::times::Latency;
 use crate::clock::Source;
 use crate::path::{Counters, Description, XdpCounters};
-use crate::session::{Direction, End, LATE_NANOS, Settings, TimerKind, Totals};
+use crate::session::{Direction, End, LATE_NANOS, Settings, Totals};
 use crate::stats;
 use crate::wire::UDP_IP_HEADERS;
 use crate::wire::in_band::FarSource;
@@ -164,9 +164,11 @@ pub struct Summary {
     /// How late pings left: from the planned moment to the look at the clock that had the ping sent, some 0.1 µs before its t0. Of all
     /// pings that had a planned moment; `None` where none had, or nobody looked.
     pub lateness_ns: Option<Latency>,
-    /// The same of those that were not due while the core was seen to be away; `None` where there are none, or the loop sleeps.
+    /// The same of those that were not due while the core was seen to be away; `None` where there are none, or as
+    /// `core_away`.
     pub lateness_undisturbed_ns: Option<Latency>,
-    /// How often the core was seen to be away from the busy loop; `None` where the loop sleeps, or serves many clients.
+    /// How often the core was seen to be away from the busy loop; `None` where the loop sleeps, has the kernel poll the driver
+    /// (`--busypoll`), or serves many clients.
     pub core_away: Option<CoreAway>,
     /// Datagrams from somebody else.
     pub foreign: u64,
@@ -218,7 +220,7 @@ impl Summary {
         let in_band = trips.and_then(|trips| trips.in_band);
         let punctuality = input.punctuality;
         // A loop that sleeps is away by its own choice.
-        let busy = punctuality.filter(|_| input.settings.is_some_and(|settings| settings.timer == TimerKind::Busy));
+        let busy = punctuality.filter(|punctuality| punctuality.is_watched);
         let expected = totals.pongs_expected;
         // A pong to a ping that asked for none must not make the loss negative.
         let lost = trips.map(|trips| expected.saturating_sub(trips.counts.unique));
@@ -661,6 +663,7 @@ mod tests {
     use super::super::stages::{Stage, StageTimes};
     use super::*;
     use crate::clock::{Stamp, Time};
+    use crate::session::TimerKind;
     use std::net::Ipv4Addr;
 
     const LOCAL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 10666);
@@ -843,10 +846,12 @@ mod tests {
         punctuality.met(Some(50), 0, 0);
         punctuality.met(Some(20_000), 0, 0);
         let told = |timer, punctuality: Option<&Punctuality>| {
-            let settings = Settings { timer, ..Settings::default() };
+            // Of a server that waits as its own user wants it: the client's settings have no say.
+            let settings = Settings { timer: TimerKind::Sleep, ..Settings::default() };
+            let is_watched = timer == TimerKind::Busy;
             let summary = Summary::new(SummaryInput {
                 settings: Some(&settings),
-                punctuality: punctuality.map(Punctuality::totals),
+                punctuality: punctuality.map(|punctuality| PunctualityTotals { is_watched, ..punctuality.totals() }),
                 ..input(&totals, None)
             });
             let text = summary.to_text().split_once("path         kernel\n").unwrap().1.to_owned();

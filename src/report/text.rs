@@ -215,7 +215,7 @@ fn times(text: &mut String, report: &Report) {
     summaries(text, all);
     let jitter = report.jitter().and_then(|quantity| Some((quantity, report.get(quantity)?)));
     if let Some((quantity, jitter)) = jitter {
-        fact(text, "at the end", &format!("{} of {} (RFC 3550)", span(jitter.last), quantity.name()));
+        fact(text, "last jitter", &format!("{} of {} (RFC 3550)", span(jitter.last), quantity.name()));
     }
     if let Some(plan) = report.plan {
         let source = match plan.source {

@@ -298,6 +298,13 @@ impl Machine for Client {
         }
     }
 
+    fn session_timer(&self) -> TimerKind {
+        match &self.state {
+            State::Talking(conversation) => conversation.terms.settings.timer,
+            _ => TimerKind::Sleep,
+        }
+    }
+
     fn peer(&self) -> Option<SocketAddrV4> {
         Some(self.config.server)
     }

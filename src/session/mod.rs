@@ -106,6 +106,12 @@ pub trait Machine {
     /// How this side wants to wait at present: busy only while a session asks for it.
     fn timer(&self) -> TimerKind;
 
+    /// How the session that stands waits while pings may come or are due: of a server as its own user wants it, whatever the client's
+    /// settings say.
+    fn session_timer(&self) -> TimerKind {
+        self.timer()
+    }
+
     /// The other side of the session that stands; of a client also while it asks for one.
     fn peer(&self) -> Option<SocketAddrV4>;
 

@@ -366,6 +366,13 @@ impl Machine for Server {
         }
     }
 
+    fn session_timer(&self) -> TimerKind {
+        match &self.state {
+            State::Talking(conversation) => conversation.terms.settings.timer,
+            _ => TimerKind::Sleep,
+        }
+    }
+
     fn peer(&self) -> Option<SocketAddrV4> {
         match &self.state {
             State::Talking(conversation) => Some(conversation.terms.peer),

@@ -528,6 +528,10 @@ impl Path for XdpPath {
         }
     }
 
+    fn polls_driver(&self) -> bool {
+        self.busypoll_us.is_some()
+    }
+
     fn late_stamps(&self) -> StampWishes {
         if self.companion.is_some() { self.wishes } else { StampWishes::default() }
     }
