@@ -383,6 +383,20 @@ mod tests {
     }
 
     #[test]
+    fn of_the_load_no_more_was_dropped_than_was_lost() {
+        // The machine dropped pings too.
+        let mut step = late(Target::Share(500_000), 1500);
+        (step.flow.received, step.flow.dropped) = (Some(480), Some(33));
+        let remark = step.remark(&MEANS).unwrap();
+        let said = "Besides, 20 of 500 packets that were sent did not come: the server's machine dropped 20, as the server did not take them.";
+        assert!(remark.ends_with(said), "{remark}");
+        step.flow = Flow { due: 500, late: 0, received: Some(100), dropped: Some(433), ..step.flow };
+        assert_eq!(step.limit(), Some(Limit::Server));
+        let remark = step.remark(&MEANS).unwrap();
+        assert!(remark.contains("Its machine dropped 400 of 500 packets"), "{remark}");
+    }
+
+    #[test]
     fn a_rate_needs_time() {
         assert_eq!((per_second(3, 0), per_second(1000, 500_000_000)), (0.0, 2000.0));
     }
