@@ -40,6 +40,17 @@ fn both_ends(lan: &Lan) -> (KernelPath, KernelPath) {
     (client, server)
 }
 
+/// The same with sockets for what travels behind PTP headers, and whatever is sent from here arrives in its order.
+fn both_ends_behind_ptp(lan: &Lan, transport: Transport) -> (KernelPath, KernelPath) {
+    let (mut client, mut server) = both_ends(lan);
+    stay_on_this_cpu();
+    let wanted = Extension { ptp: Some(transport), ..Extension::default() };
+    let (to, from) = (server.local_addr(), client.local_addr());
+    assert_eq!(lan.a.run(|| client.prepare(to, wanted)).unwrap(), wanted);
+    assert_eq!(lan.b.run(|| server.prepare(from, wanted)).unwrap(), wanted);
+    (client, server)
+}
+
 fn ping(to: SocketAddrV4, sequence: u64, ip_len: u16) -> Outgoing {
     let message = Message { kind: Kind::Ping, sequence };
     Outgoing { to, message, body: Body::Padding(ip_len - MIN_IP_LEN), shape: Shape::Plain, point: None }
@@ -370,12 +381,8 @@ fn a_lone_datagram_is_read_alone_and_a_flood_in_batches() {
 fn a_fin_is_handed_over_after_the_pings_behind_ptp_headers_that_were_sent_before_it() {
     for transport in [Transport::Udp, Transport::L2] {
         let lan = Lan::new();
-        let (mut client, mut server) = both_ends(&lan);
-        stay_on_this_cpu();
-        let wanted = Extension { ptp: Some(transport), ..Extension::default() };
-        let (to, from) = (server.local_addr(), client.local_addr());
-        assert_eq!(lan.a.run(|| client.prepare(to, wanted)).unwrap(), wanted);
-        assert_eq!(lan.b.run(|| server.prepare(from, wanted)).unwrap(), wanted);
+        let (mut client, mut server) = both_ends_behind_ptp(&lan, transport);
+        let to = server.local_addr();
         // More than a batch, and more than a socket holds that nobody asked for more.
         let pings = 2_000;
         let plain = |kind| {
@@ -400,12 +407,8 @@ fn a_fin_is_handed_over_after_the_pings_behind_ptp_headers_that_were_sent_before
 #[test]
 fn a_fin_is_handed_over_though_more_comes_behind_ptp_headers_than_is_read() {
     let lan = Lan::new();
-    let (mut client, mut server) = both_ends(&lan);
-    stay_on_this_cpu();
-    let wanted = Extension { ptp: Some(Transport::L2), ..Extension::default() };
-    let (to, from) = (server.local_addr(), client.local_addr());
-    lan.a.run(|| client.prepare(to, wanted)).unwrap();
-    lan.b.run(|| server.prepare(from, wanted)).unwrap();
+    let (mut client, mut server) = both_ends_behind_ptp(&lan, Transport::L2);
+    let to = server.local_addr();
     let message = Message { kind: Kind::Fin, sequence: 0 };
     client.send(&Outgoing { to, message, body: Body::Padding(0), shape: Shape::Plain, point: None }).unwrap();
     let mut batch = Batch::new();
@@ -428,12 +431,8 @@ fn a_fin_is_handed_over_though_more_comes_behind_ptp_headers_than_is_read() {
 #[test]
 fn what_a_socket_for_ptp_has_no_room_for_is_counted_also_when_it_is_closed() {
     let lan = Lan::new();
-    let (mut client, mut server) = both_ends(&lan);
-    stay_on_this_cpu();
-    let wanted = Extension { ptp: Some(Transport::L2), ..Extension::default() };
-    let (to, from) = (server.local_addr(), client.local_addr());
-    lan.a.run(|| client.prepare(to, wanted)).unwrap();
-    lan.b.run(|| server.prepare(from, wanted)).unwrap();
+    let (mut client, mut server) = both_ends_behind_ptp(&lan, Transport::L2);
+    let to = server.local_addr();
     // The socket holds 8 MiB, and each takes 512 bytes at least.
     let pings = 20_000;
     for sequence in 1..=pings {
