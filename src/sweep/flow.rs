@@ -57,6 +57,11 @@ impl Flow {
         Some(self.sent.saturating_sub(self.received?))
     }
 
+    /// Of those, what the server's machine dropped: what it counts has pings in it too. `None` where that is not known.
+    pub(super) fn dropped_of_lost(&self) -> Option<u64> {
+        Some(self.dropped?.min(self.lost().unwrap_or(u64::MAX)))
+    }
+
     /// How long they took to come, in ns, where that is longer than they took to leave by more than is tolerated: a queue on the way
     /// grew, and nothing was lost only because the step ended before the queue was full.
     pub(super) fn held_up_ns(&self) -> Option<u64> {
@@ -73,7 +78,7 @@ pub(super) fn limit(flow: &Flow, wanted_pps: u64, granted_pps: u64) -> Option<Li
     if granted_pps < wanted_pps {
         return Some(Limit::Server);
     }
-    let Flow { due, sent, late, refused, received, dropped, .. } = *flow;
+    let Flow { due, sent, late, refused, received, .. } = *flow;
     // Without the server's word nothing is known of the way.
     let received = received?;
     let missing = due.saturating_sub(received);
@@ -89,7 +94,7 @@ pub(super) fn limit(flow: &Flow, wanted_pps: u64, granted_pps: u64) -> Option<Li
         return None;
     }
     let lost = sent.saturating_sub(received);
-    let at_server = dropped.unwrap_or(0).min(lost);
+    let at_server = flow.dropped_of_lost().unwrap_or(0);
     let causes =
         [(late, Limit::Cpu), (refused, Limit::Ring), (at_server, Limit::Server), (lost - at_server, Limit::Link)];
     causes.into_iter().max_by_key(|(count, _)| *count).map(|(_, limit)| limit)

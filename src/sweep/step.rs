@@ -222,7 +222,7 @@ impl Step {
     fn shortfall(&self, means: &Means) -> Option<String> {
         let label = self.label();
         let Flow { due, sent, late, refused, .. } = self.flow;
-        let (lost, dropped) = (self.flow.lost(), self.dropped());
+        let (lost, dropped) = (self.flow.lost(), self.flow.dropped_of_lost());
         let sentence = match self.limit()? {
             Limit::Cpu => format!(
                 "{label} was not reached: the generator was the limit, not the network. This machine had no time to send {late} \
@@ -290,15 +290,9 @@ impl Step {
         pinned.chain(further).collect::<Vec<_>>().join(" ")
     }
 
-    /// Of the load that was lost what the server's machine dropped: it dropped pings too.
-    fn dropped(&self) -> Option<u64> {
-        let lost = self.flow.lost().unwrap_or(u64::MAX);
-        self.flow.dropped.map(|dropped| dropped.min(lost))
-    }
-
     /// Where what was lost was seen last, as far as the server can tell.
     fn dropped_there(&self) -> String {
-        match self.dropped() {
+        match self.flow.dropped_of_lost() {
             Some(dropped) if dropped > 0 => {
                 format!(": the server's machine dropped {dropped}, as the server did not take them")
             }
