@@ -7,11 +7,11 @@
 mod redirect;
 mod rings;
 
+use crate::lan::cpu_time;
 use crate::namespace::{End, Namespace};
 use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_setaffinity};
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::{TimeVal, TimeValLike};
+use nix::sys::resource::UsageWho;
 use nix::unistd::Pid;
 use rings::Rings;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -62,20 +62,13 @@ pub struct Asleep {
 
 /// Pings at `rate` a second, with both sides asleep where there is nothing to do.
 pub fn asleep(client: &Side, server: &Side, rate: u32, seconds: u32) -> Result<Asleep> {
-    let before = used()?;
+    let before = cpu_time(UsageWho::RUSAGE_SELF)?;
     let serve = |rings: &mut Rings| {
         rings.wait(AFTER)?;
         rings.echo().map(drop)
     };
     let (lateness, pongs) = both(client, server, serve, |rings, frame| ping_asleep(rings, frame, rate, seconds))?;
-    Ok(Asleep { lateness, pongs, cpu: used()?.saturating_sub(before) })
-}
-
-/// CPU time of this process.
-fn used() -> Result<Duration> {
-    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
-    let micros = |time: TimeVal| Duration::from_micros(time.num_microseconds().unsigned_abs());
-    Ok(micros(usage.user_time()) + micros(usage.system_time()))
+    Ok(Asleep { lateness, pongs, cpu: cpu_time(UsageWho::RUSAGE_SELF)?.saturating_sub(before) })
 }
 
 /// Frames in one direction, as fast as they go, `batch` of them for each wake-up of the kernel.

@@ -89,11 +89,11 @@ impl Lan {
         let mut client = start(command.arg(SERVER.address.to_string()), File::create(&said[0])?)?;
 
         let limit = Instant::now() + Duration::from_secs(job.seconds.into()) + HANG;
-        let before = children()?;
+        let before = cpu_time(UsageWho::RUSAGE_CHILDREN)?;
         let (client_ended, client_peak) = self.wait(&mut client, limit)?;
         // An overrun server may never see the FIN: what is missing in the log is loss.
         let (server_ended, server_peak) = self.wait(&mut server, limit.min(Instant::now() + Duration::from_secs(5)))?;
-        let cpu = children()?.saturating_sub(before);
+        let cpu = cpu_time(UsageWho::RUSAGE_CHILDREN)?.saturating_sub(before);
         let read = |side: usize| {
             log::read(&logs[side]).with_context(|| std::fs::read_to_string(&said[side]).unwrap_or_default())
         };
@@ -168,9 +168,9 @@ pub fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// CPU time of all children that were waited for.
-fn children() -> Result<Duration> {
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+/// CPU time: of this process, or of all children that were waited for.
+pub fn cpu_time(whose: UsageWho) -> Result<Duration> {
+    let usage = getrusage(whose)?;
     let duration = |time: TimeVal| Duration::new(time.tv_sec() as u64, time.tv_usec() as u32 * 1000);
     Ok(duration(usage.user_time()) + duration(usage.system_time()))
 }
