@@ -152,6 +152,51 @@ fn sent(actions: &[Action]) -> Vec<(SocketAddrV4, Kind, u64)> {
 }
 
 #[test]
+fn answers_are_their_own_clients_however_many_wait_to_be_sent() {
+    let mut hall = Hall::new(hall_config(3));
+    let clients = [7, 8, 9].map(|port| peer(1, port));
+    for client in clients {
+        say(&mut hall, at(0), client, Kind::Syn, 0);
+    }
+    // Nothing is obeyed in between: one queue of actions does not do for all.
+    for round in 1..=3 {
+        let pings = clients.iter().chain(&clients[..1]);
+        for (sequence, client) in (10 * round..).zip(pings) {
+            let ping = Message { kind: Kind::Ping, sequence };
+            assert_eq!(hear(&mut hall, at(round), *client, ping, None), Some(Point::T1));
+        }
+        let pongs = sent(&actions(&mut hall));
+        let [a, b, c] = clients;
+        let first = 10 * round;
+        let expected = [(a, first), (a, first + 3), (b, first + 1), (c, first + 2)];
+        assert_eq!(pongs, expected.map(|(to, sequence)| (to, Kind::Pong, sequence)));
+    }
+}
+
+#[test]
+fn a_number_of_the_path_says_where_to_look_first_and_nothing_else() {
+    let mut hall = Hall::new(hall_config(3));
+    let clients = [7, 8, 9].map(|port| peer(1, port));
+    for client in clients {
+        say(&mut hall, at(0), client, Kind::Syn, 0);
+    }
+    // The number of each is its own, then all have one, then they change places, are far too large, or there is none.
+    let ways = [[0, 1, 2], [1, 1, 1], [2, 0, 1], [u32::MAX, 4000, 70]];
+    let ways = ways.into_iter().map(|ways| ways.map(Some)).chain([[None; 3]]);
+    for (round, ways) in (1..).zip(ways) {
+        for (client, way) in clients.into_iter().zip(ways) {
+            let ping = Incoming { way, ..Incoming::plain(client, Message { kind: Kind::Ping, sequence: round }) };
+            assert_eq!(hall.handle_datagram(at(round), &ping), Some(Point::T1));
+            assert_eq!(sent(&actions(&mut hall)), [(client, Kind::Pong, round)]);
+        }
+    }
+    let stranger = peer(2, 7);
+    let ping = Incoming { way: Some(1), ..Incoming::plain(stranger, Message { kind: Kind::Ping, sequence: 9 }) };
+    assert_eq!(hall.handle_datagram(at(9), &ping), None);
+    assert_eq!(hall.place(), None);
+}
+
+#[test]
 fn a_full_server_refuses_and_a_place_is_free_when_its_session_is_over() {
     let mut hall = Hall::new(hall_config(2));
     for host in [1, 2] {

@@ -430,6 +430,32 @@ proptest! {
     }
 
     #[test]
+    fn a_template_that_was_turned_is_one_built_for_that_flow(
+        flows in collection::vec(any_flow(), 2..5), keeps_source in any::<bool>(), keeps_link in any::<bool>(),
+        sequence in any::<u64>(), padding in 0..=MAX_PADDING,
+    ) {
+        let first = flows[0];
+        let mut turned = Template::new(&first, Kind::Pong);
+        for flow in flows {
+            let source = if keeps_source { first.source } else { flow.source };
+            let link = if keeps_link { first.link } else { flow.link };
+            let flow = Flow { link, source, ..flow };
+            turned.turn_to(&flow);
+            prop_assert_eq!((turned.flow(), turned.kind()), (&flow, Kind::Pong));
+            let frame = write(&turned, sequence, padding);
+            prop_assert!(checksums_are_right(&frame));
+            prop_assert_eq!(frame, write(&Template::new(&flow, Kind::Pong), sequence, padding));
+        }
+    }
+
+    #[test]
+    fn a_template_behind_a_ptp_header_can_be_turned_too((mut template, sequence, padding) in any_ptp(), flow in any_flow()) {
+        let anew = Template::in_envelope(&flow, template.kind(), template.envelope());
+        template.turn_to(&flow);
+        prop_assert_eq!(write(&template, sequence, padding), write(&anew, sequence, padding));
+    }
+
+    #[test]
     fn a_syn_reads_back(flow in any_flow(), sequence in any::<u64>(), settings in any_settings()) {
         let frame = build(&flow, Message { kind: Kind::Syn, sequence }, Some(settings), 0);
         prop_assert!(checksums_are_right(&frame));

@@ -38,8 +38,9 @@ pub fn crowd(
     figures: &mut Figures,
 ) -> Result<()> {
     let [p50, p99, lost, highest] = NAMES[usize::from(logs)];
-    let server = Server::start(&bench.server, SERVER, bench.cpus[1], clients, logs, &[])?;
+    let mut server = Server::start(&bench.server, SERVER, bench.cpus[1], clients, logs, &[])?;
     let mut crowd = generator.connect(clients)?;
+    server.wait_for_sessions()?;
     let outcome = crowd.run(Traffic { rate: RTT_RATE, flood: None, time: bench.time })?;
     for (measure, share) in [(p50, 0.5), (p99, 0.99)] {
         figures.add(measure, "us", name, percentile(&outcome.round_trips, share) / 1e3);

@@ -48,6 +48,15 @@ impl Server {
         Ok(server)
     }
 
+    /// Waits until it has told of each session that it stands: then all logs but the last are made too. A thousand take the writing thread most of
+    /// a second, which is no part of what a ping costs.
+    pub fn wait_for_sessions(&mut self) -> Result<()> {
+        self.wait("to tell of its clients", |server| {
+            let said = server.said("err")?;
+            Ok(said.lines().filter(|line| line.starts_with("Connected to ")).count() >= server.sessions)
+        })
+    }
+
     /// Ends it, once all sessions are over; their statistics, of each client's port.
     pub fn finish(mut self) -> Result<Vec<(u16, Value)>> {
         self.wait("to tell statistics", |server| Ok(server.said("out")?.lines().count() >= server.sessions))?;

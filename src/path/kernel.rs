@@ -576,7 +576,7 @@ fn read(
     let ip_len = u16::try_from(arrival.len).unwrap_or(u16::MAX).saturating_add(UDP_IP_HEADERS);
     let control::Stamps { software, hardware } = control::stamps(control);
     let stamps = RxStamps { application, hook: None, software, hardware };
-    Some((Received { from, message, shape: Shape::Plain, ip_len, queue: None, stamps }, said))
+    Some((Received { from, message, shape: Shape::Plain, ip_len, queue: None, way: None, stamps }, said))
 }
 
 /// Nothing is there to be read.

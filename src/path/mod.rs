@@ -54,6 +54,8 @@ pub struct Received {
     pub ip_len: u16,
     /// The receive queue of the AF_XDP socket that it came through; `None` where a kernel socket received it.
     pub queue: Option<u32>,
+    /// As of [`Incoming::way`].
+    pub way: Option<u32>,
     /// When it was seen.
     pub stamps: RxStamps,
 }
@@ -190,8 +192,8 @@ impl Batch {
 /// What a session has to know of a datagram that came in.
 #[inline]
 pub(crate) fn incoming(received: &Received, said: Option<&Said>) -> Incoming {
-    let &Received { from, message, shape, .. } = received;
-    let plain = Incoming { shape, ..Incoming::plain(from, message) };
+    let &Received { from, message, shape, way, .. } = received;
+    let plain = Incoming { shape, way, ..Incoming::plain(from, message) };
     match said {
         None => plain,
         Some(said) => {

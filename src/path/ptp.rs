@@ -239,7 +239,7 @@ impl PtpPort {
         let Some((Probe { sender, shape, message, in_band }, ip_len)) = read else { return Ok(None) };
         let control::Stamps { software, hardware } = control::stamps(&self.control.0[..arrival.control_len]);
         let stamps = RxStamps { application, hook: None, software, hardware };
-        let received = Received { from: sender, message, shape, ip_len, queue: None, stamps };
+        let received = Received { from: sender, message, shape, ip_len, queue: None, way: None, stamps };
         Ok(Some((received, in_band.map(Said::InBand))))
     }
 

@@ -164,6 +164,7 @@ fn serve<P: Path>(hall: &mut Hall, path: &mut P, dummies: u32, beside: Beside<'_
         now: monotonic_now(),
         next_look: monotonic_now(),
         unflushed: false,
+        alone: false,
     };
     let served = looped.run();
     if served.is_err() {
@@ -201,6 +202,16 @@ struct Loop<'a, P> {
     now: Time<Monotonic>,
     /// Something was handed over since the last flush.
     unflushed: bool,
+    /// What is obeyed has come by itself: it is not to wait for others, and nothing is noted of it before the answer has left.
+    alone: bool,
+}
+
+/// A datagram that came for the session at a place, and the row that it makes: not yet noted.
+#[derive(Clone, Copy)]
+struct Arrival<'a> {
+    place: usize,
+    point: Option<Point>,
+    received: &'a Received,
 }
 
 impl<P: Path> Loop<'_, P> {
@@ -242,8 +253,9 @@ impl<P: Path> Loop<'_, P> {
                 let deadlines = [self.hall.deadline(), self.awaited.deadline()];
                 let woken = self.interrupt.until(deadlines.into_iter().flatten().min(), self.now)?;
                 self.path.wait(None, woken)?;
+                self.now = monotonic_now();
                 if let Some(rests) = self.rests {
-                    rests.rested(monotonic_now());
+                    rests.rested(self.now);
                 }
             } else if idle {
                 std::hint::spin_loop();
@@ -362,8 +374,9 @@ impl<P: Path> Loop<'_, P> {
             // What waits to leave does not wait for that.
             self.flush()?;
             std::thread::sleep(rest);
+            self.now = monotonic_now();
             if let Some(rests) = self.rests {
-                rests.rested(monotonic_now());
+                rests.rested(self.now);
             }
         }
         Ok(())
@@ -425,8 +438,10 @@ impl<P: Path> Loop<'_, P> {
         if self.batch.is_empty() {
             return Ok(false);
         }
-        self.now = monotonic_now();
+        // The clock was read less than a turn ago: a look at it would be in somebody's round trip.
+        self.alone = self.batch.len() == 1;
         self.with_batch(|this, batch| batch.iter().try_for_each(|(received, said)| this.take_in(received, said)))?;
+        self.alone = false;
         Ok(true)
     }
 
@@ -479,14 +494,17 @@ impl<P: Path> Loop<'_, P> {
 
     fn take_in(&mut self, received: &Received, said: Option<&Said>) -> io::Result<()> {
         let point = self.hall.handle_datagram(self.now, &path::incoming(received, said));
-        if let Some(place) = self.hall.place() {
-            self.arrived(place, point, received);
-        }
-        self.act(Some(received))
+        self.act(self.hall.place().map(|place| Arrival { place, point, received }))
     }
 
-    /// Counts what came for the session at this place, and its stamp.
-    fn arrived(&mut self, place: usize, point: Option<Point>, received: &Received) {
+    fn note_once(&mut self, arrival: &mut Option<Arrival<'_>>) {
+        if let Some(arrival) = arrival.take() {
+            self.note(arrival);
+        }
+    }
+
+    /// Counts what came for a session, and its stamp. After the answer has left where it can be, but before anything is noted of that.
+    fn note(&mut self, Arrival { place, point, received }: Arrival<'_>) {
         let StampRules { sources, board, .. } = &self.rules;
         self.tally.touch(place);
         let counts = &mut self.stamps[place];
@@ -530,22 +548,16 @@ impl<P: Path> Loop<'_, P> {
         Ok(true)
     }
 
-    /// Obeys; `answers` is what came last, where something did.
-    fn act(&mut self, answers: Option<&Received>) -> io::Result<()> {
+    /// Obeys. What came in and made a session act, if anything did, is noted.
+    fn act(&mut self, mut arrival: Option<Arrival<'_>>) -> io::Result<()> {
+        let pinged = arrival.map(|arrival| arrival.received.stamps.application);
         while let Some(action) = self.hall.poll_action() {
-            if let Some(place) = self.hall.place() {
-                self.tally.touch(place);
-            }
             match action {
                 Action::Send(mut outgoing) => {
-                    if let (Body::InBand { told, .. }, Some(ping)) = (&mut outgoing.body, answers) {
-                        let t1 = Some(ping.stamps.application.as_nanos());
-                        *told = InBand { source: FarSource::Application, t1, ..InBand::default() };
+                    if let (Body::InBand { told, .. }, Some(t1)) = (&mut outgoing.body, pinged) {
+                        *told = InBand { source: FarSource::Application, t1: Some(t1.as_nanos()), ..InBand::default() };
                     }
-                    match self.path.send(&outgoing) {
-                        Ok(sent) => self.sent(&outgoing, sent),
-                        Err(error) => self.cannot_send(&error),
-                    }
+                    self.send(&outgoing, &mut arrival)?;
                 }
                 Action::Dummies { to, count } => match self.path.send_dummies(to, count) {
                     Ok(()) => self.unflushed = true,
@@ -553,14 +565,33 @@ impl<P: Path> Loop<'_, P> {
                 },
                 // Only clients flood.
                 Action::Load { .. } => {}
-                Action::Tell(event) => self.tell(event)?,
+                Action::Tell(event) => {
+                    self.note_once(&mut arrival);
+                    self.tell(event)?;
+                }
+            }
+            if let Some(place) = self.hall.place() {
+                self.tally.touch(place);
             }
         }
+        self.note_once(&mut arrival);
         Ok(())
     }
 
+    fn send(&mut self, outgoing: &Outgoing, arrival: &mut Option<Arrival<'_>>) -> io::Result<()> {
+        let sent = self.path.send(outgoing);
+        self.unflushed |= sent.is_ok();
+        let flushed = if self.alone { self.flush() } else { Ok(()) };
+        // Also where that failed: it was handed over.
+        self.note_once(arrival);
+        match sent {
+            Ok(sent) => self.sent(outgoing, sent),
+            Err(error) => self.cannot_send(&error),
+        }
+        flushed
+    }
+
     fn sent(&mut self, outgoing: &Outgoing, sent: Sent) {
-        self.unflushed = true;
         // An answer to a stranger is nobody's.
         let Some(place) = self.hall.place() else { return };
         let Some(point) = outgoing.point else {

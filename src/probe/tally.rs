@@ -21,8 +21,6 @@ struct Added {
     stamps: StampCounts,
     /// It stands: what is counted of a place otherwise is nobody's.
     stands: bool,
-    /// It is among those to be looked at.
-    waits: bool,
 }
 
 /// The sum over all sessions, and who is told of it.
@@ -30,6 +28,8 @@ struct Added {
 pub(super) struct Tally {
     /// By place.
     added: Vec<Added>,
+    /// By place: whether it is among those to be looked at. All that a ping touches, and so apart from what is in the sum.
+    waits: Vec<bool>,
     /// Places in which something happened since they were last looked at, each once.
     waiting: VecDeque<u32>,
     totals: Totals,
@@ -45,6 +45,7 @@ impl Tally {
     pub(super) fn new(places: usize, feed: Option<Feed>) -> Self {
         Self {
             added: vec![Added::default(); places],
+            waits: vec![false; places],
             waiting: VecDeque::with_capacity(places),
             totals: Totals::default(),
             stamps: StampCounts::default(),
@@ -65,17 +66,14 @@ impl Tally {
     /// Something happened at a place.
     #[inline]
     pub(super) fn touch(&mut self, place: usize) {
-        let added = &mut self.added[place];
-        if !added.waits {
-            added.waits = true;
+        if !std::mem::replace(&mut self.waits[place], true) {
             self.waiting.push_back(place as u32);
         }
     }
 
     /// A session stands at a place.
     pub(super) fn begin(&mut self, place: usize) {
-        let Added { waits, .. } = self.added[place];
-        self.added[place] = Added { stands: true, waits, ..Added::default() };
+        self.added[place] = Added { stands: true, ..Added::default() };
         self.crowd.begun += 1;
         self.touch(place);
     }
@@ -158,7 +156,7 @@ impl Tally {
         for _ in 0..places {
             let Some(place) = self.waiting.pop_front() else { return };
             let place = place as usize;
-            self.added[place].waits = false;
+            self.waits[place] = false;
             if let (true, Some(totals)) = (self.added[place].stands, hall.totals_at(place)) {
                 self.add(place, totals, &stamps[place]);
             }

@@ -317,6 +317,12 @@ impl LogFile {
         self.held += 1;
     }
 
+    /// Puts so many rows, each with its line feed, behind what is there.
+    pub(super) fn push_rows(&mut self, text: &[u8], rows: u64) {
+        self.block.extend_from_slice(text);
+        self.held += rows;
+    }
+
     /// How many bytes wait to be written.
     pub(super) fn held_bytes(&self) -> usize {
         self.block.len()

@@ -8,7 +8,7 @@ use crate::wire::Point;
 pub const HEADER: &str = "seq,timestamp-idx,timestamp,size\n";
 
 /// Room for the longest row: 20 digits, 4 letters, 20 digits of seconds, 9 of nanoseconds, 5 of size, 5 separators.
-const MAX_ROW_LEN: usize = 64;
+pub(super) const MAX_ROW_LEN: usize = 64;
 
 /// The line at the top of a log of stages, and before every later session in it.
 pub const STAGES_HEADER: &str = "seq,point,size,queue,t_app,t_sw,t_hw,hw_clock\n";
@@ -44,6 +44,12 @@ impl Row {
 
     /// Appends `sequence,point,seconds.nanoseconds,size` and a line feed, nine digits of nanoseconds.
     pub fn append_to(&self, out: &mut Vec<u8>) {
+        self.with_text(|text| out.extend_from_slice(text));
+    }
+
+    /// Does something with that line.
+    #[inline]
+    pub(super) fn with_text<T>(&self, take: impl FnOnce(&[u8]) -> T) -> T {
         // Written from the back, so that no number's length has to be known beforehand.
         let mut text = Backwards::<MAX_ROW_LEN>::new();
         text.put(b"\n");
@@ -56,7 +62,7 @@ impl Row {
         text.put(self.point.as_str().as_bytes());
         text.put(b",");
         text.put_number(self.sequence);
-        out.extend_from_slice(&text.bytes[text.start..]);
+        take(&text.bytes[text.start..])
     }
 }
 

@@ -3,22 +3,25 @@
 use std::time::Duration;
 
 /// The stamps of a session's datagrams, as the hot loop counts them. Of the source that was chosen for the direction.
+///
+/// In this order: what is counted of each ping and pong stands in front, together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
 pub struct StampCounts {
     /// Datagrams sent of which a stamp was asked for. Where the process stamps: all but the dummies.
     pub tx_requested: u64,
     /// Of those, the ones whose stamp came in time.
     pub tx: u64,
-    /// Of those, the ones whose stamp was waited for in vain.
+    /// Datagrams received that were to have a stamp and had one. Where the process stamps these are all, else pings and pongs,
+    /// without those that the card was to leave alone.
+    pub rx: u64,
+    /// Of the datagrams sent, those whose stamp was waited for in vain.
     pub tx_missed: u64,
     /// Transmit stamps that came after they had been given up; they are in no row.
     pub tx_late: u64,
     /// Transmit stamps of datagrams that had theirs already: the first one counts.
     pub tx_duplicates: u64,
-    /// Datagrams received that were to have a stamp and had one. Where the process stamps these are all, else pings and pongs,
-    /// without those that the card was to leave alone.
-    pub rx: u64,
-    /// Those of them that had none.
+    /// Datagrams received that were to have a stamp and had none.
     pub rx_missed: u64,
     /// Stamps of the card, of either direction, that were none: 0, or more than an hour from the card's own time.
     pub implausible: u64,

@@ -22,17 +22,18 @@ pub(super) enum Side {
     Server,
 }
 
-/// What does not change while a session lasts.
+/// What does not change while a session lasts. What a server looks at for each ping stands in front, together.
 #[derive(Debug, Clone)]
+#[repr(C)]
 pub(super) struct Terms {
+    /// How long nothing may be received; `None` is for ever.
+    pub(super) timeout: Option<Duration>,
+    /// Dummies behind each ping and pong.
+    pub(super) dummies: u32,
     pub(super) side: Side,
     pub(super) peer: SocketAddrV4,
     pub(super) settings: Settings,
     pub(super) schedule: Option<Arc<[Probe]>>,
-    /// Dummies behind each ping and pong.
-    pub(super) dummies: u32,
-    /// How long nothing may be received; `None` is for ever.
-    pub(super) timeout: Option<Duration>,
     /// What the SYN-ACK says behind its header, of a server whose client asked.
     pub(super) granted: Option<Extension>,
     /// Which pings are to be stamped, where pings travel behind PTP headers.
@@ -43,6 +44,7 @@ pub(super) struct Terms {
 
 /// Actions on their way to the caller, and what was counted.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Outbox {
     actions: VecDeque<Action>,
     pub(super) totals: Totals,
@@ -54,11 +56,32 @@ impl Outbox {
         Self { actions: VecDeque::with_capacity(16), totals: Totals::default() }
     }
 
+    /// One whose actions go into a queue that it is lent ([`Outbox::lend`]).
+    pub(super) fn without_queue() -> Self {
+        Self { actions: VecDeque::new(), totals: Totals::default() }
+    }
+
+    /// Lends it a queue, if it has none.
+    #[inline]
+    pub(super) fn lend(&mut self, queue: &mut VecDeque<Action>) {
+        if self.actions.capacity() == 0 {
+            std::mem::swap(&mut self.actions, queue);
+        }
+    }
+
+    /// Takes its queue away, once there is nothing in it and nobody else's is there.
+    #[inline]
+    pub(super) fn take_back(&mut self, queue: &mut VecDeque<Action>) {
+        if self.actions.is_empty() && queue.capacity() == 0 {
+            std::mem::swap(&mut self.actions, queue);
+        }
+    }
+
     #[inline]
     pub(super) fn pop(&mut self) -> Option<Action> {
         let action = self.actions.pop_front();
         if self.actions.is_empty() {
-            // Begins at the front again: of many sessions each would else use memory of its own that is no longer in a cache.
+            // Begins at the front again, where the memory is in a cache.
             self.actions.clear();
         }
         action
@@ -143,7 +166,9 @@ impl Retry {
     }
 }
 
+/// What it is stands in front, beside what else is touched for each ping.
 #[derive(Debug)]
+#[repr(u8)]
 enum Phase {
     /// Before the first ping, while the other side gets ready.
     Turnaround {
@@ -181,22 +206,23 @@ enum Phase {
     Over,
 }
 
-/// A session from the accepted SYN to its end.
+/// A session from the accepted SYN to its end. What a server touches for each ping stands in front, together.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Conversation {
-    pub(super) terms: Terms,
-    phase: Phase,
-    pinger: Pinger,
-    /// A client's, while it pings.
-    flood: Option<Flood>,
-    /// `None` where pings are nanoprobe's: then all are to be stamped.
-    sampler: Option<Sampler>,
     /// When something was last received from the peer, or will have been expected from.
     last_heard: Time<Monotonic>,
     /// The highest sequence of a ping received.
     last_ping: u64,
+    /// A client's, while it pings.
+    flood: Option<Box<Flood>>,
+    /// `None` where pings are nanoprobe's: then all are to be stamped.
+    sampler: Option<Box<Sampler>>,
+    phase: Phase,
     /// The handshake was done then.
     begun: Time<Monotonic>,
+    pub(super) terms: Terms,
+    pinger: Pinger,
     /// The peer's FIN was answered, with this account where the client had asked for one.
     answered_fin: Option<Option<Account>>,
 }
@@ -216,7 +242,7 @@ impl Conversation {
                 (Phase::Turnaround { until: ready }, ready)
             }
         };
-        let sampler = terms.settings.ptp.map(|_| Sampler::new(terms.sampling));
+        let sampler = terms.settings.ptp.map(|_| Box::new(Sampler::new(terms.sampling)));
         let (last_ping, answered_fin) = (0, None);
         let mut begun =
             Self { terms, phase, pinger, flood: None, sampler, last_heard, last_ping, begun: now, answered_fin };
@@ -409,7 +435,9 @@ impl Conversation {
                 Some(sampler) => sampler.pong_shape(now, sequence, shape, &mut outbox.totals),
                 None => shape,
             };
-            outbox.totals.stamped_pongs_sent += u64::from(shape == Shape::Stamped);
+            if shape == Shape::Stamped {
+                outbox.totals.stamped_pongs_sent += 1;
+            }
             outbox.send(Outgoing { to: self.terms.peer, message, body, shape, point: Some(Point::T2) });
             outbox.dummies(self.terms.peer, self.terms.dummies);
         }
@@ -558,7 +586,7 @@ impl Conversation {
 
     fn start_flood(&mut self, now: Time<Monotonic>) {
         let load = self.terms.settings.load.filter(|_| self.terms.side == Side::Client);
-        self.flood = load.and_then(|load| Flood::new(now, load, self.terms.pattern));
+        self.flood = load.and_then(|load| Flood::new(now, load, self.terms.pattern)).map(Box::new);
     }
 
     /// Sends what is due of the flood. A ping that is due goes first: this is not called then.

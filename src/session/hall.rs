@@ -10,9 +10,11 @@ use super::{Action, Body, End, Event, Incoming, Machine, Outgoing, Server, Serve
 use crate::clock::{Monotonic, Time};
 use crate::wire::ptp::Shape;
 use crate::wire::{Extension, Kind, Message, Point, ServePath};
+use foldhash::fast::RandomState;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
 
 /// The most clients that a server serves at once.
 pub const MAX_CLIENTS: u16 = 4096;
@@ -30,28 +32,58 @@ pub struct HallConfig {
     pub path: ServePath,
 }
 
+/// A place for a client.
+///
+/// The memory of a session is in no cache when its turn comes among thousands. So what a ping touches of it stands together, from the
+/// beginning of a cache line on: two lines of flags, queue and counts here, and two of the conversation. An [`Option`] would keep what it is
+/// wherever in a tenant a value is left over.
+#[derive(Debug)]
+#[repr(u8, align(64))]
+#[expect(clippy::large_enum_variant, reason = "they are free at the beginning only, and after a crowd has left")]
+enum Place {
+    Free,
+    Of(Tenant),
+}
+
+impl Place {
+    const fn tenant(&self) -> Option<&Tenant> {
+        match self {
+            Self::Of(tenant) => Some(tenant),
+            Self::Free => None,
+        }
+    }
+
+    const fn tenant_mut(&mut self) -> Option<&mut Tenant> {
+        match self {
+            Self::Of(tenant) => Some(tenant),
+            Self::Free => None,
+        }
+    }
+}
+
 /// One client, in a session or just out of it.
 #[derive(Debug)]
-struct Place {
-    peer: SocketAddrV4,
-    server: Server,
+#[repr(C)]
+struct Tenant {
+    /// When it is woken at the latest; the newest entry of [`Hall::alarms`] that is its own.
+    alarm: Option<Time<Monotonic>>,
     /// A session stands, as counted in [`Hall::standing`].
     stands: bool,
     /// It wants busy waiting, as counted in [`Hall::busy`].
     busy: bool,
-    /// When it is woken at the latest; the newest entry of [`Hall::alarms`] that is its own.
-    alarm: Option<Time<Monotonic>>,
-    /// Datagrams of this session that were dropped as they were beyond its share.
-    excess: u64,
-    /// Which of all departures was its last; 0 where no session of it is over.
-    departures: u64,
     /// Its session is over without its knowing ([`Hall::break_off`]).
     broken: bool,
     /// It was said that it is over.
     ended: bool,
+    peer: SocketAddrV4,
+    server: Server,
+    /// Datagrams of this session that were dropped as they were beyond its share.
+    excess: u64,
+    /// Which of all departures was its last; 0 where no session of it is over.
+    departures: u64,
 }
 
-impl Place {
+impl Tenant {
     /// What its session has to do or to say.
     fn poll_action(&mut self) -> Option<Action> {
         if self.broken {
@@ -74,11 +106,16 @@ impl Place {
 #[derive(Debug)]
 pub struct Hall {
     config: HallConfig,
-    /// `None` is free.
-    places: Vec<Option<Place>>,
+    /// [`HallConfig::server`], as all sessions have it.
+    server: Arc<ServerConfig>,
+    places: Vec<Place>,
     /// Places that are free, of those that were ever taken.
     free: Vec<u32>,
-    by_peer: HashMap<SocketAddrV4, u32>,
+    /// Strangers choose what is looked up: the seed is chance.
+    by_peer: HashMap<SocketAddrV4, u32, RandomState>,
+    /// Whose the last datagram with this [`Incoming::way`] was: a look that finds its place there needs none into the map, which would be
+    /// two more cache lines of each client.
+    by_way: Vec<u32>,
     /// Of each address how many sessions stand, and the exclusive or of their places: of one it is that one.
     by_host: HashMap<Ipv4Addr, (u32, u32)>,
     /// Whose session is over: since when its place may be another's, oldest first, and which of its departures that was.
@@ -95,6 +132,8 @@ pub struct Hall {
     pending: VecDeque<u32>,
     /// Actions of no session.
     own: VecDeque<Action>,
+    /// The queue of actions of whoever has some: a queue for each session would be memory that is in no cache.
+    queue: VecDeque<Action>,
     /// Whose the last datagram or action was.
     current: Option<u32>,
     none: Totals,
@@ -115,12 +154,14 @@ impl Hall {
     pub fn new(config: HallConfig) -> Self {
         let clients = usize::from(config.clients);
         let room = Self::room_for(config.clients);
-        let server = ServerConfig { keep: true, ..config.server };
+        let server = Arc::new(ServerConfig { keep: true, ..config.server.clone() });
         Self {
-            config: HallConfig { server, ..config },
+            config,
+            server,
             places: Vec::with_capacity(room),
             free: Vec::with_capacity(room),
-            by_peer: HashMap::with_capacity(2 * room),
+            by_peer: HashMap::with_capacity_and_hasher(2 * room, RandomState::default()),
+            by_way: vec![u32::MAX; 2 * room],
             by_host: HashMap::with_capacity(2 * clients),
             departed: VecDeque::with_capacity(2 * room),
             alarms: BinaryHeap::with_capacity(2 * room),
@@ -131,6 +172,7 @@ impl Hall {
             now: Time::from_nanos(0),
             pending: VecDeque::with_capacity(room),
             own: VecDeque::with_capacity(16),
+            queue: VecDeque::with_capacity(16),
             current: None,
             none: Totals::default(),
             cost: 0,
@@ -163,7 +205,7 @@ impl Hall {
 
     /// What the session at a place counts, where there is one.
     pub fn totals_at(&self, place: usize) -> Option<&Totals> {
-        self.places.get(place)?.as_ref().map(|place| place.server.totals())
+        self.places.get(place)?.tenant().map(|tenant| tenant.server.totals())
     }
 
     /// Datagrams of all that were dropped as they were beyond their sender's share, with a session or without.
@@ -209,7 +251,7 @@ impl Hall {
 
     /// A datagram is dropped, as there was no room in this line: it is counted.
     pub fn drop_excess(&mut self, line: usize) {
-        if let Some(place) = self.places.get_mut(line).and_then(Option::as_mut) {
+        if let Some(place) = self.places.get_mut(line).and_then(Place::tenant_mut) {
             place.excess += 1;
             self.clients_excess += 1;
         }
@@ -222,7 +264,7 @@ impl Hall {
 
     /// Nothing can be sent to the peer whose action was the last: its session is over without a word.
     pub fn break_off(&mut self) {
-        let place = self.current.and_then(|at| self.places[at as usize].as_mut());
+        let place = self.current.and_then(|at| self.places[at as usize].tenant_mut());
         if let Some(place) = place {
             // It is among the pending, as its actions are being obeyed.
             place.broken = true;
@@ -233,15 +275,15 @@ impl Hall {
     pub fn break_all(&mut self) {
         self.stopping = true;
         for (at, place) in self.places.iter_mut().enumerate() {
-            if let Some(place) = place {
+            if let Some(place) = place.tenant_mut() {
                 place.broken = true;
                 self.pending.push_back(at as u32);
             }
         }
     }
 
-    fn tenant(&self) -> Option<&Place> {
-        self.places.get(self.current? as usize)?.as_ref()
+    fn tenant(&self) -> Option<&Tenant> {
+        self.places.get(self.current? as usize)?.tenant()
     }
 
     /// Whether a datagram of somebody without a session is beyond the share of all of them.
@@ -256,10 +298,28 @@ impl Hall {
         }
     }
 
+    /// The place of this client.
+    #[inline]
+    fn find(&mut self, from: SocketAddrV4, way: Option<u32>) -> Option<u32> {
+        let by_way = way.and_then(|way| self.by_way.get_mut(way as usize));
+        if let Some(&mut at) = by_way
+            && let Some(tenant) = self.places.get(at as usize).and_then(Place::tenant)
+            && tenant.peer == from
+        {
+            return Some(at);
+        }
+        let at = *self.by_peer.get(&from)?;
+        if let Some(way) = by_way {
+            *way = at;
+        }
+        Some(at)
+    }
+
     /// Hands a datagram to its session.
     fn pass(&mut self, now: Time<Monotonic>, at: u32, incoming: &Incoming) -> Option<Point> {
-        let place = self.places[at as usize].as_mut()?;
+        let place = self.places[at as usize].tenant_mut()?;
         self.current = Some(at);
+        place.server.lend(&mut self.queue);
         let point = place.server.handle_datagram(now, incoming);
         self.pending.push_back(at);
         point
@@ -338,9 +398,9 @@ impl Hall {
             }
         }
         let at = self.free.pop().unwrap_or(self.places.len() as u32);
-        let place = Place {
+        let place = Place::Of(Tenant {
             peer,
-            server: Server::new(self.config.server.clone()),
+            server: Server::one_of_many(Arc::clone(&self.server)),
             stands: false,
             busy: false,
             alarm: None,
@@ -348,10 +408,10 @@ impl Hall {
             departures: 0,
             broken: false,
             ended: false,
-        };
+        });
         match self.places.get_mut(at as usize) {
-            Some(free) => *free = Some(place),
-            None => self.places.push(Some(place)),
+            Some(free) => *free = place,
+            None => self.places.push(place),
         }
         self.by_peer.insert(peer, at);
         at
@@ -373,11 +433,11 @@ impl Hall {
 
     /// Whether this was the last departure from that place, and nobody has come back.
     fn is_gone(&self, at: u32, departure: u64) -> bool {
-        self.places[at as usize].as_ref().is_some_and(|place| !place.stands && place.departures == departure)
+        self.places[at as usize].tenant().is_some_and(|place| !place.stands && place.departures == departure)
     }
 
     fn vacate(&mut self, at: u32) {
-        if let Some(place) = self.places[at as usize].take() {
+        if let Place::Of(place) = std::mem::replace(&mut self.places[at as usize], Place::Free) {
             self.by_peer.remove(&place.peer);
             self.free.push(at);
         }
@@ -390,7 +450,7 @@ impl Hall {
             return Some(action);
         }
         while let Some(&at) = self.pending.front() {
-            if let Some(place) = &mut self.places[at as usize]
+            if let Some(place) = self.places[at as usize].tenant_mut()
                 && let Some(action) = place.poll_action()
             {
                 self.current = Some(at);
@@ -404,7 +464,8 @@ impl Hall {
 
     /// All that a session had to say is said: what has become of it?
     fn take_stock(&mut self, at: u32) {
-        let Some(place) = &mut self.places[at as usize] else { return };
+        let Some(place) = self.places[at as usize].tenant_mut() else { return };
+        place.server.take_back(&mut self.queue);
         let stands = place.server.peer().is_some() && !place.broken;
         let busy = stands && place.server.timer() == TimerKind::Busy;
         self.busy = self.busy + usize::from(busy) - usize::from(std::mem::replace(&mut place.busy, busy));
@@ -443,7 +504,7 @@ impl Hall {
     /// Sees to it that the place is woken at `deadline`, or before: then it is looked again. So what is heard of a client
     /// costs nothing here, as it only puts its time-out off.
     fn wake_at(&mut self, at: u32, deadline: Time<Monotonic>) {
-        let Some(place) = &mut self.places[at as usize] else { return };
+        let Some(place) = self.places[at as usize].tenant_mut() else { return };
         if place.alarm.is_some_and(|alarm| alarm <= deadline) {
             return;
         }
@@ -452,7 +513,7 @@ impl Hall {
             // Each place has one that counts: at least half of them go.
             let places = &self.places;
             self.alarms.retain(|Reverse((time, at))| {
-                places[*at as usize].as_ref().is_some_and(|place| place.alarm == Some(*time))
+                places[*at as usize].tenant().is_some_and(|place| place.alarm == Some(*time))
             });
         }
         self.alarms.push(Reverse((deadline, at)));
@@ -466,11 +527,11 @@ impl Machine for Hall {
             return None;
         }
         self.now = now;
-        let Some(&at) = self.by_peer.get(&incoming.from) else {
+        let Some(at) = self.find(incoming.from, incoming.way) else {
             // One that is about to leave neither accepts nor refuses: the next one may.
             return if self.stopping { None } else { self.handle_stranger(now, incoming) };
         };
-        let stands = self.places[at as usize].as_ref().is_some_and(|place| place.stands);
+        let stands = self.places[at as usize].tenant().is_some_and(|place| place.stands);
         if stands || incoming.message.kind != Kind::Syn || incoming.settings.is_none() {
             return self.pass(now, at, incoming);
         }
@@ -496,12 +557,13 @@ impl Machine for Hall {
                 return;
             }
             self.alarms.pop();
-            let Some(place) = self.places[at as usize].as_mut().filter(|place| place.alarm == Some(time)) else {
+            let Some(place) = self.places[at as usize].tenant_mut().filter(|place| place.alarm == Some(time)) else {
                 continue;
             };
             place.alarm = None;
             match place.server.deadline() {
                 Some(deadline) if deadline <= now => {
+                    place.server.lend(&mut self.queue);
                     place.server.handle_deadline(now);
                     self.current = Some(at);
                     self.pending.push_back(at);
@@ -516,7 +578,7 @@ impl Machine for Hall {
     fn handle_stop(&mut self, now: Time<Monotonic>) {
         (self.current, self.stopping, self.now) = (None, true, now);
         for (at, place) in self.places.iter_mut().enumerate() {
-            if let Some(place) = place {
+            if let Some(place) = place.tenant_mut() {
                 place.server.handle_stop(now);
                 self.pending.push_back(at as u32);
             }

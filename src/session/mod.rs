@@ -139,12 +139,16 @@ pub struct Incoming {
     pub shape: Shape,
     /// Of what [`Machine::wants`], all that the path has got ready.
     pub granted: Option<Extension>,
+    /// By what number the path remembers the way to the sender, where it does: a small one, the same as long as it does, and somebody
+    /// else's afterwards. Says where to look first, and nothing else.
+    pub way: Option<u32>,
 }
 
 impl Incoming {
     /// nanoprobe's datagram without anything behind its header.
     pub const fn plain(from: SocketAddrV4, message: Message) -> Self {
-        Self { from, message, settings: None, extension: None, account: None, shape: Shape::Plain, granted: None }
+        let (settings, extension, account, granted, way) = (None, None, None, None, None);
+        Self { from, message, settings, extension, account, shape: Shape::Plain, granted, way }
     }
 }
 

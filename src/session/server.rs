@@ -8,6 +8,7 @@ use super::{
 use crate::clock::{Monotonic, Time};
 use crate::wire::ptp::Transport;
 use crate::wire::{Account, Extension, Kind, Message, Point, RawSettings};
+use std::collections::VecDeque;
 use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,15 +63,18 @@ impl Offers {
     }
 }
 
-/// The server side of sessions.
+/// The server side of sessions. What a ping touches stands together: of many sessions it is in no cache when its turn comes.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Server {
-    config: ServerConfig,
-    state: State,
     outbox: Outbox,
-    former: Vec<Former>,
+    state: State,
     /// The sequence of the SYN of the session that stands.
     number: u64,
+    former: Vec<Former>,
+    config: Arc<ServerConfig>,
+    /// Stopped is stopped: no further session is served.
+    stopped: bool,
 }
 
 /// A client whose session is over. What still comes from it is late, and no word about a new session.
@@ -86,6 +90,7 @@ struct Former {
 }
 
 #[derive(Debug)]
+#[repr(u8)]
 #[expect(clippy::large_enum_variant, reason = "there is one of it, and the session's is the one that matters")]
 enum State {
     Listening,
@@ -96,13 +101,29 @@ enum State {
 impl Server {
     /// A server that waits for its first SYN.
     pub fn new(config: ServerConfig) -> Self {
-        Self {
-            config,
-            state: State::Listening,
-            outbox: Outbox::new(),
-            former: Vec::with_capacity(REMEMBERED),
-            number: 0,
-        }
+        Self::with(Arc::new(config), Outbox::new())
+    }
+
+    /// One of many, which has a queue of actions only while it is lent one ([`Server::lend`]).
+    pub(super) fn one_of_many(config: Arc<ServerConfig>) -> Self {
+        Self::with(config, Outbox::without_queue())
+    }
+
+    fn with(config: Arc<ServerConfig>, outbox: Outbox) -> Self {
+        let former = Vec::with_capacity(REMEMBERED);
+        Self { outbox, state: State::Listening, number: 0, former, config, stopped: false }
+    }
+
+    /// Lends it the queue of actions that all share, if it has none and that one is there.
+    #[inline]
+    pub(super) fn lend(&mut self, queue: &mut VecDeque<Action>) {
+        self.outbox.lend(queue);
+    }
+
+    /// Takes that queue back, once there is nothing in it.
+    #[inline]
+    pub(super) fn take_back(&mut self, queue: &mut VecDeque<Action>) {
+        self.outbox.take_back(queue);
     }
 
     fn handle_unconnected(&mut self, now: Time<Monotonic>, incoming: &Incoming) {
@@ -262,7 +283,7 @@ impl Server {
     /// Goes back to listening where a session is over and more are to come.
     fn turn_over(&mut self, now: Time<Monotonic>) {
         let State::Talking(conversation) = &self.state else { return };
-        if self.config.keep && (conversation.is_lingering() || conversation.is_over()) {
+        if self.config.keep && !self.stopped && (conversation.is_lingering() || conversation.is_over()) {
             if self.former.len() == REMEMBERED {
                 self.former.remove(0);
             }
@@ -339,8 +360,7 @@ impl Machine for Server {
         match &mut self.state {
             State::Talking(conversation) => {
                 conversation.handle_stop(now, &mut self.outbox);
-                // Stopped is stopped: no further session is served.
-                self.config.keep = false;
+                self.stopped = true;
                 self.turn_over(now);
             }
             State::Listening => self.state = State::Over,

@@ -78,27 +78,30 @@ pub struct Probe {
 }
 
 /// What a session does. In a SYN these are [`RawSettings`], and an [`Extension`] where they do not say all.
+///
+/// In this order: what a server looks at for each ping stands in front, together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
 pub struct Settings {
+    /// Every n-th ping is answered; 0 is none.
+    pub pong_every: u32,
+    /// Bytes of padding in a pong.
+    pub pong_padding: u16,
+    /// Pings and pongs travel behind a PTP header, carried by this. Their padding is [`Transport::min_padding`] at least.
+    pub ptp: Option<Transport>,
+    /// Pongs carry the stamps of the side that sends them. Their padding is [`Settings::min_pong_padding`] at least. Nobody pongs in
+    /// duplex: there is no such thing.
+    pub in_band: bool,
+    /// Who pings.
+    pub direction: Direction,
+    /// How the pinging side waits.
+    pub timer: TimerKind,
     /// Seconds to ping for; 0 is until the user ends it.
     pub count_s: u32,
     /// Microseconds between two pings; 0 is as fast as it goes.
     pub delay_us: u32,
     /// Bytes of padding in a ping.
     pub ping_padding: u16,
-    /// Bytes of padding in a pong.
-    pub pong_padding: u16,
-    /// Every n-th ping is answered; 0 is none.
-    pub pong_every: u32,
-    /// How the pinging side waits.
-    pub timer: TimerKind,
-    /// Who pings.
-    pub direction: Direction,
-    /// Pings and pongs travel behind a PTP header, carried by this. Their padding is [`Transport::min_padding`] at least.
-    pub ptp: Option<Transport>,
-    /// Pongs carry the stamps of the side that sends them. Their padding is [`Settings::min_pong_padding`] at least. Nobody pongs in
-    /// duplex: there is no such thing.
-    pub in_band: bool,
     /// The path on which the server serves; `None` where it is the server's choice.
     pub serve_on: Option<ServePath>,
     /// The server says in its FIN-ACK what it has counted.

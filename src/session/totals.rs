@@ -7,20 +7,27 @@ use crate::wire::Account;
 pub const LATE_NANOS: u64 = 10_000;
 
 /// What one session counts. Numbers of datagrams unless said otherwise.
+///
+/// In this order: what a server counts for each ping stands in front, together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
 pub struct Totals {
     /// Everything sent: pings, pongs, control messages with their repetitions, dummies.
     pub transmitted: u64,
     /// Everything received, foreign datagrams and dummies too.
     pub received: u64,
-    /// Pings sent.
-    pub pings_sent: u64,
-    /// Pings sent that ask for a pong.
-    pub pongs_expected: u64,
     /// Pings received, repeated ones too.
     pub pings_received: u64,
     /// Pongs sent.
     pub pongs_sent: u64,
+    /// Pinging: before the first ping. Echoing: when the first ping came. `None` where there was none.
+    pub started: Option<Time<Monotonic>>,
+    /// IP length of the first ping sent, on the echoing side of the first pong.
+    pub first_ip_len: Option<u16>,
+    /// Pings sent.
+    pub pings_sent: u64,
+    /// Pings sent that ask for a pong.
+    pub pongs_expected: u64,
     /// Pongs received to pings that ask for one, repeated ones too.
     pub pongs_received: u64,
     /// Of the pings sent behind PTP headers, those that a card is to stamp. 0 where there are no such headers: then every
@@ -60,10 +67,6 @@ pub struct Totals {
     pub worst_lateness_nanos: u64,
     /// Moments of the sending grid at which no ping was sent because an earlier one was that late.
     pub skipped_slots: u64,
-    /// IP length of the first ping sent, on the echoing side of the first pong.
-    pub first_ip_len: Option<u16>,
-    /// Pinging: before the first ping. Echoing: when the first ping came. `None` where there was none.
-    pub started: Option<Time<Monotonic>>,
     /// Pinging: the end of the last wait. Echoing: when the FIN was answered. Either: when it was given up.
     pub ended: Option<Time<Monotonic>>,
     /// Whether this side pings and is ponged: the side that can tell loss.

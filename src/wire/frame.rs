@@ -24,6 +24,9 @@ const UDP_LEN: usize = 8;
 const TTL: u8 = 64;
 /// Where the type is in a datagram; the sequence is before it.
 const KIND_AT: usize = 8;
+/// Where the receiver's address and port are, from the beginning of the IPv4 header.
+const DESTINATION_AT: usize = 16;
+const DESTINATION_PORT_AT: usize = IPV4_LEN + 2;
 /// From the sequenceId of a Sync message to nanoprobe's header behind it.
 const SEQUENCE_ID_BEFORE: usize = ptp::SYNC_LEN - ptp::SEQUENCE_ID_AT;
 /// The most bytes between the Ethernet header and the padding.
@@ -394,6 +397,27 @@ impl Template {
             link[flow.link.len() - 2..].copy_from_slice(&ptp::ETHERTYPE.to_be_bytes());
         }
         Self { flow: *flow, kind, envelope, head, ip_sum, udp_sum }
+    }
+
+    /// Has it lead somewhere else, as one that is built for that flow does. Takes a part of the time where the Ethernet header is as
+    /// long as before and only the receiver is another.
+    #[inline]
+    pub fn turn_to(&mut self, flow: &Flow) {
+        let len = self.flow.link.len();
+        if self.envelope != Envelope::Plain || flow.link.len() != len || flow.source != self.flow.source {
+            *self = Self::in_envelope(flow, self.kind, self.envelope);
+            return;
+        }
+        let words = |to: &SocketAddrV4| (sum(&to.ip().octets()), u32::from(to.port()));
+        let ((old_ip, old_port), (ip, port)) = (words(&self.flow.destination), words(&flow.destination));
+        self.ip_sum = self.ip_sum - old_ip + ip;
+        // The address is in the pseudo-header.
+        self.udp_sum = self.udp_sum - (old_ip + old_port) + (ip + port);
+        self.head[..len].copy_from_slice(flow.link.as_bytes());
+        let packet = &mut self.head[len..];
+        packet[DESTINATION_AT..DESTINATION_AT + 4].copy_from_slice(&flow.destination.ip().octets());
+        packet[DESTINATION_PORT_AT..DESTINATION_PORT_AT + 2].copy_from_slice(&flow.destination.port().to_be_bytes());
+        self.flow = *flow;
     }
 
     /// The flow it was built for.

@@ -345,10 +345,10 @@ impl XdpPath {
             let room = most.saturating_sub(batch.len());
             let each = |application: &Time<Realtime>, frame: &[u8], meta: Option<Meta>| {
                 match read(frame, id, *application, meta.as_ref()) {
-                    Some((datagram, said, link)) => {
+                    Some((mut datagram, said, link)) => {
                         // Dummies come from a port that nobody answers to.
                         if datagram.message.kind != Kind::Dummy {
-                            peers.learn(datagram.from, &link, at);
+                            datagram.way = peers.learn(datagram.from, &link, at);
                         }
                         batch.push(datagram, said);
                     }
@@ -689,13 +689,13 @@ fn read(
         return None;
     }
     let (from, ip_len, shape, queue) = (frame.source, frame.ip_len, Shape::Plain, Some(queue));
-    Some((Received { from, message, shape, ip_len, queue, stamps }, said, frame.link))
+    Some((Received { from, message, shape, ip_len, queue, way: None, stamps }, said, frame.link))
 }
 
 /// A ping or pong behind a PTP header.
 fn read_ptp(frame: &[u8], queue: u32, stamps: RxStamps) -> Option<(Received, Option<Said>, LinkHeader)> {
     let PtpFrame { link, ip_len, probe, .. } = parse_ptp(frame).ok()?;
     let Probe { sender: from, shape, message, in_band } = probe;
-    let received = Received { from, message, shape, ip_len, queue: Some(queue), stamps };
+    let received = Received { from, message, shape, ip_len, queue: Some(queue), way: None, stamps };
     Some((received, in_band.map(Said::InBand), link))
 }

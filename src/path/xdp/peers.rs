@@ -1,13 +1,14 @@
 //! Who frames are sent to: the way there, the queue, and the frames' headers ready to be written.
 //!
-//! What is done for a frame takes the same time however many peers there are. No allocation after [`Peers::new`] and
-//! [`Peers::make_room`]; no ring and no memory of frames.
+//! What is done for a frame takes the same time however many peers there are, and one cache line of each: those of thousands are in
+//! no cache when their turn comes. No allocation after [`Peers::new`] and [`Peers::make_room`]; no ring and no memory of frames.
 
 use crate::clock::{Realtime, Time};
 use crate::path::BATCH;
 use crate::wire::frame::{Envelope, Flow, LinkHeader, Template};
 use crate::wire::ptp::{Shape, Transport};
 use crate::wire::{DUMMY_SEQUENCE, InBand, Kind};
+use foldhash::fast::RandomState;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddrV4;
 
@@ -31,7 +32,7 @@ const fn place(kind: Kind, shape: Shape) -> usize {
 /// What a frame in the UMEM holds: if it is what is wanted, only its sequence needs to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Content {
-    /// The template's number, never 0 and never used twice.
+    /// The number of the template as it was then, never 0 and never used twice.
     template: u64,
     /// Bytes of padding.
     padding: u16,
@@ -44,10 +45,12 @@ impl Content {
     pub(super) const NONE: Self = Self { template: 0, padding: 0, in_band: false };
 }
 
-/// A template with its number.
+/// A template, and whom it was turned to last: whenever that changes it gets another number.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Numbered {
     number: u64,
+    /// The place of that peer; `None` where it is to be turned to whomever comes next.
+    peer: Option<usize>,
     template: Template,
 }
 
@@ -87,14 +90,13 @@ impl Numbered {
     }
 }
 
-/// One who sends to us, or whom we were told of.
+/// One who sends to us, or whom we were told of. On one cache line.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Peer {
     address: SocketAddrV4,
-    /// The header of the last frame from it, or what it would be.
+    /// The header of the last frame from it, or what it would be: that of frames to it is the reply.
     received: LinkHeader,
-    /// The header of frames to it.
-    link: LinkHeader,
     /// The place of the socket that its frames come through.
     socket: usize,
     /// The clock of [`Peers`] when it was last heard of or written to.
@@ -103,8 +105,9 @@ struct Peer {
     fixed: bool,
     /// It was answered with more than a refusal: it has, or had, a session.
     served: bool,
-    templates: [Option<Numbered>; TEMPLATES],
 }
+
+const _: () = assert!(size_of::<Peer>() == 64);
 
 /// The most recent peers.
 #[derive(Debug)]
@@ -114,13 +117,17 @@ pub(super) struct Peers {
     peers: Vec<Peer>,
     /// How many they may be.
     room: usize,
-    places: HashMap<SocketAddrV4, usize>,
+    /// Strangers choose what is looked up: the seed is chance.
+    places: HashMap<SocketAddrV4, usize, RandomState>,
     /// Places of strangers in the order in which they came; of some who have a session by now, too.
     strangers: VecDeque<usize>,
     /// The place of the last one that was asked for.
     last: usize,
     clock: u64,
-    templates: u64,
+    /// How often a template was built or turned.
+    turned: u64,
+    /// Shared by all peers: turning one costs less than the memory that one of each peer's own would be fetched from.
+    templates: [Option<Numbered>; TEMPLATES],
     /// What carries pings and pongs behind PTP headers.
     transport: Transport,
 }
@@ -133,26 +140,18 @@ impl Peers {
             dummy_port,
             peers: Vec::new(),
             room: 0,
-            places: HashMap::new(),
+            places: HashMap::default(),
             strangers: VecDeque::new(),
             last: 0,
             clock: 0,
-            templates: 0,
+            turned: 0,
+            templates: [None; TEMPLATES],
             transport: Transport::Udp,
         };
         peers.make_room(0);
         if let Some((address, link)) = fixed {
             peers.places.insert(address, 0);
-            peers.peers.push(Peer {
-                address,
-                received: link.reply(),
-                link,
-                socket: 0,
-                used: 0,
-                fixed: true,
-                served: true,
-                templates: [None; TEMPLATES],
-            });
+            peers.peers.push(Peer { address, received: link.reply(), socket: 0, used: 0, fixed: true, served: true });
         }
         peers
     }
@@ -170,25 +169,24 @@ impl Peers {
     pub(super) fn carry_ptp_over(&mut self, transport: Transport) {
         if self.transport != transport {
             self.transport = transport;
-            self.peers.iter_mut().for_each(|peer| peer.templates[KINDS..].fill(None));
+            self.templates[KINDS..].fill(None);
         }
     }
 
-    /// Remembers the way that a frame from `from` came: through `socket`, with the header `received`.
+    /// Remembers the way that a frame from `from` came: through `socket`, with the header `received`. By what number, where there is
+    /// room for it: its place.
     #[inline]
-    pub(super) fn learn(&mut self, from: SocketAddrV4, received: &LinkHeader, socket: usize) {
+    pub(super) fn learn(&mut self, from: SocketAddrV4, received: &LinkHeader, socket: usize) -> Option<u32> {
         self.clock += 1;
-        if let Some(at) = self.find(from) {
-            let peer = &mut self.peers[at];
-            peer.used = self.clock;
-            peer.socket = socket;
-            if !peer.fixed && peer.received != *received {
-                let (link, templates) = (received.reply(), [None; TEMPLATES]);
-                (peer.received, peer.link, peer.templates) = (*received, link, templates);
-            }
-        } else {
-            self.add(from, *received, socket);
+        let Some(at) = self.find(from) else { return self.add(from, *received, socket) };
+        let peer = &mut self.peers[at];
+        peer.used = self.clock;
+        peer.socket = socket;
+        if !peer.fixed && peer.received != *received {
+            peer.received = *received;
+            self.turn_away(at);
         }
+        Some(at as u32)
     }
 
     /// The socket to use and the template for a message to `to`; `None` where the way to it is not known.
@@ -197,16 +195,39 @@ impl Peers {
         let at = self.find(to)?;
         let place = place(kind, shape);
         self.clock += 1;
-        if self.peers[at].templates[place].is_none() {
-            self.templates += 1;
-            let envelope = Envelope::new(shape, self.transport);
-            let template = Template::in_envelope(&self.flow(at, kind), kind, envelope);
-            self.peers[at].templates[place] = Some(Numbered { number: self.templates, template });
-        }
         let peer = &mut self.peers[at];
         peer.used = self.clock;
         peer.served |= kind != Kind::SynRst;
-        Some((peer.socket, peer.templates[place].as_ref()?))
+        let socket = peer.socket;
+        if self.templates[place].is_none_or(|numbered| numbered.peer != Some(at)) {
+            self.turn(place, at, kind, shape);
+        }
+        Some((socket, self.templates[place].as_ref()?))
+    }
+
+    /// Has the template of this place lead to the peer at `at`.
+    fn turn(&mut self, place: usize, at: usize, kind: Kind, shape: Shape) {
+        let flow = self.flow(at, kind);
+        self.turned += 1;
+        let (number, peer) = (self.turned, Some(at));
+        match &mut self.templates[place] {
+            Some(numbered) => {
+                (numbered.number, numbered.peer) = (number, peer);
+                numbered.template.turn_to(&flow);
+            }
+            empty => {
+                let template = Template::in_envelope(&flow, kind, Envelope::new(shape, self.transport));
+                *empty = Some(Numbered { number, peer, template });
+            }
+        }
+    }
+
+    /// No template leads to whoever is or was at this place any more.
+    #[cold]
+    fn turn_away(&mut self, at: usize) {
+        for numbered in self.templates.iter_mut().flatten().filter(|numbered| numbered.peer == Some(at)) {
+            numbered.peer = None;
+        }
     }
 
     /// Whether the way to `address` is known.
@@ -237,7 +258,7 @@ impl Peers {
     fn flow(&self, at: usize, kind: Kind) -> Flow {
         let port = if kind == Kind::Dummy { self.dummy_port } else { self.local.port() };
         Flow {
-            link: self.peers[at].link,
+            link: self.peers[at].received.reply(),
             source: SocketAddrV4::new(*self.local.ip(), port),
             destination: self.peers[at].address,
         }
@@ -252,23 +273,21 @@ impl Peers {
         Some(self.last)
     }
 
-    fn add(&mut self, address: SocketAddrV4, received: LinkHeader, socket: usize) {
-        let used = self.clock;
-        let link = received.reply();
-        let peer =
-            Peer { address, received, link, socket, used, fixed: false, served: false, templates: [None; TEMPLATES] };
+    fn add(&mut self, address: SocketAddrV4, received: LinkHeader, socket: usize) -> Option<u32> {
+        let peer = Peer { address, received, socket, used: self.clock, fixed: false, served: false };
         if self.peers.len() < self.room {
             self.last = self.peers.len();
             self.peers.push(peer);
-        } else if let Some(at) = self.oldest() {
+        } else {
+            let at = self.oldest()?;
             self.last = at;
             self.places.remove(&self.peers[at].address);
             self.peers[at] = peer;
-        } else {
-            return;
+            self.turn_away(at);
         }
         self.places.insert(address, self.last);
         self.strangers.push_back(self.last);
+        Some(self.last as u32)
     }
 
     /// Who makes room. Strangers first: however many there are, they must not cost a quiet peer its session.
@@ -296,6 +315,7 @@ mod tests {
     use super::*;
     use crate::wire::frame::{MAX_FRAME_LEN, MacAddr, parse};
     use crate::wire::{Message, Said, UDP_IP_HEADERS};
+    use std::collections::HashSet;
     use std::net::Ipv4Addr;
 
     const LOCAL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 10666);
@@ -313,7 +333,7 @@ mod tests {
         let mut peers = Peers::new(LOCAL, 9, None);
         assert!(peers.route(peer(1), Kind::Pong, Shape::Plain).is_none());
         for (mac, socket) in [(7, 2), (8, 0)] {
-            peers.learn(peer(1), &header(mac), socket);
+            assert_eq!(peers.learn(peer(1), &header(mac), socket), Some(0), "the same number as long as it is known");
             let (to, template) = peers.route(peer(1), Kind::Pong, Shape::Plain).unwrap();
             assert_eq!(to, socket);
             assert_eq!(template.template.flow().link, header(mac).reply());
@@ -366,7 +386,8 @@ mod tests {
         }
         // The table is full of those who had a session.
         let batch = MIN_PEERS..MIN_PEERS + BATCH;
-        batch.clone().for_each(|n| peers.learn(client(n), &header(2), 0));
+        let numbers: HashSet<_> = batch.clone().filter_map(|n| peers.learn(client(n), &header(2), 0)).collect();
+        assert_eq!(numbers.len(), BATCH, "each has a number of its own");
         for n in batch {
             assert!(peers.route(client(n), Kind::SynAck, Shape::Plain).is_some(), "{n}");
         }
