@@ -773,6 +773,36 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_rows_have_room_and_stay_their_own_logs() {
+        let mut shorts = Shorts::new(2);
+        let longest = Row { sequence: u64::MAX, point: Point::T0cs, stamp_nanos: u64::MAX, size: u16::MAX };
+        let short = Row { sequence: 1, point: Point::T1, stamp_nanos: 7, size: 44 };
+        let text = |row: &Row| {
+            let mut text = vec![];
+            row.append_to(&mut text);
+            text
+        };
+        let [mut longest_ones, mut rows] = [0; 2];
+        loop {
+            assert_eq!(shorts.push(0, &short), (text(&short).len(), false));
+            let (added, is_full) = shorts.push(1, &longest);
+            assert_eq!(added, text(&longest).len());
+            longest_ones += 1;
+            if is_full {
+                break;
+            }
+        }
+        assert!(longest_ones > 1 && longest_ones * text(&longest).len() <= SHORT);
+        assert_eq!(shorts.take(1), (&text(&longest).repeat(longest_ones)[..], longest_ones as u64));
+        assert_eq!(shorts.take(1), (&[][..], 0));
+        while !shorts.push(0, &short).1 {
+            rows += 1;
+        }
+        let all = longest_ones + rows + 1;
+        assert_eq!(shorts.take(0), (&text(&short).repeat(all)[..], all as u64));
+    }
+
+    #[test]
     fn no_more_is_held_than_there_is_memory_for() {
         let folder = tempfile::tempdir().unwrap();
         let sessions = 1000;
