@@ -200,7 +200,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             next_look: monotonic_now(),
             now: monotonic_now(),
             away: Away::new(),
-            nap: Nap::default(),
+            nap: Nap::new(),
             arrival_stamped: false,
             unflushed: false,
             alone: false,
@@ -287,6 +287,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
                 let woken = self.interrupt.until(end, self.now)?;
                 self.path.wait(None, woken)?;
                 self.now = monotonic_now();
+                self.nap.woken(self.now);
                 if let Some(rests) = &mut self.rests {
                     rests.rested(self.now);
                 }

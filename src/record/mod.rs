@@ -10,6 +10,7 @@ mod crowd;
 mod file;
 mod ledger;
 mod log;
+mod lull;
 mod meta;
 mod pause;
 mod punctuality;

@@ -1,5 +1,6 @@
 //! How long a writing thread waits from one look at its ring to the next.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// The longest time between two looks: what 3 million rows a second fill three quarters of a ring in.
@@ -12,7 +13,9 @@ const SHORTEST: Duration = Duration::from_micros(500);
 /// as long as it takes. What all looks take together is given with the rows, so many short ones are better than few long
 /// ones: of 10,000 pings a second as many are hit, and by 10 µs rather than by 150. But a sleeping loop's few rows are not
 /// worth a wake-up each.
-const ENTRIES_A_LOOK: std::ops::RangeInclusive<usize> = 16..=64;
+const ENTRIES_A_LOOK: RangeInclusive<usize> = 16..=64;
+/// The same where a look comes while the hot loop has nothing to do, and hits no ping.
+const ENTRIES_IN_A_LULL: RangeInclusive<usize> = 48..=192;
 
 /// Shorter the more there is to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,10 +27,19 @@ impl Pause {
     }
 
     /// The time until the next look, after one that found so many entries.
-    pub(super) fn after(&mut self, taken: usize) -> Duration {
-        if taken > *ENTRIES_A_LOOK.end() {
+    pub(super) fn after(&mut self, found: usize) -> Duration {
+        self.adapt(found, &ENTRIES_A_LOOK)
+    }
+
+    /// The same of looks that come while the hot loop has nothing to do.
+    pub(super) fn after_lull(&mut self, found: usize) -> Duration {
+        self.adapt(found, &ENTRIES_IN_A_LULL)
+    }
+
+    fn adapt(&mut self, found: usize, wanted: &RangeInclusive<usize>) -> Duration {
+        if found > *wanted.end() {
             self.0 /= 2;
-        } else if taken < *ENTRIES_A_LOOK.start() {
+        } else if found < *wanted.start() {
             self.0 *= 2;
         }
         self.0 = self.0.clamp(SHORTEST, LONGEST);
@@ -63,6 +75,16 @@ mod tests {
         assert_eq!(at_rate(2), Duration::from_millis(8));
         assert_eq!(at_rate(0), LONGEST);
         assert_eq!(at_rate(2000), SHORTEST);
+    }
+
+    #[test]
+    fn looks_that_hit_no_ping_are_fewer_and_longer() {
+        let mut pause = Pause::new();
+        let mut last = SHORTEST;
+        for _ in 0..20 {
+            last = pause.after_lull((20.0 * last.as_secs_f64() * 1e3) as usize);
+        }
+        assert_eq!(last, Duration::from_millis(4));
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! The writing thread: drains the rings, formats, writes whole rows, speaks to the user.
 //!
-//! It looks at the rings every few milliseconds rather than being woken: waking costs the hot loop a system call.
+//! It looks at the rings every few milliseconds rather than being woken: waking costs the hot loop a system call. Where the rows
+//! tell of a steady rate it looks in the part of a slot in which nothing happens: on a machine whose CPUs all spin it must take one
+//! from somebody, and takes it when nobody needs it.
 
 use super::file::{BLOCK, FileCounts, LogFile};
+use super::lull::{Lull, Rhythm};
 use super::meta::MetaFile;
 use super::pause::Pause;
 use super::row::{Row, append_stages};
@@ -10,7 +13,7 @@ use super::sighting::{Packed, Sources};
 use super::so_far::{self, Known, Report, RoundNote};
 use super::stages::{CardClock, StageSink, StageStatistics, Stages};
 use super::text::{Narrator, Screen, Stream, Voice};
-use crate::clock::{Domain, Monotonic, Phc, Realtime, Time, monotonic_now};
+use crate::clock::{Domain, Monotonic, Phc, Realtime, Time, monotonic_now, realtime_now};
 use crate::path::Description;
 use crate::session::Event;
 use rtrb::Consumer;
@@ -26,6 +29,14 @@ const WORTH_WRITING: usize = 4096;
 const HOLD: Duration = Duration::from_millis(50);
 /// Entries taken from the ring at once.
 const CHUNK: usize = 2048;
+/// The same where a look is to end in time: what takes some 5 µs.
+const SMALL_CHUNK: usize = 16;
+/// A look that has less time than this waits for the next lull.
+const WORTH_LOOKING: Duration = Duration::from_micros(20);
+/// So many lulls a late thread lets pass one after the other; the rows are not to stay out of the file for it.
+const LULLS_MISSED: u32 = 3;
+/// A lull that was found is good for so many looks: to find it takes as long as ten rows do.
+const LOOKS_A_LULL: u32 = 4;
 
 /// What stands in the ring of sightings.
 #[derive(Debug, Clone, Copy)]
@@ -133,6 +144,37 @@ pub(super) struct Rings {
     pub(super) reports: Consumer<Report>,
 }
 
+/// How long it is to the next lull that is not sooner than after `pause`.
+fn until(lull: Option<Lull>, pause: Duration) -> Option<Duration> {
+    let now = realtime_now();
+    lull.map(|lull| lull.after(now.plus(pause)).duration_since(now))
+}
+
+/// When a look is to end: a hot loop that has no other CPU waits for that.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// When nothing is left.
+    Open,
+    /// With the lull, so long as the ring has room.
+    At(Time<Realtime>),
+}
+
+impl End {
+    /// Of a look that begins now.
+    fn of_look(lull: Option<Lull>) -> Self {
+        let now = realtime_now();
+        lull.map_or(Self::Open, |lull| Self::At(now.plus(lull.left(now))))
+    }
+
+    /// Whether there is more time than that.
+    fn leaves(self, duration: Duration) -> bool {
+        match self {
+            Self::Open => true,
+            Self::At(end) => end > realtime_now().plus(duration),
+        }
+    }
+}
+
 /// Owns the files and the ends of the rings.
 pub(super) struct Writer {
     entries: Consumer<Entry>,
@@ -142,6 +184,7 @@ pub(super) struct Writer {
     stage_log: Option<LogFile>,
     sources: Sources,
     statistics: StageStatistics,
+    rhythm: Rhythm,
     /// What `hw_clock` is in the log of stages.
     card_name: String,
     shared: Arc<Shared>,
@@ -173,6 +216,7 @@ impl Writer {
             // A card stamp has a clock, if one without a name.
             card_name: card.as_ref().map_or_else(|| Phc::NAME.into(), |card| card.name()),
             statistics: StageStatistics::new(card, stage_sink),
+            rhythm: Rhythm::new(),
             shared,
             meta,
             speaker,
@@ -182,27 +226,26 @@ impl Writer {
     }
 
     pub(super) fn run(mut self) {
+        // A look that waits for a lull is to begin with it, not 50 µs later. What it cannot have it does without.
+        let _ = nix::sys::prctl::set_timerslack(1);
         let mut pause = Pause::new();
+        let mut lull = None;
+        let (mut looks, mut missed) = (0_u32, 0);
         loop {
             // Read before the rings: what was handed over before the question is seen after it.
             let stop = self.shared.stop.load(Ordering::Acquire);
             let asked = self.shared.sync_asked.load(Ordering::Acquire);
-            let synced = asked == self.shared.sync_done.load(Ordering::Relaxed);
-            // Read before the rows: the header of a session that stands is in their ring by then.
-            while let Ok(notice) = self.notices.pop() {
-                self.untold.push(notice);
+            let hurry = stop || asked != self.shared.sync_done.load(Ordering::Relaxed);
+            let end = End::of_look(if hurry { None } else { lull });
+            let comes_late = !end.leaves(WORTH_LOOKING) && self.has_room();
+            if comes_late && missed < LULLS_MISSED {
+                missed += 1;
+                thread::park_timeout(until(lull, Duration::ZERO).unwrap_or_default());
+                continue;
             }
-            let taken = self.drain();
-            let now = monotonic_now();
-            let due = self.held_since.is_some_and(|since| now.duration_since(since) >= HOLD);
-            if stop || !synced || due {
-                self.held_since = None;
-                self.write(|_| true);
-            } else {
-                self.write(|file| file.held_bytes() >= WORTH_WRITING);
-            }
-            self.tell(now);
-            if stop || !synced {
+            missed = 0;
+            let taken = self.look(hurry, if comes_late { End::Open } else { end });
+            if hurry {
                 self.tell_unsaid();
                 let stages = self.statistics.stages();
                 *self.shared.stages.lock().unwrap_or_else(PoisonError::into_inner) = Some(stages);
@@ -211,16 +254,58 @@ impl Writer {
             if stop {
                 return;
             }
-            thread::park_timeout(pause.after(taken));
+            if looks.is_multiple_of(LOOKS_A_LULL) {
+                lull = self.rhythm.lull();
+            }
+            looks = looks.wrapping_add(1);
+            let pause = match lull {
+                Some(_) => pause.after_lull(taken + self.entries.slots()),
+                None => pause.after(taken),
+            };
+            thread::park_timeout(until(lull, pause).unwrap_or(pause));
         }
     }
 
-    /// Takes everything that is in the ring of sightings, writing whenever a block is full. How many entries there were.
-    fn drain(&mut self) -> usize {
+    /// Takes from the rings, writes what is due (with `all` everything), and says what is to be said. How many entries it took.
+    fn look(&mut self, all: bool, end: End) -> usize {
+        // Read before the rows: the header of a session that stands is in their ring by then.
+        while let Ok(notice) = self.notices.pop() {
+            self.untold.push(notice);
+        }
+        let now = monotonic_now();
+        // Nobody knows how long a write takes: in a lull it comes first, and has the whole of it.
+        let mut taken = 0;
+        if matches!(end, End::Open) {
+            taken = self.drain(end);
+        }
+        if all || self.held_since.is_some_and(|since| now.duration_since(since) >= HOLD) {
+            self.held_since = None;
+            self.write(|_| true);
+        } else {
+            self.write(|file| file.held_bytes() >= WORTH_WRITING);
+        }
+        if matches!(end, End::At(_)) {
+            taken = self.drain(end);
+        }
+        self.tell(now);
+        taken
+    }
+
+    /// Whether the hot loop can go on for long before the ring is full.
+    fn has_room(&self) -> bool {
+        self.entries.slots() < self.entries.buffer().capacity() / 4
+    }
+
+    /// Takes what is in the ring of sightings, writing whenever a block is full. How many entries there were.
+    fn drain(&mut self, end: End) -> usize {
         let mut taken = 0;
         loop {
-            let available = self.entries.slots().min(CHUNK);
-            let Ok(chunk) = self.entries.read_chunk(available) else { return taken };
+            let chunk = match end {
+                End::At(_) if self.has_room() && !end.leaves(Duration::ZERO) => return taken,
+                End::At(_) if self.has_room() => SMALL_CHUNK,
+                _ => CHUNK,
+            };
+            let Ok(chunk) = self.entries.read_chunk(self.entries.slots().min(chunk)) else { return taken };
             if chunk.is_empty() {
                 return taken;
             }
@@ -232,6 +317,7 @@ impl Writer {
                 match entry {
                     Entry::Seen(packed) => {
                         let sighting = packed.unpack();
+                        self.rhythm.note(&sighting);
                         self.statistics.add(&sighting);
                         let stamp = sighting.stamp(self.sources.of(sighting.point));
                         if let (Some(log), Some(stamp)) = (&mut self.log, stamp) {
@@ -245,6 +331,7 @@ impl Writer {
                         reports.extend(self.reports.pop().map(|report| (report, self.statistics.stages())))
                     }
                     Entry::Session => {
+                        self.rhythm.clear();
                         self.statistics.clear();
                         [&mut self.log, &mut self.stage_log].into_iter().flatten().for_each(LogFile::push_header);
                     }

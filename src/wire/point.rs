@@ -45,6 +45,11 @@ impl Point {
     pub const fn is_sending(self) -> bool {
         matches!(self, Self::T0 | Self::T2 | Self::T0cs | Self::T0sc)
     }
+
+    /// Whether it is a ping that is sent or received there, and no pong.
+    pub const fn is_ping(self) -> bool {
+        !matches!(self, Self::T2 | Self::T3)
+    }
 }
 
 impl fmt::Display for Point {
