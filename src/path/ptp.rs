@@ -6,8 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::control::{self, ROOM};
-use super::kernel::{RECEIVE_QUEUE, is_empty, is_passing, with_attempt};
-use super::socket;
+use super::socket::{self, RECEIVE_QUEUE, is_empty, is_passing, with_attempt};
 use super::stamper::{Aligned, TxStamper};
 use super::{BATCH, Batch, Received, RxStamps, StampWishes, Token, TxStamp};
 use crate::clock::{Monotonic, Time, monotonic_now, realtime_now};
