@@ -225,8 +225,7 @@ impl KernelPath {
     /// The session's pings and pongs travel behind PTP headers no more.
     fn close_ptp(&mut self) {
         if let Some(way) = self.ptp.take() {
-            self.counters.strange_stamps += way.port.strange();
-            self.counters.socket_dropped += way.port.dropped();
+            way.port.add_to(&mut self.counters);
         }
     }
 
@@ -455,8 +454,7 @@ impl Path for KernelPath {
         counters.strange_stamps += self.stamper.as_ref().map_or(0, TxStamper::strange);
         counters.socket_dropped += self.dropped();
         if let Some(way) = &self.ptp {
-            counters.strange_stamps += way.port.strange();
-            counters.socket_dropped += way.port.dropped();
+            way.port.add_to(&mut counters);
         }
         counters
     }
