@@ -826,6 +826,30 @@ fn a_probe_behind_a_ptp_header_is_left_to_the_kernel_by_the_sender_that_the_head
 }
 
 #[test]
+fn what_a_client_says_as_its_session_ends_is_handed_over_also_where_a_fin_would_wait_for_ptp() {
+    let veth = Veth::new();
+    let mut server = open(&veth.right, config(&veth.right, PORT));
+    let socket = veth.left.run(|| UdpSocket::bind((veth.left.address, CLIENT_PORT)).unwrap());
+    // Out of the ring, as the SYN of its session: so the way to it is known.
+    let ping = Message { kind: Kind::Ping, sequence: 1 };
+    socket.send_to(&ping.to_bytes(), local(&veth.right, PORT)).unwrap();
+    assert_eq!(only(&mut server).message, ping);
+    let wanted = Extension { serve_on: Some(ServePath::Kernel), ptp: Some(Transport::L2), ..Extension::default() };
+    assert_eq!(veth.right.run(|| server.prepare(local(&veth.left, CLIENT_PORT), wanted)).unwrap(), wanted);
+    // Its FIN again, as the answer was lost, and what it wants next.
+    let said = [(Kind::Fin, 7), (Kind::Fin, 7), (Kind::Syn, 8)].map(|(kind, sequence)| Message { kind, sequence });
+    for message in said {
+        socket.send_to(&message.to_bytes(), local(&veth.right, PORT)).unwrap();
+    }
+    server.release();
+    let mut batch = Batch::new();
+    server.receive(&mut batch).unwrap();
+    assert_eq!(Vec::from_iter(batch.datagrams().map(|received| received.message)), said);
+    let counters = server.counters();
+    assert_eq!((counters.reached_kernel, counters.socket_dropped), (0, 0), "{counters:?}");
+}
+
+#[test]
 fn a_fin_out_of_a_ring_is_handed_over_after_the_pings_behind_ptp_headers_that_were_sent_before_it() {
     let veth = Veth::new();
     let (mut client, mut server) = both(&veth, |_| {});
