@@ -841,6 +841,31 @@ fn the_sweep_is_in_help_man_page_completions_and_readme() {
 }
 
 #[test]
+fn a_mistyped_subcommand_is_taken_for_no_host() {
+    for (line, typed, meant) in [
+        ("repor a.csv b.csv", "repor", "report"),
+        ("reprot a.csv --json", "reprot", "report"),
+        ("swep --rates 10% -i eth0 10.0.0.2", "swep", "sweep"),
+        ("comapre -i eth0 10.0.0.2", "comapre", "compare"),
+        ("cap -i eth0", "cap", "caps"),
+        ("Report a.csv", "Report", "report"),
+    ] {
+        let said =
+            format!("there is no subcommand {typed}; did you mean {meant}? A host needs --client (see xdprobe --help)");
+        assert_eq!(refused(line), said, "{line}");
+    }
+    for role in ["client", "server"] {
+        let said = format!("there is no subcommand {role}; did you mean --{role}? (see xdprobe --help)");
+        assert_eq!(refused(&format!("{role} -i eth0 10.0.0.2")), said);
+    }
+    // What is a host stays one, whatever else is wrong.
+    assert_eq!(refused("repor --cl -i eth0 a b"), "a is one argument too many: there is one host (see xdprobe --help)");
+    assert_eq!(refused("10.0.0.2 -i eth0"), "--client or --server is needed (see xdprobe --help)");
+    assert_eq!(refused("repor --client"), "--interface <nic> is needed (see xdprobe --help)");
+    assert!(matches!(plan("repor --client -i eth0").role, Role::Client { host, .. } if host == "repor"));
+}
+
+#[test]
 fn a_host_may_have_the_subcommands_name() {
     let plan = plan("--client -i eth0 caps");
     assert!(matches!(plan.role, Role::Client { host, .. } if host == "caps"));

@@ -285,6 +285,7 @@ fn what_cannot_be_done_is_one_line_and_an_exit_code() {
     for (line, code, answer) in [
         ("report", 2, "a log is needed: <client.csv>"),
         ("report a b c", 2, "c is one argument too many"),
+        ("repor a b", 2, "there is no subcommand repor; did you mean report?"),
         ("report client.csv --clocks maybe", 2, "--clocks maybe: "),
         ("report client.csv --session 0", 2, "--session 0: must be in [1, "),
         ("report client.csv --server-session 2", 2, "--server-session needs the server's log"),
