@@ -712,6 +712,21 @@ fn a_comparison_has_a_clients_measuring_flags_and_its_own() {
     }
 }
 
+#[test]
+fn the_headings_of_the_helps_are_in_one_order() {
+    let headings = |line: &str| -> Vec<String> {
+        let help = printed(line);
+        let (flags, _) = help.split_once("\nOutput:").unwrap();
+        let is_heading = |line: &&str| line.ends_with(':') && !line.starts_with(' ');
+        flags.lines().filter(is_heading).map(str::to_owned).collect()
+    };
+    let others = ["Pings:", "Time stamps and path:"];
+    assert_eq!(headings("compare --help"), [&["Interface and server:", "Rounds:"][..], &others].concat());
+    assert_eq!(headings("sweep --help"), [&["Interface and server:", "Load:"][..], &others].concat());
+    let measurement = headings("--help");
+    assert_eq!((measurement[0].as_str(), measurement.last().unwrap().as_str()), ("Role:", others[1]));
+}
+
 /// A help speaks of no flag that the command does not have, nor of the roles that it does not know. Of others' command lines, the
 /// server's, it does.
 fn assert_names_only_its_own_flags(help: &str, command: &clap::Command) {
