@@ -408,6 +408,17 @@ fn a_datagram_with_a_wrong_checksum_is_counted_and_dropped() {
     }
     assert_eq!(received, [(local(&veth.left, CLIENT_PORT), 7); 2]);
     assert_eq!(server.counters().not_protocol, 4);
+    // A look that brings nothing else is told from one that finds nothing.
+    let mut batch = Batch::new();
+    server.receive(&mut batch).unwrap();
+    assert!(!batch.has_read());
+    send(&changed(&whole, 42, &[whole[42] ^ 4]));
+    let deadline = monotonic_now().plus(Duration::from_secs(10));
+    while !batch.has_read() {
+        assert!(monotonic_now() < deadline);
+        server.receive(&mut batch).unwrap();
+    }
+    assert_eq!((batch.len(), server.counters().not_protocol), (0, 5));
 }
 
 #[test]

@@ -188,6 +188,7 @@ impl KernelPath {
                 }
                 Err(error) if is_passing(&error) => {
                     self.forget_errors();
+                    batch.pass_over();
                     continue;
                 }
                 Err(error) => return Err(with_attempt(error, format_args!("receive on {}", self.local))),
@@ -200,7 +201,10 @@ impl KernelPath {
             for (arrival, data, control) in self.inbox.arrivals() {
                 match read(arrival, data, control, application) {
                     Some((received, said)) => batch.push(received, said),
-                    None => self.counters.not_protocol += 1,
+                    None => {
+                        self.counters.not_protocol += 1;
+                        batch.pass_over();
+                    }
                 }
             }
             if batch.len() != before {

@@ -178,12 +178,15 @@ impl PtpPort {
                         return Ok(());
                     }
                 }
-                Ok(None) => *foreign += 1,
+                Ok(None) => {
+                    *foreign += 1;
+                    batch.pass_over();
+                }
                 Err(error) if is_empty(&error) => {
                     emptied = true;
                     break;
                 }
-                Err(error) if is_passing(&error) => {}
+                Err(error) if is_passing(&error) => batch.pass_over(),
                 Err(error) => return Err(with_attempt(error, format_args!("receive PTP messages"))),
             }
         }

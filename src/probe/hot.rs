@@ -329,10 +329,10 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
     /// Takes in what has come; whether anything had.
     fn receive(&mut self) -> anyhow::Result<bool> {
         self.path.receive(&mut self.batch)?;
+        self.away.received(&self.batch);
         if self.batch.is_empty() {
             return Ok(false);
         }
-        self.away.occupied();
         let batch = self.batch.lend();
         let taken = self.take_in(&batch);
         self.batch.give_back(batch);

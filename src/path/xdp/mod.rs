@@ -354,7 +354,10 @@ impl XdpPath {
                         }
                         batch.push(datagram, said);
                     }
-                    None => *not_protocol += 1,
+                    None => {
+                        *not_protocol += 1;
+                        batch.pass_over();
+                    }
                 }
             };
             if queue.receive(room, realtime_now, each)? != 0 {
