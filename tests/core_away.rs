@@ -8,8 +8,10 @@ mod programs;
 use nix::sys::signal::Signal;
 use programs::{CLIENT_LINK, Lan, Program, SERVER_ADDRESS, SERVER_LINK, Side};
 use serde_json::Value;
+use std::net::UdpSocket;
 use std::thread::sleep;
 use std::time::Duration;
+use xdprobe::wire::{Kind, Message};
 
 const PATHS: [&str; 2] = ["xdp", "kernel"];
 const STOPS: u64 = 4;
@@ -77,6 +79,27 @@ fn a_busy_client_that_was_stopped_tells_its_late_pings_from_the_others() {
         assert!(number(&server["core_away"], "total_ns") >= number(&server["core_away"], "longest_ns"), "{server}");
         assert_eq!(number(&server["core_away"], "pings_due"), 0, "{server}");
     }
+}
+
+#[test]
+fn a_ping_that_leaves_as_its_session_times_out_is_among_those_whose_lateness_is_told() {
+    let lan = Lan::new(1);
+    let server = lan.namespace(Side::Server).run(|| UdpSocket::bind((SERVER_ADDRESS, 10666)).unwrap());
+    server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    // The time-out falls on the moment of a ping.
+    let flags = ["--client", "--interface", CLIENT_LINK, "--emulation", "--json", "--path", "kernel"];
+    let often = ["--delay", "100000", "--timeout", "100000", SERVER_ADDRESS];
+    let mut client = lan.start(Side::Client, &[&flags[..], &often].concat());
+    let mut bytes = [0; 1000];
+    let (len, from) = server.recv_from(&mut bytes).expect("a SYN");
+    let Message { kind, sequence } = Message::parse(&bytes[..len]).unwrap().message;
+    assert_eq!(kind, Kind::Syn);
+    server.send_to(&Message { kind: Kind::SynAck, sequence }.to_bytes(), from).unwrap();
+    client.finish();
+    assert_eq!(client.code(), Some(1), "{}", client.all_output());
+    let told: Value = serde_json::from_str(&client.stdout()).expect("stdout is one JSON object");
+    assert!(number(&told, "pings_sent") >= 1, "{told}");
+    assert_eq!(number(&told["lateness_ns"], "count"), number(&told, "pings_sent"), "{told}");
 }
 
 #[test]

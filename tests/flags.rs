@@ -712,6 +712,21 @@ fn a_comparison_has_a_clients_measuring_flags_and_its_own() {
     }
 }
 
+#[test]
+fn the_headings_of_the_helps_are_in_one_order() {
+    let headings = |line: &str| -> Vec<String> {
+        let help = printed(line);
+        let (flags, _) = help.split_once("\nOutput:").unwrap();
+        let is_heading = |line: &&str| line.ends_with(':') && !line.starts_with(' ');
+        flags.lines().filter(is_heading).map(str::to_owned).collect()
+    };
+    let others = ["Pings:", "Time stamps and path:"];
+    assert_eq!(headings("compare --help"), [&["Interface and server:", "Rounds:"][..], &others].concat());
+    assert_eq!(headings("sweep --help"), [&["Interface and server:", "Load:"][..], &others].concat());
+    let measurement = headings("--help");
+    assert_eq!((measurement[0].as_str(), measurement.last().unwrap().as_str()), ("Role:", others[1]));
+}
+
 /// A help speaks of no flag that the command does not have, nor of the roles that it does not know. Of others' command lines, the
 /// server's, it does.
 fn assert_names_only_its_own_flags(help: &str, command: &clap::Command) {
@@ -838,6 +853,31 @@ fn the_sweep_is_in_help_man_page_completions_and_readme() {
     for what in ["bash", "zsh", "fish"] {
         assert!(printed(&format!("--generate {what}")).contains("load-size"), "{what}");
     }
+}
+
+#[test]
+fn a_mistyped_subcommand_is_taken_for_no_host() {
+    for (line, typed, meant) in [
+        ("repor a.csv b.csv", "repor", "report"),
+        ("reprot a.csv --json", "reprot", "report"),
+        ("swep --rates 10% -i eth0 10.0.0.2", "swep", "sweep"),
+        ("comapre -i eth0 10.0.0.2", "comapre", "compare"),
+        ("cap -i eth0", "cap", "caps"),
+        ("Report a.csv", "Report", "report"),
+    ] {
+        let said =
+            format!("there is no subcommand {typed}; did you mean {meant}? A host needs --client (see xdprobe --help)");
+        assert_eq!(refused(line), said, "{line}");
+    }
+    for role in ["client", "server"] {
+        let said = format!("there is no subcommand {role}; did you mean --{role}? (see xdprobe --help)");
+        assert_eq!(refused(&format!("{role} -i eth0 10.0.0.2")), said);
+    }
+    // What is a host stays one, whatever else is wrong.
+    assert_eq!(refused("repor --cl -i eth0 a b"), "a is one argument too many: there is one host (see xdprobe --help)");
+    assert_eq!(refused("10.0.0.2 -i eth0"), "--client or --server is needed (see xdprobe --help)");
+    assert_eq!(refused("repor --client"), "--interface <nic> is needed (see xdprobe --help)");
+    assert!(matches!(plan("repor --client -i eth0").role, Role::Client { host, .. } if host == "repor"));
 }
 
 #[test]

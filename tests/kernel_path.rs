@@ -181,6 +181,17 @@ fn short_and_foreign_datagrams_are_counted_and_the_rest_goes_on() {
     assert_eq!((came[0].message.kind, came[0].ip_len), (Kind::Ping, 65_535));
     assert_eq!((came[1].message, came[1].ip_len), (good, 44));
     assert_eq!(server.counters().not_protocol, 5);
+    // A look that brings nothing else is told from one that finds nothing.
+    let mut batch = Batch::new();
+    server.receive(&mut batch).unwrap();
+    assert!(!batch.has_read());
+    peer.send_to(&[1], (B, PORT)).unwrap();
+    let deadline = monotonic_now().plus(LONG);
+    while !batch.has_read() {
+        assert!(monotonic_now() < deadline);
+        server.receive(&mut batch).unwrap();
+    }
+    assert_eq!((batch.len(), server.counters().not_protocol), (0, 6));
 }
 
 #[test]

@@ -285,11 +285,17 @@ fn what_cannot_be_done_is_one_line_and_an_exit_code() {
     for (line, code, answer) in [
         ("report", 2, "a log is needed: <client.csv>"),
         ("report a b c", 2, "c is one argument too many"),
+        ("repor a b", 2, "there is no subcommand repor; did you mean report?"),
         ("report client.csv --clocks maybe", 2, "--clocks maybe: "),
         ("report client.csv --session 0", 2, "--session 0: must be in [1, "),
         ("report client.csv --server-session 2", 2, "--server-session needs the server's log"),
         ("report client.csv --with a,b,c", 2, "--with a,b,c: must be "),
-        ("report client.csv --label a --label b", 2, "2 times --label, and 1 sessions"),
+        ("report client.csv --label a --label b", 2, "--label is given 2 times, for one session: leave some out"),
+        (
+            "report client.csv --with server.csv --label a --label b --label c",
+            2,
+            "--label is given 3 times, for 2 sessions: ",
+        ),
         ("report client.csv --csv client.csv", 2, "--csv client.csv: must be another file than the logs"),
         ("report client.csv --csv x --parquet x", 2, "--parquet x: must be another file than that of --csv"),
         ("report client.csv --csv x --with server.csv", 2, "--csv x: has room for one session"),

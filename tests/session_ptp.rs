@@ -12,8 +12,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 use xdprobe::session::{
-    Action, Body, Client, ClientConfig, Correction, Direction, End, Event, Incoming, Machine, Offers, Probe,
-    PtpRefusal, Sampling, Server, ServerConfig, Settings,
+    Action, Body, Client, ClientConfig, Correction, Direction, End, Event, Incoming, Machine, Offers, PTP_TIMEOUT,
+    Probe, PtpRefusal, Sampling, Server, ServerConfig, Settings,
 };
 use xdprobe::wire::ptp::{Shape, Transport};
 use xdprobe::wire::{Extension, Kind, Message, Point};
@@ -127,6 +127,41 @@ fn lost_control_messages_of_every_kind_are_survived_in_every_direction() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_short_time_out_leaves_time_for_a_fin_that_waits_for_what_was_sent_before_it() {
+    // What either path does with a FIN and its answer: it holds them.
+    let holding = || -> Wire {
+        Box::new(|now, datagram| {
+            let held = matches!(datagram.message.kind, Kind::Fin | Kind::FinAck);
+            vec![now.plus_nanos(if held { 1_600_000 } else { 100_000 })]
+        })
+    };
+    let timeout = Some(Duration::from_micros(800));
+    let impatient = |wire, settings| {
+        let mut world = World::new(format!("{settings:?}"), wire);
+        world.add_server(at(0), ServerConfig { timeout, ..offering() });
+        world.add_client(0, at(0), ClientConfig { timeout, ..client_config(settings) });
+        world.run_until(at(10_000_000));
+        world
+    };
+    for direction in [Direction::Forward, Direction::Reverse] {
+        for transport in TRANSPORTS {
+            let world = impatient(holding(), Settings { delay_us: 500, ..short(direction, transport) });
+            let ends = [CLIENT, SERVER].map(|node| world.nodes[node].end());
+            assert_eq!(ends, [Some(End::Complete); 2], "{}", world.label);
+        }
+    }
+    // It is a time-out all the same, and says how long it was.
+    let deaf: Wire = Box::new(|now, datagram| {
+        let arrives = matches!(datagram.message.kind, Kind::Syn | Kind::SynAck);
+        if arrives { vec![now.plus_nanos(100_000)] } else { vec![] }
+    });
+    let alone = impatient(deaf, short(Direction::Forward, Transport::L2));
+    for node in &alone.nodes {
+        assert_eq!(node.end(), Some(End::TimedOut { after: PTP_TIMEOUT }));
     }
 }
 

@@ -15,8 +15,10 @@ use sim::{Now, Random, at, hear, server_config};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
 use xdprobe::session::{
-    Hall, HallConfig, LOOKS_AHEAD, Machine, SERVED_AT_ONCE, ServerConfig, Settings, Turns, WAITING_ROOM,
+    Action, End, Event, Hall, HallConfig, LOOKS_AHEAD, Machine, SERVED_AT_ONCE, ServerConfig, Settings, Turns,
+    WAITING_ROOM,
 };
 use xdprobe::wire::{Kind, Message, Point, ServePath};
 
@@ -332,6 +334,61 @@ fn clients_at_one_rate_have_the_same_and_are_not_cut_at_the_limit() {
     let (least, most) = (answered.iter().min().unwrap(), answered.iter().max().unwrap());
     assert!(least * 100 >= most * 97, "{answered:?}");
     assert!(outcomes.iter().all(|outcome| outcome.excess > 0 && outcome.unread == 0));
+}
+
+#[test]
+fn what_waits_as_its_session_times_out_is_dropped_and_counted() {
+    let timeout = Some(Duration::from_millis(1));
+    let server = ServerConfig { timeout, ..server_config() };
+    let mut hall = Hall::new(HallConfig { server, clients: 2, path: ServePath::Xdp });
+    let mut turns: Turns<(usize, Message)> = Turns::new(hall.room(), WAITING_ROOM, 1);
+    let ends = |hall: &mut Hall| -> Vec<(usize, End)> {
+        let mut ends = vec![];
+        while let Some(action) = hall.poll_action() {
+            if let Action::Tell(Event::Finished(end)) = action {
+                ends.push((hall.place().unwrap(), end));
+            }
+        }
+        ends
+    };
+    let syn = |sequence| (Message { kind: Kind::Syn, sequence }, Some(Settings::default().to_raw()));
+    let ping = |sequence| (Message { kind: Kind::Ping, sequence }, None);
+    for client in [0, 1] {
+        let (message, settings) = syn(0);
+        hear(&mut hall, at(0), peer(client), message, settings);
+        assert_eq!(ends(&mut hall), []);
+    }
+    // One has five pings waiting, and a second session behind them; of the other nothing waits.
+    let line = hall.line(peer(0)).unwrap();
+    let waiting = [ping(1), ping(2), ping(3), ping(4), ping(5), syn(1), ping(1), ping(2)];
+    for (message, _) in waiting {
+        assert!(turns.line_up(line, (0, message), message.kind == Kind::Syn));
+    }
+    // As the loop does where a deadline is met before what waits is served.
+    let after = Duration::from_millis(1);
+    for _ in [0, 1] {
+        hall.handle_deadline(at(2_000));
+        for (place, end) in ends(&mut hall) {
+            assert_eq!(end, End::TimedOut { after });
+            let excess = hall.excess();
+            hall.drop_waiting(place, turns.waiting_in(place).map(|(_, message)| message.kind));
+            assert_eq!(hall.excess() - excess, if place == line { 5 } else { 0 });
+        }
+    }
+    assert_eq!((hall.standing(), hall.all_excess()), (0, 5));
+    // Nobody counts them twice, and those of the second session are its own.
+    turns.begin();
+    let mut points = vec![];
+    while let Some((client, message)) = turns.call() {
+        let settings = (message.kind == Kind::Syn).then(|| Settings::default().to_raw());
+        points.push(hear(&mut hall, at(2_001), peer(client), message, settings));
+        assert_eq!(ends(&mut hall), []);
+        turns.charge(1);
+    }
+    assert_eq!(points, [&[None; 6][..], &[Some(Point::T1); 2]].concat());
+    assert_eq!((hall.standing(), hall.all_excess()), (1, 5));
+    let of_second = hall.totals_at(hall.line(peer(0)).unwrap()).unwrap();
+    assert_eq!(of_second.pings_received, 2);
 }
 
 #[test]

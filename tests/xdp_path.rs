@@ -408,6 +408,17 @@ fn a_datagram_with_a_wrong_checksum_is_counted_and_dropped() {
     }
     assert_eq!(received, [(local(&veth.left, CLIENT_PORT), 7); 2]);
     assert_eq!(server.counters().not_protocol, 4);
+    // A look that brings nothing else is told from one that finds nothing.
+    let mut batch = Batch::new();
+    server.receive(&mut batch).unwrap();
+    assert!(!batch.has_read());
+    send(&changed(&whole, 42, &[whole[42] ^ 4]));
+    let deadline = monotonic_now().plus(Duration::from_secs(10));
+    while !batch.has_read() {
+        assert!(monotonic_now() < deadline);
+        server.receive(&mut batch).unwrap();
+    }
+    assert_eq!((batch.len(), server.counters().not_protocol), (0, 5));
 }
 
 #[test]
@@ -823,6 +834,30 @@ fn a_probe_behind_a_ptp_header_is_left_to_the_kernel_by_the_sender_that_the_head
     assert_eq!([client, other].map(|sender| judge(server.program(), &probe(sender))), [LEFT, TAKEN]);
     server.release();
     assert_eq!(judge(server.program(), &probe(client)), TAKEN);
+}
+
+#[test]
+fn what_a_client_says_as_its_session_ends_is_handed_over_also_where_a_fin_would_wait_for_ptp() {
+    let veth = Veth::new();
+    let mut server = open(&veth.right, config(&veth.right, PORT));
+    let socket = veth.left.run(|| UdpSocket::bind((veth.left.address, CLIENT_PORT)).unwrap());
+    // Out of the ring, as the SYN of its session: so the way to it is known.
+    let ping = Message { kind: Kind::Ping, sequence: 1 };
+    socket.send_to(&ping.to_bytes(), local(&veth.right, PORT)).unwrap();
+    assert_eq!(only(&mut server).message, ping);
+    let wanted = Extension { serve_on: Some(ServePath::Kernel), ptp: Some(Transport::L2), ..Extension::default() };
+    assert_eq!(veth.right.run(|| server.prepare(local(&veth.left, CLIENT_PORT), wanted)).unwrap(), wanted);
+    // Its FIN again, as the answer was lost, and what it wants next.
+    let said = [(Kind::Fin, 7), (Kind::Fin, 7), (Kind::Syn, 8)].map(|(kind, sequence)| Message { kind, sequence });
+    for message in said {
+        socket.send_to(&message.to_bytes(), local(&veth.right, PORT)).unwrap();
+    }
+    server.release();
+    let mut batch = Batch::new();
+    server.receive(&mut batch).unwrap();
+    assert_eq!(Vec::from_iter(batch.datagrams().map(|received| received.message)), said);
+    let counters = server.counters();
+    assert_eq!((counters.reached_kernel, counters.socket_dropped), (0, 0), "{counters:?}");
 }
 
 #[test]

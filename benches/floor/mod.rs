@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use rings::Rings;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
-use xdprobe::clock::{monotonic_now, realtime_now};
+use xdprobe::clock::{Monotonic, Realtime, Time, monotonic_now, realtime_now};
 
 /// Bytes of a frame: as many as a ping of 44 bytes has, behind its Ethernet header.
 const FRAME: usize = 58;
@@ -130,65 +130,120 @@ fn both<T: Send>(
 }
 
 fn ping(rings: &mut Rings, frame: &mut [u8; FRAME], rate: u32, seconds: u32) -> Result<PingPong> {
-    let interval = 1_000_000_000 / u64::from(rate);
-    let slots = u64::from(rate) * u64::from(seconds);
-    let mut sent = vec![None; slots as usize];
-    let mut round_trips = Vec::with_capacity(slots as usize);
-    let mut pings = 0;
-    let start = monotonic_now();
-    for slot in 0..=slots {
-        let due = start.plus_nanos(slot * interval).plus(if slot < slots { Duration::ZERO } else { AFTER });
-        loop {
-            rings.receive(|pong| {
-                let t3 = realtime_now();
-                let number = pong.get(NUMBER).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
-                let t0 = number.and_then(|number| sent.get(number as usize).copied().flatten());
-                round_trips.extend(t0.map(|t0| t3.nanos_since(t0)));
-            })?;
-            if monotonic_now() >= due {
-                break;
-            }
-        }
-        // As the programs do: a slot that is over is skipped.
-        if slot < slots && monotonic_now() < due.plus_nanos(interval) {
-            frame[NUMBER].copy_from_slice(&slot.to_le_bytes());
-            sent[slot as usize] = Some(realtime_now());
-            if rings.send(frame) {
-                pings += 1;
-            }
-            rings.wake()?;
-            rings.reap();
-        }
-    }
-    Ok(PingPong { round_trips, pings })
+    let slots = slots(rate, seconds) as usize;
+    let mut pinger = Awake { frame, sent: vec![None; slots], round_trips: Vec::with_capacity(slots), pings: 0 };
+    at_each_slot(rings, rate, seconds, &mut pinger)?;
+    Ok(PingPong { round_trips: pinger.round_trips, pings: pinger.pings })
 }
 
 fn ping_asleep(rings: &mut Rings, frame: &mut [u8; FRAME], rate: u32, seconds: u32) -> Result<(Vec<i64>, usize)> {
     // The kernel may put a timer off by 50 µs, so as to have more of them at once (prctl(2)).
     nix::sys::prctl::set_timerslack(1)?;
+    let mut pinger = Sleeper { frame, lateness: Vec::with_capacity(slots(rate, seconds) as usize), pongs: 0 };
+    at_each_slot(rings, rate, seconds, &mut pinger)?;
+    Ok((pinger.lateness, pinger.pongs))
+}
+
+fn slots(rate: u32, seconds: u32) -> u64 {
+    u64::from(rate) * u64::from(seconds)
+}
+
+/// Who pings at planned moments.
+trait Pinger {
+    /// Takes what has come.
+    fn look(&mut self, rings: &mut Rings) -> Result<()>;
+
+    /// Nothing is due for so long.
+    fn wait(&mut self, rings: &mut Rings, left: Duration) -> Result<()>;
+
+    /// Puts the ping into the ring that was due then.
+    fn ping(&mut self, rings: &mut Rings, slot: u64, due: Time<Monotonic>);
+}
+
+/// A ping at each of the plan's moments, and the last answers.
+#[inline]
+fn at_each_slot(rings: &mut Rings, rate: u32, seconds: u32, pinger: &mut impl Pinger) -> Result<()> {
     let interval = 1_000_000_000 / u64::from(rate);
-    let slots = u64::from(rate) * u64::from(seconds);
-    let mut lateness = Vec::with_capacity(slots as usize);
-    let mut pongs = 0;
+    let slots = slots(rate, seconds);
     let start = monotonic_now();
     for slot in 0..=slots {
         let due = start.plus_nanos(slot * interval).plus(if slot < slots { Duration::ZERO } else { AFTER });
         loop {
-            pongs += rings.receive(|_| ())?;
+            pinger.look(rings)?;
             let now = monotonic_now();
             if now >= due {
                 break;
             }
-            rings.wait(due.duration_since(now))?;
+            pinger.wait(rings, due.duration_since(now))?;
         }
+        // As the programs do: a slot that is over is skipped.
         if slot < slots && monotonic_now() < due.plus_nanos(interval) {
-            lateness.push(monotonic_now().duration_since(due).as_nanos() as i64);
-            rings.send(frame);
+            pinger.ping(rings, slot, due);
             rings.wake()?;
             rings.reap();
         }
     }
-    Ok((lateness, pongs))
+    Ok(())
+}
+
+/// One that never sleeps, and tells round trips.
+struct Awake<'a> {
+    frame: &'a mut [u8; FRAME],
+    sent: Vec<Option<Time<Realtime>>>,
+    round_trips: Vec<i64>,
+    pings: usize,
+}
+
+impl Pinger for Awake<'_> {
+    #[inline]
+    fn look(&mut self, rings: &mut Rings) -> Result<()> {
+        let Self { sent, round_trips, .. } = self;
+        rings.receive(|pong| {
+            let t3 = realtime_now();
+            let number = pong.get(NUMBER).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+            let t0 = number.and_then(|number| sent.get(number as usize).copied().flatten());
+            round_trips.extend(t0.map(|t0| t3.nanos_since(t0)));
+        })?;
+        Ok(())
+    }
+
+    #[inline]
+    fn wait(&mut self, _rings: &mut Rings, _left: Duration) -> Result<()> {
+        Ok(())
+    }
+
+    #[inline]
+    fn ping(&mut self, rings: &mut Rings, slot: u64, _due: Time<Monotonic>) {
+        self.frame[NUMBER].copy_from_slice(&slot.to_le_bytes());
+        self.sent[slot as usize] = Some(realtime_now());
+        self.pings += usize::from(rings.send(self.frame));
+    }
+}
+
+/// One that sleeps where there is nothing to do, and tells how late its pings leave.
+struct Sleeper<'a> {
+    frame: &'a [u8; FRAME],
+    lateness: Vec<i64>,
+    pongs: usize,
+}
+
+impl Pinger for Sleeper<'_> {
+    #[inline]
+    fn look(&mut self, rings: &mut Rings) -> Result<()> {
+        self.pongs += rings.receive(|_| ())?;
+        Ok(())
+    }
+
+    #[inline]
+    fn wait(&mut self, rings: &mut Rings, left: Duration) -> Result<()> {
+        rings.wait(left)
+    }
+
+    #[inline]
+    fn ping(&mut self, rings: &mut Rings, _slot: u64, due: Time<Monotonic>) {
+        self.lateness.push(monotonic_now().duration_since(due).as_nanos() as i64);
+        rings.send(self.frame);
+    }
 }
 
 fn flood(rings: &mut Rings, frame: &mut [u8; FRAME], batch: u32, seconds: u32) -> Result<(u64, f64)> {

@@ -9,7 +9,7 @@ use crate::session::{MAX_CLIENTS, MAX_PONG_EVERY, Rate, Settings, TimerKind};
 use crate::tune::realtime::{MAX_PRIORITY, MIN_PRIORITY};
 use crate::wire::{MAX_IP_LEN, MIN_IP_LEN};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{ArgAction, Command, CommandFactory, Parser, ValueHint};
+use clap::{Arg, ArgAction, Command, CommandFactory, Parser, ValueHint};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -286,6 +286,8 @@ const CLIENT: &str = "Session (set by the client; a server ignores these and doe
 const EITHER: &str = "Session (set by each side for itself)";
 const PATH: &str = "Time stamps and path";
 const OUTPUT: &str = "Output";
+const PEER: &str = "Interface and server";
+const PINGS: &str = "Pings";
 const SIZE: &str = "bytes with the IP header";
 
 /// The measurement's command line as clap knows it: for help, completions and tests.
@@ -294,12 +296,12 @@ pub fn command() -> Command {
 }
 
 /// The flags of a command of many sessions, a client's always: what is said of a measurement's roles and directions has no
-/// meaning there.
+/// meaning there. Its headings are in the order of the measurement's, its own behind that of the server.
 pub(super) fn of_rounds(command: Command) -> Command {
-    command.mut_args(|flag| {
+    let command = command.mut_args(|flag| {
         let heading = match flag.get_id().as_str() {
-            "host" | "interface" | "port" | "connect_timeout" => Some("Interface and server"),
-            "delay" | "ping_size" | "pong_size" | "in_band" | "timer" | "timeout" => Some("Pings"),
+            "host" | "interface" | "port" | "connect_timeout" => Some(PEER),
+            "delay" | "ping_size" | "pong_size" | "in_band" | "timer" | "timeout" => Some(PINGS),
             _ => None,
         };
         let flag = match heading {
@@ -325,7 +327,18 @@ pub(super) fn of_rounds(command: Command) -> Command {
             "json" => flag.help("Print the result as one JSON object on stdout, durations in ns"),
             _ => flag,
         }
-    })
+    });
+    // clap has the headings in the order in which its arguments first name them.
+    let mut flags: Vec<Arg> = command.get_arguments().cloned().collect();
+    flags.sort_by_key(|flag| match flag.get_help_heading() {
+        Some(PEER) => 0,
+        Some(PINGS) => 2,
+        Some(PATH) => 3,
+        Some(OUTPUT) => 4,
+        _ => 1,
+    });
+    let mut flags = flags.into_iter();
+    command.mut_args(|flag| flags.next().unwrap_or(flag))
 }
 
 /// What the subcommand is called.

@@ -90,22 +90,7 @@ fn own(command: Command) -> Command {
         flag.value_parser(super::args::whole::<u32>(min, max, unit))
     };
     let least = ip_len(Settings { in_band: true, ..Settings::default() }.min_pong_padding());
-    of_rounds(command)
-        .mut_arg("pong_size", |flag| {
-            flag.help(format!(
-                "Size of a pong with its IP header, {least} to {MAX_IP_LEN}: it carries the server's stamps"
-            ))
-            .default_value(least.to_string())
-        })
-        .bin_name("xdprobe compare")
-        .about(COMPARE_ABOUT)
-        .override_usage("xdprobe compare --interface <nic> [options] <host>")
-        .after_help(NOTES)
-        .infer_long_args(true)
-        .args_override_self(true)
-        .disable_help_flag(true)
-        .disable_version_flag(true)
-        .max_term_width(100)
+    let command = command
         .arg(
             number("rounds", MIN_ROUNDS, MAX_ROUNDS, "rounds", "10")
                 .value_name("n")
@@ -131,7 +116,23 @@ fn own(command: Command) -> Command {
                 .value_parser(clap::value_parser!(PathBuf))
                 .help_heading("Output")
                 .help("Write a page with tables and pictures to this file; it needs nothing else"),
-        )
+        );
+    of_rounds(command)
+        .mut_arg("pong_size", |flag| {
+            flag.help(format!(
+                "Size of a pong with its IP header, {least} to {MAX_IP_LEN}: it carries the server's stamps"
+            ))
+            .default_value(least.to_string())
+        })
+        .bin_name("xdprobe compare")
+        .about(COMPARE_ABOUT)
+        .override_usage("xdprobe compare --interface <nic> [options] <host>")
+        .after_help(NOTES)
+        .infer_long_args(true)
+        .args_override_self(true)
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .max_term_width(100)
 }
 
 /// The same with all flags of the measurement, so that its rules can be asked: what is not shared cannot be typed, as a word

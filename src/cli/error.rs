@@ -40,6 +40,28 @@ impl UsageError {
         Self { help: self.help.and(Some(command)), ..self }
     }
 
+    /// A word that is one of the subcommands' names all but a typing error, or that of a flag without its hyphens.
+    pub(super) fn mistyped_command<'a>(
+        word: &OsStr,
+        commands: impl IntoIterator<Item = &'static str>,
+        flags: impl IntoIterator<Item = &'a str>,
+    ) -> Option<Self> {
+        let typed = shown(word);
+        if let Some(flag) = flags.into_iter().find(|flag| flag.strip_prefix("--") == Some(typed.as_str())) {
+            return Some(Self::see_help(format_args!("there is no subcommand {typed}; did you mean {flag}?")));
+        }
+        if typed.starts_with('-') {
+            return None;
+        }
+        // clap knows which names are close, and names the closest last.
+        let all = Command::new(MEASUREMENT).subcommands(commands.into_iter().map(Command::new));
+        let error = all.disable_help_subcommand(true).try_get_matches_from([OsStr::new(MEASUREMENT), word]).err()?;
+        let meant = texts(&error, ContextKind::SuggestedSubcommand).pop()?;
+        Some(Self::see_help(format_args!(
+            "there is no subcommand {typed}; did you mean {meant}? A host needs --client"
+        )))
+    }
+
     /// clap's error, of several lines, as one. `command` is the one that it is about.
     pub(super) fn from_clap(error: &clap::Error, command: &Command) -> Self {
         let argument = text(error, ContextKind::InvalidArg);

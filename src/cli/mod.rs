@@ -270,14 +270,27 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageEr
     if args.get(1).is_some_and(|first| first == args::REPORT) {
         return report(&args[1..]).map_err(|error| error.of("xdprobe report"));
     }
-    match command().try_get_matches_from(args) {
+    let parsed = match command().try_get_matches_from(&args) {
         Ok(matches) => match matches.get_one("generate") {
             Some(what) => Ok(Parsed::Print(generate::text(*what))),
             None => plan::build(&matches).map(Parsed::Run),
         },
         Err(answer) if !answer.use_stderr() => Ok(Parsed::Print(answer.render().to_string())),
         Err(error) => Err(UsageError::from_clap(&error, &command())),
+    };
+    parsed.map_err(|error| mistyped(&args).unwrap_or(error))
+}
+
+/// Of a command line that is wrong: whether what was taken for a host was to be a subcommand.
+fn mistyped(args: &[OsString]) -> Option<UsageError> {
+    const ROLES: [&str; 2] = ["--client", "--server"];
+    let (word, others) = args.get(1..)?.split_first()?;
+    let is_role = |word: &str| word.len() > 2 && ROLES.iter().any(|role| role.starts_with(word));
+    if others.iter().any(|word| word.to_str().is_some_and(is_role)) {
+        return None;
     }
+    let names = [args::CAPS, compare::COMPARE, sweep::SWEEP, args::REPORT];
+    UsageError::mistyped_command(word, names, ROLES)
 }
 
 fn caps(args: &[OsString]) -> Result<Parsed, UsageError> {

@@ -43,7 +43,14 @@ pub(super) fn plan(args: ReportArgs) -> Result<ReportPlan, UsageError> {
         inputs.push(other(&pair)?);
     }
     if label.len() > inputs.len() {
-        return Err(UsageError::see_help(format_args!("{} times --label, and {} sessions", label.len(), inputs.len())));
+        let sessions = match inputs.len() {
+            1 => "one session".to_owned(),
+            count => format!("{count} sessions"),
+        };
+        return Err(UsageError::see_help(format_args!(
+            "--label is given {} times, for {sessions}: leave some out, or add sessions with --with",
+            label.len()
+        )));
     }
     for (input, label) in inputs.iter_mut().zip(label) {
         input.label = label;

@@ -5,6 +5,7 @@ use super::bootstrap::{self, Differences};
 use super::text;
 use crate::cli::{ComparePlan, Role, Timestamps, TxWay};
 use crate::probe::Outcome as Round;
+use crate::record::{AWAY_NANOS, CoreAway};
 use crate::session::{LATE_NANOS, TimerKind, ip_len};
 use crate::stats::{Bin, Distribution, Summary};
 use serde::Serialize;
@@ -87,6 +88,8 @@ pub(super) struct PathOutcome {
     pub(super) worst_lateness_ns: u64,
     /// Pings that were not sent as an earlier one was that late.
     pub(super) skipped_slots: u64,
+    /// `None` where it could not be seen in every round: the loop slept, or polled the driver.
+    pub(super) core_away: Option<CoreAwayOutcome>,
     /// (t3 − t0) − (t2 − t1); `None` where the pongs told no t1 and t2.
     pub(super) rtt_ns: Option<Summary>,
     pub(super) t3_t0_ns: Option<Summary>,
@@ -108,6 +111,36 @@ pub(super) struct PathOutcome {
     pub(super) rtt_bins: Vec<Bin>,
     #[serde(skip)]
     pub(super) t3_t0_bins: Vec<Bin>,
+}
+
+/// How often the core was seen to be away from this side's loop, over all rounds, and what was due meanwhile: as
+/// [`CoreAway`], without what is no sum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(super) struct CoreAwayOutcome {
+    pub(super) count: u64,
+    pub(super) total_ns: u64,
+    pub(super) longest_ns: u64,
+    pub(super) threshold_ns: u64,
+    pub(super) pings_due: u64,
+    pub(super) late_sends: u64,
+    pub(super) skipped_slots: u64,
+}
+
+impl CoreAwayOutcome {
+    fn of(rounds: &[Round]) -> Option<Self> {
+        let away = |round: &Round| round.punctuality.is_watched.then_some(round.punctuality.away);
+        let all = rounds.iter().map(away).collect::<Option<Vec<CoreAway>>>()?;
+        let sum = |value: fn(&CoreAway) -> u64| all.iter().map(value).sum::<u64>();
+        Some(Self {
+            count: sum(|away| away.count),
+            total_ns: sum(|away| away.total_ns),
+            longest_ns: all.iter().map(|away| away.longest_ns).max()?,
+            threshold_ns: AWAY_NANOS,
+            pings_due: sum(|away| away.pings_due),
+            late_sends: sum(|away| away.late_sends),
+            skipped_slots: sum(|away| away.skipped_slots),
+        })
+    }
 }
 
 /// What the server said of its side.
@@ -257,6 +290,7 @@ fn path(rounds: Kept, setting: &Setting) -> PathOutcome {
         late_threshold_ns: LATE_NANOS,
         worst_lateness_ns: rounds.iter().map(|round| round.totals.worst_lateness_nanos).max().unwrap_or(0),
         skipped_slots: sum(|round| round.totals.skipped_slots),
+        core_away: CoreAwayOutcome::of(&rounds),
         rtt_ns: rtt.summary(),
         t3_t0_ns: t3_t0.summary(),
         samples_left_out: sum(|round| round.left_out),
@@ -287,6 +321,7 @@ mod tests {
     use super::*;
     use crate::clock::Source;
     use crate::path::Description;
+    use crate::record::{Punctuality, PunctualityTotals};
     use crate::session::{End, Totals};
     use crate::wire::Account;
 
@@ -442,6 +477,44 @@ mod tests {
                 "Nothing else should run on CPU 3, and the server should have one of its own too (its --cpu)."
             )
         );
+    }
+
+    #[test]
+    fn how_often_the_core_was_away_is_summed_where_it_could_be_seen_in_every_round() {
+        let away = |times: &[u64], is_watched| {
+            let mut punctuality = Punctuality::new();
+            for nanos in times {
+                punctuality.was_away(*nanos);
+                punctuality.met(Some(nanos - 1), 2, *nanos);
+            }
+            let mut round = round(100, [100, 100], 100, 0);
+            round.punctuality = PunctualityTotals { is_watched, ..punctuality.totals() };
+            round
+        };
+        let told = outcome(&[away(&[6_000, 70_000], true), away(&[], true), away(&[20_000], true)]);
+        let expected = CoreAwayOutcome {
+            count: 3,
+            total_ns: 96_000,
+            longest_ns: 70_000,
+            threshold_ns: 5_000,
+            pings_due: 3,
+            // One was 6 µs late.
+            late_sends: 2,
+            skipped_slots: 6,
+        };
+        assert_eq!((told.paths[0].core_away, told.paths[1].core_away), (Some(expected), None));
+        let json: serde_json::Value = serde_json::from_str(&told.to_json()).unwrap();
+        assert_eq!(json["paths"]["xdp"]["core_away"], serde_json::json!(expected));
+        assert!(json["paths"]["kernel"]["core_away"].is_null(), "{json}");
+        let text = text::text(&told);
+        let line =
+            |name, cells: &[&str]| cells.iter().fold(format!("\n{name:<16}"), |line, cell| format!("{line}{cell:>12}"));
+        assert!(text.contains(&line("xdp", &["3", "96.000", "70.000", "3", "2", "6"])), "{text}");
+        assert!(text.contains(&line("kernel", &["?"])), "{text}");
+
+        let asleep = outcome(&[away(&[6_000], true), away(&[6_000], false)]);
+        assert_eq!(asleep.paths[0].core_away, None);
+        assert!(!text::text(&asleep).contains("Core away"));
     }
 
     #[test]

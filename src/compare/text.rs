@@ -1,10 +1,10 @@
 //! The outcome in words.
 
 use super::bootstrap::{Interval, MIN_PAIRS};
-use super::outcome::{DifferenceOutcome, Outcome, PathOutcome};
+use super::outcome::{CoreAwayOutcome, DifferenceOutcome, Outcome, PathOutcome};
 use crate::path::xdp::HookStamps;
 use crate::probe::rounds::wrapped;
-use crate::record::signed_micros;
+use crate::record::{AWAY_NANOS, micros, signed_micros};
 use crate::stats::Summary;
 use std::fmt::Write;
 
@@ -25,6 +25,7 @@ pub(super) fn text(outcome: &Outcome) -> String {
     for path in &outcome.paths {
         let _ = writeln!(text, "{}", losses(path));
     }
+    core_away(&mut text, outcome);
     let _ = writeln!(text, "\n{:<16}{:>12}{:>12}{:>12}{:>12}", "CPU", "ns a ping", "of a CPU", "server's", "of a CPU");
     for path in &outcome.paths {
         let _ = writeln!(text, "{}", cpu(path));
@@ -110,6 +111,31 @@ fn losses(path: &PathOutcome) -> String {
         path.late_sends,
         path.skipped_slots
     )
+}
+
+/// How often the core was away from this side's loop, where that can be seen on any path.
+fn core_away(text: &mut String, outcome: &Outcome) {
+    if outcome.paths.iter().all(|path| path.core_away.is_none()) {
+        return;
+    }
+    let _ = write!(text, "\nCore away from this side's loop, for more than {} us\n{:<16}", AWAY_NANOS / 1000, "");
+    for name in ["times", "us in all", "longest", "pings due", "late sends", "skipped"] {
+        let _ = write!(text, "{name:>12}");
+    }
+    text.push('\n');
+    for path in &outcome.paths {
+        let _ = match path.core_away {
+            Some(CoreAwayOutcome { count, total_ns, longest_ns, pings_due, late_sends, skipped_slots, .. }) => {
+                let [total, longest] = [total_ns, longest_ns].map(micros);
+                writeln!(
+                    text,
+                    "{:<16}{count:>12}{total:>12}{longest:>12}{pings_due:>12}{late_sends:>12}{skipped_slots:>12}",
+                    path.name
+                )
+            }
+            None => writeln!(text, "{:<16}{:>12}", path.name, "?"),
+        };
+    }
 }
 
 fn cpu(path: &PathOutcome) -> String {

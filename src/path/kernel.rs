@@ -6,7 +6,7 @@
 
 use super::control;
 use super::ptp::{Nic, PtpPort};
-use super::socket::{self, Arrival, Inbox};
+use super::socket::{self, Arrival, Inbox, RECEIVE_QUEUE, is_empty, is_passing, with_attempt};
 use super::stamper::TxStamper;
 use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps, Sent, StampWishes, Token, TxStamp};
 use crate::clock::{Monotonic, Realtime, Time, monotonic_now, realtime_now};
@@ -29,8 +29,6 @@ use std::time::Duration;
 
 /// The largest payload that is ever sent, in bytes.
 const MAX_PAYLOAD: usize = HEADER_LEN + MAX_PADDING as usize;
-/// What the kernel is asked to hold for us while we are not looking, in bytes.
-pub(super) const RECEIVE_QUEUE: usize = 4 << 20;
 /// How long the kernel may go on saying that it has no room before sending fails.
 const SEND_PATIENCE: Duration = Duration::from_secs(1);
 /// How many errors about earlier datagrams one attempt to send may meet.
@@ -190,6 +188,7 @@ impl KernelPath {
                 }
                 Err(error) if is_passing(&error) => {
                     self.forget_errors();
+                    batch.pass_over();
                     continue;
                 }
                 Err(error) => return Err(with_attempt(error, format_args!("receive on {}", self.local))),
@@ -202,7 +201,10 @@ impl KernelPath {
             for (arrival, data, control) in self.inbox.arrivals() {
                 match read(arrival, data, control, application) {
                     Some((received, said)) => batch.push(received, said),
-                    None => self.counters.not_protocol += 1,
+                    None => {
+                        self.counters.not_protocol += 1;
+                        batch.pass_over();
+                    }
                 }
             }
             if batch.len() != before {
@@ -227,8 +229,7 @@ impl KernelPath {
     /// The session's pings and pongs travel behind PTP headers no more.
     fn close_ptp(&mut self) {
         if let Some(way) = self.ptp.take() {
-            self.counters.strange_stamps += way.port.strange();
-            self.counters.socket_dropped += way.port.dropped();
+            way.port.add_to(&mut self.counters);
         }
     }
 
@@ -457,8 +458,7 @@ impl Path for KernelPath {
         counters.strange_stamps += self.stamper.as_ref().map_or(0, TxStamper::strange);
         counters.socket_dropped += self.dropped();
         if let Some(way) = &self.ptp {
-            counters.strange_stamps += way.port.strange();
-            counters.socket_dropped += way.port.dropped();
+            way.port.add_to(&mut counters);
         }
         counters
     }
@@ -579,28 +579,6 @@ fn read(
     Some((Received { from, message, shape: Shape::Plain, ip_len, queue: None, way: None, stamps }, said))
 }
 
-/// Nothing is there to be read.
-pub(super) fn is_empty(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock
-}
-
-/// A signal, or an ICMP error about an earlier datagram, which is no reason to end a session: its receiver may come. Told once,
-/// by whatever is called next (`icmp_err_convert`, `net/ipv4/icmp.c`; `EPROTO` is an ICMP parameter problem).
-pub(super) fn is_passing(error: &io::Error) -> bool {
-    let of_icmp = [
-        libc::ECONNREFUSED,
-        libc::ENETUNREACH,
-        libc::EHOSTUNREACH,
-        libc::EHOSTDOWN,
-        libc::ENONET,
-        libc::ENOPROTOOPT,
-        libc::EOPNOTSUPP,
-        libc::EMSGSIZE,
-        libc::EPROTO,
-    ];
-    error.kind() == io::ErrorKind::Interrupted || error.raw_os_error().is_some_and(|errno| of_icmp.contains(&errno))
-}
-
 /// Reads the error queue of a socket until it is empty.
 #[cold]
 fn forget_errors(socket: &UdpSocket) {
@@ -616,10 +594,6 @@ fn forget_errors(socket: &UdpSocket) {
 /// There is no room at present.
 fn is_busy(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock || matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::EBUSY))
-}
-
-pub(super) fn with_attempt(error: io::Error, attempt: std::fmt::Arguments<'_>) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot {attempt}: {error}"))
 }
 
 #[cold]

@@ -110,13 +110,15 @@ pub struct Batch {
     datagrams: Vec<(Received, SaidAt)>,
     /// Of those few that say something behind their header.
     said: Vec<Said>,
+    /// Something was read that is not here.
+    passed_over: bool,
 }
 
 impl Batch {
     /// An empty batch with room for [`BATCH`] datagrams.
     pub fn new() -> Self {
         // Of what is taken out again what it said stays here until the batch is cleared.
-        Self { datagrams: Vec::with_capacity(BATCH), said: Vec::with_capacity(2 * BATCH) }
+        Self { datagrams: Vec::with_capacity(BATCH), said: Vec::with_capacity(2 * BATCH), passed_over: false }
     }
 
     /// How many datagrams there are: never more than [`BATCH`].
@@ -129,6 +131,12 @@ impl Batch {
     #[inline]
     pub const fn is_empty(&self) -> bool {
         self.datagrams.is_empty()
+    }
+
+    /// Whether anything was read at all, be it not of the protocol, or nobody's any more.
+    #[inline]
+    pub const fn has_read(&self) -> bool {
+        self.passed_over || !self.is_empty()
     }
 
     /// How many more fit.
@@ -166,6 +174,13 @@ impl Batch {
     pub fn clear(&mut self) {
         self.datagrams.clear();
         self.said.clear();
+        self.passed_over = false;
+    }
+
+    /// Something was read that is not for whoever has the batch.
+    #[inline]
+    pub(crate) fn pass_over(&mut self) {
+        self.passed_over = true;
     }
 
     /// Adds a datagram; the caller has seen that there is [`Batch::room`].
@@ -181,11 +196,12 @@ impl Batch {
     /// Keeps of the datagrams from the place `from` on those of which this says so.
     fn retain_from(&mut self, from: usize, mut keep: impl FnMut(&Received, Option<&Said>) -> bool) {
         let said = &self.said;
-        let mut place = 0;
+        let (mut place, before) = (0, self.datagrams.len());
         self.datagrams.retain(|(received, at)| {
             place += 1;
             place <= from || keep(received, at.and_then(|at| said.get(usize::from(at))))
         });
+        self.passed_over |= self.datagrams.len() < before;
     }
 }
 

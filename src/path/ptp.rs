@@ -6,10 +6,9 @@
 #![forbid(unsafe_code)]
 
 use super::control::{self, ROOM};
-use super::kernel::{RECEIVE_QUEUE, is_empty, is_passing, with_attempt};
-use super::socket;
+use super::socket::{self, RECEIVE_QUEUE, is_empty, is_passing, with_attempt};
 use super::stamper::{Aligned, TxStamper};
-use super::{BATCH, Batch, Received, RxStamps, StampWishes, Token, TxStamp};
+use super::{BATCH, Batch, Counters, Received, RxStamps, StampWishes, Token, TxStamp};
 use crate::clock::{Monotonic, Time, monotonic_now, realtime_now};
 use crate::net::{NetError, reserve_port};
 use crate::wire::frame::{MacAddr, parse_ptp};
@@ -179,12 +178,15 @@ impl PtpPort {
                         return Ok(());
                     }
                 }
-                Ok(None) => *foreign += 1,
+                Ok(None) => {
+                    *foreign += 1;
+                    batch.pass_over();
+                }
                 Err(error) if is_empty(&error) => {
                     emptied = true;
                     break;
                 }
-                Err(error) if is_passing(&error) => {}
+                Err(error) if is_passing(&error) => batch.pass_over(),
                 Err(error) => return Err(with_attempt(error, format_args!("receive PTP messages"))),
             }
         }
@@ -243,11 +245,6 @@ impl PtpPort {
         Ok(Some((received, in_band.map(Said::InBand))))
     }
 
-    /// Datagrams that the socket had no room for, since it was opened.
-    pub(super) fn dropped(&self) -> u64 {
-        socket::dropped(self.socket.as_fd())
-    }
-
     /// Adds the transmit stamps that have come to `stamps`.
     ///
     /// # Errors
@@ -256,14 +253,53 @@ impl PtpPort {
         self.stamper.collect(self.socket.as_fd(), stamps)
     }
 
-    /// Reports that belong to nothing that was sent.
-    pub(super) const fn strange(&self) -> u64 {
-        self.stamper.strange()
+    /// Adds what it has counted since it was opened to `counters`. What comes in and is not ours has been told where it was received.
+    pub(super) fn add_to(&self, counters: &mut Counters) {
+        counters.socket_dropped += socket::dropped(self.socket.as_fd());
+        counters.strange_stamps += self.stamper.strange();
     }
 }
 
 impl AsFd for PtpPort {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::control::Request;
+
+    /// To nobody, of PTP's EtherType.
+    const FRAME: [u8; 60] = {
+        let mut frame = [0; 60];
+        (frame[12], frame[13]) = (0x88, 0xf7);
+        frame
+    };
+
+    #[test]
+    fn what_a_port_counts_is_added_and_a_stamp_that_nobody_asked_for_is_strange() {
+        let if_index = nix::net::if_::if_nametoindex("lo").unwrap();
+        let nic = Nic { interface: "lo", if_index, mac: MacAddr([0; 6]), address: Ipv4Addr::LOCALHOST };
+        let wishes = StampWishes { software: true, hardware: false };
+        let mut port = PtpPort::keep_or_open(None, Transport::L2, &nic, wishes).unwrap();
+        // Past its stamper: of a key that it has not given out.
+        let mut request = Request::new(libc::SOF_TIMESTAMPING_TX_SOFTWARE);
+        socket::send(port.as_fd(), &FRAME, None, request.with_key(1000)).unwrap();
+        let limit = monotonic_now().plus(Duration::from_secs(10));
+        let before = Counters { strange_stamps: 3, socket_dropped: 4, tx_retries: 5, ..Counters::default() };
+        let mut stamps = Vec::new();
+        loop {
+            port.collect(&mut stamps).unwrap();
+            let mut counters = before;
+            port.add_to(&mut counters);
+            if counters != before {
+                assert_eq!(counters, Counters { strange_stamps: 4, ..before });
+                break;
+            }
+            assert!(monotonic_now() < limit, "loopback stamps");
+        }
+        assert_eq!(stamps, []);
     }
 }

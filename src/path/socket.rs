@@ -195,6 +195,9 @@ pub fn set_option(socket: BorrowedFd<'_>, level: i32, option: i32, value: i32) -
     Ok(())
 }
 
+/// What the kernel is asked to [`hold`] for a socket of ours while we are not looking, in bytes.
+pub const RECEIVE_QUEUE: usize = 4 << 20;
+
 /// Has the kernel hold up to twice so many bytes of datagrams for a socket while nobody reads it (`SO_RCVBUF`, `socket(7)`): beyond
 /// `net.core.rmem_max` where CAP_NET_ADMIN allows it, as what that holds is a few milliseconds of a fast sender.
 ///
@@ -254,4 +257,31 @@ pub fn packet_socket(if_index: u32, protocol: u16) -> io::Result<OwnedFd> {
     };
     Errno::result(answer)?;
     Ok(socket)
+}
+
+/// Nothing is there to be read.
+pub fn is_empty(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
+/// A signal, or an ICMP error about an earlier datagram, which is no reason to end a session: its receiver may come. Told once,
+/// by whatever is called next (`icmp_err_convert`, `net/ipv4/icmp.c`; `EPROTO` is an ICMP parameter problem).
+pub fn is_passing(error: &io::Error) -> bool {
+    let of_icmp = [
+        libc::ECONNREFUSED,
+        libc::ENETUNREACH,
+        libc::EHOSTUNREACH,
+        libc::EHOSTDOWN,
+        libc::ENONET,
+        libc::ENOPROTOOPT,
+        libc::EOPNOTSUPP,
+        libc::EMSGSIZE,
+        libc::EPROTO,
+    ];
+    error.kind() == io::ErrorKind::Interrupted || error.raw_os_error().is_some_and(|errno| of_icmp.contains(&errno))
+}
+
+/// The kernel's answer with what was attempted, such as "receive on 10.0.0.1:5000".
+pub fn with_attempt(error: io::Error, attempt: std::fmt::Arguments<'_>) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot {attempt}: {error}"))
 }

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 use crate::clock::{Monotonic, Time};
+use crate::path::Batch;
 use crate::record::AWAY_NANOS;
 
 /// No look counts: the loop has done something since.
@@ -33,6 +34,14 @@ impl Away {
         if gap > AWAY_NANOS { gap } else { 0 }
     }
 
+    /// The loop has looked for packets, which is something where it has read any, be it for nothing.
+    #[inline]
+    pub(super) fn received(&mut self, batch: &Batch) {
+        if batch.has_read() {
+            self.occupied();
+        }
+    }
+
     /// The loop does something, or sleeps: it says nothing of the core when it looks at the clock next.
     #[inline]
     pub(super) fn occupied(&mut self) {
@@ -55,6 +64,21 @@ mod tests {
         assert_eq!(looks(&mut away, [1_000_000, 1_000_100, 1_005_100, 1_010_101]), [0, 0, 0, 5_001]);
         // A gap is told once.
         assert_eq!(looks(&mut away, [1_010_201, 4_010_201, 4_010_301]), [0, 3_000_000, 0]);
+    }
+
+    #[test]
+    fn what_was_read_for_nothing_took_the_loops_time() {
+        let (mut away, mut batch) = (Away::new(), Batch::new());
+        let mut turn = |batch: &Batch, nanos| {
+            away.received(batch);
+            away.look(Time::from_nanos(nanos))
+        };
+        assert_eq!([turn(&batch, 1_000), turn(&batch, 1_100)], [0, 0]);
+        // Foreign datagrams, 40 µs of them.
+        batch.pass_over();
+        assert_eq!(turn(&batch, 41_100), 0);
+        batch.clear();
+        assert_eq!([turn(&batch, 41_200), turn(&batch, 81_200)], [0, 40_000], "where nothing was read it was not ours");
     }
 
     #[test]

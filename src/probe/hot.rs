@@ -114,6 +114,13 @@ struct Arrival<'a> {
     point: Option<Point>,
 }
 
+/// A planned moment that was met, as [`Punctuality::met`] takes it.
+struct Met {
+    lateness: Option<u64>,
+    skipped: u64,
+    away: u64,
+}
+
 /// All that the loop works with.
 pub struct HotLoop<'a, M, P, A> {
     machine: &'a mut M,
@@ -143,6 +150,8 @@ pub struct HotLoop<'a, M, P, A> {
     watches: bool,
     /// Whether the core was away before that.
     away: Away,
+    /// The planned moment that was met and is not noted yet.
+    met: Option<Met>,
     /// When it wakes up where it sleeps.
     nap: Nap,
     /// The datagram that is being handled had a stamp.
@@ -200,6 +209,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             next_look: monotonic_now(),
             now: monotonic_now(),
             away: Away::new(),
+            met: None,
             nap: Nap::new(),
             arrival_stamped: false,
             unflushed: false,
@@ -330,10 +340,10 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
     /// Takes in what has come; whether anything had.
     fn receive(&mut self) -> anyhow::Result<bool> {
         self.path.receive(&mut self.batch)?;
+        self.away.received(&self.batch);
         if self.batch.is_empty() {
             return Ok(false);
         }
-        self.away.occupied();
         let batch = self.batch.lend();
         let taken = self.take_in(&batch);
         self.batch.give_back(batch);
@@ -584,19 +594,28 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             self.machine.handle_deadline(now);
             let after = moments(self.machine.totals());
             let lateness = self.machine.totals().last_lateness_nanos;
+            self.met = (after != before).then(|| {
+                let [pings, skipped] = [0, 1].map(|at| after[at].saturating_sub(before[at]));
+                Met { lateness: (pings > 0).then_some(lateness), skipped, away }
+            });
             self.alone = self.machine.deadline().is_none_or(|next| now < next);
             self.act(None)?;
             self.alone = false;
             // The ping has left: now there is time.
-            if after != before {
-                let [pings, skipped] = [0, 1].map(|at| after[at].saturating_sub(before[at]));
-                self.punctuality.met((pings > 0).then_some(lateness), skipped, away);
-            }
+            self.note_met();
             if self.loaded {
                 break;
             }
         }
         Ok(true)
+    }
+
+    /// Notes the planned moment that was met last, once.
+    #[inline]
+    fn note_met(&mut self) {
+        if let Some(Met { lateness, skipped, away }) = self.met.take() {
+            self.punctuality.met(lateness, skipped, away);
+        }
     }
 
     /// Obeys the machine. What came in and made it act, if anything did, is noted.
@@ -721,6 +740,8 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
     fn tell(&mut self, event: Event) -> anyhow::Result<()> {
         // The peer must not wait for what the attendant has to print.
         self.flush_now()?;
+        // Of a session that ends with it, it is in its statistics.
+        self.note_met();
         self.away.occupied();
         if let Event::Connected { peer, settings } = event {
             self.in_band = settings.in_band;

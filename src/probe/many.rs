@@ -409,6 +409,10 @@ impl<P: Path> Loop<'_, P> {
     /// A session is over, and is closed once the last of its stamps has come.
     #[cold]
     fn end(&mut self, place: usize, end: End) {
+        if matches!(end, End::TimedOut { .. } | End::Broken) {
+            let waiting = self.turns.waiting_in(place).map(|(received, _)| received.message.kind);
+            self.hall.drop_waiting(place, waiting);
+        }
         let mut leaving = Leaving { end, totals: *self.hall.totals(), excess: self.hall.excess() };
         if end == End::Broken {
             // The machine does not know that it is over, and its last stamps may take a while.

@@ -1,7 +1,7 @@
 //! What came of one round: a session of [`super::rounds`], with every sample kept.
 
 use crate::path::Counters;
-use crate::record::{Stages, StampCounts};
+use crate::record::{PunctualityTotals, Stages, StampCounts};
 use crate::session::{End, Settings, Totals};
 use crate::wire::Account;
 
@@ -26,6 +26,8 @@ pub struct Outcome {
     pub duplicates: u64,
     /// Pings answered of which t0 or t3 is missing, or whose two are of different clocks.
     pub unmeasured: u64,
+    /// How late its pings left, and how often the core was away.
+    pub punctuality: PunctualityTotals,
     /// Stamps taken.
     pub stamps: StampCounts,
     /// What lay between the stamps of this side's packets, since the round that began them; `None` where that is not known.
@@ -79,6 +81,7 @@ impl Outcome {
             answered: 0,
             duplicates: 0,
             unmeasured: 0,
+            punctuality: PunctualityTotals::default(),
             stamps: StampCounts::default(),
             stages: None,
             counters: Counters::default(),

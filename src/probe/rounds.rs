@@ -425,6 +425,7 @@ impl<M: Machine, P: Path> Attendant<M, P> for Keeper<'_> {
             answered: trips.unique(),
             duplicates: trips.duplicates(),
             unmeasured: trips.unstamped() + trips.incomparable(),
+            punctuality: scene.punctuality.totals(),
             stamps: *scene.stamps,
             stages: scene.recorder.sync().stages,
             counters,

@@ -12,9 +12,11 @@ use crate::net::tsinfo::{TsInfo, tsinfo};
 use crate::net::{Interface, NetError, privilege};
 use crate::path::StampWishes;
 use crate::record::{CardClock, Sources};
+use crate::session::PTP_TIMEOUT;
 use crate::wire::ptp::{Transport, UDP_PORT};
 use anyhow::{Context, Result, bail, ensure};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// What a run does to have its stamps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,6 +173,10 @@ fn hardware(plan: &Plan, interface: &Interface, all_refused: bool) -> Result<Sta
             remarks.push(format!("clients with --ptp udp cannot be served: {}", NetError::PtpPortDenied));
         }
     }
+    // A server's clients may come behind PTP headers or not.
+    if ptp.is_some() || matches!(plan.role, Role::Server { many: None, .. }) {
+        remarks.extend(plan.timeout.and_then(longer_timeout));
+    }
     let xsk = plan.path == PathKind::Xdp && plan.tx == TxWay::Xsk;
     ensure!(
         !(xsk && (ptp.is_some() || requires_ptp)),
@@ -191,6 +197,18 @@ fn hardware(plan: &Plan, interface: &Interface, all_refused: bool) -> Result<Sta
         requires_ptp,
         card: Some((filters, phc)),
         remarks,
+    })
+}
+
+/// What the user should know of a receive time-out that is too short for a session behind PTP headers.
+fn longer_timeout(timeout: Duration) -> Option<String> {
+    (timeout < PTP_TIMEOUT).then(|| {
+        format!(
+            "--timeout {}: a session behind PTP headers ends after {} µs in which nothing was received, not before: a FIN waits \
+             until what was sent before it is read",
+            timeout.as_micros(),
+            PTP_TIMEOUT.as_micros()
+        )
     })
 }
 
@@ -377,5 +395,17 @@ impl CardClock for Card {
 
     fn name(&self) -> String {
         self.name.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_out_that_counts_as_a_longer_one_is_told() {
+        assert_eq!(longer_timeout(PTP_TIMEOUT), None);
+        let told = longer_timeout(Duration::from_micros(800)).unwrap();
+        assert!(told.starts_with("--timeout 800: ") && told.contains("10000 µs"), "{told}");
     }
 }

@@ -5,7 +5,7 @@ use super::pinger::{Pinger, Step};
 use super::sampling::{Sampler, Sampling};
 use super::{
     Action, Body, DEFAULT_TIMEOUT, Direction, End, Event, FIRST_RETRY, FLOOD_DRAIN, FLOOD_SILENCE, GOODBYE, Incoming,
-    LINGER, NEXT_RETRY, Outgoing, Probe, SETTLE, STRAGGLERS, Settings, TURNAROUND, TimerKind, Totals,
+    LINGER, NEXT_RETRY, Outgoing, PTP_TIMEOUT, Probe, SETTLE, STRAGGLERS, Settings, TURNAROUND, TimerKind, Totals,
 };
 use crate::clock::{Monotonic, Time};
 use crate::wire::ptp::Shape;
@@ -26,7 +26,7 @@ pub(super) enum Side {
 #[derive(Debug, Clone)]
 #[repr(C)]
 pub(super) struct Terms {
-    /// How long nothing may be received; `None` is for ever.
+    /// How long nothing may be received; `None` is for ever. Behind PTP headers no less than [`PTP_TIMEOUT`] counts.
     pub(super) timeout: Option<Duration>,
     /// Dummies behind each ping and pong.
     pub(super) dummies: u32,
@@ -229,7 +229,10 @@ pub(super) struct Conversation {
 
 impl Conversation {
     /// The handshake is done at `now`.
-    pub(super) fn begin(now: Time<Monotonic>, terms: Terms, outbox: &mut Outbox) -> Self {
+    pub(super) fn begin(now: Time<Monotonic>, mut terms: Terms, outbox: &mut Outbox) -> Self {
+        if terms.settings.ptp.is_some() {
+            terms.timeout = terms.timeout.map(|timeout| timeout.max(PTP_TIMEOUT));
+        }
         let pinger = Pinger::new(now, &terms.settings, terms.schedule.clone());
         let ready = now.plus(TURNAROUND);
         let (phase, last_heard) = match (terms.settings.direction, terms.side) {

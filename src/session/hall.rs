@@ -257,6 +257,15 @@ impl Hall {
         }
     }
 
+    /// The session of this line is over, and did not end in its turn: what still waits there, in its order, will find none. Its pings
+    /// and pongs are counted as dropped, up to the SYN that asks for the next session.
+    pub fn drop_waiting(&mut self, line: usize, waiting: impl Iterator<Item = Kind>) {
+        let of_session = waiting.take_while(|kind| *kind != Kind::Syn);
+        for _ in of_session.filter(|kind| matches!(kind, Kind::Ping | Kind::Pong)) {
+            self.drop_excess(line);
+        }
+    }
+
     /// How many datagrams the actions were since this was last asked for, dummies among them.
     pub fn take_cost(&mut self) -> u32 {
         std::mem::take(&mut self.cost)

@@ -163,6 +163,16 @@ impl<T: Copy> Turns<T> {
         Some(slot.item)
     }
 
+    /// What waits in a line, in the order of its arrival.
+    pub fn waiting_in(&self, line: usize) -> impl Iterator<Item = &T> {
+        let mut at = self.lines.get(line).map_or(NONE, |line| line.first);
+        std::iter::from_fn(move || {
+            let Slot { item, next } = self.slots.get(at as usize)?;
+            at = *next;
+            Some(item)
+        })
+    }
+
     /// So many datagrams were sent for the one that was called last.
     pub fn charge(&mut self, sent: u32) {
         // Looking at it costs something too.
@@ -196,8 +206,10 @@ mod tests {
         }
         assert!(turns.line_up(2, (2, 0), true) && turns.line_up(2, (2, 1), true) && turns.line_up(1, (1, 0), true));
         assert_eq!(turns.lines_waiting(), 3);
+        assert_eq!(Vec::from_iter(turns.waiting_in(2)), [&(2, 0), &(2, 1)]);
+        assert_eq!((turns.waiting_in(0).count(), turns.waiting_in(3).count()), (4, 0));
         assert_eq!(called(&mut turns, |_| 1), [(0, 0), (2, 0), (1, 0), (0, 1), (2, 1), (0, 2), (0, 3)]);
-        assert_eq!((turns.lines_waiting(), turns.waiting), (0, 0));
+        assert_eq!((turns.lines_waiting(), turns.waiting, turns.waiting_in(0).count()), (0, 0, 0));
     }
 
     #[test]

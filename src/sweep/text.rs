@@ -227,6 +227,8 @@ fn step(step: &mut Step) -> Value {
     let received = step.received_pps();
     let (totals, flow) = (&step.outcome.totals, &step.flow);
     let lost_by_way = step.outcome.lost_by_way();
+    let punctuality = &step.outcome.punctuality;
+    let busy = punctuality.is_watched.then_some(punctuality);
     let percent = |lost: u64, all: u64| if all == 0 { 0.0 } else { lost as f64 * 100.0 / all as f64 };
     json!({
         "target": step.aim.target.map(|target| target.to_string()),
@@ -255,6 +257,9 @@ fn step(step: &mut Step) -> Value {
         "late_sends": totals.late_sends,
         "worst_lateness_ns": totals.worst_lateness_nanos,
         "skipped_slots": totals.skipped_slots,
+        "lateness_ns": punctuality.lateness,
+        "lateness_undisturbed_ns": busy.and_then(|busy| busy.undisturbed),
+        "core_away": busy.map(|busy| busy.away),
         "cpu_ns": step.outcome.cpu_ns,
         "server_cpu_ns": totals.account.and_then(|account| account.cpu_ns),
         "t3_t0_ns": t3_t0,
@@ -274,6 +279,7 @@ mod tests {
     use crate::cli::Target;
     use crate::path::Description;
     use crate::probe::Outcome;
+    use crate::record::{Punctuality, PunctualityTotals};
     use crate::session::{Settings, Totals};
 
     /// A sweep of two steps, whose t3 − t0 are 1,000 µs and more, and whose RTTs, one of the second step less, 10 µs and more.
@@ -339,6 +345,31 @@ mod tests {
         // Table, histogram and its axis, lines and their axis.
         assert!(page.matches(name).count() >= 5 && !page.contains("1 000.000"), "{page}");
         assert!(!page.replace(name, "").contains("t3 − t0"), "{page}");
+    }
+
+    #[test]
+    fn each_step_says_how_late_its_pings_left_and_how_often_the_core_was_away() {
+        let (common, mut steps) = swept(false);
+        let mut punctuality = Punctuality::new();
+        punctuality.met(Some(50), 0, 0);
+        punctuality.was_away(70_000);
+        punctuality.met(Some(60_000), 3, 70_000);
+        // The first step slept: nobody could see it there.
+        for (step, is_watched) in steps.iter_mut().zip([false, true]) {
+            step.outcome.punctuality = PunctualityTotals { is_watched, ..punctuality.totals() };
+        }
+        let json: Value = serde_json::from_str(&json(&common, &mut steps)).unwrap();
+        let [asleep, busy] = [0, 1].map(|at| &json["steps"][at]);
+        assert_eq!([&asleep["lateness_ns"]["count"], &busy["lateness_ns"]["count"]], [&Value::from(2); 2]);
+        assert!(asleep["lateness_undisturbed_ns"].is_null() && asleep["core_away"].is_null(), "{asleep}");
+        assert_eq!(
+            (&busy["lateness_undisturbed_ns"]["count"], &busy["lateness_undisturbed_ns"]["max"]),
+            (&1.into(), &50.into())
+        );
+        let away = &busy["core_away"];
+        let counts =
+            ["count", "total_ns", "longest_ns", "pings_due", "late_sends", "skipped_slots"].map(|name| &away[name]);
+        assert_eq!(counts, [1, 70_000, 70_000, 1, 1, 3].map(Value::from).each_ref());
     }
 
     #[test]

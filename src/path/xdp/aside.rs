@@ -160,6 +160,8 @@ impl Reserved {
         let Some(mut session) = self.session.take() else { return };
         // Writing to an array that is there does not fail; if it did, the peer's next session would say so.
         let _ = program.leave_to_kernel(None);
+        // Nothing is to come behind PTP headers any more: a FIN that waited for that would look as if nothing were there.
+        session.path.release();
         let counters = session.path.counters();
         self.counted = sum(&self.counted, &counters);
         self.dropped_aside += session.path.dropped();

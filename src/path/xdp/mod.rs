@@ -145,8 +145,8 @@ pub struct XdpPath {
     card_stamps: bool,
     /// Where what the program leaves to the kernel, for it to be stamped, comes in behind PTP headers.
     ptp: Option<PtpPort>,
-    /// Datagrams that such ports had no room for, those that are closed.
-    ptp_dropped: u64,
+    /// What such ports have counted, those that are closed.
+    ptp_counted: Counters,
     place: Place,
     busypoll_us: Option<u32>,
     // In this order they are dropped: the sockets are closed, the program is detached, the port is free again.
@@ -258,7 +258,7 @@ impl XdpPath {
             wishes: config.stamps,
             card_stamps: config.card_stamps,
             ptp: None,
-            ptp_dropped: 0,
+            ptp_counted: Counters::default(),
             place: Place { interface, if_index, mac },
             busypoll_us,
             queues: sockets,
@@ -322,7 +322,9 @@ impl XdpPath {
 
     /// The session's pings and pongs travel behind PTP headers no more.
     fn close_ptp(&mut self) {
-        self.ptp_dropped += self.ptp.take().map_or(0, |port| port.dropped());
+        if let Some(port) = self.ptp.take() {
+            port.add_to(&mut self.ptp_counted);
+        }
     }
 
     /// The session that the reserved socket carries, if any, is over.
@@ -352,7 +354,10 @@ impl XdpPath {
                         }
                         batch.push(datagram, said);
                     }
-                    None => *not_protocol += 1,
+                    None => {
+                        *not_protocol += 1;
+                        batch.pass_over();
+                    }
                 }
             };
             if queue.receive(room, realtime_now, each)? != 0 {
@@ -617,16 +622,20 @@ impl Path for XdpPath {
             xdp.tx_invalid += statistics.tx_invalid_descs();
         }
         let aside = self.reserved.counters();
+        let mut ptp = self.ptp_counted;
+        if let Some(port) = &self.ptp {
+            port.add_to(&mut ptp);
+        }
         let (retries, strange) =
             self.companion.as_ref().map_or((0, 0), |outlet| (outlet.companion.retries(), outlet.companion.strange()));
         Counters {
             not_protocol: self.not_protocol + aside.not_protocol,
             tx_ring_full: self.tx_ring_full,
             tx_retries: self.tx_retries + retries + aside.tx_retries,
-            strange_stamps: strange + aside.strange_stamps,
+            strange_stamps: strange + aside.strange_stamps + ptp.strange_stamps,
             tx_dropped: self.queues.iter().map(Queue::dropped).sum::<u64>() + aside.tx_dropped,
             reached_kernel: aside.reached_kernel,
-            socket_dropped: aside.socket_dropped + self.ptp_dropped + self.ptp.as_ref().map_or(0, PtpPort::dropped),
+            socket_dropped: aside.socket_dropped + ptp.socket_dropped,
             frames_missing: self.frames_missing,
             xdp: Some(xdp),
         }
