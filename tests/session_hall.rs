@@ -186,11 +186,14 @@ fn a_number_of_the_path_says_where_to_look_first_and_nothing_else() {
     for (round, ways) in (1..).zip(ways) {
         for (client, way) in clients.into_iter().zip(ways) {
             let ping = Incoming { way, ..Incoming::plain(client, Message { kind: Kind::Ping, sequence: round }) };
+            let line = hall.line(client, way);
             assert_eq!(hall.handle_datagram(at(round), &ping), Some(Point::T1));
+            assert_eq!((line, hall.line(client, way)), (hall.place(), hall.place()));
             assert_eq!(sent(&actions(&mut hall)), [(client, Kind::Pong, round)]);
         }
     }
     let stranger = peer(2, 7);
+    assert_eq!(hall.line(stranger, Some(1)), None);
     let ping = Incoming { way: Some(1), ..Incoming::plain(stranger, Message { kind: Kind::Ping, sequence: 9 }) };
     assert_eq!(hall.handle_datagram(at(9), &ping), None);
     assert_eq!(hall.place(), None);
@@ -340,9 +343,9 @@ fn everybody_with_a_session_has_a_line_and_what_it_has_no_room_for_is_counted() 
     let mut hall = Hall::new(hall_config(8));
     say(&mut hall, at(0), peer(1, 7), Kind::Syn, 0);
     say(&mut hall, at(0), peer(2, 7), Kind::Syn, 0);
-    let lines = [1, 2].map(|host| hall.line(peer(host, 7)).unwrap());
+    let lines = [1, 2].map(|host| hall.line(peer(host, 7), None).unwrap());
     assert!(lines[0] != lines[1] && lines.iter().all(|line| *line < hall.room()));
-    assert_eq!(hall.line(peer(1, 8)), None, "a stranger, or a client's dummies");
+    assert_eq!(hall.line(peer(1, 8), None), None, "a stranger, or a client's dummies");
     for _ in 0..3 {
         hall.drop_excess(lines[1]);
     }
@@ -354,7 +357,7 @@ fn everybody_with_a_session_has_a_line_and_what_it_has_no_room_for_is_counted() 
     // Its next session begins anew; what was counted of all does not.
     say(&mut hall, at(2), peer(2, 7), Kind::Fin, 2);
     say(&mut hall, at(3), peer(2, 7), Kind::Syn, 1);
-    assert_eq!((hall.excess(), hall.all_excess(), hall.line(peer(2, 7))), (0, 3, Some(lines[1])));
+    assert_eq!((hall.excess(), hall.all_excess(), hall.line(peer(2, 7), None)), (0, 3, Some(lines[1])));
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn no_ping_pong_deadline_or_stranger_allocates_among_four_thousand_sessions() {
             // A third waits in lines, up to 40 of them.
             hall.begin_turn(n % 3 == 0, turns.lines_waiting());
             if n % 3 == 0 {
-                assert!(turns.line_up(hall.line(peer(n)).unwrap(), n, false));
+                assert!(turns.line_up(hall.line(peer(n), None).unwrap(), n, false));
             } else {
                 pings += u64::from(ping(&mut hall, n));
             }

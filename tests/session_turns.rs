@@ -195,7 +195,7 @@ fn serve(paces: &[Pace], dummies: u32, stall: Option<(u64, u64)>, seed: u64, in_
             turns.begin();
             loop {
                 for item in &look {
-                    let line = sim.hall.line(peer(item.1)).unwrap();
+                    let line = sim.hall.line(peer(item.1), None).unwrap();
                     if !turns.line_up(line, *item, false) {
                         sim.hall.drop_excess(line);
                         sim.feed.outcomes[item.1].excess += 1;
@@ -359,7 +359,7 @@ fn what_waits_as_its_session_times_out_is_dropped_and_counted() {
         assert_eq!(ends(&mut hall), []);
     }
     // One has five pings waiting, and a second session behind them; of the other nothing waits.
-    let line = hall.line(peer(0)).unwrap();
+    let line = hall.line(peer(0), None).unwrap();
     let waiting = [ping(1), ping(2), ping(3), ping(4), ping(5), syn(1), ping(1), ping(2)];
     for (message, _) in waiting {
         assert!(turns.line_up(line, (0, message), message.kind == Kind::Syn));
@@ -387,7 +387,7 @@ fn what_waits_as_its_session_times_out_is_dropped_and_counted() {
     }
     assert_eq!(points, [&[None; 6][..], &[Some(Point::T1); 2]].concat());
     assert_eq!((hall.standing(), hall.all_excess()), (1, 5));
-    let of_second = hall.totals_at(hall.line(peer(0)).unwrap()).unwrap();
+    let of_second = hall.totals_at(hall.line(peer(0), None).unwrap()).unwrap();
     assert_eq!(of_second.pings_received, 2);
 }
 

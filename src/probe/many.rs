@@ -483,7 +483,7 @@ impl<P: Path> Loop<'_, P> {
 
     fn line_up(&mut self, batch: &Batch) -> io::Result<()> {
         for (received, said) in batch.iter() {
-            match self.hall.line(received.from) {
+            match self.hall.line(received.from, received.way) {
                 Some(line) => {
                     let is_control = !matches!(received.message.kind, Kind::Ping | Kind::Pong | Kind::Dummy);
                     if !self.turns.line_up(line, (*received, said.copied()), is_control) {

@@ -245,8 +245,9 @@ impl Hall {
 
     /// In whose line a datagram from this address belongs, of [`Hall::room`] in all: the place of its client's session, be it over. `None`: it
     /// is handed over at once, as there is nobody who would have to wait for it, or nothing that would be answered.
-    pub fn line(&self, from: SocketAddrV4) -> Option<usize> {
-        self.by_peer.get(&from).map(|at| *at as usize)
+    /// `way` as of [`Incoming::way`].
+    pub fn line(&self, from: SocketAddrV4, way: Option<u32>) -> Option<usize> {
+        self.by_way(from, way).or_else(|| self.by_peer.get(&from).copied()).map(|at| at as usize)
     }
 
     /// A datagram is dropped, as there was no room in this line: it is counted.
@@ -310,18 +311,22 @@ impl Hall {
     /// The place of this client.
     #[inline]
     fn find(&mut self, from: SocketAddrV4, way: Option<u32>) -> Option<u32> {
-        let by_way = way.and_then(|way| self.by_way.get_mut(way as usize));
-        if let Some(&mut at) = by_way
-            && let Some(tenant) = self.places.get(at as usize).and_then(Place::tenant)
-            && tenant.peer == from
-        {
+        if let Some(at) = self.by_way(from, way) {
             return Some(at);
         }
         let at = *self.by_peer.get(&from)?;
-        if let Some(way) = by_way {
+        if let Some(way) = way.and_then(|way| self.by_way.get_mut(way as usize)) {
             *way = at;
         }
         Some(at)
+    }
+
+    /// The same, where it is known without a look into the map.
+    #[inline]
+    fn by_way(&self, from: SocketAddrV4, way: Option<u32>) -> Option<u32> {
+        let at = *self.by_way.get(way? as usize)?;
+        let tenant = self.places.get(at as usize)?.tenant()?;
+        (tenant.peer == from).then_some(at)
     }
 
     /// Hands a datagram to its session.
