@@ -109,6 +109,25 @@ fn where_no_round_was_calm_that_is_said() {
 }
 
 #[test]
+fn a_round_in_which_a_pong_was_there_before_its_ping_was_stamped_is_in_no_ratio() {
+    let mut figures = Figures::default();
+    for (ours, theirs) in [(8.0, -4.0), (8.0, 40.0), (8.0, 0.0), (-1.0, 40.0), (8.0, 32.0)] {
+        figures.add(RTT_P50, "us", Who::Xdp.name(), ours);
+        figures.add(RTT_P50, "us", Who::Nanoprobe.name(), theirs);
+    }
+    let [told, targets] = figures.to_json(&targets());
+    let to_nanoprobe = |target: &&Value| {
+        target["measure"] == RTT_P50
+            && target["contestant"] == Who::Xdp.name()
+            && target["against"]["contestant"] == Who::Nanoprobe.name()
+    };
+    let target = targets.as_array().unwrap().iter().find(to_nanoprobe).unwrap();
+    assert_eq!([&target["median"], &target["least"], &target["most"]], [&0.225, &0.2, &0.25]);
+    // The figures themselves are as they were measured.
+    assert_eq!(told[1]["least"], -4.0);
+}
+
+#[test]
 fn rounds_end_with_enough_calm_ones_and_never_go_beyond_their_number() {
     // 0: however many were calm.
     assert!(is_next(6, 7, 6, 0) && !is_next(7, 7, 0, 0));

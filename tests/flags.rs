@@ -869,9 +869,9 @@ fn a_mistyped_subcommand_is_taken_for_no_host() {
             format!("there is no subcommand {typed}; did you mean {meant}? A host needs --client (see xdprobe --help)");
         assert_eq!(refused(line), said, "{line}");
     }
-    for role in ["client", "server"] {
-        let said = format!("there is no subcommand {role}; did you mean --{role}? (see xdprobe --help)");
-        assert_eq!(refused(&format!("{role} -i eth0 10.0.0.2")), said);
+    for (typed, role) in [("client", "client"), ("server", "server"), ("clinet", "client"), ("serve", "server")] {
+        let said = format!("there is no subcommand {typed}; did you mean --{role}? (see xdprobe --help)");
+        assert_eq!(refused(&format!("{typed} -i eth0 10.0.0.2")), said);
     }
     // What is a host stays one, whatever else is wrong.
     assert_eq!(refused("repor --cl -i eth0 a b"), "a is one argument too many: there is one host (see xdprobe --help)");

@@ -113,6 +113,13 @@ fn targets(contestants: &[(u16, &'static str)]) -> Vec<Target> {
             }));
         }
     }
+    targets.extend(contestants.iter().map(|&(_, contestant)| Target {
+        measure: measures::ROWS_LOST,
+        contestant,
+        against: None,
+        bound: Bound::AtMost(0.0),
+        calm: None,
+    }));
     targets.extend(flood::targets());
     targets
 }

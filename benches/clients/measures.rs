@@ -27,7 +27,7 @@ pub const NAMES: [[&str; 4]; 2] = [
         "highest ping/pong rate without loss, in all, with logs",
     ],
 ];
-const ROWS_LOST: &str = "rows that logs lost";
+pub const ROWS_LOST: &str = "rows that logs lost";
 
 /// One round of so many clients; without `has_rest` only the round trips.
 pub fn crowd(

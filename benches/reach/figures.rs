@@ -80,12 +80,13 @@ impl Figures {
     }
 
     /// A target's figure of each round, or its ratio to another's within the round, as what disturbs the machine disturbs neighbours
-    /// alike; `None` where one of them was not measured.
+    /// alike; `None` where one of them was not measured. A round in which either is not above 0 has none: nanoprobe takes t0 after it
+    /// has sent, so that a pong can be there before, and a ratio to less than nothing would be below any bound.
     fn rounds(&self, target: &Target) -> Option<Vec<f64>> {
         let figure = self.get(target.measure, target.contestant)?;
         let Some((measure, contestant)) = target.against else { return Some(figure.rounds.clone()) };
         let other = self.get(measure, contestant)?;
-        Some(figure.rounds.iter().zip(&other.rounds).map(|(ours, theirs)| ours / theirs).collect())
+        Some(figure.rounds.iter().zip(&other.rounds).map(|(ours, theirs)| ratio(*ours, *theirs)).collect())
     }
 
     fn value(&self, target: &Target) -> Option<Spread> {
@@ -192,6 +193,10 @@ impl Bound {
             Self::AtLeast(bound) => format!(">= {bound}"),
         }
     }
+}
+
+fn ratio(ours: f64, theirs: f64) -> f64 {
+    if ours > 0.0 && theirs > 0.0 { ours / theirs } else { f64::NAN }
 }
 
 /// A row of the table of targets; `missing` says why there is no value where there is none.

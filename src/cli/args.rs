@@ -177,7 +177,8 @@ pub(super) struct Args {
     #[arg(short = 'x', long, value_name = "n", help_heading = EITHER, allow_negative_numbers = true)]
     #[arg(value_parser = whole::<u32>(0, MAX_DUMMIES, "packets"), default_value_t = 0)]
     pub dummy_pkt: u32,
-    /// End a session in which nothing was received for this many microseconds, 0 to 4294967295; 0 is never
+    /// End a session in which nothing was received for this many microseconds, 0 to 4294967295; 0 is never; behind PTP
+    /// headers no less than 10000 counts
     #[arg(short, long, value_name = "µs", help_heading = EITHER, allow_negative_numbers = true)]
     #[arg(value_parser = whole::<u32>(0, u32::MAX, "µs"), default_value_t = DEFAULT_TIMEOUT_US)]
     pub timeout: u32,

@@ -41,22 +41,28 @@ impl UsageError {
     }
 
     /// A word that is one of the subcommands' names all but a typing error, or that of a flag without its hyphens.
-    pub(super) fn mistyped_command<'a>(
+    pub(super) fn mistyped_command(
         word: &OsStr,
         commands: impl IntoIterator<Item = &'static str>,
-        flags: impl IntoIterator<Item = &'a str>,
+        flags: &[&'static str],
     ) -> Option<Self> {
         let typed = shown(word);
-        if let Some(flag) = flags.into_iter().find(|flag| flag.strip_prefix("--") == Some(typed.as_str())) {
-            return Some(Self::see_help(format_args!("there is no subcommand {typed}; did you mean {flag}?")));
+        let flag = |name: &str| flags.iter().find(|flag| flag.strip_prefix("--") == Some(name));
+        let meant_flag = |flag| Self::see_help(format_args!("there is no subcommand {typed}; did you mean {flag}?"));
+        if let Some(flag) = flag(&typed) {
+            return Some(meant_flag(flag));
         }
         if typed.starts_with('-') {
             return None;
         }
         // clap knows which names are close, and names the closest last.
-        let all = Command::new(MEASUREMENT).subcommands(commands.into_iter().map(Command::new));
+        let names = commands.into_iter().chain(flags.iter().filter_map(|flag| flag.strip_prefix("--")));
+        let all = Command::new(MEASUREMENT).subcommands(names.map(Command::new));
         let error = all.disable_help_subcommand(true).try_get_matches_from([OsStr::new(MEASUREMENT), word]).err()?;
         let meant = texts(&error, ContextKind::SuggestedSubcommand).pop()?;
+        if let Some(flag) = flag(&meant) {
+            return Some(meant_flag(flag));
+        }
         Some(Self::see_help(format_args!(
             "there is no subcommand {typed}; did you mean {meant}? A host needs --client"
         )))

@@ -290,7 +290,7 @@ fn mistyped(args: &[OsString]) -> Option<UsageError> {
         return None;
     }
     let names = [args::CAPS, compare::COMPARE, sweep::SWEEP, args::REPORT];
-    UsageError::mistyped_command(word, names, ROLES)
+    UsageError::mistyped_command(word, names, &ROLES)
 }
 
 fn caps(args: &[OsString]) -> Result<Parsed, UsageError> {

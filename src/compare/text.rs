@@ -118,7 +118,12 @@ fn core_away(text: &mut String, outcome: &Outcome) {
     if outcome.paths.iter().all(|path| path.core_away.is_none()) {
         return;
     }
-    let _ = write!(text, "\nCore away from this side's loop, for more than {} us\n{:<16}", AWAY_NANOS / 1000, "");
+    let _ = write!(
+        text,
+        "\nCore away from this side's loop at least, for more than {} us where it had nothing to do, and what was due then\n{:<16}",
+        AWAY_NANOS / 1000,
+        ""
+    );
     for name in ["times", "us in all", "longest", "pings due", "late sends", "skipped"] {
         let _ = write!(text, "{name:>12}");
     }

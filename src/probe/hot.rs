@@ -297,7 +297,9 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
                 let woken = self.interrupt.until(end, self.now)?;
                 self.path.wait(None, woken)?;
                 self.now = monotonic_now();
-                self.nap.woken(self.now);
+                if end.is_some() {
+                    self.nap.woken(self.now);
+                }
                 if let Some(rests) = &mut self.rests {
                     rests.rested(self.now);
                 }

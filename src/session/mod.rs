@@ -75,7 +75,7 @@ pub const CONNECTING_REPORT: Duration = Duration::from_secs(5);
 /// The receive time-out where none is set or it is switched off: nobody waits longer than this for a FIN-ACK.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The least receive time-out where pings travel behind PTP headers: on each side a FIN and its answer wait until what was sent before
-/// them behind such headers is read, for 1 ms and more (`path/ptp.rs`).
+/// them behind such headers is read, for 1 ms, and up to 1 s where more and more of that comes (`path/ptp.rs`).
 pub const PTP_TIMEOUT: Duration = Duration::from_millis(10);
 
 /// One side of a session.
