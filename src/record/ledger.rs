@@ -509,7 +509,11 @@ impl Writer {
 
     fn take(&mut self, word: Word) {
         match word {
-            Word::Begun { place, peer, settings, at } => self.begin(place, peer, settings, at),
+            Word::Begun { place, peer, settings, at } => {
+                // Rows of nobody's, if there were any, are not to be the new session's.
+                self.settle(place);
+                self.begin(place, peer, settings, at);
+            }
             Word::Over { place, end, totals, stamps, excess, rows_lost } => {
                 self.settle(place);
                 if let Some(session) = self.sessions[place as usize].take() {
@@ -875,7 +879,8 @@ mod tests {
             }
         }
         (0..sessions).for_each(|place| end(&mut ledger, place));
-        // A further session at a place that had one.
+        // A further session at a place that had one, and a row of nobody's between them.
+        ledger.seen(0, &ping(4));
         ledger.begin(0, peer(9999), Settings::default());
         ledger.seen(0, &ping(5));
         end(&mut ledger, 0);

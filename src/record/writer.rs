@@ -25,7 +25,8 @@ use std::time::Duration;
 
 /// What is written at the end of a look, in bytes, without being due: a page. A larger write takes longer.
 const WORTH_WRITING: usize = 4096;
-/// How long a row may stay out of the file: what a SIGKILL costs at most.
+/// Rows that have waited for so long are written with the next look, which may be as far away as the pause and some slots are: what
+/// a SIGKILL costs.
 const HOLD: Duration = Duration::from_millis(50);
 /// Entries taken from the ring at once.
 const CHUNK: usize = 2048;
@@ -272,6 +273,8 @@ impl Writer {
         while let Ok(notice) = self.notices.pop() {
             self.untold.push(notice);
         }
+        // The header of a session that is told of must have been read: where it begins in the log is told with it.
+        let end = if self.untold.is_empty() { end } else { End::Open };
         let now = monotonic_now();
         // Nobody knows how long a write takes: in a lull it comes first, and has the whole of it.
         let mut taken = 0;
@@ -398,5 +401,66 @@ impl Writer {
         if let Some(text) = self.speaker.narrator.tell_unsaid(missed) {
             self.speaker.say(Stream::Err, &text);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Role;
+    use super::*;
+    use crate::wire::Point;
+    use rtrb::{Producer, RingBuffer};
+    use std::net::{Ipv4Addr, SocketAddrV4};
+
+    /// Room of the ring of sightings.
+    const ROOM: usize = 256;
+
+    fn writer() -> (Writer, Producer<Entry>, Producer<Notice>) {
+        let (sightings, entries) = RingBuffer::new(ROOM);
+        let (told, notices) = RingBuffer::new(4);
+        let (_, reports) = RingBuffer::new(1);
+        let products =
+            Products { log: None, stage_log: None, sources: Sources::application(), card: None, stage_sink: None };
+        let narrator = Narrator::new(Voice { role: Role::Server, json: true });
+        let speaker = Speaker { narrator, out: Box::new(io::sink()), err: Box::new(io::sink()) };
+        let rings = Rings { entries, notices, reports };
+        (Writer::new(rings, products, Arc::default(), None, speaker), sightings, told)
+    }
+
+    fn seen(sequence: u64) -> Entry {
+        Entry::Seen(Packed::new(&super::super::Sighting {
+            sequence,
+            point: Point::T1,
+            size: 44,
+            queue: None,
+            application: Time::from_nanos(sequence),
+            software: None,
+            hardware: None,
+        }))
+    }
+
+    #[test]
+    fn a_look_whose_lull_is_over_leaves_rows_for_the_next_but_none_behind_a_session_that_is_told_of() {
+        let (mut writer, mut sightings, mut told) = writer();
+        let over = End::At(Time::from_nanos(0));
+        sightings.push(seen(1)).unwrap();
+        assert_eq!((writer.look(false, over), writer.entries.slots()), (0, 1));
+        sightings.push(Entry::Session).unwrap();
+        let from = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7);
+        told.push(Notice { event: Event::Refused { from }, at: Time::from_nanos(0) }).unwrap();
+        assert_eq!((writer.look(false, over), writer.entries.slots()), (2, 0));
+        assert!(writer.untold.is_empty());
+    }
+
+    #[test]
+    fn a_ring_that_fills_is_emptied_whatever_the_hour() {
+        let (mut writer, mut sightings, _told) = writer();
+        let over = End::At(Time::from_nanos(0));
+        (1..=ROOM as u64 / 4).for_each(|sequence| sightings.push(seen(sequence)).unwrap());
+        assert!(!writer.has_room());
+        assert_eq!(writer.look(false, over), ROOM / 4);
+        // With time left it takes all in small pieces.
+        (1..=40).for_each(|sequence| sightings.push(seen(sequence)).unwrap());
+        assert_eq!(writer.look(false, End::At(realtime_now().plus(Duration::from_secs(600)))), 40);
     }
 }

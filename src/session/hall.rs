@@ -35,7 +35,7 @@ pub struct HallConfig {
 /// A place for a client.
 ///
 /// The memory of a session is in no cache when its turn comes among thousands. So what a ping touches of it stands together, from the
-/// beginning of a cache line on: two lines of flags, queue and counts here, and two of the conversation. An [`Option`] would keep what it is
+/// beginning of a cache line on: two lines of flags, queue and counts here, and three of the conversation. An [`Option`] would keep what it is
 /// wherever in a tenant a value is left over.
 #[derive(Debug)]
 #[repr(u8, align(64))]

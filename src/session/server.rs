@@ -283,14 +283,19 @@ impl Server {
     /// Goes back to listening where a session is over and more are to come.
     fn turn_over(&mut self, now: Time<Monotonic>) {
         let State::Talking(conversation) = &self.state else { return };
-        if self.config.keep && !self.stopped && (conversation.is_lingering() || conversation.is_over()) {
+        let is_over = conversation.is_over();
+        // First, and alone: it is asked for each ping, and what else is asked lies elsewhere in memory.
+        if !is_over && !conversation.is_lingering() {
+            return;
+        }
+        if self.config.keep && !self.stopped {
             if self.former.len() == REMEMBERED {
                 self.former.remove(0);
             }
             let (peer, answered_fin) = (conversation.terms.peer, conversation.answered_fin());
             self.former.push(Former { peer, number: self.number, until: now.plus(REMEMBER), answered_fin });
             self.state = State::Listening;
-        } else if conversation.is_over() {
+        } else if is_over {
             self.state = State::Over;
         }
     }

@@ -365,6 +365,23 @@ mod tests {
     }
 
     #[test]
+    fn a_new_peer_in_the_place_of_another_is_not_written_to_as_the_other() {
+        let mut peers = Peers::new(LOCAL, 9, None);
+        let hear = |peers: &mut Peers, from: u8, mac| peers.learn(peer(from), &header(mac), 0);
+        for n in 0..MIN_PEERS as u8 {
+            hear(&mut peers, n, 1);
+            assert!(peers.route(peer(n), Kind::SynAck, Shape::Plain).is_some());
+        }
+        // The template for pongs leads to the one in place 0, who is then the one not heard of for the longest time.
+        (1..MIN_PEERS as u8).for_each(|n| assert_eq!(hear(&mut peers, n, 1), Some(u32::from(n))));
+        assert!(peers.route(peer(0), Kind::Pong, Shape::Plain).is_some());
+        (1..MIN_PEERS as u8).for_each(|n| assert_eq!(hear(&mut peers, n, 1), Some(u32::from(n))));
+        assert_eq!(hear(&mut peers, 200, 2), Some(0));
+        let flow = peers.route(peer(200), Kind::Pong, Shape::Plain).unwrap().1.template.flow();
+        assert_eq!((flow.destination, flow.link), (peer(200), header(2).reply()));
+    }
+
+    #[test]
     fn strangers_make_room_for_each_other_before_a_peer_with_a_session_does() {
         let mut peers = Peers::new(LOCAL, 9, None);
         peers.learn(peer(250), &header(250), 0);
