@@ -7,7 +7,7 @@
 #[path = "support/hot.rs"]
 mod hot;
 
-use hot::{End, PORT, Veth, client, server, xdp_paths};
+use hot::{End, PORT, Veth, client, server, xdp_paths, xdp_paths_with};
 use perf_event::events::Tracepoint;
 use perf_event::{Builder, Counter, Group};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -95,12 +95,11 @@ impl Meter for Allocations {
     }
 }
 
-/// System calls: all of them, and those of `sendto`.
+/// System calls: all of them, those of `sendto`, and those of `recvfrom`.
 struct SystemCalls {
     group: Group,
-    all: Counter,
-    sendto: Counter,
-    counted: Option<(u64, u64)>,
+    counters: [Counter; 3],
+    counted: Option<[u64; 3]>,
 }
 
 impl Meter for SystemCalls {
@@ -111,8 +110,9 @@ impl Meter for SystemCalls {
             builder.include_kernel().inherit(false);
             group.add(&builder).expect("a tracepoint can be counted")
         };
-        let (all, sendto) = (add("raw_syscalls/sys_enter"), add("syscalls/sys_enter_sendto"));
-        Self { group, all, sendto, counted: None }
+        let names = ["raw_syscalls/sys_enter", "syscalls/sys_enter_sendto", "syscalls/sys_enter_recvfrom"];
+        let counters = names.map(&mut add);
+        Self { group, counters, counted: None }
     }
 
     fn begin(&mut self) {
@@ -123,7 +123,8 @@ impl Meter for SystemCalls {
         self.group.disable().expect("counters can be switched off");
         let counts = self.group.read().expect("counters can be read");
         // The call that switches them off is the last that they count.
-        self.counted = Some((counts[&self.all] - 1, counts[&self.sendto]));
+        let [all, sendto, recvfrom] = self.counters.each_ref().map(|counter| counts[counter]);
+        self.counted = Some([all - 1, sendto, recvfrom]);
     }
 }
 
@@ -225,7 +226,7 @@ fn a_busy_session_on_the_xdp_path_makes_no_system_call_but_the_wake_up() {
     let outcomes: [Outcome<SystemCalls>; 2] = session(&veth, xdp_paths(&veth), settings());
     assert_busy(outcomes.each_ref().map(|outcome| &outcome.totals));
     for Outcome { meter, totals } in outcomes {
-        let (all, sendto) = meter.counted.expect("the session was finished");
+        let [all, sendto, _] = meter.counted.expect("the session was finished");
         assert_eq!(all - sendto, 0, "{all} system calls, {sendto} of them sendto: {totals:?}");
         // Pongs to pings that came together leave together.
         assert!((1..=packets(&totals)).contains(&sendto), "{sendto} sendto: {totals:?}");
@@ -237,9 +238,33 @@ fn a_batch_of_pings_takes_fewer_wake_ups_than_pings() {
     let veth = Veth::new();
     let settings = Settings { delay_us: 0, pong_every: 0, ..settings() };
     let [client, _]: [Outcome<SystemCalls>; 2] = session(&veth, xdp_paths(&veth), settings);
-    let (all, sendto) = client.meter.counted.expect("the session was finished");
+    let [all, sendto, _] = client.meter.counted.expect("the session was finished");
     assert_eq!(all - sendto, 0, "{all} system calls, {sendto} of them sendto: {:?}", client.totals);
     assert!(sendto < client.totals.pings_sent / 4, "{sendto} sendto: {:?}", client.totals);
+}
+
+#[test]
+fn busy_polling_adds_the_kick_and_no_other_system_call() {
+    let veth = Veth::new();
+    let paths = xdp_paths_with(&veth, |config| config.busypoll_us = Some(20));
+    let outcomes: [Outcome<SystemCalls>; 2] = session(&veth, paths, settings());
+    assert_busy(outcomes.each_ref().map(|outcome| &outcome.totals));
+    for Outcome { meter, totals } in outcomes {
+        let [all, sendto, recvfrom] = meter.counted.expect("the session was finished");
+        assert_eq!(all - sendto - recvfrom, 0, "{all} system calls, {sendto} sendto, {recvfrom} recvfrom: {totals:?}");
+        assert!(recvfrom > 0 && (1..=packets(&totals)).contains(&sendto), "{sendto}, {recvfrom}: {totals:?}");
+    }
+}
+
+#[test]
+fn stamps_that_come_by_a_packet_socket_allocate_nothing() {
+    let veth = Veth::new();
+    let paths = xdp_paths_with(&veth, |config| {
+        (config.stamps, config.companion) = (StampWishes { software: true, hardware: false }, true);
+    });
+    let outcomes: [Outcome<Allocations>; 2] = session(&veth, paths, settings());
+    assert_busy(outcomes.each_ref().map(|outcome| &outcome.totals));
+    assert_eq!(outcomes.map(|outcome| outcome.meter.counted), [Some(0); 2]);
 }
 
 #[test]

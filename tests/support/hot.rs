@@ -57,10 +57,15 @@ pub fn server() -> Server {
 
 /// AF_XDP for a client on the left and a server on the right.
 pub fn xdp_paths(veth: &Veth) -> [XdpPath; 2] {
+    xdp_paths_with(veth, |_| ())
+}
+
+/// The same, opened for more.
+pub fn xdp_paths_with(veth: &Veth, change: impl Fn(&mut XdpConfig)) -> [XdpPath; 2] {
     let header = LinkHeader::new(MacAddr(veth.right.mac()), MacAddr(veth.left.mac()));
     let server = SocketAddrV4::new(veth.right.address, PORT);
     let open = |end: &End, port, peer| {
-        let config = XdpConfig {
+        let mut config = XdpConfig {
             interface: end.interface.to_owned(),
             if_index: end.if_index(),
             mtu: 1500,
@@ -77,6 +82,7 @@ pub fn xdp_paths(veth: &Veth) -> [XdpPath; 2] {
             card_stamps: false,
             hook_stamps: HookStamps::Each,
         };
+        change(&mut config);
         end.run(|| {
             let reserved = UdpSocket::bind(config.local).expect("the port is free");
             XdpPath::open(config, reserved).expect("AF_XDP works on veth")
