@@ -50,6 +50,31 @@ fn number(object: &Value, name: &str) -> u64 {
 }
 
 #[test]
+fn a_server_that_was_stopped_for_longer_than_its_time_out_misses_nobody_whose_pings_wait() {
+    let lan = Lan::new(1);
+    for own in [&[][..], &["--keep", "--clients", "2"]] {
+        let fixed = ["--server", "--interface", SERVER_LINK, "--emulation", "--json", "--timer", "busy"];
+        let mut server = lan.start(Side::Server, &[&fixed[..], &["--timeout", "1000000"], own].concat());
+        server.wait_until("it listens", |server| server.all_output().contains("nanoprobe server started"));
+        let flags =
+            ["--client", "--interface", CLIENT_LINK, "--emulation", "--json", "--count", "3", "--delay", "5000"];
+        let mut client = lan.start(Side::Client, &[&flags[..], &[SERVER_ADDRESS]].concat());
+        server.wait_until("a session", |server| server.all_output().contains("Connected to client"));
+        server.signal(Signal::SIGSTOP);
+        sleep(Duration::from_millis(1500));
+        server.signal(Signal::SIGCONT);
+        client.finish();
+        if !own.is_empty() {
+            server.signal(Signal::SIGINT);
+        }
+        server.finish();
+        let [ours, theirs] = [&server, &client].map(statistics);
+        assert_eq!((&ours["end"], &theirs["end"]), (&"complete".into(), &"complete".into()), "{ours} {theirs}");
+        assert_eq!(number(&ours, "pings_received"), number(&theirs, "pings_sent"), "{ours} {theirs}");
+    }
+}
+
+#[test]
 fn a_busy_client_that_was_stopped_tells_its_late_pings_from_the_others() {
     let lan = Lan::new(1);
     for path in PATHS {

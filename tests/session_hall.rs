@@ -243,6 +243,29 @@ fn whoever_left_first_makes_room_and_no_session_ever_does() {
 }
 
 #[test]
+fn who_was_heard_before_a_stall_may_have_been_heard_behind_it() {
+    let mut hall = Hall::new(hall_config(3));
+    for host in [1, 2] {
+        say(&mut hall, at(0), peer(host, 7), Kind::Syn, 0);
+    }
+    // The loop knows of 1 s; it is stopped, reads a ping, and sees that it is 7 s. 5 s of silence are too many.
+    say(&mut hall, at(1_000_000), peer(2, 7), Kind::Ping, 1);
+    let now = at(7_000_000);
+    hall.handle_stall(at(1_000_000), now);
+    let mut ends = vec![];
+    while hall.deadline().is_some_and(|deadline| deadline <= now) {
+        hall.handle_deadline(now);
+        while let Some(action) = hall.poll_action() {
+            if let Action::Tell(Event::Finished(end)) = action {
+                ends.push((end, hall.peer()));
+            }
+        }
+    }
+    assert_eq!(ends, [(End::TimedOut { after: Duration::from_secs(5) }, Some(peer(1, 7)))]);
+    assert_eq!(hall.standing(), 1);
+}
+
+#[test]
 fn a_silent_client_times_out_alone() {
     let mut hall = Hall::new(hall_config(3));
     for host in [1, 2] {

@@ -26,6 +26,8 @@ use std::time::Duration;
 /// How many pings may leave before the loop looks at what came in: as many as one wake-up of a copying driver sends.
 const BURST: usize = 32;
 
+/// A turn that takes so long was interrupted.
+pub(super) const STALL: Duration = Duration::from_millis(1);
 /// The error queue is not looked into where a ping is due this soon: a look is a system call.
 pub(super) const LOOK_NANOS: u64 = 3_000;
 /// Nor so soon after a look that found nothing: a pong may come meanwhile, and would wait.
@@ -257,10 +259,14 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         self.now = monotonic_now();
         self.act(None)?;
         while !self.machine.is_over() {
-            let received = self.receive()?;
+            let before = self.now;
+            let mut received = self.receive()?;
             // Before anything of our own: somebody's round trip waits for it.
             self.flush_now()?;
             self.now = monotonic_now();
+            if self.now.duration_since(before) >= STALL {
+                received |= self.catch_up(before)?;
+            }
             let away = if self.watches { self.away.look(self.now) } else { 0 };
             if away > 0 {
                 self.punctuality.was_away(away);
@@ -310,6 +316,16 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         // The last answer may still lie in the ring.
         self.path.flush()?;
         Ok(())
+    }
+
+    /// The turn took long, as whatever stopped the loop does: what was handed over in it may have come only now, and more may have
+    /// come behind it. Nobody is missed for that.
+    #[cold]
+    fn catch_up(&mut self, before: Time<Monotonic>) -> anyhow::Result<bool> {
+        self.machine.handle_stall(before, self.now);
+        let received = self.receive()?;
+        self.flush_now()?;
+        Ok(received)
     }
 
     /// Whether nothing is so near that the loop has to stay awake.

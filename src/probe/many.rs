@@ -4,7 +4,7 @@
 //! stamps that a later pong takes along. So the loop is the one of `hot` without those; the rules for it are the same.
 
 use super::awaited::{Awaited, Leaving, Owned};
-use super::hot::{CROWD, DRAIN_PAUSE, LOOK_NANOS, LOOK_PAUSE_NANOS, audit};
+use super::hot::{CROWD, DRAIN_PAUSE, LOOK_NANOS, LOOK_PAUSE_NANOS, STALL, audit};
 use super::interrupt::Interrupt;
 use super::opened::{self, Opened, Way};
 use super::outstanding::Joined;
@@ -217,12 +217,16 @@ struct Arrival<'a> {
 impl<P: Path> Loop<'_, P> {
     fn run(&mut self) -> io::Result<()> {
         while !self.hall.is_over() {
-            let received = self.receive()?;
+            let before = self.now;
+            let mut received = self.receive()?;
             // Before anything of our own: somebody's round trip waits for it.
             self.flush()?;
             // As long as a word waits no row is taken.
             self.ledger.catch_up();
             self.now = monotonic_now();
+            if self.now.duration_since(before) >= STALL {
+                received |= self.catch_up(before)?;
+            }
             let pinged = self.meet_deadlines()?;
             if !self.awaited.is_empty() {
                 self.look()?;
@@ -266,6 +270,15 @@ impl<P: Path> Loop<'_, P> {
         self.drain()?;
         audit(self.path);
         Ok(())
+    }
+
+    /// The turn took long: nobody is missed for that, as in [`super::hot`].
+    #[cold]
+    fn catch_up(&mut self, before: Time<Monotonic>) -> io::Result<bool> {
+        self.hall.handle_stall(before, self.now);
+        let received = self.receive()?;
+        self.flush()?;
+        Ok(received)
     }
 
     /// Collects transmit stamps where nothing more urgent is at hand, as [`super::hot`] does.

@@ -398,6 +398,13 @@ impl Conversation {
         self.last_heard = self.last_heard.max(now);
     }
 
+    /// What was heard at `from` may have come as late as `now`.
+    pub(super) fn heard_late(&mut self, from: Time<Monotonic>, now: Time<Monotonic>) {
+        if self.last_heard == from {
+            self.heard(now);
+        }
+    }
+
     fn handle_ping(&mut self, now: Time<Monotonic>, sequence: u64, shape: Shape, outbox: &mut Outbox) -> Option<Point> {
         let echoes = match self.phase {
             // Pings count from 1.

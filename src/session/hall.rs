@@ -564,6 +564,10 @@ impl Machine for Hall {
 
     fn handle_refused_load(&mut self, _count: u32) {}
 
+    fn handle_stall(&mut self, from: Time<Monotonic>, now: Time<Monotonic>) {
+        self.places.iter_mut().filter_map(Place::tenant_mut).for_each(|place| place.server.handle_stall(from, now));
+    }
+
     fn handle_deadline(&mut self, now: Time<Monotonic>) {
         (self.current, self.now) = (None, now);
         while let Some(&Reverse((time, at))) = self.alarms.peek() {

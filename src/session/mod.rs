@@ -94,6 +94,10 @@ pub trait Machine {
     /// Of the [`Action::Load`] obeyed last, this many dummies found no room and were not sent.
     fn handle_refused_load(&mut self, count: u32);
 
+    /// Whoever hands over was stopped between `from` and `now`: what was handed over with the time `from` had come by `now`, and is no
+    /// older than that. Before [`Machine::handle_deadline`], or a peer would be missed that was heard.
+    fn handle_stall(&mut self, from: Time<Monotonic>, now: Time<Monotonic>);
+
     /// Does what is due at `now`. Harmless when called early.
     fn handle_deadline(&mut self, now: Time<Monotonic>);
 

@@ -354,6 +354,12 @@ impl Machine for Server {
         self.outbox.load_refused(count);
     }
 
+    fn handle_stall(&mut self, from: Time<Monotonic>, now: Time<Monotonic>) {
+        if let State::Talking(conversation) = &mut self.state {
+            conversation.heard_late(from, now);
+        }
+    }
+
     fn handle_deadline(&mut self, now: Time<Monotonic>) {
         if let State::Talking(conversation) = &mut self.state {
             conversation.handle_deadline(now, &mut self.outbox);
