@@ -74,9 +74,10 @@ screenshots: need-root all ## run the program between network namespaces and mak
 fmt: ## format the source
 	scripts/cargo fmt
 
-clippy: ## lint the source; a warning is an error
+clippy: ## lint the source and its documentation; a warning is an error
 	scripts/cargo clippy --all-targets $(CARGO_FLAGS) -- -D warnings
 	scripts/cargo clippy --test vm $(CARGO_FLAGS) -- -D warnings
+	scripts/cargo doc --no-deps $(CARGO_FLAGS) --config 'build.rustdocflags=["-Dwarnings"]'
 
 install: all ## install the binary, its man page and its completions under $(DESTDIR)$(PREFIX)
 	$(INSTALL) -d $(dir $(addprefix $(DESTDIR),$(INSTALLED)))

@@ -31,9 +31,10 @@ mod writer;
 use contestant::{Contestant, Who};
 use figures::Figures;
 use lan::Lan;
+use measures::Part;
 use serde_json::Value;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use targets::{
     AWAY_CLIENT, AWAY_SERVER, BUSY_P99, CALM, DUE_WHILE_AWAY, PLANNED_P99, RTT_P50, RTT_P999, UNDISTURBED_P50,
     UNDISTURBED_P99, is_next, targets,
@@ -48,6 +49,12 @@ fn of_rounds(rounds: &[[f64; 3]]) -> Figures {
         }
     }
     figures
+}
+
+/// Two busy loops are enough for two CPUs.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Of the targets of p99.9, what is told of the calm rounds.
@@ -136,11 +143,12 @@ fn rounds_end_with_enough_calm_ones_and_never_go_beyond_their_number() {
 
 #[test]
 fn a_round_tells_of_the_core_what_xdprobe_tells() {
+    let _alone = alone();
     let lan = Lan::new(1, &Arc::new(AtomicBool::new(false))).unwrap();
     let contestants = Contestant::all();
     let ours = contestants.into_iter().filter(|contestant| matches!(contestant.who, Who::Floor | Who::Xdp));
     let mut figures = Figures::default();
-    measures::round(&lan, &ours.collect::<Vec<_>>(), 1, false, &mut figures).unwrap();
+    measures::round(&lan, &ours.collect::<Vec<_>>(), [1, 1], &[Part::RoundTrips], &mut figures).unwrap();
     let [measured, targets] = figures.to_json(&targets());
     let median = |measure: &str, contestant: &str| {
         let mut all = measured.as_array().unwrap().iter();
@@ -161,4 +169,25 @@ fn a_round_tells_of_the_core_what_xdprobe_tells() {
     let of = |measure: &str| targets.as_array().unwrap().iter().find(|target| target["measure"] == measure);
     assert_eq!(of(UNDISTURBED_P99).unwrap()["median"].as_f64(), Some(of_lateness[1]));
     assert_eq!(of(BUSY_P99).unwrap()["median"].as_f64(), Some(of_lateness[3]));
+}
+
+#[test]
+fn all_parts_have_names_and_the_whole_bench_has_all_of_them() {
+    let parts = Part::named("trips,options,one-way,rates,sleep,start,writer").unwrap();
+    assert_eq!(parts, Part::ALL);
+    let error = Part::named("trips,option").unwrap_err().to_string();
+    assert!(error.contains("option is none of trips,options,"), "{error}");
+    // Each of the options is a contestant, and has its round trips in that part.
+    let options = Contestant::all().into_iter().filter(|contestant| matches!(contestant.who, Who::Tuned(..)));
+    let _alone = alone();
+    let lan = Lan::new(1, &Arc::new(AtomicBool::new(false))).unwrap();
+    let mut figures = Figures::default();
+    let options: Vec<Contestant> = options.collect();
+    measures::round(&lan, &options, [1, 1], &[Part::Options], &mut figures).unwrap();
+    let [measured, _] = figures.to_json(&[]);
+    let measured = measured.as_array().unwrap();
+    for contestant in options {
+        let name = contestant.who.name();
+        assert!(measured.iter().any(|figure| figure["contestant"] == name && figure["measure"] == RTT_P50), "{name}");
+    }
 }

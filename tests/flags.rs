@@ -510,7 +510,11 @@ fn what_cannot_go_together_is_refused() {
         ),
         (
             "--server -i eth0 -e --keep --log-dir d",
-            "--log-dir is for the logs of many sessions at once: it needs --clients, or use --log",
+            "--log-dir is for the logs of many sessions at once: it needs --clients 2 or more, or use --log",
+        ),
+        (
+            "--server -i eth0 -e --keep --clients 1 --log-dir d",
+            "--log-dir is for the logs of many sessions at once: it needs --clients 2 or more, or use --log",
         ),
         ("--client -i eth0 --keep h", "--keep is a server's flag: it cannot go with --client (see xdprobe --help)"),
         (
@@ -725,6 +729,15 @@ fn the_headings_of_the_helps_are_in_one_order() {
     assert_eq!(headings("sweep --help"), [&["Interface and server:", "Load:"][..], &others].concat());
     let measurement = headings("--help");
     assert_eq!((measurement[0].as_str(), measurement.last().unwrap().as_str()), ("Role:", others[1]));
+}
+
+#[test]
+fn every_help_says_what_the_program_ends_with() {
+    for line in ["--help", "compare --help", "sweep --help", "report --help", "caps --help"] {
+        let help = printed(line).split_whitespace().collect::<Vec<_>>().join(" ");
+        let (_, codes) = help.split_once("Exit code: 0 ").unwrap_or_else(|| panic!("{line}: {help}"));
+        assert!(codes.contains(", 1 ") && codes.ends_with(", 2 the command line is wrong."), "{line}: {codes}");
+    }
 }
 
 /// A help speaks of no flag that the command does not have, nor of the roles that it does not know. Of others' command lines, the

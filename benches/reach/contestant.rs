@@ -15,7 +15,7 @@ pub enum Who {
     Kernel,
     /// The original that `NANOPROBE=` names.
     Nanoprobe,
-    /// xdprobe with options for the lowest latency (`docs/low-latency.md`), with `TUNED=1`: as it is named, and all its flags.
+    /// xdprobe with options for the lowest latency (`docs/low-latency.md`): as it is named, and all its flags.
     Tuned(&'static str, &'static [&'static str]),
     /// `sockperf`, where it is installed.
     Sockperf,
@@ -23,15 +23,20 @@ pub enum Who {
     Irtt,
 }
 
-/// Each option by itself, and all that there is for a veth together.
-const TUNED: [(&str, &[&str]); 6] = [
+/// Each option by itself, and all that there is for a veth together. All others are pinned, so that what this brings shows where it
+/// is left out. A veth's queues have no NAPI instance that AF_XDP could poll: `--tune` is refused there, and the kernel path alone has it.
+const TUNED: [(&str, &[&str]); 8] = [
+    (UNPINNED, &[]),
     ("--realtime 50", &["--realtime", "50"]),
     ("--lock-memory", &["--lock-memory"]),
     ("--cpu-latency 0", &["--cpu-latency", "0"]),
     ("all three", &["--realtime", "50", "--lock-memory", "--cpu-latency", "0"]),
+    ("--busypoll 50", &["--busypoll", "50"]),
     ("kernel path, --busypoll 50", &["--path", "kernel", "--busypoll", "50"]),
     ("kernel path, --busypoll 50 --tune", &["--path", "kernel", "--busypoll", "50", "--tune"]),
 ];
+/// The one that runs where the kernel puts it.
+const UNPINNED: &str = "without --cpu";
 
 impl Who {
     /// As tables and `bench.json` name it.
@@ -51,6 +56,11 @@ impl Who {
     pub const fn is_prober(self) -> bool {
         matches!(self, Self::Xdp | Self::Kernel | Self::Nanoprobe)
     }
+
+    /// Whether the kernel puts it where it likes: nanoprobe cannot be told.
+    pub fn is_unpinned(self) -> bool {
+        matches!(self, Self::Nanoprobe | Self::Tuned(UNPINNED, _))
+    }
 }
 
 /// One of them, with its program; the floor has none.
@@ -67,13 +77,10 @@ impl Contestant {
         let mut all = vec![
             Self { who: Who::Floor, program: PathBuf::new() },
             Self { who: Who::Xdp, program: ours.clone() },
-            Self { who: Who::Kernel, program: ours },
+            Self { who: Who::Kernel, program: ours.clone() },
         ];
         let named = std::env::var_os("NANOPROBE").map(PathBuf::from);
-        if std::env::var_os("TUNED").is_some() {
-            let ours = PathBuf::from(env!("CARGO_BIN_EXE_xdprobe"));
-            all.extend(TUNED.map(|(name, flags)| Self { who: Who::Tuned(name, flags), program: ours.clone() }));
-        }
+        all.extend(TUNED.map(|(name, flags)| Self { who: Who::Tuned(name, flags), program: ours.clone() }));
         all.extend(named.map(|program| Self { who: Who::Nanoprobe, program }));
         for (who, name) in [(Who::Sockperf, "sockperf"), (Who::Irtt, "irtt")] {
             all.extend(installed(name).map(|program| Self { who, program }));
@@ -89,7 +96,8 @@ impl Contestant {
         match self.who {
             Who::Xdp => command.args(["--path", "xdp"]),
             Who::Kernel => command.args(["--path", "kernel"]),
-            Who::Tuned(_, flags) => command.args(flags),
+            Who::Tuned(_, flags) if flags.contains(&"--path") => command.args(flags),
+            Who::Tuned(_, flags) => command.args(["--path", "xdp"]).args(flags),
             _ => &mut command,
         };
         command

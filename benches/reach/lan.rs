@@ -185,6 +185,7 @@ impl Contestant {
     /// Flags that pin the busy thread; nanoprobe has none, and runs where the kernel puts it.
     fn on_cpu(&self, cpu: usize) -> Vec<String> {
         match self.who {
+            who if who.is_unpinned() => Vec::new(),
             Who::Xdp | Who::Kernel | Who::Tuned(..) => vec!["--cpu".to_owned(), cpu.to_string()],
             _ => Vec::new(),
         }

@@ -6,8 +6,9 @@
 //!
 //! `NANOPROBE=` names an original's binary; `sockperf` and `irtt` take part where they are installed. `ROUNDS` (default 7, at
 //! least 5 for figures that are to be told), `CALM_ROUNDS` (0; else no further round once so many were calm: in which the floor's own
-//! p99.9 stayed within 100 µs), `SECONDS_A_ROUND` (1), `RATE_SECONDS` (2), `CPUS=a,b` (the first two that there are), `BENCH_JSON`
-//! (bench.json). With `TUNED=1` the options for the lowest latency take part in the round trips; `REST=0` leaves all other figures out.
+//! p99.9 stayed within 100 µs), `SECONDS_A_ROUND` (1), `RATE_SECONDS` (1), `CPUS=a,b` (the first two that there are), `BENCH_JSON`
+//! (bench.json). `PARTS=` (trips,options,one-way,rates,sleep,start,writer; with all of them also
+//! the memory on 16 queues) measures some of them only; `REST=0` is `PARTS=trips`.
 
 mod contestant;
 mod figures;
@@ -27,6 +28,7 @@ use anyhow::Result;
 use contestant::Contestant;
 use figures::Figures;
 use lan::Lan;
+use measures::Part;
 use output::number;
 use serde_json::json;
 use std::sync::Arc;
@@ -36,8 +38,8 @@ use targets::{CALM, is_next, targets};
 fn main() -> Result<()> {
     let (most_rounds, seconds) = (number("ROUNDS", 7)?, number("SECONDS_A_ROUND", 1)?);
     let calm_wanted = number("CALM_ROUNDS", 0)?;
-    let rate_seconds = number("RATE_SECONDS", 2)?;
-    let has_rest = number("REST", 1)? != 0;
+    let rate_seconds = number("RATE_SECONDS", 1)?;
+    let parts = parts()?;
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
@@ -57,11 +59,10 @@ fn main() -> Result<()> {
         while is_next(rounds, most_rounds, figures.calm_rounds(&CALM), calm_wanted) {
             rounds += 1;
             eprintln!("round {rounds} of {most_rounds}");
-            measures::round(&lan, &contestants, seconds, has_rest, &mut figures)?;
+            measures::round(&lan, &contestants, [seconds, rate_seconds], &parts, &mut figures)?;
         }
-        if has_rest {
-            eprintln!("rates without loss, and memory");
-            measures::lossless(&lan, &contestants, rate_seconds, &mut figures)?;
+        if Part::ALL.iter().all(|part| parts.contains(part)) {
+            eprintln!("memory on 16 queues");
             measures::memory(&Lan::new(16, &interrupted)?, &contestants, &mut figures)?;
         }
         Ok(())
@@ -85,4 +86,13 @@ fn main() -> Result<()> {
         "targets": targets,
     });
     output::write_json("BENCH_JSON", "bench.json", bench)
+}
+
+/// The parts that `PARTS=a,b,...` names, or all.
+fn parts() -> Result<Vec<Part>> {
+    match std::env::var("PARTS") {
+        Ok(named) => Part::named(&named),
+        Err(_) if number("REST", 1)? == 0 => Ok(vec![Part::RoundTrips]),
+        Err(_) => Ok(Part::ALL.to_vec()),
+    }
 }

@@ -20,13 +20,9 @@ use std::time::{Duration, Instant};
 
 /// Pings a second at which round trips are measured.
 const RTT_RATE: u32 = 10_000;
-/// Rates that are tried for the highest one without loss, in pings a second.
-const RATES: [u32; 14] = [
-    8_000, 16_000, 24_000, 32_000, 50_000, 64_000, 80_000, 100_000, 150_000, 200_000, 250_000, 300_000, 400_000,
-    500_000,
-];
-/// The part of the slots that a rate must be sent in to count: less, and it was another rate.
-const MOST_SLOTS: f64 = 0.9;
+/// Between two pings, in us, where the highest rate without loss is looked for: whole ones, as nanoprobe's flag is, so that all
+/// are asked for the same.
+const DELAYS: [u32; 22] = [100, 80, 62, 50, 41, 35, 31, 28, 25, 22, 20, 18, 16, 14, 12, 10, 8, 6, 5, 4, 3, 2];
 /// Frames for each wake-up of the kernel: as many as one takes.
 const BATCH: u32 = 32;
 /// A ping that left so late was late.
@@ -42,57 +38,114 @@ const PORT: u16 = 10666;
 
 const BUSY: Job = Job { delay_us: 1_000_000 / RTT_RATE, seconds: 1, timer: "busy", pong_every: 1 };
 
-/// One round: everything that is repeated, of every contestant.
-///
-/// Without `has_rest` only the round trips.
-pub fn round(lan: &Lan, contestants: &[Contestant], seconds: u32, has_rest: bool, figures: &mut Figures) -> Result<()> {
+/// What a round measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    RoundTrips,
+    /// Round trips with the options for the lowest latency.
+    Options,
+    OneWay,
+    Rates,
+    Sleep,
+    Start,
+    Writer,
+}
+
+impl Part {
+    pub const ALL: [Self; 7] =
+        [Self::RoundTrips, Self::Options, Self::OneWay, Self::Rates, Self::Sleep, Self::Start, Self::Writer];
+
+    /// Those that a list with commas names.
+    ///
+    /// # Errors
+    /// One of them is none.
+    pub fn named(list: &str) -> Result<Vec<Self>> {
+        let part = |name: &str| {
+            let part = Self::ALL.into_iter().find(|part| part.name() == name);
+            part.with_context(|| format!("PARTS={list}: {name} is none of {}", Self::ALL.map(Self::name).join(",")))
+        };
+        list.split(',').map(part).collect()
+    }
+
+    /// As `PARTS=` names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RoundTrips => "trips",
+            Self::Options => "options",
+            Self::OneWay => "one-way",
+            Self::Rates => "rates",
+            Self::Sleep => "sleep",
+            Self::Start => "start",
+            Self::Writer => "writer",
+        }
+    }
+}
+
+/// One round: these parts, of every contestant.
+pub fn round(
+    lan: &Lan,
+    contestants: &[Contestant],
+    [seconds, rate_seconds]: [u32; 2],
+    parts: &[Part],
+    figures: &mut Figures,
+) -> Result<()> {
+    let has = |part| parts.contains(&part);
     for contestant in contestants {
+        let part = if matches!(contestant.who, Who::Tuned(..)) { Part::Options } else { Part::RoundTrips };
+        if !has(part) {
+            continue;
+        }
         round_trips(lan, contestant, seconds, figures)?;
     }
-    if !has_rest {
-        return Ok(());
+    let able = |contestant: &&Contestant| contestant.who == Who::Floor || contestant.who.is_prober();
+    for contestant in contestants.iter().filter(able) {
+        if has(Part::OneWay) {
+            one_way(lan, contestant, seconds, figures)?;
+        }
+        if has(Part::Rates) {
+            lossless(lan, contestant, rate_seconds, figures)?;
+        }
     }
-    for contestant in contestants.iter().filter(|contestant| contestant.who == Who::Floor || contestant.who.is_prober())
-    {
-        one_way(lan, contestant, seconds, figures)?;
+    if has(Part::Sleep) {
+        floor_asleep(lan, figures)?;
     }
-    floor_asleep(lan, figures)?;
     for contestant in contestants.iter().filter(|contestant| matches!(contestant.who, Who::Xdp | Who::Nanoprobe)) {
-        sleeping(lan, contestant, figures)?;
-        figures.add(START, "ms", contestant.who.name(), first_syn(lan, contestant)?);
+        if has(Part::Sleep) {
+            sleeping(lan, contestant, figures)?;
+        }
+        if has(Part::Start) {
+            figures.add(START, "ms", contestant.who.name(), first_syn(lan, contestant)?);
+        }
     }
-    figures.add(WRITER, "rows/s", Who::Xdp.name(), writer::highest_rate(&lan.file("writer.csv"), 1)?);
+    if has(Part::Writer) {
+        figures.add(WRITER, "rows/s", Who::Xdp.name(), writer::highest_rate(&lan.file("writer.csv"), 1)?);
+    }
     Ok(())
 }
 
-/// The highest of [`RATES`] that each contestant gets through without loss in two of four tries, sending at least
-/// [`MOST_SLOTS`] of what it should: the slots in which the machine took its CPU away are skipped. What is told is what it sent.
-pub fn lossless(lan: &Lan, contestants: &[Contestant], seconds: u32, figures: &mut Figures) -> Result<()> {
-    let able = |contestant: &&Contestant| contestant.who == Who::Floor || contestant.who.is_prober();
-    let mut left: Vec<(&Contestant, f64)> =
-        contestants.iter().filter(able).map(|contestant| (contestant, 0.0)).collect();
-    for rate in RATES {
-        let mut through = Vec::new();
-        for (contestant, highest) in left {
-            let (mut lossless, mut tries) = (Vec::new(), 0);
-            while lossless.len() < 2 && tries - lossless.len() < 3 {
-                let [pings, pongs] = pings_and_pongs(lan, contestant, rate, seconds)?;
-                let sent = pings as f64 / f64::from(seconds);
-                if pings == pongs && sent >= MOST_SLOTS * f64::from(rate) {
-                    lossless.push(sent);
-                }
-                tries += 1;
-            }
-            match lossless[..] {
-                [one, other] => through.push((contestant, f64::max(highest, f64::midpoint(one, other)))),
-                _ => figures.add(LOSSLESS, "pings/s", contestant.who.name(), highest),
-            }
+/// The most pings a second that it sent and that were all answered, in two of four tries: the shortest of [`DELAYS`] for which
+/// this is so is found by halving. A slot that was over before its ping could leave is no loss, and in no rate: what is told is what was sent.
+fn lossless(lan: &Lan, contestant: &Contestant, seconds: u32, figures: &mut Figures) -> Result<()> {
+    let mut highest: f64 = 0.0;
+    // All before `from` go through, none from `to` on does.
+    let (mut from, mut to) = (0, DELAYS.len());
+    while from < to {
+        let middle = usize::midpoint(from, to);
+        let (mut sent, mut tries) = (Vec::new(), 0);
+        while sent.len() < 2 && tries - sent.len() < 3 {
+            let [pings, pongs] = pings_and_pongs(lan, contestant, DELAYS[middle], seconds)?;
+            sent.extend((pings > 0 && pings == pongs).then_some(pings as f64 / f64::from(seconds)));
+            tries += 1;
         }
-        left = through;
+        (from, to) = match sent[..] {
+            [one, other] => {
+                highest = highest.max(f64::midpoint(one, other));
+                (middle + 1, to)
+            }
+            _ => (from, middle),
+        };
     }
-    for (contestant, highest) in left {
-        figures.add(LOSSLESS, "pings/s", contestant.who.name(), highest);
-    }
+    figures.add(LOSSLESS, "pings/s", contestant.who.name(), highest);
     Ok(())
 }
 
@@ -113,13 +166,13 @@ fn sides(lan: &Lan) -> [Side<'_>; 2] {
     ]
 }
 
-fn pings_and_pongs(lan: &Lan, contestant: &Contestant, rate: u32, seconds: u32) -> Result<[usize; 2]> {
+fn pings_and_pongs(lan: &Lan, contestant: &Contestant, delay_us: u32, seconds: u32) -> Result<[usize; 2]> {
     if contestant.who == Who::Floor {
         let [client, server] = sides(lan);
-        let floor = floor::ping_pong(&client, &server, rate, seconds)?;
+        let floor = floor::ping_pong(&client, &server, 1_000_000 / delay_us, seconds)?;
         return Ok([floor.pings, floor.round_trips.len()]);
     }
-    let session = lan.session(contestant, Job { delay_us: 1_000_000 / rate, seconds, ..BUSY })?;
+    let session = lan.session(contestant, Job { delay_us, seconds, ..BUSY })?;
     Ok([session.client.left.len(), session.client.round_trips.len()])
 }
 
@@ -227,7 +280,7 @@ fn floor_asleep(lan: &Lan, figures: &mut Figures) -> Result<()> {
         if pings != pongs {
             eprintln!("not measured: the floor, asleep, had {pongs} pongs for {pings} pings");
         }
-        Ok((pings == pongs).then_some(asleep))
+        Ok((pings > 0 && pings == pongs).then_some(asleep))
     };
     let late = job(SLEEP_RATE, SLEEP_SECONDS)?.map_or(f64::NAN, |mut asleep| {
         asleep.lateness.sort_unstable();

@@ -357,6 +357,7 @@ pub(super) const CAPS_ABOUT: &str =
     infer_long_args = true,
     args_override_self = true,
     disable_help_flag = true,
+    after_help = "Exit code: 0 success, 1 the interface cannot be looked at, 2 the command line is wrong.",
     max_term_width = 100
 )]
 pub(super) struct CapsArgs {
@@ -384,7 +385,8 @@ pub(super) const REPORT_ABOUT: &str =
 const REPORT_NOTES: &str = "Logs are what --log writes, ours or nanoprobe's. One log alone tells less: no one-way delays, and not in which direction \
     a packet was lost. Forward is the way of the pings, in duplex sessions that from the client to the server.\n\n\
     Examples:\n  Both sides' logs of the last session in them:\n    xdprobe report client.csv server.csv\n\n  \
-    Its round trips beside those of another one:\n    xdprobe report client.csv server.csv --with other-client.csv,other-server.csv";
+    Its round trips beside those of another one:\n    xdprobe report client.csv server.csv --with other-client.csv,other-server.csv\n\n\
+    Exit code: 0 success, 1 a log cannot be read or the report not written, 2 the command line is wrong.";
 
 /// What was typed behind `xdprobe report`.
 #[derive(Debug, Parser)]

@@ -220,8 +220,11 @@ fn server(args: &Args, typed: Typed, warnings: &mut Vec<String>) -> Result<Role,
 fn many(args: &Args, typed: Typed) -> Result<Option<Many>, UsageError> {
     let clients = args.clients;
     if clients == 1 {
-        let needs =
-            |_| UsageError::new("--log-dir is for the logs of many sessions at once: it needs --clients, or use --log");
+        let needs = |_| {
+            UsageError::new(
+                "--log-dir is for the logs of many sessions at once: it needs --clients 2 or more, or use --log",
+            )
+        };
         return args.log_dir.as_ref().map_or(Ok(None), |folder| Err(needs(folder)));
     }
     if !args.keep {

@@ -62,7 +62,8 @@ const USAGE: &str = "xdprobe sweep --interface <nic> --rates <list> [options] <h
 fn after_help() -> String {
     "A rate in bits a second counts what frames take of the wire: the IP packet, 14 bytes of Ethernet header, 4 of \
      checksum, and 20 of preamble and gap. The server is an ordinary xdprobe --server --keep.\n\n\
-     Example:\n    xdprobe sweep --interface eth1 --rates 10,50,90% --html sweep.html 10.0.0.2"
+     Example:\n    xdprobe sweep --interface eth1 --rates 10,50,90% --html sweep.html 10.0.0.2\n\n\
+     Exit code: 0 every step was measured, or it was stopped, 1 the measurement failed, 2 the command line is wrong."
         .to_owned()
 }
 

@@ -1,8 +1,8 @@
 //! `xdprobe compare`: AF_XDP beside the kernel's UDP, in alternating rounds against one server, and what the difference is.
 //!
 //! [`bench`] opens both paths and plays rounds, each a session with an ordinary `--server --keep` that serves on the path
-//! that it is asked for. [`outcome`] makes numbers of them, [`bootstrap`] says how far the differences can be trusted;
-//! [`text`] and [`page`] put them into words and pictures.
+//! that it is asked for. `outcome` makes numbers of them, `bootstrap` says how far the differences can be trusted;
+//! `text` and `page` put them into words and pictures.
 #![forbid(unsafe_code)]
 
 mod bench;

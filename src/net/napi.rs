@@ -54,6 +54,21 @@ impl Config {
     }
 }
 
+impl Config {
+    /// What is to be there in the end where this is there now: what was there before, but for a number that is no longer what was
+    /// `set`, as somebody else has set it meanwhile.
+    const fn given_back(self, set: Self, before: Self) -> Self {
+        let mut last = self;
+        if self.defer_hard_irqs == set.defer_hard_irqs {
+            last.defer_hard_irqs = before.defer_hard_irqs;
+        }
+        if self.gro_flush_timeout_ns == set.gro_flush_timeout_ns {
+            last.gro_flush_timeout_ns = before.gro_flush_timeout_ns;
+        }
+        last
+    }
+}
+
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{DEFER} {} and {TIMEOUT} {} ns", self.defer_hard_irqs, self.gro_flush_timeout_ns)
@@ -256,22 +271,27 @@ impl Deferral {
                 marker.process.pid, interface.name
             ));
         }
-        if set != before {
-            // Before the change, as the process can be killed right after it.
-            deferral.mark(before, None);
-            deferral.original = Some(before);
-            let answer = deferral.device.set_and_check(set);
-            if answer.is_ok() {
-                deferral.mark(before, Some(set));
-            } else if deferral.device.set_and_check(before).is_ok() {
-                deferral.original = None;
-                deferral.slot.remove();
-            }
-            // What could not be undone is tried again by the guard, which takes the lock.
-            drop(lock);
-            answer?;
-        }
+        let changed = if set == before { Ok(()) } else { deferral.change(before) };
+        // What could not be undone is tried again by the guard, which takes the lock.
+        drop(lock);
+        changed?;
         Ok(deferral)
+    }
+
+    /// Sets what is to be; where that fails what was there `before` is there again, if that can be had.
+    fn change(&mut self, before: Config) -> Result<(), NapiError> {
+        // Before the change, as the process can be killed right after it.
+        self.mark(before, None);
+        self.original = Some(before);
+        let answer = self.device.set_and_check(self.set);
+        if answer.is_ok() {
+            self.mark(before, Some(self.set));
+        } else if self.device.get().is_ok_and(|found| found == before) || self.device.set_and_check(before).is_ok() {
+            // Nothing was changed, or nothing is any more.
+            self.original = None;
+            self.slot.remove();
+        }
+        answer
     }
 
     /// What was set.
@@ -314,17 +334,13 @@ impl Deferral {
             return Ok(None);
         }
         let found = self.device.get().map_err(|error| self.device.not_restored(original, error))?;
-        if found != self.set && found != original {
-            self.slot.remove();
-            return Ok(Some(format!(
-                "somebody has set {} to {found} during this run, so it is left at that",
-                self.device.interface
-            )));
-        }
-        self.device.set_and_check(original).map_err(|error| self.device.not_restored(original, error))?;
+        let last = found.given_back(self.set, original);
+        self.device.set_and_check(last).map_err(|error| self.device.not_restored(last, error))?;
         // Only now: what is not restored is for the next run to find.
         self.slot.remove();
-        Ok(None)
+        let interface = &self.device.interface;
+        Ok((last != original)
+            .then(|| format!("somebody has set {interface} to {found} during this run: it is left at {last}")))
     }
 }
 
@@ -373,24 +389,19 @@ fn tidy_up_in(sysfs: &Path, folder: &Path, interface: &Interface) -> Option<Stri
         return None;
     }
     // While it set them, either number may be the old one or the new one.
-    let half = original.widened();
-    let is_its = marker.set.map_or(
-        [original.defer_hard_irqs, half.defer_hard_irqs].contains(&present.defer_hard_irqs)
-            && [original.gro_flush_timeout_ns, half.gro_flush_timeout_ns].contains(&present.gro_flush_timeout_ns),
-        |set| set == present,
-    );
-    if !is_its {
-        slot.remove();
-        return told(format!(
-            "after it had changed {name}, which had {original}; but somebody has set {present} since, so that is what stays"
-        ));
-    }
-    match device.set_and_check(original) {
+    let last = present.given_back(marker.set.unwrap_or(original.widened()), original);
+    match device.set_and_check(last) {
         Ok(()) => {
             slot.remove();
-            told(format!("and left {name} at {present}: it is set back to {original}"))
+            told(if last == original {
+                format!("and left {name} at {present}: it is set back to {original}")
+            } else {
+                format!(
+                    "after it had changed {name}, which had {original}; but somebody has set {present} since: {last} is what stays"
+                )
+            })
         }
-        Err(error) => told(format!("and left {name} at {present}: {}", device.not_restored(original, error))),
+        Err(error) => told(format!("and left {name} at {present}: {}", device.not_restored(last, error))),
     }
 }
 
@@ -504,6 +515,21 @@ mod tests {
         let remark = deferral.restore().unwrap().unwrap();
         assert!(remark.contains("napi_defer_hard_irqs 9 and gro_flush_timeout 9 ns"), "{remark}");
         assert_eq!((bench.now(), bench.slot().is_there()), (other, false));
+        // One of the two: the other one is ours to set back.
+        for killed in [false, true] {
+            bench.set(OFF);
+            let deferral = bench.widen().unwrap();
+            bench.set(Config { gro_flush_timeout_ns: 9, ..WANTED });
+            let remark = if killed {
+                std::mem::forget(deferral);
+                bench.killed(OFF, Some(WANTED));
+                bench.tidy_up().unwrap()
+            } else {
+                deferral.restore().unwrap().unwrap()
+            };
+            assert!(remark.contains("napi_defer_hard_irqs 0 and gro_flush_timeout 9 ns"), "{remark}");
+            assert_eq!((bench.now(), bench.slot().is_there()), (Config { gro_flush_timeout_ns: 9, ..OFF }, false));
+        }
     }
 
     #[test]
@@ -521,7 +547,7 @@ mod tests {
         }
         let bench = Bench::new(Config { defer_hard_irqs: 1, gro_flush_timeout_ns: 1 });
         bench.killed(OFF, Some(WANTED));
-        assert!(bench.tidy_up().unwrap().contains("so that is what stays"));
+        assert!(bench.tidy_up().unwrap().contains("is what stays"));
         assert_eq!((bench.now().defer_hard_irqs, bench.slot().is_there()), (1, false));
         bench.set(OFF);
         bench.killed(OFF, None);
@@ -577,6 +603,21 @@ mod tests {
         let deferral = bench.widen().unwrap();
         fs::remove_dir_all(bench.sysfs.path().join("eth0")).unwrap();
         assert_eq!((deferral.restore().unwrap(), bench.slot().is_there()), (None, false));
+    }
+
+    #[test]
+    fn who_may_not_write_has_changed_nothing_and_has_nothing_to_set_back() {
+        let bench = Bench::new(Config { gro_flush_timeout_ns: 9, ..OFF });
+        let file = bench.sysfs.path().join("eth0").join(DEFER);
+        fs::remove_file(&file).unwrap();
+        // A file that not even root may write to, the index of lo: 1.
+        std::os::unix::fs::symlink("/sys/class/net/lo/iflink", &file).unwrap();
+        let device = bench.device();
+        let mut deferral =
+            Deferral { device, slot: bench.slot(), original: None, set: bench.now().widened(), remarks: vec![] };
+        let error = deferral.change(bench.now()).unwrap_err();
+        assert!(error.to_string().contains("cannot write ") && error.to_string().contains("run as root"), "{error}");
+        assert_eq!((deferral.original, bench.slot().is_there()), (None, false));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use super::socket;
 use super::stamper::TxStamper;
-use super::{StampWishes, Token, TxStamp};
+use super::{SendError, StampWishes, Token, TxStamp};
 use crate::clock::{Realtime, Time, monotonic_now, realtime_now};
 use crate::net::NetError;
 use std::io;
@@ -79,7 +79,7 @@ impl Companion {
             let busy = matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS | libc::EBUSY | libc::EINTR));
             if !busy || monotonic_now().duration_since(began) >= PATIENCE {
                 let text = format!("cannot send a frame through the packet socket beside AF_XDP: {error}");
-                return Err(io::Error::new(error.kind(), text));
+                return Err(io::Error::new(error.kind(), SendError { answer: error.raw_os_error(), text }));
             }
             self.retries += 1;
             std::thread::sleep(PAUSE);

@@ -6,9 +6,11 @@
 
 use super::control;
 use super::ptp::{Nic, PtpPort};
-use super::socket::{self, Arrival, Inbox, RECEIVE_QUEUE, is_empty, is_passing, with_attempt};
+use super::socket::{self, Arrival, CROWD_QUEUE, Inbox, PEER_QUEUE, RECEIVE_QUEUE, is_empty, is_passing, with_attempt};
 use super::stamper::TxStamper;
-use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps, Sent, StampWishes, Token, TxStamp};
+use super::{
+    BATCH, Batch, Counters, Description, Path, Received, RxStamps, SendError, Sent, StampWishes, Token, TxStamp,
+};
 use crate::clock::{Monotonic, Realtime, Time, monotonic_now, realtime_now};
 use crate::net::{self, NetError, local_address, reserve_port};
 use crate::session::{Body, MAX_BODY, Outgoing};
@@ -77,6 +79,8 @@ pub struct KernelPath {
     polls_driver: bool,
     /// Where the session's pings and pongs travel behind PTP headers.
     ptp: Option<PtpWay>,
+    /// How long it is waited where the kernel has no room to send.
+    patience: Duration,
     counters: Counters,
 }
 
@@ -121,6 +125,7 @@ impl KernelPath {
             stamps.any().then(|| TxStamper::from_token(first_token, socket.as_fd(), stamps, true)).transpose()?;
         let local = local_address(&socket)?;
         for socket in [&socket, &dummies] {
+            socket::let_wait(socket.as_fd(), PEER_QUEUE);
             // Without it the kernel says of a datagram that the interface's queue dropped that it was sent (ip(7);
             // udp_send_skb, net/ipv4/udp.c): a ping would count as sent, and as lost on the way. With it ICMP errors of
             // earlier datagrams are told, too; see `is_passing`.
@@ -141,8 +146,18 @@ impl KernelPath {
             wishes: stamps,
             interface,
             ptp: None,
+            patience: SEND_PATIENCE,
             counters: Counters::default(),
         })
+    }
+
+    /// Is for many peers from now on, of which none is to wait for another: what the kernel has no room for is dropped at once, and
+    /// counted, and there is room for what waits for many that have vanished.
+    pub fn share(&mut self) {
+        self.patience = Duration::ZERO;
+        for socket in [&self.socket, &self.dummies] {
+            socket::let_wait(socket.as_fd(), CROWD_QUEUE);
+        }
     }
 
     /// The address and port of this side: with the port that the kernel chose, where it was to choose.
@@ -284,7 +299,7 @@ fn send_ptp(way: &mut PtpWay, local: SocketAddrV4, outgoing: &Outgoing, counters
             data[..HEAD_LEN].copy_from_slice(&ptp::head(local, stamped, message));
             let payload = &mut data[..usize::from(outgoing.payload_len())];
             let send = |payload: &[u8]| port.send(payload, *to.ip(), stamped);
-            return send_payload(payload, HEAD_LEN, &outgoing.body, to, counters, send);
+            return send_payload(payload, HEAD_LEN, &outgoing.body, to, (counters, SEND_PATIENCE), send);
         }
         Some(link) => {
             let flow = Flow { link: *link, source: local, destination: to };
@@ -294,7 +309,7 @@ fn send_ptp(way: &mut PtpWay, local: SocketAddrV4, outgoing: &Outgoing, counters
             let len = template.write(&mut data[..], message.sequence, padding);
             if let Body::InBand { told, .. } = &outgoing.body {
                 template.put_in_band(&mut data[..], message.sequence, padding, told);
-                return insist(to, Over::Packet, counters, |application| {
+                return insist(to, Over::Packet, (counters, SEND_PATIENCE), |application| {
                     template.put_t2(&mut data[..len], application.as_nanos());
                     port.send(&data[..len], *to.ip(), stamped)
                 });
@@ -302,7 +317,7 @@ fn send_ptp(way: &mut PtpWay, local: SocketAddrV4, outgoing: &Outgoing, counters
             len
         }
     };
-    insist(to, Over::Packet, counters, |_| port.send(&data[..len], *to.ip(), stamped))
+    insist(to, Over::Packet, (counters, SEND_PATIENCE), |_| port.send(&data[..len], *to.ip(), stamped))
 }
 
 impl Path for KernelPath {
@@ -350,7 +365,7 @@ impl Path for KernelPath {
             control[..HEADER_LEN].copy_from_slice(&header);
             control[HEADER_LEN..payload_len].copy_from_slice(said);
             let payload = &control[..payload_len];
-            return insist(outgoing.to, Over::Udp, &mut self.counters, |_| {
+            return insist(outgoing.to, Over::Udp, (&mut self.counters, self.patience), |_| {
                 send_once(&self.socket, payload, outgoing.to, None)
             });
         }
@@ -360,15 +375,16 @@ impl Path for KernelPath {
         };
         // Control messages make no row: the stamp registers of a card are few, and theirs would be taken from pings.
         let mut stamper = self.stamper.as_mut().filter(|_| self.stamps_sent && outgoing.point.is_some());
-        let Self { socket, counters, .. } = self;
+        let Self { socket, counters, patience, .. } = self;
         let send = |payload: &[u8]| send_once(socket, payload, outgoing.to, stamper.as_deref_mut());
-        send_payload(payload, HEADER_LEN, &outgoing.body, outgoing.to, counters, send)
+        send_payload(payload, HEADER_LEN, &outgoing.body, outgoing.to, (counters, *patience), send)
     }
 
     fn send_dummies(&mut self, to: SocketAddrV4, count: u32) -> io::Result<()> {
         let dummy = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE }.to_bytes();
         for _ in 0..count {
-            insist(to, Over::Udp, &mut self.counters, |_| send_once(&self.dummies, &dummy, to, None))?;
+            let counters = (&mut self.counters, self.patience);
+            insist(to, Over::Udp, counters, |_| send_once(&self.dummies, &dummy, to, None))?;
         }
         Ok(())
     }
@@ -492,15 +508,15 @@ fn send_payload(
     at: usize,
     body: &Body,
     to: SocketAddrV4,
-    counters: &mut Counters,
+    (counters, patience): (&mut Counters, Duration),
     mut send: impl FnMut(&[u8]) -> io::Result<Option<Token>>,
 ) -> io::Result<Sent> {
     let Body::InBand { told, .. } = body else {
-        return insist(to, Over::Udp, counters, |_| send(payload));
+        return insist(to, Over::Udp, (counters, patience), |_| send(payload));
     };
     let Some(stamps) = payload[at..].first_chunk_mut() else { return Err(no_room(told, to)) };
     *stamps = told.to_bytes();
-    let sent = insist(to, Over::Udp, counters, |application| {
+    let sent = insist(to, Over::Udp, (counters, patience), |application| {
         if let Some(stamps) = payload[at..].first_chunk_mut() {
             in_band::put_t2(stamps, application.as_nanos());
         }
@@ -525,13 +541,14 @@ fn no_room(told: &InBand, to: SocketAddrV4) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("cannot send {told:?} to {to}: the pong is too small"))
 }
 
-/// Makes a call that sends until it gets through, for up to [`SEND_PATIENCE`]. It is given the time just before it, which is
-/// that of what was sent once it succeeds. What the interface's queue drops counts as sent, and as dropped, as on the xdp path.
+/// Makes a call that sends until it gets through, with so much patience. It is given the time just before it, which is
+/// that of what was sent once it succeeds. What the interface's queue drops counts as sent, and as dropped, as on the xdp path; so does
+/// what there is no room for where there is no patience at all.
 #[inline]
 fn insist(
     to: SocketAddrV4,
     over: Over,
-    counters: &mut Counters,
+    (counters, patience): (&mut Counters, Duration),
     mut send: impl FnMut(Time<Realtime>) -> io::Result<Option<Token>>,
 ) -> io::Result<Sent> {
     let mut since: Option<Time<Monotonic>> = None;
@@ -542,20 +559,21 @@ fn insist(
             Ok(token) => return Ok(Sent { application, queue: None, token }),
             Err(error) => error,
         };
-        if over == Over::Udp && error.raw_os_error() == Some(libc::ENOBUFS) {
+        let hopeless = patience.is_zero() && is_busy(&error);
+        if over == Over::Udp && (error.raw_os_error() == Some(libc::ENOBUFS) || hopeless) {
             counters.tx_dropped += 1;
             return Ok(Sent { application, queue: None, token: None });
         }
-        // An earlier datagram's fate, or a signal: this one has not been tried. What comes again and again is its own.
-        let passing = is_passing(&error) && passed < PASSING;
-        let now = monotonic_now();
-        let waited = now.duration_since(*since.get_or_insert(now));
-        if !(passing || is_busy(&error)) || waited >= SEND_PATIENCE {
-            return Err(cannot_send(error, to));
-        }
-        if passing {
+        // An earlier datagram's fate, which may have been another peer's, or a signal: this one has not been tried. What comes again
+        // and again is its own.
+        if is_passing(&error) && passed < PASSING {
             passed += 1;
             continue;
+        }
+        let now = monotonic_now();
+        let waited = now.duration_since(*since.get_or_insert(now));
+        if !is_busy(&error) || waited >= patience {
+            return Err(cannot_send(error, to));
         }
         counters.tx_retries += 1;
         std::thread::sleep(SEND_PAUSE);
@@ -607,5 +625,6 @@ fn cannot_send(error: io::Error, to: SocketAddrV4) -> io::Error {
         Some(libc::EAGAIN | libc::ENOBUFS | libc::EBUSY) => ": the kernel has had no room to send for a second",
         _ => "",
     };
-    io::Error::new(error.kind(), format!("cannot send to {to}: {error}{advice}"))
+    let answer = error.raw_os_error();
+    io::Error::new(error.kind(), SendError { answer, text: format!("cannot send to {to}: {error}{advice}") })
 }

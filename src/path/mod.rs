@@ -185,7 +185,7 @@ impl Batch {
 
     /// Adds a datagram; the caller has seen that there is [`Batch::room`].
     #[inline]
-    fn push(&mut self, received: Received, said: Option<Said>) {
+    pub(crate) fn push(&mut self, received: Received, said: Option<Said>) {
         let at = said.map(|said| {
             self.said.push(said);
             (self.said.len() - 1) as u8
@@ -217,6 +217,20 @@ pub(crate) fn incoming(received: &Received, said: Option<&Said>) -> Incoming {
             Incoming { settings, extension, account, ..plain }
         }
     }
+}
+
+/// Why a datagram was not sent, with what the kernel answered.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct SendError {
+    answer: Option<i32>,
+    text: String,
+}
+
+/// What the kernel answered to a datagram that it did not send ([`Path::send`]); `None` where it was not asked.
+pub(crate) fn send_errno(error: &io::Error) -> Option<i32> {
+    let wrapped = || error.get_ref()?.downcast_ref::<SendError>()?.answer;
+    error.raw_os_error().or_else(wrapped)
 }
 
 /// A way out and in.

@@ -6,7 +6,7 @@
 use super::BATCH;
 use nix::errno::Errno;
 use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::RcvBufForce;
+use nix::sys::socket::sockopt::{RcvBufForce, SndBufForce};
 use socket2::SockRef;
 use std::io;
 use std::mem::{size_of, zeroed};
@@ -207,6 +207,23 @@ pub fn hold(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
     match setsockopt(&socket, RcvBufForce, &bytes) {
         Ok(()) => Ok(()),
         Err(_) => SockRef::from(&socket).set_recv_buffer_size(bytes),
+    }
+}
+
+/// What the kernel is to let [wait](let_wait) of what a socket sends to one peer, in bytes. Doubled, it is more than waits in the kernel
+/// while it looks for the address of a peer that has vanished (`unres_qlen_bytes`, Documentation/networking/ip-sysctl.rst: 212,992 bytes):
+/// a socket has room for just that otherwise, and none for anything else until the kernel gives up.
+pub const PEER_QUEUE: usize = 212_992;
+/// The same of a socket that sends to many.
+pub const CROWD_QUEUE: usize = 16 << 20;
+
+/// Has the kernel let twice so many bytes wait of what a socket has sent (`SO_SNDBUF`, `socket(7)`), as far as that can be had: beyond
+/// `net.core.wmem_max` where CAP_NET_ADMIN allows it. Where they may be more already, they stay more.
+pub fn let_wait(socket: BorrowedFd<'_>, bytes: usize) {
+    let known = SockRef::from(&socket);
+    let enough = known.send_buffer_size().is_ok_and(|present| present >= 2 * bytes);
+    if !enough && setsockopt(&socket, SndBufForce, &bytes).is_err() {
+        let _ = known.set_send_buffer_size(bytes);
     }
 }
 

@@ -148,15 +148,7 @@ mod tests {
     }
 
     fn pong(sequence: u64) -> Sighting {
-        Sighting {
-            sequence,
-            point: Point::T2,
-            size: 44,
-            queue: None,
-            application: Time::from_nanos(sequence),
-            software: None,
-            hardware: None,
-        }
+        Sighting::of_test(sequence, Point::T2, sequence)
     }
 
     fn stamp(token: u64) -> TxStamp {

@@ -298,14 +298,12 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
                 }
                 // After the last stamps were taken in: until it wakes this is how things stand.
                 self.tell_counts(true);
-                let end = self.deadline().map(|deadline| self.nap.end(deadline, self.now));
+                let end = self.nap.end(self.deadline(), self.now);
                 self.away.occupied();
                 let woken = self.interrupt.until(end, self.now)?;
                 self.path.wait(None, woken)?;
                 self.now = monotonic_now();
-                if end.is_some() {
-                    self.nap.woken(self.now);
-                }
+                self.nap.woken(self.now);
                 if let Some(rests) = &mut self.rests {
                     rests.rested(self.now);
                 }
@@ -331,7 +329,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
     /// Whether nothing is so near that the loop has to stay awake.
     fn may_sleep(&mut self) -> bool {
         let sleeps = self.machine.timer() == TimerKind::Sleep && !self.machine.is_over();
-        sleeps && self.deadline().is_none_or(|deadline| self.now < self.nap.end(deadline, self.now))
+        sleeps && self.nap.end(self.deadline(), self.now).is_none_or(|end| self.now < end)
     }
 
     /// When something is due next.
@@ -593,7 +591,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
     /// Nobody will bring stamps any more.
     #[cold]
     fn give_up_all(&mut self) {
-        let end = self.now.plus(self.rules.patience);
+        let end = monotonic_now().plus(self.rules.patience);
         while let Some(sighting) = self.outstanding.give_up(end) {
             self.settle(&sighting);
         }
@@ -749,7 +747,8 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
                 while let Some(evicted) = self.outstanding.make_room(token) {
                     self.settle(&evicted);
                 }
-                self.outstanding.sent(self.now, token, sighting);
+                // The loop may have been away since it last looked at the clock.
+                self.outstanding.sent(monotonic_now(), token, sighting);
             }
         }
     }
@@ -830,5 +829,61 @@ pub(super) fn audit<P: Path>(path: &mut P) {
             "xdprobe: {missing} frames of the memory shared with the kernel are neither free nor in a ring nor on their way: \
              they are lost until xdprobe is started anew; please report it with the meta file"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scripted::{Scripted, any_server};
+    use super::*;
+    use crate::path::Token;
+    use crate::record::{RecorderConfig, Role, Voice};
+    use crate::session::{Server, ServerConfig};
+    use crate::wire::{Kind, Message};
+
+    /// No stall of this test lasts that long, and the machine runs for longer.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// Has nothing to say.
+    struct Nobody;
+
+    impl<M, P> Attendant<M, P> for Nobody {
+        fn connected(&mut self, _: Scene<'_, M, P>, _: Event) -> anyhow::Result<()> {
+            Ok(())
+        }
+
+        fn finished(&mut self, _: Scene<'_, M, P>, _: End) -> anyhow::Result<()> {
+            Ok(())
+        }
+
+        fn broken(&mut self, _: Scene<'_, M, P>) {}
+    }
+
+    #[test]
+    fn a_stamp_is_waited_for_since_its_datagram_left_however_long_the_loop_was_away_before() {
+        let mut server = Server::new(ServerConfig { keep: false, ..any_server() });
+        let sources = Sources { sent: Source::Software, received: Source::Application };
+        let voice = Voice { role: Role::Server, json: false };
+        let config = RecorderConfig { sources, ..RecorderConfig::application(None, voice) };
+        let mut recorder = Recorder::start(config).unwrap();
+        let mut path = Scripted::session_with_a_ping();
+        let (mut attendant, (mut interrupt, _stopper)) = (Nobody, Interrupt::by_hand().unwrap());
+        let rules = StampRules { sources, patience: PATIENCE, board: Arc::new(ClockBoard::new(0, None)) };
+        let mut looped = HotLoop::new(&mut server, &mut path, &mut recorder, &mut attendant, &mut interrupt, rules);
+        assert!(looped.receive().unwrap());
+        // As if it had been stopped then, and no stamp is there when it goes on.
+        looped.now = Time::from_nanos(monotonic_now().as_nanos().saturating_sub(PATIENCE.as_nanos() as u64));
+        assert!(looped.receive().unwrap());
+        looped.now = monotonic_now();
+        looped.look().unwrap();
+        assert_eq!((looped.outstanding.len(), looped.stamps.tx_missed), (1, 0));
+        looped.path.stamps = vec![TxStamp { token: Token(0), stamp: Stamp::System(realtime_now()) }];
+        looped.collect().unwrap();
+        assert_eq!((looped.outstanding.len(), looped.stamps.tx, looped.stamps.tx_late), (0, 1, 0));
+        // Where the path breaks down, nobody is left waiting.
+        looped.path.to_come.push_back((Message { kind: Kind::Ping, sequence: 2 }, None));
+        assert!(looped.receive().unwrap());
+        looped.give_up_all();
+        assert_eq!((looped.outstanding.len(), looped.stamps.tx_missed), (0, 1));
     }
 }

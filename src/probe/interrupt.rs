@@ -7,7 +7,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -31,30 +31,60 @@ pub struct Interrupt {
     both: Epoll,
 }
 
+/// Ends a loop in place of a signal ([`Interrupt::by_hand`]). To be kept as long as the loop runs: a loop that sleeps is woken without end
+/// where nobody can stop it any more.
+#[derive(Debug)]
+pub struct Stopper {
+    flag: Arc<AtomicBool>,
+    waker: UnixStream,
+}
+
+impl Stopper {
+    /// As a signal would. From any thread.
+    pub fn stop(&self) {
+        // The flag first: whoever is woken must find it set.
+        self.flag.store(true, Ordering::SeqCst);
+        // Where it is full, there is a byte to wake up from.
+        let _ = (&self.waker).write(&[0]);
+    }
+}
+
 impl Interrupt {
     /// From now on SIGINT, SIGTERM, SIGQUIT, SIGUSR1 and, unless somebody has it ignored (`nohup`), SIGHUP no longer end the process.
     ///
     /// # Errors
     /// What the kernel answered to `sigaction(2)`, `socketpair(2)`, `timerfd_create(2)` or `epoll_create1(2)`.
     pub fn catch() -> io::Result<Self> {
+        let (interrupt, Stopper { waker, .. }) = Self::by_hand()?;
+        // A terminal that is closed must not leave a card's stamping changed.
+        let hang_up = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+        for signal in [SIGINT, SIGTERM, SIGQUIT].into_iter().chain(hang_up) {
+            signal_hook::flag::register_conditional_default(signal, Arc::clone(&interrupt.deadly))?;
+            // The flag first: whoever is woken must find it set.
+            signal_hook::flag::register(signal, Arc::clone(&interrupt.flag))?;
+            signal_hook::low_level::pipe::register(signal, waker.try_clone()?)?;
+        }
+        signal_hook::flag::register(SIGUSR1, Arc::clone(&interrupt.question))?;
+        signal_hook::low_level::pipe::register(SIGUSR1, waker)?;
+        Ok(interrupt)
+    }
+
+    /// One that no signal reaches, and that catches none: for a loop beside another that the user ends.
+    ///
+    /// # Errors
+    /// As [`Interrupt::catch`].
+    pub fn by_hand() -> io::Result<(Self, Stopper)> {
         let (signals, waker) = UnixStream::pair()?;
-        signals.set_nonblocking(true)?;
+        for end in [&signals, &waker] {
+            end.set_nonblocking(true)?;
+        }
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
         let both = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         both.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
         both.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
         let [flag, question, deadly] = [(); 3].map(|()| Arc::new(AtomicBool::new(false)));
-        // A terminal that is closed must not leave a card's stamping changed.
-        let hang_up = (!is_ignored(SIGHUP)).then_some(SIGHUP);
-        for signal in [SIGINT, SIGTERM, SIGQUIT].into_iter().chain(hang_up) {
-            signal_hook::flag::register_conditional_default(signal, Arc::clone(&deadly))?;
-            // The flag first: whoever is woken must find it set.
-            signal_hook::flag::register(signal, Arc::clone(&flag))?;
-            signal_hook::low_level::pipe::register(signal, waker.try_clone()?)?;
-        }
-        signal_hook::flag::register(SIGUSR1, Arc::clone(&question))?;
-        signal_hook::low_level::pipe::register(SIGUSR1, waker)?;
-        Ok(Self { flag, question, undrained: false, deadly, signals, timer, armed: None, both })
+        let stopper = Stopper { flag: Arc::clone(&flag), waker };
+        Ok((Self { flag, question, undrained: false, deadly, signals, timer, armed: None, both }, stopper))
     }
 
     /// Lets signals end the process at once, as if nobody caught them, or no longer.
@@ -178,6 +208,24 @@ mod tests {
         assert!(interrupt.take());
         assert!(!interrupt.take());
         assert!(!is_readable(interrupt.until(None, monotonic_now()).unwrap(), PollTimeout::ZERO));
+    }
+
+    #[test]
+    fn one_that_is_stopped_by_hand_hears_no_signal() {
+        let _alone = SIGNALS.lock().unwrap();
+        let _catches = Interrupt::catch().unwrap();
+        let (mut deaf, stopper) = Interrupt::by_hand().unwrap();
+        nix::sys::signal::raise(nix::sys::signal::Signal::SIGINT).unwrap();
+        nix::sys::signal::raise(nix::sys::signal::Signal::SIGUSR1).unwrap();
+        assert!(!is_readable(deaf.until(None, monotonic_now()).unwrap(), PollTimeout::ZERO));
+        assert!(is_readable(deaf.until(Some(monotonic_now()), monotonic_now()).unwrap(), PollTimeout::NONE));
+        assert!(!deaf.is_asked() && !deaf.take());
+        for _ in 0..2 {
+            stopper.stop();
+            assert!(is_readable(deaf.until(None, monotonic_now()).unwrap(), PollTimeout::NONE));
+            assert!(deaf.take() && !deaf.take());
+            assert!(!is_readable(deaf.until(None, monotonic_now()).unwrap(), PollTimeout::ZERO));
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::{StampRules, display, facts, say_first, stamp_sources, warn};
 use crate::cli::{Many, PathKind, Plan, schedule};
 use crate::clock::{ClockSampler, Monotonic, Realtime, Source, Stamp, Time, monotonic_now, realtime_now};
 use crate::live::Port;
-use crate::path::{self, BATCH, Batch, Path, Received, Sent, TxStamp};
+use crate::path::{self, BATCH, Batch, Counters, Path, Received, Sent, TxStamp};
 use crate::record::{
     ClockRecord, ClockWitness, Facts, Ledger, LedgerConfig, Role, Sighting, StampCounts, check_folder, text,
 };
@@ -30,8 +30,12 @@ use crate::wire::in_band::FarSource;
 use crate::wire::{InBand, Kind, Point, Said, ServePath};
 use anyhow::{Context, Result};
 use std::io;
+use std::net::SocketAddrV4;
 use std::sync::Arc;
+use std::time::Duration;
 
+/// For how long a server that is stopped answers what waits: many times as long as what has room takes, but for answers with many dummies.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// How many deadlines are met before the loop looks at what came in.
 const BURST: usize = 32;
 // As much is served at once as is read.
@@ -72,15 +76,16 @@ pub(super) fn run(plan: &Plan, many: &Many) -> Result<bool> {
     let mut hall = Hall::new(hall_config(plan, many, schedule.clone(), mtu));
     say_first(plan, &text::server_start(plan.port));
     let locked = plan.tuning.lock_memory.then(LockedMemory::lock).transpose()?;
-    if let OpenPath::Xdp(path, _) = path {
-        path.make_room(places);
+    match path {
+        OpenPath::Xdp(path, _) => path.make_room(places),
+        OpenPath::Kernel(path) => path.share(),
     }
     let realtime = plan.tuning.realtime.map(RealtimePriority::raise).transpose()?;
     let mut rests = realtime.as_ref().map(|_| Rests::within(&Budget::of_this_machine(), monotonic_now()));
     let beside = Beside { ledger: &mut ledger, tally: &mut tally, rests: &mut rests, interrupt, rules };
-    let served = match path {
-        OpenPath::Xdp(path, _dummies) => serve(&mut hall, &mut **path, plan.dummies, beside),
-        OpenPath::Kernel(path) => serve(&mut hall, &mut **path, plan.dummies, beside),
+    let (served, path_counters) = match path {
+        OpenPath::Xdp(path, _dummies) => (serve(&mut hall, &mut **path, plan.dummies, beside), path.counters()),
+        OpenPath::Kernel(path) => (serve(&mut hall, &mut **path, plan.dummies, beside), path.counters()),
     };
     drop((realtime, locked));
     warn(rests.and_then(|rests| rests.remark()).as_slice());
@@ -92,14 +97,29 @@ pub(super) fn run(plan: &Plan, many: &Many) -> Result<bool> {
         (strays, "transmit stamps are nobody's: they came too late or a second time, or were none"),
         (hall.unattributed(), "dummies are in nobody's statistics: more than one client of their address was served"),
     ];
-    let odd = odd.iter().filter(|(count, _)| *count > 0).map(|(count, words)| format!("{count} {words}"));
-    warn(&odd.collect::<Vec<_>>());
+    let odd = odd.into_iter().chain(dropped_by_kernel(&path_counters)).filter(|(count, _)| *count > 0);
+    warn(&odd.map(|(count, words)| format!("{count} {words}")).collect::<Vec<_>>());
     let restored = opened.close();
     if let Err(error) = &restored {
         eprintln!("xdprobe: {error:#}");
     }
     served?;
     Ok(end.rows_lost == 0 && !end.failed && restored.is_ok())
+}
+
+/// What no session's statistics have, as the path counts it of all together.
+fn dropped_by_kernel(counters: &Counters) -> [(u64, &'static str); 5] {
+    let of_rings = counters.xdp.map_or(0, |xdp| xdp.rx_dropped + xdp.rx_ring_full);
+    [
+        (
+            counters.socket_dropped + of_rings,
+            "datagrams of all sessions were dropped by this machine's kernel before they were read",
+        ),
+        (counters.tx_dropped, "datagrams of all sessions were dropped by this machine's kernel before they left"),
+        (counters.not_protocol, "datagrams were too short, of an unknown type, or damaged"),
+        (counters.reached_kernel, "datagrams went past AF_XDP to the kernel: fragments, or a queue without a socket"),
+        (counters.strange_stamps, "transmit stamps belong to no datagram"),
+    ]
 }
 
 fn hall_config(plan: &Plan, many: &Many, schedule: Option<Arc<[Probe]>>, mtu: u16) -> HallConfig {
@@ -142,30 +162,8 @@ struct Beside<'a> {
 
 /// How it went, and how many transmit stamps were nobody's; `dummies` follow each pong.
 fn serve<P: Path>(hall: &mut Hall, path: &mut P, dummies: u32, beside: Beside<'_>) -> (Result<()>, u64) {
-    let Beside { ledger, tally, rests, interrupt, rules } = beside;
-    tally.start();
-    let turns = Turns::new(hall.room(), WAITING_ROOM, dummies.saturating_add(1));
-    let awaited = Awaited::new(hall.room(), path.late_stamps(), rules.patience);
-    let mut looped = Loop {
-        stamps: vec![StampCounts::default(); hall.room()],
-        hall,
-        collects: path.late_stamps().any(),
-        path,
-        ledger,
-        tally,
-        rests,
-        interrupt,
-        rules,
-        awaited,
-        late: Vec::with_capacity(BATCH),
-        strays: 0,
-        batch: Batch::new(),
-        turns,
-        now: monotonic_now(),
-        next_look: monotonic_now(),
-        unflushed: false,
-        alone: false,
-    };
+    let mut looped = Loop::new(hall, path, dummies, beside);
+    looped.tally.start();
     let served = looped.run();
     if served.is_err() {
         looped.break_all();
@@ -214,7 +212,34 @@ struct Arrival<'a> {
     received: &'a Received,
 }
 
-impl<P: Path> Loop<'_, P> {
+impl<'a, P: Path> Loop<'a, P> {
+    /// Everything is allocated here; as of [`serve`].
+    fn new(hall: &'a mut Hall, path: &'a mut P, dummies: u32, beside: Beside<'a>) -> Self {
+        let Beside { ledger, tally, rests, interrupt, rules } = beside;
+        let turns = Turns::new(hall.room(), WAITING_ROOM, dummies.saturating_add(1));
+        let awaited = Awaited::new(hall.room(), path.late_stamps(), rules.patience);
+        Self {
+            stamps: vec![StampCounts::default(); hall.room()],
+            hall,
+            collects: path.late_stamps().any(),
+            path,
+            ledger,
+            tally,
+            rests,
+            interrupt,
+            rules,
+            awaited,
+            late: Vec::with_capacity(BATCH),
+            strays: 0,
+            batch: Batch::new(),
+            turns,
+            now: monotonic_now(),
+            next_look: monotonic_now(),
+            unflushed: false,
+            alone: false,
+        }
+    }
+
     fn run(&mut self) -> io::Result<()> {
         while !self.hall.is_over() {
             let before = self.now;
@@ -232,12 +257,7 @@ impl<P: Path> Loop<'_, P> {
                 self.look()?;
             }
             if self.interrupt.take() {
-                // What was read is somebody's, and counted: a session that ends knows of no line.
-                while self.turns.lines_waiting() > 0 {
-                    self.turns.begin();
-                    self.serve_in_turn()?;
-                    self.flush()?;
-                }
+                self.serve_what_waits()?;
                 self.hall.handle_stop(monotonic_now());
                 self.act(None)?;
             }
@@ -365,6 +385,7 @@ impl<P: Path> Loop<'_, P> {
     /// Nobody will bring stamps any more.
     #[cold]
     fn give_up_all(&mut self) {
+        self.now = monotonic_now();
         while let Some(owned) = self.awaited.give_up_any(self.now) {
             self.settle(&owned);
         }
@@ -494,6 +515,28 @@ impl<P: Path> Loop<'_, P> {
         Ok(())
     }
 
+    /// Serves what was read, as far as that is done soon, and counts the rest as dropped: a session that ends knows of no line.
+    #[cold]
+    fn serve_what_waits(&mut self) -> io::Result<()> {
+        let until = monotonic_now().plus(LAST_ANSWERS);
+        while self.turns.lines_waiting() > 0 && monotonic_now() < until && !self.interrupt.is_pending() {
+            self.turns.begin();
+            self.serve_in_turn()?;
+            self.flush()?;
+        }
+        if self.turns.lines_waiting() > 0 {
+            // What waits of a session that is over was counted as it ended, or came behind its FIN.
+            for line in 0..self.hall.room() {
+                if self.hall.stands_at(line) {
+                    let waiting = self.turns.waiting_in(line).map(|(received, _)| received.message.kind);
+                    self.hall.drop_waiting(line, waiting);
+                }
+            }
+            self.turns.clear();
+        }
+        Ok(())
+    }
+
     fn line_up(&mut self, batch: &Batch) -> io::Result<()> {
         for (received, said) in batch.iter() {
             match self.hall.line(received.from, received.way) {
@@ -576,10 +619,7 @@ impl<P: Path> Loop<'_, P> {
                     }
                     self.send(&outgoing, &mut arrival)?;
                 }
-                Action::Dummies { to, count } => match self.path.send_dummies(to, count) {
-                    Ok(()) => self.unflushed = true,
-                    Err(error) => self.cannot_send(&error),
-                },
+                Action::Dummies { to, count } => self.send_dummies(to, count),
                 // Only clients flood.
                 Action::Load { .. } => {}
                 Action::Tell(event) => {
@@ -595,6 +635,16 @@ impl<P: Path> Loop<'_, P> {
         Ok(())
     }
 
+    /// One by one, so that it is known how many did not leave.
+    fn send_dummies(&mut self, to: SocketAddrV4, count: u32) {
+        for sent in 0..count {
+            match self.path.send_dummies(to, 1) {
+                Ok(()) => self.unflushed = true,
+                Err(error) => return self.cannot_send(&error, &Action::Dummies { to, count: count - sent }),
+            }
+        }
+    }
+
     fn send(&mut self, outgoing: &Outgoing, arrival: &mut Option<Arrival<'_>>) -> io::Result<()> {
         let sent = self.path.send(outgoing);
         self.unflushed |= sent.is_ok();
@@ -603,7 +653,7 @@ impl<P: Path> Loop<'_, P> {
         self.note_once(arrival);
         match sent {
             Ok(sent) => self.sent(outgoing, sent),
-            Err(error) => self.cannot_send(&error),
+            Err(error) => self.cannot_send(&error, &Action::Send(*outgoing)),
         }
         flushed
     }
@@ -629,17 +679,18 @@ impl<P: Path> Loop<'_, P> {
                 while let Some(evicted) = self.awaited.make_room(token) {
                     self.settle(&evicted);
                 }
-                self.awaited.sent(self.now, place, token, sighting);
+                // The loop may have been away since it last looked at the clock.
+                self.awaited.sent(monotonic_now(), place, token, sighting);
             }
         }
     }
 
     /// What one client is not to be sent costs the others nothing; what a stranger is not, nobody.
     #[cold]
-    fn cannot_send(&mut self, error: &io::Error) {
+    fn cannot_send(&mut self, error: &io::Error, unsent: &Action) {
         if let Some(place) = self.hall.place() {
-            self.ledger.cannot_send(place, error.raw_os_error());
-            self.hall.break_off();
+            self.ledger.cannot_send(place, path::send_errno(error), error.kind());
+            self.hall.break_off(unsent);
         }
     }
 
@@ -673,5 +724,55 @@ impl<P: Path> Loop<'_, P> {
             self.unflushed = self.path.flush()?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scripted::{Scripted, any_server};
+    use super::*;
+    use crate::clock::ClockBoard;
+    use crate::path::Token;
+    use crate::record::Sources;
+    use crate::wire::Message;
+    use std::time::Duration;
+
+    /// No stall of this test lasts that long, and the machine runs for longer.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn a_stamp_is_waited_for_since_its_datagram_left_however_long_the_loop_was_away_before() {
+        let server = any_server();
+        let mut hall = Hall::new(HallConfig { server, clients: 2, path: ServePath::Kernel });
+        let sources = Sources { sent: Source::Software, received: Source::Application };
+        let (places, stamp_timeout) = (hall.room(), Some(PATIENCE));
+        let mut ledger =
+            Ledger::start(LedgerConfig { sources, stamp_timeout, folder: None, json: false, places }).unwrap();
+        let (mut tally, mut rests) = (Tally::new(places, None), None);
+        let mut path = Scripted::session_with_a_ping();
+        let (mut interrupt, _stopper) = Interrupt::by_hand().unwrap();
+        let beside = Beside {
+            ledger: &mut ledger,
+            tally: &mut tally,
+            rests: &mut rests,
+            interrupt: &mut interrupt,
+            rules: StampRules { sources, patience: PATIENCE, board: Arc::new(ClockBoard::new(0, None)) },
+        };
+        let mut looped = Loop::new(&mut hall, &mut path, 0, beside);
+        assert!(looped.receive().unwrap());
+        // As if it had been stopped then, and no stamp is there when it goes on.
+        looped.now = Time::from_nanos(monotonic_now().as_nanos().saturating_sub(PATIENCE.as_nanos() as u64));
+        assert!(looped.receive().unwrap());
+        looped.now = monotonic_now();
+        looped.look().unwrap();
+        assert_eq!((looped.awaited.len(), looped.stamps[0].tx_missed), (1, 0));
+        looped.path.stamps = vec![TxStamp { token: Token(0), stamp: Stamp::System(realtime_now()) }];
+        looped.collect().unwrap();
+        assert_eq!((looped.awaited.len(), looped.stamps[0].tx, looped.strays), (0, 1, 0));
+        // Where the path breaks down, nobody is left waiting.
+        looped.path.to_come.push_back((Message { kind: Kind::Ping, sequence: 2 }, None));
+        assert!(looped.receive().unwrap());
+        looped.give_up_all();
+        assert_eq!((looped.awaited.len(), looped.stamps[0].tx_missed), (0, 1));
     }
 }

@@ -15,6 +15,8 @@ mod outstanding;
 mod reporter;
 mod rests;
 pub(crate) mod rounds;
+#[cfg(test)]
+mod scripted;
 pub(crate) mod setup;
 pub(crate) mod stamping;
 mod tally;
@@ -22,7 +24,7 @@ mod turnarounds;
 pub(crate) mod usage;
 
 pub use hot::{Attendant, HotLoop, Scene, StampRules};
-pub use interrupt::Interrupt;
+pub use interrupt::{Interrupt, Stopper};
 pub use outcome::Outcome;
 pub use reporter::{Reporter, say};
 pub use rounds::{Round, Rounds};

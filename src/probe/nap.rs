@@ -21,7 +21,7 @@ const SHORTER_NANOS: u64 = LONGER_NANOS / 99;
 /// The sleep before one deadline.
 #[derive(Debug)]
 pub(super) struct Nap {
-    /// The deadline, and when to wake up for it.
+    /// The deadline, and when to wake up for it; `None` where it sleeps until something else wakes it.
     of: Option<(Time<Monotonic>, Time<Monotonic>)>,
     /// What all but one wake-up in a hundred take at most.
     lead: u64,
@@ -33,22 +33,21 @@ impl Nap {
     }
 
     /// When to wake up for `deadline`: reckoned when it is first asked for, so that what wakes the loop meanwhile does not move it.
-    /// Not after `now`: it is so near that there is no sleep before it.
-    pub(super) fn end(&mut self, deadline: Time<Monotonic>, now: Time<Monotonic>) -> Time<Monotonic> {
-        match self.of {
-            Some((known, end)) if known == deadline => end,
+    /// Not after `now`: it is so near that there is no sleep before it. Without a deadline never.
+    pub(super) fn end(&mut self, deadline: Option<Time<Monotonic>>, now: Time<Monotonic>) -> Option<Time<Monotonic>> {
+        self.of = deadline.map(|deadline| match self.of {
+            Some(known) if known.0 == deadline => known,
             _ => {
                 let part = deadline.as_nanos().saturating_sub(now.as_nanos()) / PART;
                 // Less than half of what it takes helps nobody, and each time it would be paid for.
                 let lead = if part < self.lead / 2 { 0 } else { self.lead.min(part) };
-                let end = Time::from_nanos(deadline.as_nanos() - lead);
-                self.of = Some((deadline, end));
-                end
+                (deadline, Time::from_nanos(deadline.as_nanos() - lead))
             }
-        }
+        });
+        self.of.map(|(_, end)| end)
     }
 
-    /// The loop runs again, whatever woke it.
+    /// The loop runs again, whatever woke it: learns from it where it slept until an end.
     pub(super) fn woken(&mut self, now: Time<Monotonic>) {
         // Before its end something else did.
         let Some((_, end)) = self.of.filter(|(_, end)| now >= *end) else { return };
@@ -71,22 +70,22 @@ mod tests {
     #[test]
     fn it_ends_a_part_of_the_wait_before_the_deadline_and_stays() {
         let mut nap = Nap::new();
-        assert_eq!(nap.end(at(15_120_000), at(10_000_000)), at(15_040_000));
+        assert_eq!(nap.end(Some(at(15_120_000)), at(10_000_000)), Some(at(15_040_000)));
         // Woken by something else: the end stays, also when it is over.
-        assert_eq!(nap.end(at(15_120_000), at(11_000_000)), at(15_040_000));
-        assert_eq!(nap.end(at(15_120_000), at(15_100_000)), at(15_040_000));
+        assert_eq!(nap.end(Some(at(15_120_000)), at(11_000_000)), Some(at(15_040_000)));
+        assert_eq!(nap.end(Some(at(15_120_000)), at(15_100_000)), Some(at(15_040_000)));
         // Another deadline, far away.
-        assert_eq!(nap.end(at(5_000_000_000), at(15_120_000)), at(4_999_900_000));
+        assert_eq!(nap.end(Some(at(5_000_000_000)), at(15_120_000)), Some(at(4_999_900_000)));
         // One that is due.
-        assert_eq!(nap.end(at(7), at(9)), at(7));
+        assert_eq!(nap.end(Some(at(7)), at(9)), Some(at(7)));
     }
 
     #[test]
     fn a_lead_that_would_not_do_is_not_paid_for() {
         let mut nap = Nap::new();
         // The 64th part is 46.9 µs of the 100 that it takes, and 50 µs.
-        assert_eq!(nap.end(at(3_000_000), at(0)), at(3_000_000));
-        assert_eq!(nap.end(at(3_200_000), at(0)), at(3_150_000));
+        assert_eq!(nap.end(Some(at(3_000_000)), at(0)), Some(at(3_000_000)));
+        assert_eq!(nap.end(Some(at(3_200_000)), at(0)), Some(at(3_150_000)));
     }
 
     /// The lead that wake-ups come to that take so long.
@@ -94,10 +93,10 @@ mod tests {
         let mut nap = Nap::new();
         for turn in 1..20_000 {
             let deadline = at(turn * 100_000_000);
-            let end = nap.end(deadline, at(deadline.as_nanos() - 100_000_000));
+            let end = nap.end(Some(deadline), at(deadline.as_nanos() - 100_000_000)).unwrap();
             nap.woken(at(end.as_nanos() + took(turn)));
         }
-        let end = nap.end(at(1 << 60), at(0));
+        let end = nap.end(Some(at(1 << 60)), at(0)).unwrap();
         (1 << 60) - end.as_nanos()
     }
 
@@ -114,10 +113,14 @@ mod tests {
     }
 
     #[test]
-    fn what_wakes_it_before_the_end_teaches_nothing() {
+    fn what_wakes_it_before_the_end_teaches_nothing_and_nor_does_a_sleep_without_one() {
         let mut nap = Nap::new();
-        let end = nap.end(at(1_000_000_000), at(0));
+        let end = nap.end(Some(at(1_000_000_000)), at(0)).unwrap();
         (0..1000).for_each(|nanos| nap.woken(at(nanos)));
-        assert_eq!(nap.end(at(2_000_000_000), at(1_000_000_000)).as_nanos(), end.as_nanos() + 1_000_000_000);
+        // Long after that end.
+        assert_eq!(nap.end(None, at(1_000_000_000)), None);
+        (2_000_000_000..2_000_001_000).for_each(|nanos| nap.woken(at(nanos)));
+        let later = nap.end(Some(at(4_000_000_000)), at(3_000_000_000)).unwrap();
+        assert_eq!(later.as_nanos(), end.as_nanos() + 3_000_000_000);
     }
 }

@@ -211,15 +211,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_millis(100);
 
     fn sighting(sequence: u64) -> Sighting {
-        Sighting {
-            sequence,
-            point: Point::T0,
-            size: 44,
-            queue: None,
-            application: Time::from_nanos(1),
-            software: None,
-            hardware: None,
-        }
+        Sighting::of_test(sequence, Point::T0, 1)
     }
 
     fn at(millis: u64) -> Time<Monotonic> {

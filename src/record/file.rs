@@ -85,8 +85,7 @@ pub enum RecordError {
         path: PathBuf,
     },
     /// No log can be made in the folder.
-    #[error("cannot make a log in {} (--log-dir): {answer}: name a folder that is there and that this user may write to",
-        path.display())]
+    #[error("cannot make a log in {} (--log-dir): {answer}: {}", path.display(), folder_advice(answer))]
     Folder {
         /// Its name.
         path: PathBuf,
@@ -117,6 +116,24 @@ fn advice(kind: LogKind, error: &io::Error) -> String {
         }
         io::ErrorKind::ReadOnlyFilesystem => format!("name a file elsewhere with {flag}"),
         _ => format!("name another file with {flag}"),
+    }
+}
+
+impl RecordError {
+    /// The same of a log whose folder alone the user has named.
+    pub(super) fn in_folder(self, folder: &Path) -> Self {
+        match self {
+            Self::Open { answer, .. } | Self::Header { answer, .. } => Self::Folder { path: folder.into(), answer },
+            other => other,
+        }
+    }
+}
+
+fn folder_advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room, or name a folder elsewhere",
+        io::ErrorKind::ReadOnlyFilesystem => "name a folder elsewhere",
+        _ => "name a folder that is there and that this user may write to",
     }
 }
 

@@ -10,7 +10,7 @@ use super::file::{FileCounts, LogFile, LogKind, open};
 use super::log::{Finished, Written};
 use super::meta::{Facts, MetaFile};
 use super::pause::Pause;
-use super::row::{MAX_ROW_LEN, Row};
+use super::row::{MAX_ROW_LEN, Row, RowText};
 use super::shelf::{self, Shelf, Shelved, reserve};
 use super::sighting::{Sighting, Sources};
 use super::stages::Stages;
@@ -109,7 +109,7 @@ enum Word {
     Begun { place: u32, peer: SocketAddrV4, settings: Settings, at: Time<Realtime> },
     Over { place: u32, end: End, totals: Totals, stamps: StampCounts, excess: u64, rows_lost: u64 },
     Said { place: Option<u32>, event: Event },
-    CannotSend { place: u32, errno: Option<i32> },
+    CannotSend { place: u32, errno: Option<i32>, kind: io::ErrorKind },
     SoFar { crowd: Crowd, totals: Totals },
 }
 
@@ -228,9 +228,9 @@ impl Ledger {
         self.say(Word::Said { place: place.map(|place| place as u32), event });
     }
 
-    /// What is sent to the session at this place does not leave.
-    pub fn cannot_send(&mut self, place: usize, errno: Option<i32>) {
-        self.say(Word::CannotSend { place: place as u32, errno });
+    /// What is sent to the session at this place does not leave: what the kernel answered, where it was asked.
+    pub fn cannot_send(&mut self, place: usize, errno: Option<i32>, kind: io::ErrorKind) {
+        self.say(Word::CannotSend { place: place as u32, errno, kind });
     }
 
     /// The user wants to know how things stand: what all sessions have come to together.
@@ -354,11 +354,12 @@ struct Shorts {
     /// By place: how many bytes there are, and how many rows.
     filled: Vec<(u16, u16)>,
     text: Vec<[u8; SHORT]>,
+    words: RowText,
 }
 
 impl Shorts {
     fn new(places: usize) -> Self {
-        Self { filled: vec![(0, 0); places], text: vec![[0; SHORT]; places] }
+        Self { filled: vec![(0, 0); places], text: vec![[0; SHORT]; places], words: RowText::new() }
     }
 
     /// Adds a row, for which there is room; its bytes, and whether there is none for another.
@@ -366,12 +367,10 @@ impl Shorts {
     fn push(&mut self, place: u32, row: &Row) -> (usize, bool) {
         let (len, rows) = &mut self.filled[place as usize];
         let room = &mut self.text[place as usize][usize::from(*len)..];
-        let added = row.with_text(|text| {
-            room[..text.len()].copy_from_slice(text);
-            text.len()
-        });
-        (*len, *rows) = (*len + added as u16, *rows + 1);
-        (added, usize::from(*len) + MAX_ROW_LEN > SHORT)
+        let text = self.words.of(row);
+        room[..text.len()].copy_from_slice(text);
+        (*len, *rows) = (*len + text.len() as u16, *rows + 1);
+        (text.len(), usize::from(*len) + MAX_ROW_LEN > SHORT)
     }
 
     /// Takes all of a place: the text, and how many rows.
@@ -524,12 +523,13 @@ impl Writer {
                 let peer = place.and_then(|place| self.sessions[place as usize].as_ref()).map(|session| session.peer);
                 self.tell(peer, &event);
             }
-            Word::CannotSend { place, errno } => {
+            Word::CannotSend { place, errno, kind } => {
                 if let Some(Session { peer, .. }) = &self.sessions[place as usize] {
-                    let answer = errno.map_or_else(
-                        || "its way is not known".into(),
-                        |errno| io::Error::from_raw_os_error(errno).to_string(),
-                    );
+                    let answer = match (errno, kind) {
+                        (Some(errno), _) => io::Error::from_raw_os_error(errno).to_string(),
+                        (None, io::ErrorKind::HostUnreachable) => "its way is not known".into(),
+                        (None, kind) => kind.to_string(),
+                    };
                     let text = format!("{peer}: cannot send to it: {answer}: its session is broken off.");
                     self.speaker.warn(&text);
                 }
@@ -563,7 +563,11 @@ impl Writer {
     ) -> Result<Log, RecordError> {
         let path = reserve(folder, peer, at)?;
         let (meta, _) = MetaFile::open(&path, None, Role::Server);
-        let (file, end) = open(LogKind::Main, &path, &|| false)?;
+        let (file, end) = open(LogKind::Main, &path, &|| false).map_err(|error| {
+            // Of nobody's use: made a moment ago, and empty.
+            let _ = std::fs::remove_file(&path);
+            error.in_folder(folder)
+        })?;
         let id = self.opened;
         self.opened += 1;
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner).put(id, file);
@@ -846,15 +850,7 @@ mod tests {
     }
 
     fn ping(sequence: u64) -> Sighting {
-        Sighting {
-            sequence,
-            point: Point::T1,
-            size: 44,
-            queue: None,
-            application: Time::from_nanos(1_000_000_007),
-            software: None,
-            hardware: None,
-        }
+        Sighting::of_test(sequence, Point::T1, 1_000_000_007)
     }
 
     fn end(ledger: &mut Ledger, place: usize) {

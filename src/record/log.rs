@@ -579,15 +579,7 @@ mod tests {
     }
 
     fn row(sequence: u64) -> Sighting {
-        Sighting {
-            sequence,
-            point: Point::T0,
-            size: 44,
-            queue: None,
-            application: Time::from_nanos(5),
-            software: None,
-            hardware: None,
-        }
+        Sighting::of_test(sequence, Point::T0, 5)
     }
 
     fn counts(rows_written: u64, rows_lost: u64) -> Option<Written> {

@@ -168,7 +168,6 @@ fn emptiest(parts: &[usize; PARTS], strays: usize) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Time;
     use proptest::prelude::*;
 
     const START: u64 = 1_800_000_000_000_000_000;
@@ -177,15 +176,7 @@ mod tests {
     fn rhythm(seen: impl IntoIterator<Item = (u64, Point)>) -> Rhythm {
         let mut rhythm = Rhythm::new();
         for (nanos, point) in seen {
-            rhythm.note(&Sighting {
-                sequence: 1,
-                point,
-                size: 44,
-                queue: None,
-                application: Time::from_nanos(START + nanos),
-                software: None,
-                hardware: None,
-            });
+            rhythm.note(&Sighting::of_test(1, point, START + nanos));
         }
         rhythm
     }

@@ -345,7 +345,7 @@ impl MetaFile {
         let mut text = serde_json::to_vec_pretty(&whole).expect("numbers, strings and fixed names always become JSON");
         text.push(b'\n');
         replace(&self.path, &text).map_err(|error| {
-            format!("Cannot write {}: {error}: the log is complete without it, but says less.", self.path.display())
+            format!("Cannot write {}: {error}: the log can do without it, but says less.", self.path.display())
         })
     }
 }

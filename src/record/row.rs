@@ -44,26 +44,104 @@ impl Row {
 
     /// Appends `sequence,point,seconds.nanoseconds,size` and a line feed, nine digits of nanoseconds.
     pub fn append_to(&self, out: &mut Vec<u8>) {
-        self.with_text(|text| out.extend_from_slice(text));
+        out.extend_from_slice(RowText::new().of(self));
+    }
+}
+
+/// Where a row's sequence ends, right before its point, and room for all of a row with what is written behind its end.
+const SEQUENCE_END: usize = 24;
+const ROOM: usize = 96;
+
+/// Puts rows into words. One row has the second and the size of the one before, mostly: those are kept as text, and everything is
+/// written in pieces of fixed lengths, of which what is too much is overwritten by the next.
+#[derive(Debug)]
+pub(super) struct RowText {
+    bytes: [u8; ROOM],
+    seconds: u64,
+    /// The seconds and a point, and how long that is.
+    seconds_text: ([u8; 16], usize),
+    size: u16,
+    /// A comma, the size and a line feed, and how long that is.
+    size_text: ([u8; 8], usize),
+}
+
+impl RowText {
+    pub(super) fn new() -> Self {
+        let (seconds_text, size_text) = (text_of(b"", 0, b"."), text_of(b",", 0, b"\n"));
+        Self { bytes: [0; ROOM], seconds: 0, seconds_text, size: 0, size_text }
     }
 
-    /// Does something with that line.
+    /// `sequence,point,seconds.nanoseconds,size` and a line feed, nine digits of nanoseconds.
     #[inline]
-    pub(super) fn with_text<T>(&self, take: impl FnOnce(&[u8]) -> T) -> T {
-        // Written from the back, so that no number's length has to be known beforehand.
-        let mut text = Backwards::<MAX_ROW_LEN>::new();
-        text.put(b"\n");
-        text.put_number(self.size.into());
-        text.put(b",");
-        text.put_nine_digits((self.stamp_nanos % 1_000_000_000) as u32);
-        text.put(b".");
-        text.put_number(self.stamp_nanos / 1_000_000_000);
-        text.put(b",");
-        text.put(self.point.as_str().as_bytes());
-        text.put(b",");
-        text.put_number(self.sequence);
-        take(&text.bytes[text.start..])
+    pub(super) fn of(&mut self, row: &Row) -> &[u8] {
+        let (seconds, nanos) = (row.stamp_nanos / 1_000_000_000, (row.stamp_nanos % 1_000_000_000) as u32);
+        if seconds != self.seconds {
+            (self.seconds, self.seconds_text) = (seconds, text_of(b"", seconds, b"."));
+        }
+        if row.size != self.size {
+            (self.size, self.size_text) = (row.size, text_of(b",", row.size.into(), b"\n"));
+        }
+        let bytes = &mut self.bytes;
+        let mut start = SEQUENCE_END;
+        let mut sequence = row.sequence;
+        while sequence >= 100 {
+            start -= 2;
+            put_pair(bytes, start, (sequence % 100) as u32);
+            sequence /= 100;
+        }
+        start -= 2;
+        put_pair(bytes, start, sequence as u32);
+        start += usize::from(sequence < 10);
+        let (point, len) = point_text(row.point);
+        bytes[SEQUENCE_END..SEQUENCE_END + point.len()].copy_from_slice(point);
+        let mut at = SEQUENCE_END + len;
+        let (text, len) = &self.seconds_text;
+        bytes[at..at + text.len()].copy_from_slice(text);
+        at += len;
+        // Divided as a tree, not one digit after the other: the processor does several at once.
+        let (high, low) = (nanos / 10_000, nanos % 10_000);
+        bytes[at] = b'0' + (high / 10_000) as u8;
+        for (behind, pair) in [(1, high % 10_000 / 100), (3, high % 100), (5, low / 100), (7, low % 100)] {
+            put_pair(bytes, at + behind, pair);
+        }
+        at += 9;
+        let (text, len) = &self.size_text;
+        bytes[at..at + text.len()].copy_from_slice(text);
+        &bytes[start..at + len]
     }
+}
+
+/// A number between two texts, and how long it all is.
+fn text_of<const N: usize>(before: &[u8], number: u64, behind: &[u8]) -> ([u8; N], usize) {
+    let mut text = Backwards::<N>::new();
+    text.put(behind);
+    text.put_number(number);
+    text.put(before);
+    let (start, mut bytes) = (text.start, text.bytes);
+    bytes.rotate_left(start);
+    (bytes, N - start)
+}
+
+/// A point between two commas, and how long that is.
+#[inline]
+const fn point_text(point: Point) -> (&'static [u8; 8], usize) {
+    match point {
+        Point::T0 => (b",t0,    ", 4),
+        Point::T1 => (b",t1,    ", 4),
+        Point::T2 => (b",t2,    ", 4),
+        Point::T3 => (b",t3,    ", 4),
+        Point::T0cs => (b",t0cs,  ", 6),
+        Point::T1cs => (b",t1cs,  ", 6),
+        Point::T0sc => (b",t0sc,  ", 6),
+        Point::T1sc => (b",t1sc,  ", 6),
+    }
+}
+
+/// Two digits at this place.
+#[inline]
+fn put_pair(bytes: &mut [u8; ROOM], at: usize, value: u32) {
+    let pair = 2 * value as usize;
+    bytes[at..at + 2].copy_from_slice(&PAIRS[pair..pair + 2]);
 }
 
 /// Appends a row of the log of stages: times as whole nanoseconds since the epoch of their clock, nothing where there is
@@ -139,14 +217,6 @@ impl<const ROOM: usize> Backwards<ROOM> {
         if let Some(value) = value {
             self.put_number(value);
         }
-    }
-
-    fn put_nine_digits(&mut self, mut value: u32) {
-        for _ in 0..4 {
-            self.put_pair((value % 100) as usize);
-            value /= 100;
-        }
-        self.put(&[b'0' + value as u8]);
     }
 }
 
@@ -226,6 +296,24 @@ mod tests {
             let stamp = Time::<Realtime>::from_nanos(stamp_nanos);
             let row = Row::new(sequence, Point::T2, stamp, size);
             prop_assert_eq!(text(row), format!("{sequence},t2,{stamp},{size}\n"));
+        }
+
+        #[test]
+        fn a_row_has_nothing_of_the_one_before(
+            rows in prop::collection::vec((0..40_u32, any::<u64>(), 0..8_usize, 0..4_u64, 0..1_000_000_000_u32, 0..3_u16), 2..40),
+        ) {
+            use Point::{T0, T0cs, T0sc, T1, T1cs, T1sc, T2, T3};
+            let mut words = RowText::new();
+            for (digits, sequence, point, seconds, nanos, size) in rows {
+                // Numbers of all lengths, and neighbours that are alike.
+                let sequence = sequence >> (digits * 2).min(63);
+                let stamp_nanos = [0, 9, 1_795_400_078, 18_446_744_072][seconds as usize] * 1_000_000_000 + u64::from(nanos);
+                let point = [T0, T1, T2, T3, T0cs, T1cs, T0sc, T1sc][point];
+                let row = Row { sequence, point, stamp_nanos, size: [0, 44, 65535][usize::from(size)] };
+                let stamp = Time::<Realtime>::from_nanos(stamp_nanos);
+                let expected = format!("{sequence},{},{stamp},{}\n", point.as_str(), row.size);
+                prop_assert_eq!(std::str::from_utf8(words.of(&row)).unwrap(), expected);
+            }
         }
     }
 }

@@ -44,6 +44,15 @@ impl Sighting {
     }
 }
 
+#[cfg(test)]
+impl Sighting {
+    /// Of 44 bytes, from a kernel socket, with the process's stamp alone.
+    pub(crate) const fn of_test(sequence: u64, point: Point, application_nanos: u64) -> Self {
+        let application = Time::from_nanos(application_nanos);
+        Self { sequence, point, size: 44, queue: None, application, software: None, hardware: None }
+    }
+}
+
 /// Whose stamps the log's rows have, by direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sources {

@@ -8,7 +8,7 @@ use super::file::{BLOCK, FileCounts, LogFile};
 use super::lull::{Lull, Rhythm};
 use super::meta::MetaFile;
 use super::pause::Pause;
-use super::row::{Row, append_stages};
+use super::row::{Row, RowText, append_stages};
 use super::sighting::{Packed, Sources};
 use super::so_far::{self, Known, Report, RoundNote};
 use super::stages::{CardClock, StageSink, StageStatistics, Stages};
@@ -184,6 +184,7 @@ pub(super) struct Writer {
     log: Option<LogFile>,
     stage_log: Option<LogFile>,
     sources: Sources,
+    words: RowText,
     statistics: StageStatistics,
     rhythm: Rhythm,
     /// What `hw_clock` is in the log of stages.
@@ -214,6 +215,7 @@ impl Writer {
             log,
             stage_log,
             sources,
+            words: RowText::new(),
             // A card stamp has a clock, if one without a name.
             card_name: card.as_ref().map_or_else(|| Phc::NAME.into(), |card| card.name()),
             statistics: StageStatistics::new(card, stage_sink),
@@ -324,7 +326,7 @@ impl Writer {
                         self.statistics.add(&sighting);
                         let stamp = sighting.stamp(self.sources.of(sighting.point));
                         if let (Some(log), Some(stamp)) = (&mut self.log, stamp) {
-                            log.push_row(|out| Row::of(&sighting, stamp).append_to(out));
+                            log.push_row(|out| out.extend_from_slice(self.words.of(&Row::of(&sighting, stamp))));
                         }
                         if let Some(stage_log) = &mut self.stage_log {
                             stage_log.push_row(|out| append_stages(&sighting, &self.card_name, out));
@@ -406,7 +408,7 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Role;
+    use super::super::{Role, Sighting};
     use super::*;
     use crate::wire::Point;
     use rtrb::{Producer, RingBuffer};
@@ -428,15 +430,7 @@ mod tests {
     }
 
     fn seen(sequence: u64) -> Entry {
-        Entry::Seen(Packed::new(&super::super::Sighting {
-            sequence,
-            point: Point::T1,
-            size: 44,
-            queue: None,
-            application: Time::from_nanos(sequence),
-            software: None,
-            hardware: None,
-        }))
+        Entry::Seen(Packed::new(&Sighting::of_test(sequence, Point::T1, sequence)))
     }
 
     #[test]

@@ -134,6 +134,25 @@ impl Outbox {
         }
     }
 
+    /// This was not done, and is not counted. For sides that wait for no pongs: those that a ping had coming stay expected.
+    pub(super) fn not_sent(&mut self, action: &Action) {
+        match action {
+            Action::Send(outgoing) => {
+                self.totals.transmitted -= 1;
+                match outgoing.message.kind {
+                    Kind::Ping => self.totals.pings_sent -= 1,
+                    Kind::Pong => self.totals.pongs_sent -= 1,
+                    _ => {}
+                }
+            }
+            Action::Dummies { count, .. } => {
+                self.totals.transmitted -= u64::from(*count);
+                self.totals.dummies_sent -= u64::from(*count);
+            }
+            Action::Load { .. } | Action::Tell(_) => {}
+        }
+    }
+
     /// The path had no room for so many dummies of a flood.
     pub(super) fn load_refused(&mut self, count: u32) {
         let count = u64::from(count);
@@ -259,6 +278,15 @@ impl Conversation {
 
     pub(super) fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Over)
+    }
+
+    /// Reads what a ping needs of it, for the sake of the caches; the value means nothing.
+    #[inline]
+    pub(super) fn touch(&self) -> u64 {
+        self.last_ping
+            ^ self.begun.as_nanos()
+            ^ u64::from(self.terms.peer.port())
+            ^ u64::from(self.terms.settings.pong_every)
     }
 
     /// What the peer's FIN was answered with: a repeated one deserves the same answer. `None` where there was none.

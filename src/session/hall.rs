@@ -2,8 +2,8 @@
 //!
 //! What is said in a session is [`Server`]'s; this finds the session that a datagram is of, knows the next deadline of all,
 //! refuses whom there is no place for, and says when what waits is to be served in turn ([`super::Turns`]) and in whose line
-//! a datagram belongs. What a ping costs does not depend on how many sessions there are; a session's begin and end may
-//! allocate, a ping never does.
+//! a datagram belongs. What a ping costs does not depend on how many sessions there are; a session's end may
+//! allocate, its begin and its pings never do.
 
 use super::turns::SERVED_AT_ONCE;
 use super::{Action, Body, End, Event, Incoming, Machine, Outgoing, Server, ServerConfig, TimerKind, Totals};
@@ -87,7 +87,9 @@ impl Tenant {
     /// What its session has to do or to say.
     fn poll_action(&mut self) -> Option<Action> {
         if self.broken {
-            while self.server.poll_action().is_some() {}
+            while let Some(action) = self.server.poll_action() {
+                self.server.not_sent(&action);
+            }
             let ends = (self.stands || self.server.peer().is_some()) && !self.ended;
             self.ended = true;
             return ends.then_some(Action::Tell(Event::Finished(End::Broken)));
@@ -246,8 +248,13 @@ impl Hall {
     /// In whose line a datagram from this address belongs, of [`Hall::room`] in all: the place of its client's session, be it over. `None`: it
     /// is handed over at once, as there is nobody who would have to wait for it, or nothing that would be answered.
     /// `way` as of [`Incoming::way`].
+    ///
+    /// What is served soon is fetched from memory here: of all that are lined up at once, so that the processor waits for many
+    /// together, and not for each when its turn comes.
     pub fn line(&self, from: SocketAddrV4, way: Option<u32>) -> Option<usize> {
-        self.by_way(from, way).or_else(|| self.by_peer.get(&from).copied()).map(|at| at as usize)
+        let at = self.by_way(from, way).or_else(|| self.by_peer.get(&from).copied())?;
+        std::hint::black_box(self.places[at as usize].tenant().map(|tenant| tenant.server.touch()));
+        Some(at as usize)
     }
 
     /// A datagram is dropped, as there was no room in this line: it is counted.
@@ -272,10 +279,17 @@ impl Hall {
         std::mem::take(&mut self.cost)
     }
 
-    /// Nothing can be sent to the peer whose action was the last: its session is over without a word.
-    pub fn break_off(&mut self) {
+    /// Whether the session at a place is one that has not been said to be over.
+    pub fn stands_at(&self, place: usize) -> bool {
+        self.places.get(place).and_then(Place::tenant).is_some_and(|tenant| tenant.stands && !tenant.ended)
+    }
+
+    /// Nothing can be sent to the peer whose action was the last: its session is over without a word. `unsent` is what did not leave of
+    /// that action.
+    pub fn break_off(&mut self, unsent: &Action) {
         let place = self.current.and_then(|at| self.places[at as usize].tenant_mut());
         if let Some(place) = place {
+            place.server.not_sent(unsent);
             // It is among the pending, as its actions are being obeyed.
             place.broken = true;
         }

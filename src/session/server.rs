@@ -101,17 +101,24 @@ enum State {
 impl Server {
     /// A server that waits for its first SYN.
     pub fn new(config: ServerConfig) -> Self {
-        Self::with(Arc::new(config), Outbox::new())
+        Self::with(Arc::new(config), Outbox::new(), Vec::with_capacity(REMEMBERED))
     }
 
-    /// One of many, which has a queue of actions only while it is lent one ([`Server::lend`]).
+    /// One of many, which has a queue of actions only while it is lent one ([`Server::lend`]). It begins while others' pings are
+    /// under way, so nothing is allocated before its first session is over.
     pub(super) fn one_of_many(config: Arc<ServerConfig>) -> Self {
-        Self::with(config, Outbox::without_queue())
+        Self::with(config, Outbox::without_queue(), Vec::new())
     }
 
-    fn with(config: Arc<ServerConfig>, outbox: Outbox) -> Self {
-        let former = Vec::with_capacity(REMEMBERED);
+    fn with(config: Arc<ServerConfig>, outbox: Outbox, former: Vec<Former>) -> Self {
         Self { outbox, state: State::Listening, number: 0, former, config, stopped: false }
+    }
+
+    /// Reads what a ping needs of it, for the sake of the caches; the value means nothing.
+    #[inline]
+    pub(super) fn touch(&self) -> u64 {
+        let State::Talking(conversation) = &self.state else { return 0 };
+        self.outbox.totals.pings_received ^ conversation.touch()
     }
 
     /// Lends it the queue of actions that all share, if it has none and that one is there.
@@ -124,6 +131,11 @@ impl Server {
     #[inline]
     pub(super) fn take_back(&mut self, queue: &mut VecDeque<Action>) {
         self.outbox.take_back(queue);
+    }
+
+    /// This was not done, and will not be: it is not counted.
+    pub(super) fn not_sent(&mut self, action: &Action) {
+        self.outbox.not_sent(action);
     }
 
     fn handle_unconnected(&mut self, now: Time<Monotonic>, incoming: &Incoming) {

@@ -173,6 +173,16 @@ impl<T: Copy> Turns<T> {
         })
     }
 
+    /// Drops all that waits.
+    pub fn clear(&mut self) {
+        while let Some(line) = self.order.pop_front() {
+            let line = &mut self.lines[line as usize];
+            *line = Line { first: NONE, last: NONE, len: 0, ..*line };
+        }
+        self.slots.clear();
+        (self.free, self.waiting) = (NONE, 0);
+    }
+
     /// So many datagrams were sent for the one that was called last.
     pub fn charge(&mut self, sent: u32) {
         // Looking at it costs something too.
@@ -271,6 +281,18 @@ mod tests {
         let controls = (0..).take_while(|n| turns.line_up(0, *n, true)).count();
         assert_eq!(pings + controls, 1600);
         assert!((40..60).contains(&controls), "{controls}");
+    }
+
+    #[test]
+    fn what_is_dropped_leaves_all_the_room() {
+        let fill = |turns: &mut Turns<u32>, line| (0..).take_while(|n| turns.line_up(line, *n, true)).count();
+        let mut turns = Turns::new(3, 120, 1);
+        assert_eq!((fill(&mut turns, 0), fill(&mut turns, 2)), (60, 30));
+        turns.clear();
+        assert_eq!((turns.lines_waiting(), turns.waiting, turns.waiting_in(0).count()), (0, 0, 0));
+        assert_eq!((fill(&mut turns, 2), fill(&mut turns, 0)), (60, 30));
+        turns.begin();
+        assert_eq!((turns.call(), turns.slots.len()), (Some(0), 90));
     }
 
     #[test]

@@ -6,7 +6,6 @@
 mod veth;
 
 use std::net::{SocketAddrV4, UdpSocket};
-use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::time::Duration;
 pub use veth::{End, Veth};
@@ -14,7 +13,7 @@ use xdprobe::clock::{ClockBoard, monotonic_now};
 use xdprobe::path::xdp::{HookStamps, XdpConfig, XdpMode, XdpPath, ZeroCopy};
 use xdprobe::path::{Path, StampWishes};
 use xdprobe::probe::{Attendant, HotLoop, Interrupt, StampRules};
-use xdprobe::record::{Recorder, RecorderConfig, Role, Sources, Voice, Written};
+use xdprobe::record::{Finished, Recorder, RecorderConfig};
 use xdprobe::session::{Client, ClientConfig, Machine, Offers, Pattern, Sampling, Server, ServerConfig, Settings};
 use xdprobe::wire::frame::{LinkHeader, MacAddr};
 
@@ -22,6 +21,8 @@ pub const PORT: u16 = 10666;
 const CLIENT_PORT: u16 = 40_001;
 /// Nothing comes for so long only where something hangs.
 const HANG: Duration = Duration::from_secs(20);
+/// The default of `--stamp-timeout`.
+const STAMP_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// A client for the server at this end.
 pub fn client(server: &End, settings: Settings) -> Client {
@@ -91,22 +92,27 @@ pub fn xdp_paths_with(veth: &Veth, change: impl Fn(&mut XdpConfig)) -> [XdpPath;
     [open(&veth.left, CLIENT_PORT, Some((server, header))), open(&veth.right, PORT, None)]
 }
 
-/// Runs the hot loop on the calling thread until its one session is over; what the log got.
+/// Runs the hot loop on the calling thread until its one session is over, whatever signal comes; what the logs got.
 pub fn run<M: Machine, P: Path>(
+    machine: M,
+    path: &mut P,
+    config: RecorderConfig<'_>,
+    attendant: &mut impl Attendant<M, P>,
+) -> Finished {
+    let (interrupt, _stopper) = Interrupt::by_hand().expect("a timer");
+    run_with(machine, path, (config, ClockBoard::new(0, None).into()), interrupt, attendant)
+}
+
+/// The same, with what brings the hook's stamps to the system's clock, and what ends it sooner.
+pub fn run_with<M: Machine, P: Path>(
     mut machine: M,
     path: &mut P,
-    role: Role,
-    log: &FilePath,
+    (config, board): (RecorderConfig<'_>, Arc<ClockBoard>),
+    mut interrupt: Interrupt,
     attendant: &mut impl Attendant<M, P>,
-) -> Written {
-    let mut recorder =
-        Recorder::start(RecorderConfig::application(Some(log), Voice { role, json: false })).expect("a log");
-    let mut interrupt = Interrupt::catch().expect("signals can be caught");
-    let rules = StampRules {
-        sources: Sources::application(),
-        patience: Duration::from_secs(1),
-        board: Arc::new(ClockBoard::new(0, None)),
-    };
+) -> Finished {
+    let rules = StampRules { sources: config.sources, patience: STAMP_TIMEOUT, board };
+    let mut recorder = Recorder::start(config).expect("a log");
     HotLoop::new(&mut machine, path, &mut recorder, attendant, &mut interrupt, rules).run().expect("the session works");
-    recorder.finish().log.expect("there is a log")
+    recorder.finish()
 }

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// Counts the namespaces of this process: with its id, the names are unique.
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -103,7 +104,8 @@ impl<'a> End<'a> {
     }
 }
 
-/// Joins two namespaces by a veth pair, both ends up, offloads as the kernel has them. It goes with either namespace.
+/// Joins two namespaces by a veth pair, both ends up, offloads as the kernel has them, and what is sent from now on arrives. It goes with
+/// either namespace.
 pub fn join(left: (&Namespace, End), right: (&Namespace, End)) {
     let numbers = [left, right].map(|(_, end)| [end.queues.to_string(), end.mtu.to_string()]);
     let [left_words, right_words] = [(left, &numbers[0]), (right, &numbers[1])].map(|((namespace, end), numbers)| {
@@ -119,7 +121,18 @@ pub fn join(left: (&Namespace, End), right: (&Namespace, End)) {
         }
         namespace.ip(&["link", "set", end.interface, "up"]);
     }
+    // That its peer is up, too, the first end is told by a worker of the kernel's (linkwatch). Until then all that it sends is dropped,
+    // silently; and where that was a question for a neighbour's address, it is asked again only after a second.
+    for (namespace, end) in [left, right] {
+        let began = Instant::now();
+        while !namespace.ip(&["-oneline", "link", "show", end.interface]).contains(" state UP ") {
+            assert!(began.elapsed() < CARRIER, "{} in {} has no carrier", end.interface, namespace.name);
+        }
+    }
 }
+
+/// A carrier that takes this long does not come.
+const CARRIER: Duration = Duration::from_secs(30);
 
 /// Held while a child runs.
 static CHILD: Mutex<()> = Mutex::new(());

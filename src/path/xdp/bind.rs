@@ -12,7 +12,7 @@ use xsk_rs::config::{BindFlags, Interface, SocketConfig};
 use xsk_rs::{CompQueue, FillQueue, RxQueue, Socket, TxQueue, Umem};
 
 /// A socket that was closed frees its queue a little later, in a kernel worker.
-const RELEASE_TRIES: u32 = 25;
+const RELEASE_TRIES: u32 = 100;
 const RELEASE_PAUSE: Duration = Duration::from_millis(10);
 /// Packets that one busy poll takes: as many as a batch.
 const BUSY_POLL_BUDGET: libc::c_int = BATCH as libc::c_int;

@@ -3,7 +3,7 @@
 //! What the kernel would do for a UDP socket is done here with frames: headers, checksums, the way back to a peer. What
 //! only the kernel knows (route, neighbour, carrier) is brought by the caller. Fragments are not sent, and not received:
 //! the program leaves them to the kernel. A session whose client asks for it is served by the kernel's UDP all the same
-//! ([`aside`]).
+//! (`aside`).
 #![allow(unsafe_code, reason = "rings shared with the kernel, its system calls, and libbpf's C interface")]
 
 mod aside;

@@ -13,7 +13,7 @@ use super::bind::{bind, bind_flags, errno_of, set_busy_poll, socket_meaning};
 use super::layout::{META_LEN, Meta};
 use super::peers::Content;
 use crate::clock::monotonic_now;
-use crate::path::BATCH;
+use crate::path::{BATCH, SendError};
 use anyhow::{Context, anyhow};
 use nix::errno::Errno;
 use std::io;
@@ -42,6 +42,9 @@ const SENDING_SHARE: u32 = 8;
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 /// On an idle ring the kernel's wish to be woken is looked at once in so many calls.
 const IDLE_LOOKS: u32 = 64;
+/// Frames that are given back to the kernel together: another CPU reads the fill ring, so that one frame costs as much as many. Few
+/// beside what the ring holds.
+const TOGETHER: usize = 16;
 /// Sizes of a socket's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Dimensions {
@@ -412,7 +415,8 @@ impl Queue {
     fn sending_failed(&self, errno: Errno) -> io::Error {
         let error = io::Error::from(errno);
         let meaning = if errno == Errno::ENETDOWN { ": the interface is down" } else { "" };
-        io::Error::new(error.kind(), format!("cannot send on queue {}: {error}{meaning}", self.id))
+        let text = format!("cannot send on queue {}: {error}{meaning}", self.id);
+        io::Error::new(error.kind(), SendError { answer: Some(errno as i32), text })
     }
 
     /// Frees the frames that the kernel has sent.
@@ -504,13 +508,17 @@ impl Queue {
         Some((unsafe { std::slice::from_raw_parts(bytes, len) }, meta))
     }
 
-    /// Gives the frames that were read back to the kernel, as many as the fill ring shows entries for; the others stay
-    /// for the next call. Not in a hurry: the answer to a ping goes first.
+    /// Gives the frames that were read back to the kernel, once there are some, as many as the fill ring shows entries for; the others
+    /// stay for the next call. Not in a hurry: the answer to a ping goes first.
     ///
     /// # Errors
     /// What the kernel answered to being woken.
     #[inline]
     pub(super) fn recycle(&mut self) -> io::Result<()> {
+        if self.done.len() < TOGETHER { Ok(()) } else { self.recycle_all() }
+    }
+
+    fn recycle_all(&mut self) -> io::Result<()> {
         if self.done.is_empty() {
             return Ok(());
         }
@@ -532,8 +540,11 @@ impl Queue {
             return self.wake_receiver();
         }
         self.idle = self.idle.wrapping_add(1);
-        if self.idle.is_multiple_of(IDLE_LOOKS) && self.fill.needs_wakeup() {
-            return self.wake_receiver();
+        if self.idle.is_multiple_of(IDLE_LOOKS) {
+            self.recycle_all()?;
+            if self.fill.needs_wakeup() {
+                return self.wake_receiver();
+            }
         }
         Ok(())
     }

@@ -1,0 +1,263 @@
+//! What goes wrong around a server, in the built program, mostly one of many clients: a client that is gone from one moment to the next, a
+//! stop while more waits than will ever be answered, a full disk.
+//!
+//! Needs root and iproute2. Nothing here asserts a time; every wait has a bound that only a hang reaches.
+
+#[path = "support/programs.rs"]
+mod programs;
+
+use nix::sys::signal::Signal;
+use programs::{CLIENT_ADDRESS, CLIENT_LINK, Lan, Program, SERVER_ADDRESS, SERVER_LINK, Side};
+use serde_json::Value;
+use std::net::UdpSocket;
+use std::time::Duration;
+use xdprobe::wire::{Kind, Message, RawSettings};
+
+const PORT: u16 = 10666;
+const PATHS: [&str; 2] = ["xdp", "kernel"];
+/// No answer takes this long unless there is none.
+const HANG: Duration = Duration::from_secs(20);
+
+fn start_server(lan: &Lan, path: &str, flags: &[&str]) -> Program {
+    let fixed = ["--server", "--keep", "--interface", SERVER_LINK, "--emulation", "--json", "--path", path];
+    let mut server = lan.start(Side::Server, &[&fixed, flags].concat());
+    server.wait_for_line("nanoprobe server started");
+    server
+}
+
+fn objects(program: &Program) -> Vec<Value> {
+    program.stdout().lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
+}
+
+fn count(object: &Value, name: &str) -> u64 {
+    object[name].as_u64().unwrap_or_else(|| panic!("{name} in {object}"))
+}
+
+/// A client that says what the test wants.
+struct Client(UdpSocket);
+
+impl Client {
+    /// In a session.
+    fn begin(lan: &Lan, address: &str, settings: RawSettings) -> Self {
+        let client = Self(lan.namespace(Side::Client).run(|| UdpSocket::bind((address, 0)).expect("an address")));
+        client.0.set_read_timeout(Some(HANG)).expect("a time-out");
+        client.send_with(Message { kind: Kind::Syn, sequence: 0 }, &settings.to_bytes());
+        assert_eq!(client.receive(), Message { kind: Kind::SynAck, sequence: 0 });
+        client
+    }
+
+    fn send_with(&self, message: Message, body: &[u8]) {
+        let datagram = [&message.to_bytes()[..], body].concat();
+        self.0.send_to(&datagram, (SERVER_ADDRESS, PORT)).expect("it is sent");
+    }
+
+    fn send(&self, kind: Kind, sequence: u64) {
+        self.send_with(Message { kind, sequence }, &[]);
+    }
+
+    fn receive(&self) -> Message {
+        let mut bytes = [0; 3000];
+        let (len, _) = self.0.recv_from(&mut bytes).expect("an answer comes");
+        Message::parse(&bytes[..len]).expect("a message").message
+    }
+
+    fn port(&self) -> u16 {
+        self.0.local_addr().expect("it is bound").port()
+    }
+}
+
+fn session_of<'a>(sessions: &'a [Value], address: &str, client: &Client) -> &'a Value {
+    let peer = format!("{address}:{}", client.port());
+    sessions.iter().find(|session| session["peer"] == peer.as_str()).unwrap_or_else(|| panic!("{peer}: {sessions:?}"))
+}
+
+/// On the kernel's path datagrams for an address that nobody answers for wait in the kernel, and fill what a socket may have under way.
+#[test]
+fn a_client_that_vanishes_costs_the_others_nothing() {
+    const OTHER: &str = "10.66.0.77";
+    let lan = Lan::new(1);
+    for path in PATHS {
+        let client = lan.namespace(Side::Client);
+        client.ip(&["address", "add", &format!("{OTHER}/24"), "dev", CLIENT_LINK]);
+        let mut server = start_server(&lan, path, &["--clients", "4", "--timeout", "0"]);
+        let pings = RawSettings { count_s: 3600, delay_us: 100, direction: 2, ..RawSettings::default() };
+        let gone = Client::begin(&lan, OTHER, pings);
+        let stays = Client::begin(&lan, CLIENT_ADDRESS, RawSettings { pong_every: 1, ..RawSettings::default() });
+        gone.send(Kind::Ping, 1);
+        assert_eq!(gone.receive().kind, Kind::Ping);
+        client.ip(&["address", "del", &format!("{OTHER}/24"), "dev", CLIENT_LINK]);
+        if path == "kernel" {
+            lan.namespace(Side::Server).ip(&["neighbour", "del", OTHER, "dev", SERVER_LINK]);
+        }
+        // Some thousand pings to nobody.
+        for sequence in 1..=200 {
+            stays.send(Kind::Ping, sequence);
+            assert_eq!(stays.receive(), Message { kind: Kind::Pong, sequence }, "{path}: {}", server.all_output());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        stays.send(Kind::Fin, 201);
+        assert_eq!(stays.receive().kind, Kind::FinAck);
+        server.signal(Signal::SIGTERM);
+        server.finish();
+        assert_eq!(server.code(), Some(0), "{}", server.all_output());
+        let sessions = objects(&server);
+        let (theirs, others) = (session_of(&sessions, CLIENT_ADDRESS, &stays), session_of(&sessions, OTHER, &gone));
+        assert_eq!((&theirs["end"], count(theirs, "pongs_sent")), (&"complete".into(), 200), "{path}: {theirs}");
+        assert_eq!(others["end"], "stopped", "{path}: {others}");
+        assert!(count(others, "pings_sent") > 1000, "{path}: {others}");
+    }
+    lan.assert_unchanged();
+}
+
+/// On the kernel's path one socket is everybody's: what the kernel says of a datagram to one peer it says at the next call, whomever that is for.
+#[test]
+fn a_client_whose_port_is_closed_costs_the_others_nothing() {
+    let lan = Lan::new(1);
+    for path in PATHS {
+        let mut server = start_server(&lan, path, &["--clients", "8", "--timeout", "0"]);
+        let pings = RawSettings { count_s: 3600, delay_us: 100, direction: 2, ..RawSettings::default() };
+        let gone = Client::begin(&lan, CLIENT_ADDRESS, pings);
+        let others = [0; 4].map(|_| Client::begin(&lan, CLIENT_ADDRESS, pings));
+        others.iter().chain([&gone]).for_each(|client| client.send(Kind::Ping, 1));
+        assert_eq!(gone.receive().kind, Kind::Ping);
+        let gone_from = gone.port();
+        drop(gone);
+        // A thousand pings to the others, and as many to nobody.
+        for client in &others {
+            (0..1000).for_each(|_| assert_eq!(client.receive().kind, Kind::Ping));
+        }
+        server.signal(Signal::SIGTERM);
+        server.finish();
+        assert_eq!(server.code(), Some(0), "{}", server.all_output());
+        let sessions = objects(&server);
+        for client in &others {
+            let session = session_of(&sessions, CLIENT_ADDRESS, client);
+            assert_eq!(session["end"], "stopped", "{path}, {gone_from} is gone: {session} {}", server.stderr());
+        }
+    }
+    lan.assert_unchanged();
+}
+
+/// As above: the session times out, and the server is there for the next one.
+#[test]
+fn a_server_that_pings_a_client_that_vanishes_is_there_for_the_next() {
+    const OTHER: &str = "10.66.0.78";
+    let lan = Lan::new(1);
+    let client = lan.namespace(Side::Client);
+    client.ip(&["address", "add", &format!("{OTHER}/24"), "dev", CLIENT_LINK]);
+    let mut server = start_server(&lan, "kernel", &["--timeout", "2000000"]);
+    let pings = RawSettings { count_s: 3600, delay_us: 100, direction: 1, ..RawSettings::default() };
+    let gone = Client::begin(&lan, OTHER, pings);
+    assert_eq!(gone.receive().kind, Kind::Ping);
+    client.ip(&["address", "del", &format!("{OTHER}/24"), "dev", CLIENT_LINK]);
+    lan.namespace(Side::Server).ip(&["neighbour", "del", OTHER, "dev", SERVER_LINK]);
+    server.wait_until("statistics", |server| server.stdout().lines().count() == 1);
+    assert_eq!(objects(&server)[0]["end"], "timed_out", "{}", server.all_output());
+    let next = Client::begin(&lan, CLIENT_ADDRESS, RawSettings { pong_every: 1, ..RawSettings::default() });
+    next.send(Kind::Ping, 1);
+    assert_eq!(next.receive(), Message { kind: Kind::Pong, sequence: 1 });
+    next.send(Kind::Fin, 2);
+    assert_eq!(next.receive().kind, Kind::FinAck);
+    server.signal(Signal::SIGTERM);
+    server.finish();
+    assert_eq!(server.code(), Some(0), "{}", server.all_output());
+}
+
+/// Each answer is 65,536 datagrams: what waits would take hours, and more comes meanwhile than any queue holds.
+#[test]
+fn a_stop_does_not_wait_for_all_that_waits_and_what_the_kernel_dropped_is_told() {
+    const PINGS: u64 = 40_000;
+    let lan = Lan::new(1);
+    for path in PATHS {
+        let mut server = start_server(&lan, path, &["--clients", "4", "--timeout", "0", "--dummy-pkt", "65535"]);
+        let settings = RawSettings { pong_every: 1, ..RawSettings::default() };
+        let [polite, floods] = [0, 1].map(|_| Client::begin(&lan, CLIENT_ADDRESS, settings));
+        // While the first is answered the others wait; as many as are read at once, and more.
+        (1..=PINGS).for_each(|sequence| floods.send(Kind::Ping, sequence));
+        assert_eq!(floods.receive(), Message { kind: Kind::Pong, sequence: 1 });
+        server.signal(Signal::SIGTERM);
+        server.finish();
+        assert_eq!(server.code(), Some(0), "{}", server.all_output());
+        let sessions = objects(&server);
+        for (client, pings) in [(&polite, 0), (&floods, PINGS)] {
+            let session = session_of(&sessions, CLIENT_ADDRESS, client);
+            assert_eq!(session["end"], "stopped", "{path}: {session}");
+            let (answered, dropped) = (count(session, "pings_received"), count(session, "excess"));
+            assert!(answered + dropped <= pings, "{path}: {session}");
+            // The kernel's path begins with a datagram at a time: there it may be that none was read ahead yet.
+            assert!(pings == 0 || dropped > 64 || path == "kernel", "{path}: {session}");
+        }
+        let told = "datagrams of all sessions were dropped by this machine's kernel before they were read";
+        assert!(server.stderr().contains(told), "{path}: {}", server.stderr());
+    }
+    lan.assert_unchanged();
+}
+
+#[test]
+fn a_full_disk_costs_rows_that_are_counted_and_leaves_no_empty_logs() {
+    let lan = Lan::new(1);
+    let folder = lan.file("logs");
+    std::fs::create_dir(&folder).unwrap();
+    // `ip netns exec` gives it a mount namespace of its own: what is mounted there goes with it.
+    let script = r#"mount -t tmpfs -o size=16k tmpfs "$0" && exec "$@""#;
+    let flags = ["-c", script, &folder, env!("CARGO_BIN_EXE_xdprobe"), "--server", "--keep", "-i", SERVER_LINK, "-e"];
+    let many = ["--path", "kernel", "--clients", "4", "--json", "--log-dir", &folder];
+    let mut server = lan.start_other(Side::Server, "sh", &[&flags[..], &many].concat());
+    server.wait_for_line("nanoprobe server started");
+    let clients = [1000, 10].map(|pings| {
+        let settings = RawSettings { pong_every: 1, ..RawSettings::default() };
+        let client = Client::begin(&lan, CLIENT_ADDRESS, settings);
+        for sequence in 1..=pings {
+            client.send(Kind::Ping, sequence);
+            assert_eq!(client.receive(), Message { kind: Kind::Pong, sequence });
+        }
+        client.send(Kind::Fin, pings + 1);
+        assert_eq!(client.receive().kind, Kind::FinAck);
+        (client, pings)
+    });
+    server.wait_until("two statistics", |server| server.stdout().lines().count() == 2);
+    let inside = format!("/proc/{}/root{folder}", server.pid());
+    let logs: Vec<String> = std::fs::read_dir(inside)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "csv"))
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    server.signal(Signal::SIGTERM);
+    server.finish();
+    assert_eq!(server.code(), Some(1), "{}", server.all_output());
+    let sessions = objects(&server);
+    let [first, second] = clients.map(|(client, pings)| {
+        let session = session_of(&sessions, CLIENT_ADDRESS, &client);
+        let rows = ["rows_written", "rows_lost"].map(|name| count(session, name));
+        assert_eq!(rows[0] + rows[1], 2 * pings, "{session}");
+        assert_eq!(session["success"], false, "{session}");
+        rows[0]
+    });
+    assert!(first > 0 && second == 0, "{first} and {second}");
+    let [log] = &logs[..] else { panic!("one log: {logs:?}") };
+    assert_eq!(log.lines().count() as u64, 1 + first);
+    let told = format!(
+        "cannot make a log in {folder} (--log-dir): No space left on device (os error 28): make room, or name a"
+    );
+    assert!(server.stderr().contains(&told), "{}", server.stderr());
+}
+
+#[test]
+fn a_client_that_cannot_be_written_to_has_the_kernels_answer_told() {
+    let lan = Lan::new(1);
+    let mut server = start_server(&lan, "kernel", &["--clients", "4"]);
+    let settings = RawSettings { count_s: 3600, delay_us: 1000, direction: 2, ..RawSettings::default() };
+    let client = Client::begin(&lan, CLIENT_ADDRESS, settings);
+    client.send(Kind::Ping, 1);
+    assert_eq!(client.receive().kind, Kind::Ping);
+    lan.namespace(Side::Server).ip(&["link", "set", SERVER_LINK, "down"]);
+    server.wait_for_line("cannot send to it: Network is unreachable (os error 101): its session is broken off");
+    server.signal(Signal::SIGTERM);
+    server.finish();
+    let session = &objects(&server)[0];
+    assert_eq!(session["end"], "broken", "{}", server.all_output());
+    // What did not leave is not counted: all that was sent bears a stamp, and all but the SYN-ACK are pings.
+    let [stamps, sent, pings] = ["tx_stamps", "transmitted", "pings_sent"].map(|name| count(session, name));
+    assert_eq!((sent, pings), (stamps, stamps - 1), "{session}");
+}
