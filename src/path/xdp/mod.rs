@@ -6,6 +6,7 @@
 //! (`aside`).
 #![allow(unsafe_code, reason = "rings shared with the kernel, its system calls, and libbpf's C interface")]
 
+mod ahead;
 mod aside;
 mod bind;
 mod layout;

@@ -9,6 +9,7 @@
 //! what it took from the fill ring). Frames for which the fill ring shows no entry wait here for the next turn.
 
 use super::ZeroCopy;
+use super::ahead::Ahead;
 use super::bind::{bind, bind_flags, errno_of, set_busy_poll, socket_meaning};
 use super::layout::{META_LEN, Meta};
 use super::peers::Content;
@@ -155,6 +156,8 @@ pub(super) struct Queue {
     /// here: it has room for them all and never allocates.
     done: Vec<FrameDesc>,
     scratch: Box<[FrameDesc; BATCH]>,
+    /// What the kernel receives into next.
+    ahead: Ahead,
     /// Frames submitted that the kernel may not have taken from the TX ring yet.
     unsent: u32,
     /// Frames submitted and not yet completed.
@@ -227,6 +230,7 @@ impl Queue {
             contents: vec![Content::NONE; dimensions.sending as usize],
             done: receiving,
             scratch: Box::new([FrameDesc::default(); BATCH]),
+            ahead: Ahead::new(dimensions.receiving),
             unsent: 0,
             in_flight: 0,
             dropped: 0,
@@ -446,6 +450,7 @@ impl Queue {
         mut each: impl FnMut(&T, &[u8], Option<Meta>),
     ) -> io::Result<usize> {
         let limit = limit.min(BATCH);
+        self.look_ahead();
         // SAFETY: the ring's frames are of this UMEM, as only the fill ring's get there.
         let count = unsafe { self.rx.consume(&mut self.scratch[..limit]) };
         if count == 0 {
@@ -454,7 +459,12 @@ impl Queue {
         }
         self.idle = 0;
         for descriptor in &self.scratch[..count] {
-            self.fetch(descriptor);
+            debug_assert!(
+                self.zero_copy || descriptor.addr() == self.ahead.next(),
+                "frames come in the order of the fill ring"
+            );
+            self.ahead.received();
+            self.fetch(descriptor.addr());
         }
         let context = before();
         for at in 0..count {
@@ -467,21 +477,30 @@ impl Queue {
         Ok(count)
     }
 
+    /// Has the CPU fetch the frame that comes next, before the ring shows it: the kernel's CPU may have written it already, and
+    /// whoever looks at an empty ring has nothing else to do. Where a driver writes into the frames it was not tried.
+    #[inline]
+    fn look_ahead(&self) {
+        if !self.zero_copy {
+            self.fetch(self.ahead.next());
+        }
+    }
+
     /// Has the CPU fetch a frame and its record. The other CPU wrote them, so that they come from its cache; the clock, which is
     /// read next, waits for what is read before it, but not for this.
     #[inline]
-    fn fetch(&self, descriptor: &FrameDesc) {
+    fn fetch(&self, addr: usize) {
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let frame = self.base.wrapping_add(descriptor.addr());
+            let frame = self.base.wrapping_add(addr);
             // SAFETY: a hint: no memory is accessed, whatever the address is.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(frame.wrapping_sub(META_LEN).cast()) };
             // SAFETY: as above.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(frame.cast()) };
         }
         #[cfg(not(target_arch = "x86_64"))]
-        let _ = descriptor;
+        let _ = addr;
     }
 
     /// The bytes of a frame out of the receive ring, and the record in front of it.
@@ -500,8 +519,10 @@ impl Queue {
         // fill ring again.
         let record = unsafe { &mut *record };
         let meta = Meta::from_bytes(record);
-        // A frame that is used again must not show an old record where the program wrote none.
-        record[META_LEN - 4..].fill(0);
+        if meta.is_some() {
+            // A frame that is used again must not show an old record where the program wrote none.
+            record[META_LEN - 4..].fill(0);
+        }
         // SAFETY: as above.
         let bytes = unsafe { self.base.add(addr) };
         // SAFETY: as above.
@@ -528,8 +549,12 @@ impl Queue {
 
     fn give_back(&mut self) {
         let room = self.fill.nb_free(self.done.len() as u32);
-        // SAFETY: frames of this UMEM that are in no ring.
-        give_back(&mut self.done, room, |frames| unsafe { self.fill.produce(frames) });
+        give_back(&mut self.done, room, |frames| {
+            // SAFETY: frames of this UMEM that are in no ring.
+            let taken = unsafe { self.fill.produce(frames) };
+            self.ahead.given(frames[..taken].iter().map(FrameDesc::addr));
+            taken
+        });
     }
 
     /// With busy polling a system call is what looks at the card. Without, one is made only if the driver asks for it:
