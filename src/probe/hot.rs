@@ -4,6 +4,7 @@
 //! recorder's thread. It knows no sockets; what gets out and in is a [`Path`], who says what is a [`Machine`].
 
 use super::away::Away;
+use super::glance::{Glances, explained};
 use super::interrupt::Interrupt;
 use super::nap::Nap;
 use super::outstanding::{Joined, Outstanding};
@@ -172,6 +173,8 @@ pub struct HotLoop<'a, M, P, A> {
     usage_told: Option<(SocketAddrV4, Usage)>,
     /// When it was first seen that the user wants the statistics so far.
     asked_since: Option<Time<Monotonic>>,
+    /// When it looks whether the interface is still there.
+    glances: Glances,
     /// When this loop is to sleep, where its thread has a real-time priority: others may have no CPU but this one's.
     rests: Option<Rests>,
 }
@@ -221,6 +224,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             usage_of: None,
             usage_told: None,
             asked_since: None,
+            glances: Glances::new(monotonic_now()),
             rests: None,
         }
     }
@@ -244,7 +248,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
     /// # Errors
     /// What the path or the attendant could not do.
     pub fn run(&mut self) -> anyhow::Result<()> {
-        let ran = self.run_until_over();
+        let ran = self.run_until_over().map_err(|error| explained(error, self.path));
         if ran.is_err() {
             // What has come is still taken; what has broken may keep it from being so.
             let _ = self.collect();
@@ -282,6 +286,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
                 self.act(None)?;
             }
             let idle = !received && !pinged;
+            self.glance(idle)?;
             if self.interrupt.is_asked() {
                 self.report_so_far(idle);
             }
@@ -298,7 +303,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
                 }
                 // After the last stamps were taken in: until it wakes this is how things stand.
                 self.tell_counts(true);
-                let end = self.nap.end(self.deadline(), self.now);
+                let end = self.glances.before(self.nap.end(self.deadline(), self.now));
                 self.away.occupied();
                 let woken = self.interrupt.until(end, self.now)?;
                 self.path.wait(None, woken)?;
@@ -324,6 +329,16 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         let received = self.receive()?;
         self.flush_now()?;
         Ok(received)
+    }
+
+    /// Looks whether the interface is still there, where that is due.
+    #[inline]
+    fn glance(&mut self, idle: bool) -> anyhow::Result<()> {
+        if self.glances.is_due(idle, self.now, || self.machine.peer().is_some()) {
+            self.away.occupied();
+            self.path.check_interface()?;
+        }
+        Ok(())
     }
 
     /// Whether nothing is so near that the loop has to stay awake.

@@ -4,6 +4,7 @@
 //! stamps that a later pong takes along. So the loop is the one of `hot` without those; the rules for it are the same.
 
 use super::awaited::{Awaited, Leaving, Owned};
+use super::glance::{Glances, explained};
 use super::hot::{CROWD, DRAIN_PAUSE, LOOK_NANOS, LOOK_PAUSE_NANOS, STALL, audit};
 use super::interrupt::Interrupt;
 use super::opened::{self, Opened, Way};
@@ -164,7 +165,7 @@ struct Beside<'a> {
 fn serve<P: Path>(hall: &mut Hall, path: &mut P, dummies: u32, beside: Beside<'_>) -> (Result<()>, u64) {
     let mut looped = Loop::new(hall, path, dummies, beside);
     looped.tally.start();
-    let served = looped.run();
+    let served = looped.run().map_err(|error| explained(error, looped.path));
     if served.is_err() {
         looped.break_all();
     }
@@ -196,6 +197,8 @@ struct Loop<'a, P> {
     batch: Batch,
     /// What was read ahead of its turn.
     turns: Turns<(Received, Option<Said>)>,
+    /// When it looks whether the interface is still there.
+    glances: Glances,
     /// When the loop last looked at the clock.
     now: Time<Monotonic>,
     /// Something was handed over since the last flush.
@@ -233,6 +236,7 @@ impl<'a, P: Path> Loop<'a, P> {
             strays: 0,
             batch: Batch::new(),
             turns,
+            glances: Glances::new(monotonic_now()),
             now: monotonic_now(),
             next_look: monotonic_now(),
             unflushed: false,
@@ -240,7 +244,7 @@ impl<'a, P: Path> Loop<'a, P> {
         }
     }
 
-    fn run(&mut self) -> io::Result<()> {
+    fn run(&mut self) -> Result<()> {
         while !self.hall.is_over() {
             let before = self.now;
             let mut received = self.receive()?;
@@ -263,6 +267,7 @@ impl<'a, P: Path> Loop<'a, P> {
             }
             self.tell_counts();
             let idle = !received && !pinged;
+            self.glance(idle)?;
             if self.rests.is_some() {
                 self.rest(received)?;
             }
@@ -275,7 +280,8 @@ impl<'a, P: Path> Loop<'a, P> {
                 }
                 self.tally.before_sleep(self.hall, &self.stamps);
                 let deadlines = [self.hall.deadline(), self.awaited.deadline()];
-                let woken = self.interrupt.until(deadlines.into_iter().flatten().min(), self.now)?;
+                let end = self.glances.before(deadlines.into_iter().flatten().min());
+                let woken = self.interrupt.until(end, self.now)?;
                 self.path.wait(None, woken)?;
                 self.now = monotonic_now();
                 if let Some(rests) = self.rests {
@@ -299,6 +305,15 @@ impl<'a, P: Path> Loop<'a, P> {
         let received = self.receive()?;
         self.flush()?;
         Ok(received)
+    }
+
+    /// Looks whether the interface is still there, where that is due.
+    #[inline]
+    fn glance(&mut self, idle: bool) -> Result<()> {
+        if self.glances.is_due(idle, self.now, || self.hall.standing() > 0) {
+            self.path.check_interface()?;
+        }
+        Ok(())
     }
 
     /// Collects transmit stamps where nothing more urgent is at hand, as [`super::hot`] does.
