@@ -361,7 +361,7 @@ pub struct Description {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Counters {
     /// Datagrams that reached the port and are not of the protocol: too short, of an unknown type, or, on the xdp path,
-    /// with a wrong checksum. On the kernel path the kernel has dropped the last already.
+    /// with a wrong checksum, or from an address that is no other host's. On the kernel path the kernel has dropped these already.
     pub not_protocol: u64,
     /// Times that sending had to wait for a free frame or ring slot.
     pub tx_ring_full: u64,

@@ -117,7 +117,7 @@ fn dropped_by_kernel(counters: &Counters) -> [(u64, &'static str); 5] {
             "datagrams of all sessions were dropped by this machine's kernel before they were read",
         ),
         (counters.tx_dropped, "datagrams of all sessions were dropped by this machine's kernel before they left"),
-        (counters.not_protocol, "datagrams were too short, of an unknown type, or damaged"),
+        (counters.not_protocol, "datagrams were too short, of an unknown type, damaged, or from no host's address"),
         (counters.reached_kernel, "datagrams went past AF_XDP to the kernel: fragments, or a queue without a socket"),
         (counters.strange_stamps, "transmit stamps belong to no datagram"),
     ]
