@@ -68,6 +68,14 @@ impl Client {
         Message::parse(&bytes[..len]).expect("a message").message
     }
 
+    /// What has come and was not read yet.
+    fn waiting(&self) -> Option<Message> {
+        self.0.set_nonblocking(true).expect("a socket");
+        let mut bytes = [0; 3000];
+        let (len, _) = self.0.recv_from(&mut bytes).ok()?;
+        Some(Message::parse(&bytes[..len]).expect("a message").message)
+    }
+
     fn port(&self) -> u16 {
         self.0.local_addr().expect("it is bound").port()
     }
@@ -248,6 +256,29 @@ fn a_full_disk_costs_rows_that_are_counted_and_leaves_no_empty_logs() {
         "cannot make a log in {folder} (--log-dir): No space left on device (os error 28): make room, or name a"
     );
     assert!(server.stderr().contains(&told), "{}", server.stderr());
+}
+
+#[test]
+fn what_did_not_leave_as_a_link_went_down_is_not_counted_as_sent() {
+    for path in PATHS {
+        let lan = Lan::new(1);
+        let mut server = start_server(&lan, path, &[]);
+        let settings = RawSettings { count_s: 3600, delay_us: 2000, direction: 2, ..RawSettings::default() };
+        let client = Client::begin(&lan, CLIENT_ADDRESS, settings);
+        client.send(Kind::Ping, 1);
+        assert_eq!(client.receive().kind, Kind::Ping);
+        lan.namespace(Side::Server).ip(&["link", "set", SERVER_LINK, "down"]);
+        server.finish();
+        assert_eq!(server.code(), Some(1), "{path}: {}", server.all_output());
+        let session = &objects(&server)[0];
+        assert_eq!(session["end"], "broken", "{path}: {session}");
+        // All that was sent bears a stamp, and all but the SYN-ACK are pings.
+        let [stamps, sent, pings] = ["tx_stamps", "transmitted", "pings_sent"].map(|name| count(session, name));
+        assert_eq!((sent, pings), (stamps, stamps - 1), "{path}: {session}");
+        let came =
+            1 + std::iter::from_fn(|| client.waiting()).filter(|message| message.kind == Kind::Ping).count() as u64;
+        assert_eq!(pings, came + count(session, "tx_dropped"), "{path}: {session}");
+    }
 }
 
 #[test]

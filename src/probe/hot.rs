@@ -253,6 +253,10 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             // What has come is still taken; what has broken may keep it from being so.
             let _ = self.collect();
             self.give_up_all();
+            // What was still to be done counts as done in the machine.
+            while let Some(action) = self.machine.poll_action() {
+                self.machine.handle_unsent(&action);
+            }
             let (scene, attendant) = self.scene();
             attendant.broken(scene);
         }
@@ -654,12 +658,11 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         while let Some(action) = self.machine.poll_action() {
             match action {
                 Action::Send(outgoing) => self.send(outgoing, &mut arrival)?,
-                Action::Dummies { to, count } => {
-                    self.path.send_dummies(to, count)?;
-                    self.unflushed = true;
-                }
+                Action::Dummies { to, count } => self.send_dummies(to, count)?,
                 Action::Load { to, count, ip_len } => {
-                    let sent = self.path.send_load(to, count, ip_len)?;
+                    let sent = self.path.send_load(to, count, ip_len).inspect_err(|_| {
+                        self.machine.handle_unsent(&action);
+                    })?;
                     if sent < count {
                         self.machine.handle_refused_load(count - sent);
                     }
@@ -693,19 +696,41 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         }
         let sent = match self.path.send(&outgoing) {
             Ok(sent) => sent,
-            Err(error) if self.machine.peer() == Some(outgoing.to) => {
+            Err(error) => {
+                self.machine.handle_unsent(&Action::Send(outgoing));
+                // An answer to a stranger that cannot be sent is the stranger's loss, not the session's.
+                if self.machine.peer() != Some(outgoing.to) {
+                    return Ok(());
+                }
                 self.note_once(arrival);
                 return Err(error.into());
             }
-            // An answer to a stranger that cannot be sent is the stranger's loss, not the session's.
-            Err(_) => return Ok(()),
         };
         self.unflushed = true;
         let flushed = if self.alone { self.flush_now() } else { Ok(()) };
-        // Also where that failed: it was handed over.
         self.note_once(arrival);
-        self.sent(&outgoing, sent);
-        Ok(flushed?)
+        match flushed {
+            // It lay in the ring alone, and stays there.
+            Err(error) if sent.queue.is_some() => {
+                self.machine.handle_unsent(&Action::Send(outgoing));
+                Err(error.into())
+            }
+            flushed => {
+                self.sent(&outgoing, sent);
+                Ok(flushed?)
+            }
+        }
+    }
+
+    /// One by one, so that it is known how many did not leave.
+    fn send_dummies(&mut self, to: SocketAddrV4, count: u32) -> io::Result<()> {
+        for sent in 0..count {
+            self.path.send_dummies(to, 1).inspect_err(|_| {
+                self.machine.handle_unsent(&Action::Dummies { to, count: count - sent });
+            })?;
+            self.unflushed = true;
+        }
+        Ok(())
     }
 
     #[inline]
@@ -849,11 +874,11 @@ pub(super) fn audit<P: Path>(path: &mut P) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::scripted::{Scripted, any_server};
+    use super::super::scripted::{PEER, Scripted, any_server};
     use super::*;
     use crate::path::Token;
     use crate::record::{RecorderConfig, Role, Voice};
-    use crate::session::{Server, ServerConfig};
+    use crate::session::{Client, ClientConfig, Pattern, Sampling, Server, ServerConfig, Settings};
     use crate::wire::{Kind, Message};
 
     /// No stall of this test lasts that long, and the machine runs for longer.
@@ -872,6 +897,62 @@ mod tests {
         }
 
         fn broken(&mut self, _: Scene<'_, M, P>) {}
+    }
+
+    /// Runs the loop over a path that breaks down; how many stamps of datagrams sent it counts then.
+    fn break_down(machine: &mut impl Machine, mut path: Scripted) -> u64 {
+        let voice = Voice { role: Role::Server, json: false };
+        let mut recorder = Recorder::start(RecorderConfig::application(None, voice)).unwrap();
+        let (mut attendant, (mut interrupt, _stopper)) = (Nobody, Interrupt::by_hand().unwrap());
+        let sources = Sources { sent: Source::Application, received: Source::Application };
+        let rules = StampRules { sources, patience: PATIENCE, board: Arc::new(ClockBoard::new(0, None)) };
+        let mut looped = HotLoop::new(machine, &mut path, &mut recorder, &mut attendant, &mut interrupt, rules);
+        assert_eq!(looped.run().unwrap_err().to_string(), "network down");
+        assert_eq!(looped.stamps.tx_requested, looped.stamps.tx + looped.stamps.tx_missed);
+        looped.stamps.tx_requested
+    }
+
+    #[test]
+    fn what_did_not_leave_as_a_session_breaks_off_is_not_counted_as_sent() {
+        // The SYN-ACK leaves; of the pong and its three dummies as many as there is room for.
+        for (leave, [pongs, dummies]) in [(1, [0, 0]), (2, [1, 0]), (4, [1, 2])] {
+            let mut server = Server::new(ServerConfig { dummies: 3, ..any_server() });
+            let path = Scripted { leave: Some(leave), ..Scripted::session_with_a_ping() };
+            let stamps = break_down(&mut server, path);
+            let totals = server.totals();
+            assert_eq!([totals.pings_received, totals.pongs_sent, totals.dummies_sent], [1, pongs, dummies]);
+            assert_eq!((totals.transmitted, stamps), (leave, 1 + pongs));
+        }
+        // Into a ring it was put; as it was alone there, it is known not to have left.
+        let mut server = Server::new(any_server());
+        let path = Scripted { leave: Some(1), has_ring: true, ..Scripted::session_with_a_ping() };
+        let stamps = break_down(&mut server, path);
+        assert_eq!((server.totals().transmitted, server.totals().pongs_sent, stamps), (1, 0, 1));
+    }
+
+    #[test]
+    fn a_ping_that_did_not_leave_is_neither_late_nor_lost() {
+        for has_ring in [false, true] {
+            let config = ClientConfig {
+                server: PEER,
+                settings: Settings { delay_us: 1000, ..Settings::default() },
+                schedule: None,
+                dummies: 0,
+                timeout: None,
+                connect_timeout: None,
+                sampling: Sampling::default(),
+                pattern: Pattern::default(),
+            };
+            let mut client = Client::new(monotonic_now(), config);
+            let to_come = [(Message { kind: Kind::SynAck, sequence: 0 }, None)].into();
+            // The SYN and three pings.
+            let path = Scripted { to_come, leave: Some(4), has_ring, ..Scripted::default() };
+            let stamps = break_down(&mut client, path);
+            let totals = client.totals();
+            assert_eq!((totals.transmitted, stamps), (4, 4));
+            assert_eq!([totals.pings_sent, totals.pongs_expected, totals.planned_pings], [3; 3]);
+            assert!(totals.late_sends <= 3, "{totals:?}");
+        }
     }
 
     #[test]

@@ -664,9 +664,10 @@ impl<'a, P: Path> Loop<'a, P> {
         let sent = self.path.send(outgoing);
         self.unflushed |= sent.is_ok();
         let flushed = if self.alone { self.flush() } else { Ok(()) };
-        // Also where that failed: it was handed over.
         self.note_once(arrival);
         match sent {
+            // It lay in the ring alone, and stays there.
+            Ok(Sent { queue: Some(_), .. }) if flushed.is_err() => self.hall.handle_unsent(&Action::Send(*outgoing)),
             Ok(sent) => self.sent(outgoing, sent),
             Err(error) => self.cannot_send(&error, &Action::Send(*outgoing)),
         }
@@ -754,6 +755,32 @@ mod tests {
 
     /// No stall of this test lasts that long, and the machine runs for longer.
     const PATIENCE: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn a_lone_pong_that_the_ring_does_not_let_go_is_not_counted_as_sent() {
+        let mut hall = Hall::new(HallConfig { server: any_server(), clients: 2, path: ServePath::Kernel });
+        let sources = Sources { sent: Source::Application, received: Source::Application };
+        let places = hall.room();
+        let mut ledger =
+            Ledger::start(LedgerConfig { sources, stamp_timeout: None, folder: None, json: false, places }).unwrap();
+        let (mut tally, mut rests) = (Tally::new(places, None), None);
+        // The SYN-ACK leaves.
+        let mut path = Scripted { leave: Some(1), has_ring: true, ..Scripted::session_with_a_ping() };
+        let (mut interrupt, _stopper) = Interrupt::by_hand().unwrap();
+        let beside = Beside {
+            ledger: &mut ledger,
+            tally: &mut tally,
+            rests: &mut rests,
+            interrupt: &mut interrupt,
+            rules: StampRules { sources, patience: PATIENCE, board: Arc::new(ClockBoard::new(0, None)) },
+        };
+        let mut looped = Loop::new(&mut hall, &mut path, 0, beside);
+        assert!(looped.receive().unwrap());
+        assert_eq!(looped.receive().unwrap_err().kind(), io::ErrorKind::NetworkDown);
+        let totals = looped.hall.totals_at(0).unwrap();
+        assert_eq!((totals.pings_received, totals.pongs_sent, totals.transmitted), (1, 0, 1));
+        assert_eq!((looped.stamps[0].tx_requested, looped.stamps[0].tx), (1, 1));
+    }
 
     #[test]
     fn a_stamp_is_waited_for_since_its_datagram_left_however_long_the_loop_was_away_before() {

@@ -133,11 +133,6 @@ impl Server {
         self.outbox.take_back(queue);
     }
 
-    /// This was not done, and will not be: it is not counted.
-    pub(super) fn not_sent(&mut self, action: &Action) {
-        self.outbox.not_sent(action);
-    }
-
     fn handle_unconnected(&mut self, now: Time<Monotonic>, incoming: &Incoming) {
         if self.handle_former(now, incoming.from, incoming.message) {
             return;
@@ -364,6 +359,13 @@ impl Machine for Server {
 
     fn handle_refused_load(&mut self, count: u32) {
         self.outbox.load_refused(count);
+    }
+
+    fn handle_unsent(&mut self, unsent: &Action) {
+        match &self.state {
+            State::Talking(conversation) => conversation.not_sent(unsent, &mut self.outbox),
+            _ => self.outbox.not_sent(unsent),
+        }
     }
 
     fn handle_stall(&mut self, from: Time<Monotonic>, now: Time<Monotonic>) {
