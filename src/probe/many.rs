@@ -22,8 +22,8 @@ use crate::record::{
     ClockRecord, ClockWitness, Facts, Ledger, LedgerConfig, Role, Sighting, StampCounts, check_folder, text,
 };
 use crate::session::{
-    Action, Body, End, Event, Hall, HallConfig, Machine, Offers, Outgoing, Probe, SERVED_AT_ONCE, Sampling,
-    ServerConfig, TimerKind, Turns, WAITING_ROOM,
+    Action, Body, End, Event, Hall, HallConfig, Machine, Outgoing, Probe, SERVED_AT_ONCE, ServerConfig, TimerKind,
+    Turns, WAITING_ROOM,
 };
 use crate::tune::memory::LockedMemory;
 use crate::tune::realtime::{Budget, Realtime as RealtimePriority};
@@ -128,15 +128,11 @@ fn hall_config(plan: &Plan, many: &Many, schedule: Option<Arc<[Probe]>>, mtu: u1
     let server = ServerConfig {
         schedule,
         dummies: plan.dummies,
-        timeout: plan.timeout,
         keep: true,
         max_ip_len: is_xdp.then_some(mtu),
         max_l2_len: Some(mtu),
         timer: plan.timer,
-        offers: Offers::default(),
-        requires_ptp: false,
-        sampling: Sampling::default(),
-        max_rate: None,
+        ..ServerConfig::plain(plan.timeout)
     };
     let path = if is_xdp { ServePath::Xdp } else { ServePath::Kernel };
     HallConfig { server, clients: many.clients, path }

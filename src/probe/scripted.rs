@@ -4,7 +4,7 @@
 use crate::clock::{Monotonic, Time, realtime_now};
 use crate::net::NetError;
 use crate::path::{Batch, Counters, Description, Path, Received, RxStamps, Sent, StampWishes, Token, TxStamp};
-use crate::session::{Offers, Outgoing, Sampling, ServerConfig, Settings};
+use crate::session::{Outgoing, ServerConfig, Settings};
 use crate::wire::ptp::Shape;
 use crate::wire::{Extension, Kind, MIN_IP_LEN, Message, Said};
 use std::collections::VecDeque;
@@ -17,19 +17,7 @@ pub(super) const PEER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2,
 
 /// A server that serves one session after the other, and waits for ever.
 pub(super) fn any_server() -> ServerConfig {
-    ServerConfig {
-        schedule: None,
-        dummies: 0,
-        timeout: None,
-        keep: true,
-        max_ip_len: None,
-        max_l2_len: None,
-        timer: None,
-        offers: Offers::default(),
-        requires_ptp: false,
-        sampling: Sampling::default(),
-        max_rate: None,
-    }
+    ServerConfig { keep: true, ..ServerConfig::plain(None) }
 }
 
 /// Brings one datagram at each look.

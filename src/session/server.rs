@@ -44,6 +44,26 @@ pub struct ServerConfig {
     pub max_rate: Option<Rate>,
 }
 
+impl ServerConfig {
+    /// One session, in which nothing is the server's own but the time-out: what the client asks for is done, on a path that fragments, without
+    /// a schedule, dummies or a limit of a flood's rate. Nothing is offered behind PTP headers.
+    pub fn plain(timeout: Option<Duration>) -> Self {
+        Self {
+            schedule: None,
+            dummies: 0,
+            timeout,
+            keep: false,
+            max_ip_len: None,
+            max_l2_len: None,
+            timer: None,
+            offers: Offers::default(),
+            requires_ptp: false,
+            sampling: Sampling::default(),
+            max_rate: None,
+        }
+    }
+}
+
 /// By what a server's path could carry pings and pongs behind PTP headers, if asked to. The default is nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Offers {
