@@ -338,3 +338,31 @@ fn an_idle_server_ends_where_its_interface_is_deleted_and_not_where_that_is_down
     }
     assert_ends_without_its_interface("xdp", &["--timer", "busy", "--busypoll", "20"]);
 }
+
+/// Nothing is ever heard of its client again.
+#[test]
+fn a_session_without_a_time_out_does_not_keep_a_server_whose_interface_is_deleted() {
+    let servers = PATHS.iter().flat_map(|path| [(path, &[][..]), (path, &["--clients", "2"])]);
+    // Side by side, as each takes its time to notice.
+    let mut servers: Vec<_> = servers
+        .map(|(path, clients)| {
+            let lan = Lan::new(1);
+            let flags = [&["--timer", "sleep", "--timeout", "0"], clients].concat();
+            let server = start_server(&lan, path, &flags);
+            let client = Client::begin(&lan, CLIENT_ADDRESS, RawSettings { pong_every: 1, ..RawSettings::default() });
+            client.send(Kind::Ping, 1);
+            assert_eq!(client.receive(), Message { kind: Kind::Pong, sequence: 1 });
+            lan.namespace(Side::Server).ip(&["link", "del", SERVER_LINK]);
+            (lan, server, format!("{path} {flags:?}"))
+        })
+        .collect();
+    for (_lan, server, what) in &mut servers {
+        server.finish();
+        assert_eq!(server.code(), Some(1), "{what}: {}", server.all_output());
+        let told = format!("the interface {SERVER_LINK} (--interface) is gone");
+        assert_eq!(server.stderr().matches(&told).count(), 1, "{what}: {}", server.stderr());
+        let sessions = objects(server);
+        assert_eq!(sessions.len(), 1, "{what}: {}", server.stdout());
+        assert_eq!((&sessions[0]["end"], count(&sessions[0], "pongs_sent")), (&"broken".into(), 1), "{what}");
+    }
+}
