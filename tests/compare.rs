@@ -113,7 +113,8 @@ fn both_paths_are_used_in_turn_on_both_sides_and_what_they_did_adds_up() {
     // A sample of it is what statistics need, and each stamp is in a round trip.
     let hooked = number(&found["paths"]["xdp"]["stages"]["hook_to_app_ns"]["count"]);
     let expected = number(&found["paths"]["xdp"]["pings_sent"]) / i64::from(HookStamps::SAMPLED);
-    assert!((hooked - expected).abs() <= 8, "{hooked} of {expected}");
+    // From one to the next it is 1 to 33 by chance: of 1500 pings the number deviates by 5.3 (standard deviation), and never by six times that.
+    assert!((hooked - expected).abs() <= 32, "{hooked} of {expected}");
     assert_eq!(found["paths"]["xdp"]["stages"]["hook_to_app_ns"]["one_in"], HookStamps::SAMPLED);
     assert_eq!(found["paths"]["kernel"]["stages"], serde_json::json!({}));
     assert_eq!(found["paths"]["xdp"]["xdp_mode"], "native");

@@ -1,5 +1,5 @@
 //! What goes wrong around a server, in the built program, mostly one of many clients: a client that is gone from one moment to the next, a
-//! stop while more waits than will ever be answered, a full disk.
+//! stop while more waits than will ever be answered, a full disk, an interface that is deleted.
 //!
 //! Needs root and iproute2. Nothing here asserts a time; every wait has a bound that only a hang reaches.
 
@@ -9,6 +9,7 @@ mod programs;
 use nix::sys::signal::Signal;
 use programs::{CLIENT_ADDRESS, CLIENT_LINK, Lan, Program, SERVER_ADDRESS, SERVER_LINK, Side};
 use serde_json::Value;
+use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::time::Duration;
 use xdprobe::wire::{Kind, Message, RawSettings};
@@ -57,8 +58,22 @@ impl Client {
 
     fn receive(&self) -> Message {
         let mut bytes = [0; 3000];
-        let (len, _) = self.0.recv_from(&mut bytes).expect("an answer comes");
+        let (len, _) = loop {
+            match self.0.recv_from(&mut bytes) {
+                // Whoever stops the tests for a while and has them go on ends a call that has a time-out.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                received => break received.expect("an answer comes"),
+            }
+        };
         Message::parse(&bytes[..len]).expect("a message").message
+    }
+
+    /// What has come and was not read yet.
+    fn waiting(&self) -> Option<Message> {
+        self.0.set_nonblocking(true).expect("a socket");
+        let mut bytes = [0; 3000];
+        let (len, _) = self.0.recv_from(&mut bytes).ok()?;
+        Some(Message::parse(&bytes[..len]).expect("a message").message)
     }
 
     fn port(&self) -> u16 {
@@ -244,6 +259,29 @@ fn a_full_disk_costs_rows_that_are_counted_and_leaves_no_empty_logs() {
 }
 
 #[test]
+fn what_did_not_leave_as_a_link_went_down_is_not_counted_as_sent() {
+    for path in PATHS {
+        let lan = Lan::new(1);
+        let mut server = start_server(&lan, path, &[]);
+        let settings = RawSettings { count_s: 3600, delay_us: 2000, direction: 2, ..RawSettings::default() };
+        let client = Client::begin(&lan, CLIENT_ADDRESS, settings);
+        client.send(Kind::Ping, 1);
+        assert_eq!(client.receive().kind, Kind::Ping);
+        lan.namespace(Side::Server).ip(&["link", "set", SERVER_LINK, "down"]);
+        server.finish();
+        assert_eq!(server.code(), Some(1), "{path}: {}", server.all_output());
+        let session = &objects(&server)[0];
+        assert_eq!(session["end"], "broken", "{path}: {session}");
+        // All that was sent bears a stamp, and all but the SYN-ACK are pings.
+        let [stamps, sent, pings] = ["tx_stamps", "transmitted", "pings_sent"].map(|name| count(session, name));
+        assert_eq!((sent, pings), (stamps, stamps - 1), "{path}: {session}");
+        let came =
+            1 + std::iter::from_fn(|| client.waiting()).filter(|message| message.kind == Kind::Ping).count() as u64;
+        assert_eq!(pings, came + count(session, "tx_dropped"), "{path}: {session}");
+    }
+}
+
+#[test]
 fn a_client_that_cannot_be_written_to_has_the_kernels_answer_told() {
     let lan = Lan::new(1);
     let mut server = start_server(&lan, "kernel", &["--clients", "4"]);
@@ -260,4 +298,71 @@ fn a_client_that_cannot_be_written_to_has_the_kernels_answer_told() {
     // What did not leave is not counted: all that was sent bears a stamp, and all but the SYN-ACK are pings.
     let [stamps, sent, pings] = ["tx_stamps", "transmitted", "pings_sent"].map(|name| count(session, name));
     assert_eq!((sent, pings), (stamps, stamps - 1), "{session}");
+}
+
+/// A client has its ping answered.
+fn assert_serves(lan: &Lan) {
+    let client = Client::begin(lan, CLIENT_ADDRESS, RawSettings { pong_every: 1, ..RawSettings::default() });
+    client.send(Kind::Ping, 1);
+    assert_eq!(client.receive(), Message { kind: Kind::Pong, sequence: 1 });
+    client.send(Kind::Fin, 2);
+    assert_eq!(client.receive().kind, Kind::FinAck);
+}
+
+fn assert_ends_without_its_interface(path: &str, flags: &[&str]) {
+    let lan = Lan::new(1);
+    let mut server = start_server(&lan, path, flags);
+    assert_serves(&lan);
+    let [clients, its] = [Side::Client, Side::Server].map(|side| lan.namespace(side));
+    its.ip(&["link", "set", SERVER_LINK, "down"]);
+    // As long as it takes to notice that it is gone, and longer.
+    std::thread::sleep(Duration::from_millis(1500));
+    its.ip(&["link", "set", SERVER_LINK, "up"]);
+    its.wait_for_carrier(SERVER_LINK);
+    clients.wait_for_carrier(CLIENT_LINK);
+    assert_serves(&lan);
+    its.ip(&["link", "del", SERVER_LINK]);
+    server.finish();
+    assert_eq!(server.code(), Some(1), "{path} {flags:?}: {}", server.all_output());
+    let told = format!("the interface {SERVER_LINK} (--interface) is gone: it was deleted, or moved");
+    assert_eq!(server.stderr().matches(&told).count(), 1, "{path} {flags:?}: {}", server.stderr());
+    assert_eq!(objects(&server).len(), 2, "{path} {flags:?}: {}", server.stdout());
+}
+
+/// Nobody tells a socket that its interface is gone; one that is down comes back.
+#[test]
+fn an_idle_server_ends_where_its_interface_is_deleted_and_not_where_that_is_down() {
+    for (path, timer) in PATHS.iter().flat_map(|path| ["sleep", "busy"].map(|timer| (path, timer))) {
+        assert_ends_without_its_interface(path, &["--timer", timer]);
+        assert_ends_without_its_interface(path, &["--timer", timer, "--clients", "2"]);
+    }
+    assert_ends_without_its_interface("xdp", &["--timer", "busy", "--busypoll", "20"]);
+}
+
+/// Nothing is ever heard of its client again.
+#[test]
+fn a_session_without_a_time_out_does_not_keep_a_server_whose_interface_is_deleted() {
+    let servers = PATHS.iter().flat_map(|path| [(path, &[][..]), (path, &["--clients", "2"])]);
+    // Side by side, as each takes its time to notice.
+    let mut servers: Vec<_> = servers
+        .map(|(path, clients)| {
+            let lan = Lan::new(1);
+            let flags = [&["--timer", "sleep", "--timeout", "0"], clients].concat();
+            let server = start_server(&lan, path, &flags);
+            let client = Client::begin(&lan, CLIENT_ADDRESS, RawSettings { pong_every: 1, ..RawSettings::default() });
+            client.send(Kind::Ping, 1);
+            assert_eq!(client.receive(), Message { kind: Kind::Pong, sequence: 1 });
+            lan.namespace(Side::Server).ip(&["link", "del", SERVER_LINK]);
+            (lan, server, format!("{path} {flags:?}"))
+        })
+        .collect();
+    for (_lan, server, what) in &mut servers {
+        server.finish();
+        assert_eq!(server.code(), Some(1), "{what}: {}", server.all_output());
+        let told = format!("the interface {SERVER_LINK} (--interface) is gone");
+        assert_eq!(server.stderr().matches(&told).count(), 1, "{what}: {}", server.stderr());
+        let sessions = objects(server);
+        assert_eq!(sessions.len(), 1, "{what}: {}", server.stdout());
+        assert_eq!((&sessions[0]["end"], count(&sessions[0], "pongs_sent")), (&"broken".into(), 1), "{what}");
+    }
 }

@@ -306,19 +306,8 @@ fn replay(folder: &str, nth: usize, session: &[Datagram], role: Role) -> Option<
     let now = Time::from_nanos(1_000_000_000);
     let machine: Box<dyn Machine> = match role {
         Role::Server => {
-            let config = ServerConfig {
-                schedule,
-                dummies,
-                timeout,
-                keep: false,
-                max_ip_len: None,
-                max_l2_len: None,
-                timer: None,
-                offers: Offers { udp: true, l2: true },
-                requires_ptp: false,
-                sampling: Sampling::default(),
-                max_rate: None,
-            };
+            let offers = Offers { udp: true, l2: true };
+            let config = ServerConfig { schedule, dummies, offers, ..ServerConfig::plain(timeout) };
             Box::new(Server::new(config))
         }
         _ => {

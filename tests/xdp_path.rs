@@ -422,6 +422,36 @@ fn a_datagram_with_a_wrong_checksum_is_counted_and_dropped() {
 }
 
 #[test]
+fn what_comes_from_no_other_hosts_address_is_counted_and_dropped() {
+    let veth = Veth::new();
+    let mut server = open(&veth.right, config(&veth.right, PORT));
+    // Whole IPv4 packets, as above, with any source but 0.0.0.0, which the kernel would fill in.
+    let sender = veth.left.run(|| Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255))).unwrap());
+    let send = |source: SocketAddrV4, kind| {
+        let flow = Flow { link: header(&veth.left, &veth.right), source, destination: local(&veth.right, PORT) };
+        let mut frame = [0; MAX_FRAME_LEN];
+        let len = Template::new(&flow, kind).write(&mut frame, 7, 0);
+        sender.send_to(&frame[14..len], &local(&veth.right, PORT).into()).unwrap();
+    };
+    let own = veth.right.address;
+    let nobodies = ["0.1.2.3", "127.0.0.1", "224.0.0.1", "255.255.255.255"].map(|text| text.parse().unwrap());
+    let nobodies = nobodies.into_iter().chain([own]).map(|address| SocketAddrV4::new(address, CLIENT_PORT));
+    let nobodies: Vec<_> = nobodies.collect();
+    for &nobody in &nobodies {
+        send(nobody, Kind::Ping);
+        send(nobody, Kind::Fin);
+    }
+    send(local(&veth.left, CLIENT_PORT), Kind::Ping);
+    assert_eq!(only(&mut server).from, local(&veth.left, CLIENT_PORT));
+    assert_eq!(server.counters().not_protocol, 2 * nobodies.len() as u64);
+    for nobody in nobodies {
+        let refused = server.send(&message(nobody, Kind::Pong, 7, Body::Empty)).unwrap_err().to_string();
+        assert_eq!(refused, format!("cannot send to {nobody}: nothing ever came from it"));
+    }
+    all_frames_are_there(&mut server);
+}
+
+#[test]
 fn tags_of_a_ping_come_back_with_its_answer() {
     let veth = Veth::new();
     for tags in [&[TAG][..], &[SERVICE_TAG, TAG]] {

@@ -52,9 +52,7 @@ impl Config {
             },
         }
     }
-}
 
-impl Config {
     /// What is to be there in the end where this is there now: what was there before, but for a number that is no longer what was
     /// `set`, as somebody else has set it meanwhile.
     const fn given_back(self, set: Self, before: Self) -> Self {

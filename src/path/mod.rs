@@ -233,6 +233,17 @@ pub(crate) fn send_errno(error: &io::Error) -> Option<i32> {
     error.raw_os_error().or_else(wrapped)
 }
 
+/// The interface that a path is on is not there any more: it was deleted, or is another network namespace's.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(
+    "the interface {interface} (--interface) is gone: it was deleted, or moved into another network namespace: start xdprobe again \
+     once there is one of that name (ip link show {interface})"
+)]
+pub struct InterfaceGone {
+    /// Its name when the path was opened.
+    pub interface: String,
+}
+
 /// A way out and in.
 pub trait Path {
     /// Gets ready what a session with `peer` needs beyond nanoprobe's datagrams, and says what of it there is. Not for the hot
@@ -303,6 +314,15 @@ pub trait Path {
     /// What the kernel answered, except EINTR.
     fn wait(&mut self, deadline: Option<Time<Monotonic>>, interrupt: BorrowedFd<'_>) -> io::Result<()>;
 
+    /// Whether the interface is still there; one that is down is. One system call, which allocates nothing: for a loop in which nothing
+    /// happens.
+    ///
+    /// # Errors
+    /// It is gone. What cannot be found out is none.
+    fn check_interface(&self) -> Result<(), InterfaceGone> {
+        Ok(())
+    }
+
     /// Frames of the path's memory that are nowhere: neither free nor on their way nor in a ring. Counted from then on in
     /// [`Counters::frames_missing`]. Where some are missing it waits a moment for what the kernel may be at. Not for the hot
     /// loop: a session is over.
@@ -341,7 +361,7 @@ pub struct Description {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Counters {
     /// Datagrams that reached the port and are not of the protocol: too short, of an unknown type, or, on the xdp path,
-    /// with a wrong checksum. On the kernel path the kernel has dropped the last already.
+    /// with a wrong checksum, or from an address that is no other host's. On the kernel path the kernel has dropped these already.
     pub not_protocol: u64,
     /// Times that sending had to wait for a free frame or ring slot.
     pub tx_ring_full: u64,

@@ -195,6 +195,24 @@ pub fn set_option(socket: BorrowedFd<'_>, level: i32, option: i32, value: i32) -
     Ok(())
 }
 
+/// Whether the interface that a socket is bound to is still there, be it down; where it is bound to none it is. It is known by its index,
+/// so that its name may change (`SO_BINDTODEVICE`, `socket(7)`; `netdev_get_name`, net/core/dev.c).
+pub fn has_interface(socket: BorrowedFd<'_>) -> bool {
+    let mut name = [0_u8; libc::IFNAMSIZ];
+    let mut len = size_of_val(&name) as libc::socklen_t;
+    // SAFETY: the buffer is as long as said, and any bytes are valid in it.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_BINDTODEVICE,
+            name.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    Errno::result(answer) != Err(Errno::ENODEV)
+}
+
 /// What the kernel is asked to [`hold`] for a socket of ours while we are not looking, in bytes.
 pub const RECEIVE_QUEUE: usize = 4 << 20;
 

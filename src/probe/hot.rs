@@ -4,6 +4,7 @@
 //! recorder's thread. It knows no sockets; what gets out and in is a [`Path`], who says what is a [`Machine`].
 
 use super::away::Away;
+use super::glance::{Glances, explained};
 use super::interrupt::Interrupt;
 use super::nap::Nap;
 use super::outstanding::{Joined, Outstanding};
@@ -172,6 +173,8 @@ pub struct HotLoop<'a, M, P, A> {
     usage_told: Option<(SocketAddrV4, Usage)>,
     /// When it was first seen that the user wants the statistics so far.
     asked_since: Option<Time<Monotonic>>,
+    /// When it looks whether the interface is still there.
+    glances: Glances,
     /// When this loop is to sleep, where its thread has a real-time priority: others may have no CPU but this one's.
     rests: Option<Rests>,
 }
@@ -221,6 +224,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             usage_of: None,
             usage_told: None,
             asked_since: None,
+            glances: Glances::new(monotonic_now()),
             rests: None,
         }
     }
@@ -244,11 +248,15 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
     /// # Errors
     /// What the path or the attendant could not do.
     pub fn run(&mut self) -> anyhow::Result<()> {
-        let ran = self.run_until_over();
+        let ran = self.run_until_over().map_err(|error| explained(error, self.path));
         if ran.is_err() {
             // What has come is still taken; what has broken may keep it from being so.
             let _ = self.collect();
             self.give_up_all();
+            // What was still to be done counts as done in the machine.
+            while let Some(action) = self.machine.poll_action() {
+                self.machine.handle_unsent(&action);
+            }
             let (scene, attendant) = self.scene();
             attendant.broken(scene);
         }
@@ -282,6 +290,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
                 self.act(None)?;
             }
             let idle = !received && !pinged;
+            self.glance(idle)?;
             if self.interrupt.is_asked() {
                 self.report_so_far(idle);
             }
@@ -298,7 +307,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
                 }
                 // After the last stamps were taken in: until it wakes this is how things stand.
                 self.tell_counts(true);
-                let end = self.nap.end(self.deadline(), self.now);
+                let end = self.glances.before(self.nap.end(self.deadline(), self.now));
                 self.away.occupied();
                 let woken = self.interrupt.until(end, self.now)?;
                 self.path.wait(None, woken)?;
@@ -324,6 +333,16 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         let received = self.receive()?;
         self.flush_now()?;
         Ok(received)
+    }
+
+    /// Looks whether the interface is still there, where that is due.
+    #[inline]
+    fn glance(&mut self, idle: bool) -> anyhow::Result<()> {
+        if self.glances.is_due(idle, self.now, || self.machine.peer().is_some()) {
+            self.away.occupied();
+            self.path.check_interface()?;
+        }
+        Ok(())
     }
 
     /// Whether nothing is so near that the loop has to stay awake.
@@ -639,12 +658,11 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         while let Some(action) = self.machine.poll_action() {
             match action {
                 Action::Send(outgoing) => self.send(outgoing, &mut arrival)?,
-                Action::Dummies { to, count } => {
-                    self.path.send_dummies(to, count)?;
-                    self.unflushed = true;
-                }
+                Action::Dummies { to, count } => self.send_dummies(to, count)?,
                 Action::Load { to, count, ip_len } => {
-                    let sent = self.path.send_load(to, count, ip_len)?;
+                    let sent = self.path.send_load(to, count, ip_len).inspect_err(|_| {
+                        self.machine.handle_unsent(&action);
+                    })?;
                     if sent < count {
                         self.machine.handle_refused_load(count - sent);
                     }
@@ -678,19 +696,41 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         }
         let sent = match self.path.send(&outgoing) {
             Ok(sent) => sent,
-            Err(error) if self.machine.peer() == Some(outgoing.to) => {
+            Err(error) => {
+                self.machine.handle_unsent(&Action::Send(outgoing));
+                // An answer to a stranger that cannot be sent is the stranger's loss, not the session's.
+                if self.machine.peer() != Some(outgoing.to) {
+                    return Ok(());
+                }
                 self.note_once(arrival);
                 return Err(error.into());
             }
-            // An answer to a stranger that cannot be sent is the stranger's loss, not the session's.
-            Err(_) => return Ok(()),
         };
         self.unflushed = true;
         let flushed = if self.alone { self.flush_now() } else { Ok(()) };
-        // Also where that failed: it was handed over.
         self.note_once(arrival);
-        self.sent(&outgoing, sent);
-        Ok(flushed?)
+        match flushed {
+            // It lay in the ring alone, and stays there.
+            Err(error) if sent.queue.is_some() => {
+                self.machine.handle_unsent(&Action::Send(outgoing));
+                Err(error.into())
+            }
+            flushed => {
+                self.sent(&outgoing, sent);
+                Ok(flushed?)
+            }
+        }
+    }
+
+    /// One by one, so that it is known how many did not leave.
+    fn send_dummies(&mut self, to: SocketAddrV4, count: u32) -> io::Result<()> {
+        for sent in 0..count {
+            self.path.send_dummies(to, 1).inspect_err(|_| {
+                self.machine.handle_unsent(&Action::Dummies { to, count: count - sent });
+            })?;
+            self.unflushed = true;
+        }
+        Ok(())
     }
 
     #[inline]
@@ -834,11 +874,11 @@ pub(super) fn audit<P: Path>(path: &mut P) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::scripted::{Scripted, any_server};
+    use super::super::scripted::{PEER, Scripted, any_server};
     use super::*;
     use crate::path::Token;
     use crate::record::{RecorderConfig, Role, Voice};
-    use crate::session::{Server, ServerConfig};
+    use crate::session::{Client, ClientConfig, Pattern, Sampling, Server, ServerConfig, Settings};
     use crate::wire::{Kind, Message};
 
     /// No stall of this test lasts that long, and the machine runs for longer.
@@ -857,6 +897,62 @@ mod tests {
         }
 
         fn broken(&mut self, _: Scene<'_, M, P>) {}
+    }
+
+    /// Runs the loop over a path that breaks down; how many stamps of datagrams sent it counts then.
+    fn break_down(machine: &mut impl Machine, mut path: Scripted) -> u64 {
+        let voice = Voice { role: Role::Server, json: false };
+        let mut recorder = Recorder::start(RecorderConfig::application(None, voice)).unwrap();
+        let (mut attendant, (mut interrupt, _stopper)) = (Nobody, Interrupt::by_hand().unwrap());
+        let sources = Sources { sent: Source::Application, received: Source::Application };
+        let rules = StampRules { sources, patience: PATIENCE, board: Arc::new(ClockBoard::new(0, None)) };
+        let mut looped = HotLoop::new(machine, &mut path, &mut recorder, &mut attendant, &mut interrupt, rules);
+        assert_eq!(looped.run().unwrap_err().to_string(), "network down");
+        assert_eq!(looped.stamps.tx_requested, looped.stamps.tx + looped.stamps.tx_missed);
+        looped.stamps.tx_requested
+    }
+
+    #[test]
+    fn what_did_not_leave_as_a_session_breaks_off_is_not_counted_as_sent() {
+        // The SYN-ACK leaves; of the pong and its three dummies as many as there is room for.
+        for (leave, [pongs, dummies]) in [(1, [0, 0]), (2, [1, 0]), (4, [1, 2])] {
+            let mut server = Server::new(ServerConfig { dummies: 3, ..any_server() });
+            let path = Scripted { leave: Some(leave), ..Scripted::session_with_a_ping() };
+            let stamps = break_down(&mut server, path);
+            let totals = server.totals();
+            assert_eq!([totals.pings_received, totals.pongs_sent, totals.dummies_sent], [1, pongs, dummies]);
+            assert_eq!((totals.transmitted, stamps), (leave, 1 + pongs));
+        }
+        // Into a ring it was put; as it was alone there, it is known not to have left.
+        let mut server = Server::new(any_server());
+        let path = Scripted { leave: Some(1), has_ring: true, ..Scripted::session_with_a_ping() };
+        let stamps = break_down(&mut server, path);
+        assert_eq!((server.totals().transmitted, server.totals().pongs_sent, stamps), (1, 0, 1));
+    }
+
+    #[test]
+    fn a_ping_that_did_not_leave_is_neither_late_nor_lost() {
+        for has_ring in [false, true] {
+            let config = ClientConfig {
+                server: PEER,
+                settings: Settings { delay_us: 1000, ..Settings::default() },
+                schedule: None,
+                dummies: 0,
+                timeout: None,
+                connect_timeout: None,
+                sampling: Sampling::default(),
+                pattern: Pattern::default(),
+            };
+            let mut client = Client::new(monotonic_now(), config);
+            let to_come = [(Message { kind: Kind::SynAck, sequence: 0 }, None)].into();
+            // The SYN and three pings.
+            let path = Scripted { to_come, leave: Some(4), has_ring, ..Scripted::default() };
+            let stamps = break_down(&mut client, path);
+            let totals = client.totals();
+            assert_eq!((totals.transmitted, stamps), (4, 4));
+            assert_eq!([totals.pings_sent, totals.pongs_expected, totals.planned_pings], [3; 3]);
+            assert!(totals.late_sends <= 3, "{totals:?}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! stamps that a later pong takes along. So the loop is the one of `hot` without those; the rules for it are the same.
 
 use super::awaited::{Awaited, Leaving, Owned};
+use super::glance::{Glances, explained};
 use super::hot::{CROWD, DRAIN_PAUSE, LOOK_NANOS, LOOK_PAUSE_NANOS, STALL, audit};
 use super::interrupt::Interrupt;
 use super::opened::{self, Opened, Way};
@@ -21,8 +22,8 @@ use crate::record::{
     ClockRecord, ClockWitness, Facts, Ledger, LedgerConfig, Role, Sighting, StampCounts, check_folder, text,
 };
 use crate::session::{
-    Action, Body, End, Event, Hall, HallConfig, Machine, Offers, Outgoing, Probe, SERVED_AT_ONCE, Sampling,
-    ServerConfig, TimerKind, Turns, WAITING_ROOM,
+    Action, Body, End, Event, Hall, HallConfig, Machine, Outgoing, Probe, SERVED_AT_ONCE, ServerConfig, TimerKind,
+    Turns, WAITING_ROOM,
 };
 use crate::tune::memory::LockedMemory;
 use crate::tune::realtime::{Budget, Realtime as RealtimePriority};
@@ -116,7 +117,7 @@ fn dropped_by_kernel(counters: &Counters) -> [(u64, &'static str); 5] {
             "datagrams of all sessions were dropped by this machine's kernel before they were read",
         ),
         (counters.tx_dropped, "datagrams of all sessions were dropped by this machine's kernel before they left"),
-        (counters.not_protocol, "datagrams were too short, of an unknown type, or damaged"),
+        (counters.not_protocol, "datagrams were too short, of an unknown type, damaged, or from no host's address"),
         (counters.reached_kernel, "datagrams went past AF_XDP to the kernel: fragments, or a queue without a socket"),
         (counters.strange_stamps, "transmit stamps belong to no datagram"),
     ]
@@ -127,15 +128,11 @@ fn hall_config(plan: &Plan, many: &Many, schedule: Option<Arc<[Probe]>>, mtu: u1
     let server = ServerConfig {
         schedule,
         dummies: plan.dummies,
-        timeout: plan.timeout,
         keep: true,
         max_ip_len: is_xdp.then_some(mtu),
         max_l2_len: Some(mtu),
         timer: plan.timer,
-        offers: Offers::default(),
-        requires_ptp: false,
-        sampling: Sampling::default(),
-        max_rate: None,
+        ..ServerConfig::plain(plan.timeout)
     };
     let path = if is_xdp { ServePath::Xdp } else { ServePath::Kernel };
     HallConfig { server, clients: many.clients, path }
@@ -164,7 +161,7 @@ struct Beside<'a> {
 fn serve<P: Path>(hall: &mut Hall, path: &mut P, dummies: u32, beside: Beside<'_>) -> (Result<()>, u64) {
     let mut looped = Loop::new(hall, path, dummies, beside);
     looped.tally.start();
-    let served = looped.run();
+    let served = looped.run().map_err(|error| explained(error, looped.path));
     if served.is_err() {
         looped.break_all();
     }
@@ -196,6 +193,8 @@ struct Loop<'a, P> {
     batch: Batch,
     /// What was read ahead of its turn.
     turns: Turns<(Received, Option<Said>)>,
+    /// When it looks whether the interface is still there.
+    glances: Glances,
     /// When the loop last looked at the clock.
     now: Time<Monotonic>,
     /// Something was handed over since the last flush.
@@ -233,6 +232,7 @@ impl<'a, P: Path> Loop<'a, P> {
             strays: 0,
             batch: Batch::new(),
             turns,
+            glances: Glances::new(monotonic_now()),
             now: monotonic_now(),
             next_look: monotonic_now(),
             unflushed: false,
@@ -240,7 +240,7 @@ impl<'a, P: Path> Loop<'a, P> {
         }
     }
 
-    fn run(&mut self) -> io::Result<()> {
+    fn run(&mut self) -> Result<()> {
         while !self.hall.is_over() {
             let before = self.now;
             let mut received = self.receive()?;
@@ -263,6 +263,7 @@ impl<'a, P: Path> Loop<'a, P> {
             }
             self.tell_counts();
             let idle = !received && !pinged;
+            self.glance(idle)?;
             if self.rests.is_some() {
                 self.rest(received)?;
             }
@@ -275,7 +276,8 @@ impl<'a, P: Path> Loop<'a, P> {
                 }
                 self.tally.before_sleep(self.hall, &self.stamps);
                 let deadlines = [self.hall.deadline(), self.awaited.deadline()];
-                let woken = self.interrupt.until(deadlines.into_iter().flatten().min(), self.now)?;
+                let end = self.glances.before(deadlines.into_iter().flatten().min());
+                let woken = self.interrupt.until(end, self.now)?;
                 self.path.wait(None, woken)?;
                 self.now = monotonic_now();
                 if let Some(rests) = self.rests {
@@ -299,6 +301,15 @@ impl<'a, P: Path> Loop<'a, P> {
         let received = self.receive()?;
         self.flush()?;
         Ok(received)
+    }
+
+    /// Looks whether the interface is still there, where that is due.
+    #[inline]
+    fn glance(&mut self, idle: bool) -> Result<()> {
+        if self.glances.is_due(idle, self.now, || self.hall.standing() > 0) {
+            self.path.check_interface()?;
+        }
+        Ok(())
     }
 
     /// Collects transmit stamps where nothing more urgent is at hand, as [`super::hot`] does.
@@ -649,9 +660,10 @@ impl<'a, P: Path> Loop<'a, P> {
         let sent = self.path.send(outgoing);
         self.unflushed |= sent.is_ok();
         let flushed = if self.alone { self.flush() } else { Ok(()) };
-        // Also where that failed: it was handed over.
         self.note_once(arrival);
         match sent {
+            // It lay in the ring alone, and stays there.
+            Ok(Sent { queue: Some(_), .. }) if flushed.is_err() => self.hall.handle_unsent(&Action::Send(*outgoing)),
             Ok(sent) => self.sent(outgoing, sent),
             Err(error) => self.cannot_send(&error, &Action::Send(*outgoing)),
         }
@@ -739,6 +751,32 @@ mod tests {
 
     /// No stall of this test lasts that long, and the machine runs for longer.
     const PATIENCE: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn a_lone_pong_that_the_ring_does_not_let_go_is_not_counted_as_sent() {
+        let mut hall = Hall::new(HallConfig { server: any_server(), clients: 2, path: ServePath::Kernel });
+        let sources = Sources { sent: Source::Application, received: Source::Application };
+        let places = hall.room();
+        let mut ledger =
+            Ledger::start(LedgerConfig { sources, stamp_timeout: None, folder: None, json: false, places }).unwrap();
+        let (mut tally, mut rests) = (Tally::new(places, None), None);
+        // The SYN-ACK leaves.
+        let mut path = Scripted { leave: Some(1), has_ring: true, ..Scripted::session_with_a_ping() };
+        let (mut interrupt, _stopper) = Interrupt::by_hand().unwrap();
+        let beside = Beside {
+            ledger: &mut ledger,
+            tally: &mut tally,
+            rests: &mut rests,
+            interrupt: &mut interrupt,
+            rules: StampRules { sources, patience: PATIENCE, board: Arc::new(ClockBoard::new(0, None)) },
+        };
+        let mut looped = Loop::new(&mut hall, &mut path, 0, beside);
+        assert!(looped.receive().unwrap());
+        assert_eq!(looped.receive().unwrap_err().kind(), io::ErrorKind::NetworkDown);
+        let totals = looped.hall.totals_at(0).unwrap();
+        assert_eq!((totals.pings_received, totals.pongs_sent, totals.transmitted), (1, 0, 1));
+        assert_eq!((looped.stamps[0].tx_requested, looped.stamps[0].tx), (1, 1));
+    }
 
     #[test]
     fn a_stamp_is_waited_for_since_its_datagram_left_however_long_the_loop_was_away_before() {

@@ -5,6 +5,7 @@
 
 mod awaited;
 mod away;
+mod glance;
 mod hot;
 mod interrupt;
 mod many;

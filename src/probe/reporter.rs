@@ -156,7 +156,10 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
     }
 
     fn broken(&mut self, scene: Scene<'_, M, P>) {
-        self.report(scene, End::Broken);
+        // A server that waits for a client has told what the last session counted: it is nobody's any more.
+        if self.session.is_some() || self.role == Role::Client {
+            self.report(scene, End::Broken);
+        }
     }
 
     #[inline]

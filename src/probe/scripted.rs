@@ -4,7 +4,7 @@
 use crate::clock::{Monotonic, Time, realtime_now};
 use crate::net::NetError;
 use crate::path::{Batch, Counters, Description, Path, Received, RxStamps, Sent, StampWishes, Token, TxStamp};
-use crate::session::{Offers, Outgoing, Sampling, ServerConfig, Settings};
+use crate::session::{Outgoing, ServerConfig, Settings};
 use crate::wire::ptp::Shape;
 use crate::wire::{Extension, Kind, MIN_IP_LEN, Message, Said};
 use std::collections::VecDeque;
@@ -13,23 +13,11 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::BorrowedFd;
 
 /// Who sends everything.
-const PEER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 4711);
+pub(super) const PEER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 4711);
 
 /// A server that serves one session after the other, and waits for ever.
 pub(super) fn any_server() -> ServerConfig {
-    ServerConfig {
-        schedule: None,
-        dummies: 0,
-        timeout: None,
-        keep: true,
-        max_ip_len: None,
-        max_l2_len: None,
-        timer: None,
-        offers: Offers::default(),
-        requires_ptp: false,
-        sampling: Sampling::default(),
-        max_rate: None,
-    }
+    ServerConfig { keep: true, ..ServerConfig::plain(None) }
 }
 
 /// Brings one datagram at each look.
@@ -38,7 +26,12 @@ pub(super) struct Scripted {
     pub(super) to_come: VecDeque<(Message, Option<Said>)>,
     /// Stamps that have come.
     pub(super) stamps: Vec<TxStamp>,
-    sent: u64,
+    /// What is sent waits in a ring for the next flush; no stamps come of it.
+    pub(super) has_ring: bool,
+    /// So many datagrams leave, and no further one does; `None` is without limit.
+    pub(super) leave: Option<u64>,
+    /// How many stamps are to come, or came.
+    pub(super) sent: u64,
 }
 
 impl Scripted {
@@ -48,6 +41,15 @@ impl Scripted {
         let syn = (Message { kind: Kind::Syn, sequence: 0 }, Some(settings));
         let ping = (Message { kind: Kind::Ping, sequence: 1 }, None);
         Self { to_come: [syn, ping].into(), ..Self::default() }
+    }
+
+    fn let_leave(&mut self) -> io::Result<()> {
+        match &mut self.leave {
+            None => {}
+            Some(0) => return Err(io::ErrorKind::NetworkDown.into()),
+            Some(left) => *left -= 1,
+        }
+        Ok(())
     }
 }
 
@@ -59,15 +61,20 @@ impl Path for Scripted {
     fn release(&mut self) {}
 
     fn send(&mut self, outgoing: &Outgoing) -> io::Result<Sent> {
+        let application = realtime_now();
+        if self.has_ring {
+            return Ok(Sent { application, queue: Some(0), token: None });
+        }
+        self.let_leave()?;
         let token = outgoing.point.map(|_| {
             self.sent += 1;
             Token(self.sent - 1)
         });
-        Ok(Sent { application: realtime_now(), queue: None, token })
+        Ok(Sent { application, queue: None, token })
     }
 
-    fn send_dummies(&mut self, _: SocketAddrV4, _: u32) -> io::Result<()> {
-        Ok(())
+    fn send_dummies(&mut self, _: SocketAddrV4, count: u32) -> io::Result<()> {
+        (0..count).try_for_each(|_| self.let_leave())
     }
 
     fn send_load(&mut self, _: SocketAddrV4, count: u32, _: u16) -> io::Result<u32> {
@@ -75,6 +82,9 @@ impl Path for Scripted {
     }
 
     fn flush(&mut self) -> io::Result<bool> {
+        if self.has_ring {
+            self.let_leave()?;
+        }
         Ok(false)
     }
 

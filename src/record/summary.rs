@@ -446,7 +446,11 @@ impl Summary {
             ("foreign", self.foreign, "datagrams from somebody else".into()),
             ("unexpected", self.unexpected, "datagrams that made no sense where they came".into()),
             ("excess", self.excess.unwrap_or(0), "datagrams dropped: beyond this client's share of the server".into()),
-            ("no protocol", not_protocol, "datagrams that were too short, of an unknown type, or damaged".into()),
+            (
+                "no protocol",
+                not_protocol,
+                "datagrams that were too short, of an unknown type, damaged, or from no host's address".into(),
+            ),
             ("frames", frames_missing, "of the memory shared with the kernel are lost: please report it".into()),
             ("strange", strange_stamps, "transmit stamps that belong to no datagram".into()),
             (

@@ -229,6 +229,13 @@ impl Machine for Client {
         self.outbox.load_refused(count);
     }
 
+    fn handle_unsent(&mut self, unsent: &Action) {
+        match &self.state {
+            State::Talking(conversation) => conversation.not_sent(unsent, &mut self.outbox),
+            _ => self.outbox.not_sent(unsent),
+        }
+    }
+
     fn handle_stall(&mut self, from: Time<Monotonic>, now: Time<Monotonic>) {
         if let State::Talking(conversation) = &mut self.state {
             conversation.heard_late(from, now);

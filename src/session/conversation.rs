@@ -134,22 +134,31 @@ impl Outbox {
         }
     }
 
-    /// This was not done, and is not counted. For sides that wait for no pongs: those that a ping had coming stay expected.
+    /// This was not done, and is not counted. What only a conversation knows of it is for [`Conversation::not_sent`].
     pub(super) fn not_sent(&mut self, action: &Action) {
+        let totals = &mut self.totals;
         match action {
             Action::Send(outgoing) => {
-                self.totals.transmitted -= 1;
+                totals.transmitted -= 1;
+                let stamped = u64::from(outgoing.shape == Shape::Stamped);
                 match outgoing.message.kind {
-                    Kind::Ping => self.totals.pings_sent -= 1,
-                    Kind::Pong => self.totals.pongs_sent -= 1,
+                    Kind::Ping => {
+                        totals.pings_sent -= 1;
+                        totals.stamped_pings_sent -= stamped;
+                    }
+                    Kind::Pong => {
+                        totals.pongs_sent -= 1;
+                        totals.stamped_pongs_sent -= stamped;
+                    }
                     _ => {}
                 }
             }
             Action::Dummies { count, .. } => {
-                self.totals.transmitted -= u64::from(*count);
-                self.totals.dummies_sent -= u64::from(*count);
+                totals.transmitted -= u64::from(*count);
+                totals.dummies_sent -= u64::from(*count);
             }
-            Action::Load { .. } | Action::Tell(_) => {}
+            Action::Load { count, .. } => self.load_refused(*count),
+            Action::Tell(_) => {}
         }
     }
 
@@ -597,6 +606,16 @@ impl Conversation {
             Phase::AwaitPing | Phase::Closing { .. } | Phase::Settle { .. } => self.finish(now, End::Stopped, outbox),
             Phase::Linger { .. } | Phase::Goodbye { .. } => self.phase = Phase::Over,
             Phase::Over => {}
+        }
+    }
+
+    /// This was not done, and is not counted.
+    pub(super) fn not_sent(&self, action: &Action, outbox: &mut Outbox) {
+        outbox.not_sent(action);
+        if let Action::Send(Outgoing { message: Message { kind: Kind::Ping, sequence }, .. }) = action {
+            let ponged = !self.is_duplex() && asks_for_pong(self.terms.settings.pong_every, *sequence);
+            outbox.totals.pongs_expected -= u64::from(ponged);
+            self.pinger.not_sent(&mut outbox.totals);
         }
     }
 

@@ -88,7 +88,7 @@ impl Tenant {
     fn poll_action(&mut self) -> Option<Action> {
         if self.broken {
             while let Some(action) = self.server.poll_action() {
-                self.server.not_sent(&action);
+                self.server.handle_unsent(&action);
             }
             let ends = (self.stands || self.server.peer().is_some()) && !self.ended;
             self.ended = true;
@@ -289,7 +289,7 @@ impl Hall {
     pub fn break_off(&mut self, unsent: &Action) {
         let place = self.current.and_then(|at| self.places[at as usize].tenant_mut());
         if let Some(place) = place {
-            place.server.not_sent(unsent);
+            place.server.handle_unsent(unsent);
             // It is among the pending, as its actions are being obeyed.
             place.broken = true;
         }
@@ -577,6 +577,12 @@ impl Machine for Hall {
     fn handle_transmit_stamp(&mut self, _sequence: u64) {}
 
     fn handle_refused_load(&mut self, _count: u32) {}
+
+    fn handle_unsent(&mut self, unsent: &Action) {
+        if let Some(place) = self.current.and_then(|at| self.places[at as usize].tenant_mut()) {
+            place.server.handle_unsent(unsent);
+        }
+    }
 
     fn handle_stall(&mut self, from: Time<Monotonic>, now: Time<Monotonic>) {
         self.places.iter_mut().filter_map(Place::tenant_mut).for_each(|place| place.server.handle_stall(from, now));

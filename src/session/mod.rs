@@ -94,6 +94,10 @@ pub trait Machine {
     /// Of the [`Action::Load`] obeyed last, this many dummies found no room and were not sent.
     fn handle_refused_load(&mut self, count: u32);
 
+    /// This action was not done, or not all of it, and what `unsent` says of it will not be: the path broke down, or could not send to a
+    /// stranger. Nothing of it counts as sent.
+    fn handle_unsent(&mut self, unsent: &Action);
+
     /// Whoever hands over was stopped between `from` and `now`: what was handed over with the time `from` had come by `now`, and is no
     /// older than that. Before [`Machine::handle_deadline`], or a peer would be missed that was heard.
     fn handle_stall(&mut self, from: Time<Monotonic>, now: Time<Monotonic>);

@@ -103,6 +103,14 @@ impl Pinger {
         self.ping(padding)
     }
 
+    /// The last ping did not leave: it met no moment. The worst lateness stays what it was with it.
+    pub(super) fn not_sent(&self, totals: &mut Totals) {
+        if !matches!(self.plan, Plan::Grid { interval: 0, .. }) {
+            totals.planned_pings -= 1;
+            totals.late_sends -= u64::from(totals.last_lateness_nanos > LATE_NANOS);
+        }
+    }
+
     fn ping(&mut self, padding: u16) -> Step {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
@@ -175,6 +183,8 @@ mod tests {
         assert_eq!(totals.late_sends, 0);
         pinger.step(at(111), &mut totals);
         assert_eq!(totals.late_sends, 1);
+        pinger.not_sent(&mut totals);
+        assert_eq!((totals.late_sends, totals.planned_pings), (0, 1));
     }
 
     #[test]

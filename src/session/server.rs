@@ -44,6 +44,26 @@ pub struct ServerConfig {
     pub max_rate: Option<Rate>,
 }
 
+impl ServerConfig {
+    /// One session, in which nothing is the server's own but the time-out: what the client asks for is done, on a path that fragments, without
+    /// a schedule, dummies or a limit of a flood's rate. Nothing is offered behind PTP headers.
+    pub fn plain(timeout: Option<Duration>) -> Self {
+        Self {
+            schedule: None,
+            dummies: 0,
+            timeout,
+            keep: false,
+            max_ip_len: None,
+            max_l2_len: None,
+            timer: None,
+            offers: Offers::default(),
+            requires_ptp: false,
+            sampling: Sampling::default(),
+            max_rate: None,
+        }
+    }
+}
+
 /// By what a server's path could carry pings and pongs behind PTP headers, if asked to. The default is nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Offers {
@@ -131,11 +151,6 @@ impl Server {
     #[inline]
     pub(super) fn take_back(&mut self, queue: &mut VecDeque<Action>) {
         self.outbox.take_back(queue);
-    }
-
-    /// This was not done, and will not be: it is not counted.
-    pub(super) fn not_sent(&mut self, action: &Action) {
-        self.outbox.not_sent(action);
     }
 
     fn handle_unconnected(&mut self, now: Time<Monotonic>, incoming: &Incoming) {
@@ -364,6 +379,13 @@ impl Machine for Server {
 
     fn handle_refused_load(&mut self, count: u32) {
         self.outbox.load_refused(count);
+    }
+
+    fn handle_unsent(&mut self, unsent: &Action) {
+        match &self.state {
+            State::Talking(conversation) => conversation.not_sent(unsent, &mut self.outbox),
+            _ => self.outbox.not_sent(unsent),
+        }
     }
 
     fn handle_stall(&mut self, from: Time<Monotonic>, now: Time<Monotonic>) {

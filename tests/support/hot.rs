@@ -14,7 +14,7 @@ use xdprobe::path::xdp::{HookStamps, XdpConfig, XdpMode, XdpPath, ZeroCopy};
 use xdprobe::path::{Path, StampWishes};
 use xdprobe::probe::{Attendant, HotLoop, Interrupt, StampRules};
 use xdprobe::record::{Finished, Recorder, RecorderConfig};
-use xdprobe::session::{Client, ClientConfig, Machine, Offers, Pattern, Sampling, Server, ServerConfig, Settings};
+use xdprobe::session::{Client, ClientConfig, Machine, Pattern, Sampling, Server, ServerConfig, Settings};
 use xdprobe::wire::frame::{LinkHeader, MacAddr};
 
 pub const PORT: u16 = 10666;
@@ -41,19 +41,7 @@ pub fn client(server: &End, settings: Settings) -> Client {
 
 /// A server for one session.
 pub fn server() -> Server {
-    Server::new(ServerConfig {
-        schedule: None,
-        dummies: 0,
-        timeout: Some(HANG),
-        keep: false,
-        max_ip_len: Some(1500),
-        max_l2_len: Some(1500),
-        timer: None,
-        offers: Offers::default(),
-        requires_ptp: false,
-        sampling: Sampling::default(),
-        max_rate: None,
-    })
+    Server::new(ServerConfig { max_ip_len: Some(1500), max_l2_len: Some(1500), ..ServerConfig::plain(Some(HANG)) })
 }
 
 /// AF_XDP for a client on the left and a server on the right.

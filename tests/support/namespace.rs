@@ -67,6 +67,14 @@ impl Namespace {
         nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).expect("setns takes root");
     }
 
+    /// Waits until an interface is up, with carrier, and may send.
+    pub fn wait_for_carrier(&self, interface: &str) {
+        let began = Instant::now();
+        while !self.ip(&["-oneline", "link", "show", interface]).contains(" state UP ") {
+            assert!(began.elapsed() < CARRIER, "{interface} in {} has no carrier", self.name);
+        }
+    }
+
     /// Gives an interface IPv6, or takes it away; `all` and `default` stand for those there are and those to come.
     pub fn set_ipv6(&self, interface: &str, on: bool) {
         let path = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
@@ -124,10 +132,7 @@ pub fn join(left: (&Namespace, End), right: (&Namespace, End)) {
     // That its peer is up, too, the first end is told by a worker of the kernel's (linkwatch). Until then all that it sends is dropped,
     // silently; and where that was a question for a neighbour's address, it is asked again only after a second.
     for (namespace, end) in [left, right] {
-        let began = Instant::now();
-        while !namespace.ip(&["-oneline", "link", "show", end.interface]).contains(" state UP ") {
-            assert!(began.elapsed() < CARRIER, "{} in {} has no carrier", end.interface, namespace.name);
-        }
+        namespace.wait_for_carrier(end.interface);
     }
 }
 

@@ -287,19 +287,7 @@ pub fn client_address(n: u16) -> SocketAddrV4 {
 
 /// A server with nothing set but the time-out of nanoprobe.
 pub fn server_config() -> ServerConfig {
-    ServerConfig {
-        schedule: None,
-        dummies: 0,
-        timeout: Some(std::time::Duration::from_secs(5)),
-        keep: false,
-        max_ip_len: None,
-        max_l2_len: None,
-        timer: None,
-        offers: Offers::default(),
-        requires_ptp: false,
-        sampling: Sampling::default(),
-        max_rate: None,
-    }
+    ServerConfig::plain(Some(std::time::Duration::from_secs(5)))
 }
 
 /// A client with nothing set but the settings and the time-out of nanoprobe.

@@ -77,6 +77,11 @@ impl Reserved {
         })
     }
 
+    /// Whether the interface that the socket is bound to is still there.
+    pub(super) fn has_interface(&self) -> bool {
+        socket::has_interface(self.socket.as_fd())
+    }
+
     /// Whether [`Reserved::receive`] has anything to look for.
     #[inline]
     pub(super) fn is_active(&self) -> bool {

@@ -22,7 +22,7 @@ pub use trial::{Reason, Refusal, trial_load};
 use super::companion::Companion;
 use super::kernel::KernelPath;
 use super::ptp::{Nic, PtpPort};
-use super::{BATCH, Batch, Counters, Description, Path, Received, RxStamps, Sent, StampWishes, TxStamp};
+use super::{BATCH, Batch, Counters, Description, InterfaceGone, Path, Received, RxStamps, Sent, StampWishes, TxStamp};
 use crate::clock::{Monotonic, Realtime, Time, monotonic_now, realtime_now};
 use crate::net::NetError;
 use crate::session::{Body, MAX_BODY, Outgoing};
@@ -352,6 +352,11 @@ impl XdpPath {
                         // Dummies come from a port that nobody answers to.
                         if datagram.message.kind != Kind::Dummy {
                             datagram.way = peers.learn(datagram.from, &link, at);
+                            // Of those without a number: who has one was looked at when it was given.
+                            if datagram.way.is_none() && peers.is_nobody(*datagram.from.ip()) {
+                                *not_protocol += 1;
+                                return batch.pass_over();
+                            }
                         }
                         batch.push(datagram, said);
                     }
@@ -589,9 +594,17 @@ impl Path for XdpPath {
         match broken {
             Some(at) => Err(io::Error::new(
                 io::ErrorKind::NetworkDown,
-                format!("the AF_XDP socket of queue {} broke: the interface went away", self.queues[at].id()),
+                format!("cannot wait for packets: the AF_XDP socket of queue {} is broken", self.queues[at].id()),
             )),
             None => Ok(()),
+        }
+    }
+
+    fn check_interface(&self) -> Result<(), InterfaceGone> {
+        // An AF_XDP socket does not say: the one that holds the port is bound to the same interface.
+        match self.reserved.has_interface() {
+            true => Ok(()),
+            false => Err(InterfaceGone { interface: self.place.interface.clone() }),
         }
     }
 

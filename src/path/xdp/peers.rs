@@ -10,7 +10,7 @@ use crate::wire::ptp::{Shape, Transport};
 use crate::wire::{InBand, Kind};
 use foldhash::fast::RandomState;
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// How many peers are remembered at least: what one batch brings never pushes out what the same batch brought.
 const MIN_PEERS: usize = BATCH + 1;
@@ -174,7 +174,7 @@ impl Peers {
     }
 
     /// Remembers the way that a frame from `from` came: through `socket`, with the header `received`. By what number, where there is
-    /// room for it: its place.
+    /// room for it: its place. None where nobody can be there ([`Peers::is_nobody`]).
     #[inline]
     pub(super) fn learn(&mut self, from: SocketAddrV4, received: &LinkHeader, socket: usize) -> Option<u32> {
         self.clock += 1;
@@ -220,6 +220,15 @@ impl Peers {
                 *empty = Some(Numbered { number, peer, template });
             }
         }
+    }
+
+    /// Whether this is no other host's address, but a multicast, broadcast or loopback one, one of "this network" (0.0.0.0/8) or this
+    /// side's own. What comes from there the kernel drops before a UDP socket sees it (`ip_route_input_slow`, net/ipv4/route.c), and
+    /// whoever answered it would send to others than who asked. Of addresses that only the kernel knows, those of other interfaces and
+    /// the broadcast address of a network, it is not known here. For whoever is no peer yet: no frame of a session is looked at for it.
+    pub(super) fn is_nobody(&self, address: Ipv4Addr) -> bool {
+        let is_here = address.octets()[0] == 0 || address == *self.local.ip();
+        is_here || address.is_loopback() || address.is_multicast() || address.is_broadcast()
     }
 
     /// No template leads to whoever is or was at this place any more.
@@ -274,6 +283,9 @@ impl Peers {
     }
 
     fn add(&mut self, address: SocketAddrV4, received: LinkHeader, socket: usize) -> Option<u32> {
+        if self.is_nobody(*address.ip()) {
+            return None;
+        }
         let peer = Peer { address, received, socket, used: self.clock, fixed: false, served: false };
         if self.peers.len() < self.room {
             self.last = self.peers.len();
@@ -316,7 +328,6 @@ mod tests {
     use crate::wire::frame::{MAX_FRAME_LEN, MacAddr, parse};
     use crate::wire::{Message, Said, UDP_IP_HEADERS};
     use std::collections::HashSet;
-    use std::net::Ipv4Addr;
 
     const LOCAL: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 10666);
 
@@ -339,6 +350,36 @@ mod tests {
             assert_eq!(template.template.flow().link, header(mac).reply());
             assert_eq!(template.template.flow().source, LOCAL);
             assert_eq!(template.template.flow().destination, peer(1));
+        }
+    }
+
+    #[test]
+    fn no_way_leads_to_where_nobody_can_be() {
+        let mut peers = Peers::new(LOCAL, 9, None);
+        let at = |text: &str| SocketAddrV4::new(text.parse().unwrap(), 4000);
+        for nobody in [
+            "0.0.0.0",
+            "0.255.255.255",
+            "127.0.0.1",
+            "127.255.255.255",
+            "224.0.0.1",
+            "239.255.255.255",
+            "255.255.255.255",
+        ] {
+            assert!(peers.is_nobody(*at(nobody).ip()), "{nobody}");
+            assert_eq!(peers.learn(at(nobody), &header(7), 0), None, "{nobody}");
+            assert!(!peers.knows(at(nobody)), "{nobody}");
+            assert!(peers.route(at(nobody), Kind::SynAck, Shape::Plain).is_none(), "{nobody}");
+        }
+        // This side's own, with its port and with another.
+        for own in [LOCAL, SocketAddrV4::new(*LOCAL.ip(), 4000)] {
+            assert_eq!((peers.learn(own, &header(7), 0), peers.knows(own)), (None, false));
+        }
+        // Their neighbours are hosts'.
+        let hosts = ["1.0.0.0", "126.255.255.255", "128.0.0.0", "223.255.255.255", "240.0.0.0", "255.255.255.254"];
+        for (number, host) in (0..).zip(hosts) {
+            assert!(!peers.is_nobody(*at(host).ip()), "{host}");
+            assert_eq!(peers.learn(at(host), &header(7), 0), Some(number), "{host}");
         }
     }
 

@@ -1,0 +1,98 @@
+//! When a loop in which nothing happens looks whether its interface is still there.
+//!
+//! Nobody tells it: a UDP socket of an interface that was deleted is silent for ever, and so is an AF_XDP socket that sleeps
+//! (`xsk_poll`, net/xdp/xsk.c). The look is a system call, so it is taken where nobody waits for the loop: without a session, or where
+//! none of those that stand has moved for long.
+#![forbid(unsafe_code)]
+
+use crate::clock::{Monotonic, Time};
+use crate::path::{InterfaceGone, Path};
+use std::time::Duration;
+
+/// From one look to the next while no session stands.
+const ALONE: Duration = Duration::from_secs(1);
+/// For how long nothing may happen in sessions that stand: most time out before. It is not longer than twice that until a look.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// The looks of one loop.
+#[derive(Debug)]
+pub(super) struct Glances {
+    due: Time<Monotonic>,
+    /// Something has happened since `due` was set.
+    moved: bool,
+}
+
+impl Glances {
+    /// The path was opened a moment ago.
+    pub(super) fn new(now: Time<Monotonic>) -> Self {
+        Self { due: now.plus(ALONE), moved: false }
+    }
+
+    /// Whether a look is to be taken in this turn of the loop, in which nothing happened where it is `idle`; `stands` says whether a
+    /// session does.
+    #[inline]
+    pub(super) fn is_due(&mut self, idle: bool, now: Time<Monotonic>, stands: impl FnOnce() -> bool) -> bool {
+        self.moved |= !idle;
+        idle && now >= self.due && self.take(now, stands())
+    }
+
+    #[cold]
+    fn take(&mut self, now: Time<Monotonic>, stands: bool) -> bool {
+        let moved = std::mem::take(&mut self.moved);
+        self.due = now.plus(if stands { QUIET } else { ALONE });
+        !(stands && moved)
+    }
+
+    /// When a loop that sleeps until `end` (`None`: until something wakes it) is to wake up.
+    pub(super) fn before(&self, end: Option<Time<Monotonic>>) -> Option<Time<Monotonic>> {
+        Some(end.map_or(self.due, |end| end.min(self.due)))
+    }
+}
+
+/// Why a loop broke down: where the interface is gone, that is said besides.
+#[cold]
+pub(super) fn explained(error: anyhow::Error, path: &impl Path) -> anyhow::Error {
+    match path.check_interface() {
+        Err(gone) if !error.is::<InterfaceGone>() => anyhow::Error::new(gone).context(format!("{error:#}")),
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(millis: u64) -> Time<Monotonic> {
+        Time::from_nanos(millis * 1_000_000)
+    }
+
+    /// At which of these moments a look was taken.
+    fn looks(glances: &mut Glances, stands: bool, turns: impl IntoIterator<Item = (u64, bool)>) -> Vec<u64> {
+        let turns = turns.into_iter();
+        turns.filter(|&(millis, idle)| glances.is_due(idle, at(millis), || stands)).map(|(millis, _)| millis).collect()
+    }
+
+    #[test]
+    fn a_loop_without_a_session_looks_once_a_second_and_wakes_up_for_it() {
+        let mut glances = Glances::new(at(0));
+        assert_eq!(looks(&mut glances, false, (0..3500).map(|millis| (millis, true))), [1000, 2000, 3000]);
+        assert_eq!((glances.before(None), glances.before(Some(at(5000)))), (Some(at(4000)), Some(at(4000))));
+        assert_eq!(glances.before(Some(at(3700))), Some(at(3700)));
+        // A turn in which something happened is somebody's: the next one is as good.
+        assert_eq!(looks(&mut glances, false, [(4000, false), (4001, true), (4002, true)]), [4001]);
+    }
+
+    #[test]
+    fn a_session_in_which_anything_happens_is_never_looked_away_from() {
+        let mut glances = Glances::new(at(0));
+        // One ping in 9 s, for an hour.
+        let turns = (0..3_600_000).map(|millis| (millis, millis % 9_000 != 500));
+        assert_eq!(looks(&mut glances, true, turns), [0; 0]);
+        // None any more.
+        let silence = looks(&mut glances, true, (3_600_000..3_650_000).map(|millis| (millis, true)));
+        assert!((1..=5).contains(&silence.len()), "{silence:?}");
+        assert!(silence[0] <= 3_620_000 && silence.windows(2).all(|two| two[1] - two[0] == 10_000), "{silence:?}");
+        // Over, with the look that was due in it.
+        assert_eq!(looks(&mut glances, false, (3_700_000..3_701_500).map(|m| (m, true))), [3_700_000, 3_701_000]);
+    }
+}
