@@ -9,9 +9,9 @@ use crate::clock::{Monotonic, Time};
 use crate::path::{InterfaceGone, Path};
 use std::time::Duration;
 
-/// From one look to the next while no session stands.
+/// From one look to the next while no session stands, and how often it is asked whether one is due while any does.
 const ALONE: Duration = Duration::from_secs(1);
-/// For how long nothing may happen in sessions that stand: most time out before. It is not longer than twice that until a look.
+/// For how long nothing may have happened in sessions that stand, and from one look to the next then: most time out before.
 const QUIET: Duration = Duration::from_secs(10);
 
 /// The looks of one loop.
@@ -20,12 +20,14 @@ pub(super) struct Glances {
     due: Time<Monotonic>,
     /// Something has happened since `due` was set.
     moved: bool,
+    /// Since when nothing has, or the last look.
+    quiet_since: Time<Monotonic>,
 }
 
 impl Glances {
     /// The path was opened a moment ago.
     pub(super) fn new(now: Time<Monotonic>) -> Self {
-        Self { due: now.plus(ALONE), moved: false }
+        Self { due: now.plus(ALONE), moved: false, quiet_since: now }
     }
 
     /// Whether a look is to be taken in this turn of the loop, in which nothing happened where it is `idle`; `stands` says whether a
@@ -38,9 +40,15 @@ impl Glances {
 
     #[cold]
     fn take(&mut self, now: Time<Monotonic>, stands: bool) -> bool {
-        let moved = std::mem::take(&mut self.moved);
-        self.due = now.plus(if stands { QUIET } else { ALONE });
-        !(stands && moved)
+        self.due = now.plus(ALONE);
+        if std::mem::take(&mut self.moved) {
+            self.quiet_since = now;
+        }
+        let looks = !stands || now.duration_since(self.quiet_since) >= QUIET;
+        if looks {
+            self.quiet_since = now;
+        }
+        looks
     }
 
     /// When a loop that sleeps until `end` (`None`: until something wakes it) is to wake up.
@@ -91,8 +99,10 @@ mod tests {
         // None any more.
         let silence = looks(&mut glances, true, (3_600_000..3_650_000).map(|millis| (millis, true)));
         assert!((1..=5).contains(&silence.len()), "{silence:?}");
-        assert!(silence[0] <= 3_620_000 && silence.windows(2).all(|two| two[1] - two[0] == 10_000), "{silence:?}");
-        // Over, with the look that was due in it.
-        assert_eq!(looks(&mut glances, false, (3_700_000..3_701_500).map(|m| (m, true))), [3_700_000, 3_701_000]);
+        assert!(silence[0] <= 3_611_000 && silence.windows(2).all(|two| two[1] - two[0] == 10_000), "{silence:?}");
+        // It goes on, and is over: from then on as if there had been none.
+        assert_eq!(looks(&mut glances, true, (3_650_000..3_655_000).map(|millis| (millis, false))), [0; 0]);
+        let alone = looks(&mut glances, false, (3_655_000..3_657_500).map(|millis| (millis, true)));
+        assert_eq!(alone, [3_655_000, 3_656_000, 3_657_000]);
     }
 }

@@ -18,7 +18,7 @@ use crate::record::{Answer, Punctuality, Recorder, RoundTrips, Sighting, Sources
 use crate::session::{Action, Body, Direction, End, Event, Incoming, Machine, Outgoing, TimerKind, Totals};
 use crate::tune::realtime::Budget;
 use crate::wire::ptp::Shape;
-use crate::wire::{Account, Extension, Point, Said};
+use crate::wire::{Account, Extension, Kind, Point, Said};
 use std::io;
 use std::net::SocketAddrV4;
 use std::sync::Arc;
@@ -253,6 +253,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             // What has come is still taken; what has broken may keep it from being so.
             let _ = self.collect();
             self.give_up_all();
+            self.note_met();
             // What was still to be done counts as done in the machine.
             while let Some(action) = self.machine.poll_action() {
                 self.machine.handle_unsent(&action);
@@ -697,7 +698,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         let sent = match self.path.send(&outgoing) {
             Ok(sent) => sent,
             Err(error) => {
-                self.machine.handle_unsent(&Action::Send(outgoing));
+                self.unsent(outgoing);
                 // An answer to a stranger that cannot be sent is the stranger's loss, not the session's.
                 if self.machine.peer() != Some(outgoing.to) {
                     return Ok(());
@@ -710,15 +711,24 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         let flushed = if self.alone { self.flush_now() } else { Ok(()) };
         self.note_once(arrival);
         match flushed {
-            // It lay in the ring alone, and stays there.
+            // It was the last in the ring, and stays there.
             Err(error) if sent.queue.is_some() => {
-                self.machine.handle_unsent(&Action::Send(outgoing));
+                self.unsent(outgoing);
                 Err(error.into())
             }
             flushed => {
                 self.sent(&outgoing, sent);
                 Ok(flushed?)
             }
+        }
+    }
+
+    /// It is not counted; a ping has met no planned moment.
+    #[cold]
+    fn unsent(&mut self, outgoing: Outgoing) {
+        self.machine.handle_unsent(&Action::Send(outgoing));
+        if let (Some(met), Kind::Ping) = (&mut self.met, outgoing.message.kind) {
+            met.lateness = None;
         }
     }
 
@@ -879,7 +889,7 @@ mod tests {
     use crate::path::Token;
     use crate::record::{RecorderConfig, Role, Voice};
     use crate::session::{Client, ClientConfig, Pattern, Sampling, Server, ServerConfig, Settings};
-    use crate::wire::{Kind, Message};
+    use crate::wire::Message;
 
     /// No stall of this test lasts that long, and the machine runs for longer.
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -899,8 +909,8 @@ mod tests {
         fn broken(&mut self, _: Scene<'_, M, P>) {}
     }
 
-    /// Runs the loop over a path that breaks down; how many stamps of datagrams sent it counts then.
-    fn break_down(machine: &mut impl Machine, mut path: Scripted) -> u64 {
+    /// Runs the loop over a path that breaks down; how many stamps of datagrams sent it counts then, and how many moments met.
+    fn break_down(machine: &mut impl Machine, mut path: Scripted) -> [u64; 2] {
         let voice = Voice { role: Role::Server, json: false };
         let mut recorder = Recorder::start(RecorderConfig::application(None, voice)).unwrap();
         let (mut attendant, (mut interrupt, _stopper)) = (Nobody, Interrupt::by_hand().unwrap());
@@ -909,7 +919,8 @@ mod tests {
         let mut looped = HotLoop::new(machine, &mut path, &mut recorder, &mut attendant, &mut interrupt, rules);
         assert_eq!(looped.run().unwrap_err().to_string(), "network down");
         assert_eq!(looped.stamps.tx_requested, looped.stamps.tx + looped.stamps.tx_missed);
-        looped.stamps.tx_requested
+        let met = looped.punctuality.totals().lateness.map_or(0, |lateness| lateness.count);
+        [looped.stamps.tx_requested, met]
     }
 
     #[test]
@@ -918,7 +929,7 @@ mod tests {
         for (leave, [pongs, dummies]) in [(1, [0, 0]), (2, [1, 0]), (4, [1, 2])] {
             let mut server = Server::new(ServerConfig { dummies: 3, ..any_server() });
             let path = Scripted { leave: Some(leave), ..Scripted::session_with_a_ping() };
-            let stamps = break_down(&mut server, path);
+            let [stamps, _] = break_down(&mut server, path);
             let totals = server.totals();
             assert_eq!([totals.pings_received, totals.pongs_sent, totals.dummies_sent], [1, pongs, dummies]);
             assert_eq!((totals.transmitted, stamps), (leave, 1 + pongs));
@@ -926,7 +937,7 @@ mod tests {
         // Into a ring it was put; as it was alone there, it is known not to have left.
         let mut server = Server::new(any_server());
         let path = Scripted { leave: Some(1), has_ring: true, ..Scripted::session_with_a_ping() };
-        let stamps = break_down(&mut server, path);
+        let [stamps, _] = break_down(&mut server, path);
         assert_eq!((server.totals().transmitted, server.totals().pongs_sent, stamps), (1, 0, 1));
     }
 
@@ -947,10 +958,10 @@ mod tests {
             let to_come = [(Message { kind: Kind::SynAck, sequence: 0 }, None)].into();
             // The SYN and three pings.
             let path = Scripted { to_come, leave: Some(4), has_ring, ..Scripted::default() };
-            let stamps = break_down(&mut client, path);
+            let [stamps, met] = break_down(&mut client, path);
             let totals = client.totals();
             assert_eq!((totals.transmitted, stamps), (4, 4));
-            assert_eq!([totals.pings_sent, totals.pongs_expected, totals.planned_pings], [3; 3]);
+            assert_eq!([totals.pings_sent, totals.pongs_expected, totals.planned_pings, met], [3; 4]);
             assert!(totals.late_sends <= 3, "{totals:?}");
         }
     }

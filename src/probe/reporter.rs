@@ -24,6 +24,8 @@ pub struct Reporter {
     /// A server that goes on after a session: only what is lost in the log makes it fail.
     keep: bool,
     session: Option<(SocketAddrV4, Settings)>,
+    /// The statistics of a session were told.
+    has_told: bool,
     /// What path and recorder had counted when the last session ended.
     before: (Counters, Finished),
     succeeded: bool,
@@ -52,6 +54,7 @@ impl Reporter {
             json: plan.json,
             keep,
             session: None,
+            has_told: false,
             before: (Counters::default(), Finished::default()),
             succeeded: true,
             stamp_timeout: plan.stamp_timeout,
@@ -75,6 +78,7 @@ impl Reporter {
     /// Prints the statistics of the session that stands, and leaves them in the meta file.
     fn report<M: Machine, P: Path>(&mut self, scene: Scene<'_, M, P>, end: End) {
         let session = self.session.take();
+        self.has_told = true;
         let Scene { machine, path, recorder, round_trips, punctuality, stamps, .. } = scene;
         let finished = recorder.sync();
         let recorded = finished.since(&self.before.1);
@@ -156,8 +160,9 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
     }
 
     fn broken(&mut self, scene: Scene<'_, M, P>) {
-        // A server that waits for a client has told what the last session counted: it is nobody's any more.
-        if self.session.is_some() || self.role == Role::Client {
+        // A server that waits for a client has no session, and a client that lingers has told of its own: what was counted is
+        // nobody's any more.
+        if self.session.is_some() || (self.role == Role::Client && !self.has_told) {
             self.report(scene, End::Broken);
         }
     }

@@ -352,11 +352,11 @@ impl XdpPath {
                         // Dummies come from a port that nobody answers to.
                         if datagram.message.kind != Kind::Dummy {
                             datagram.way = peers.learn(datagram.from, &link, at);
-                            // Of those without a number: who has one was looked at when it was given.
-                            if datagram.way.is_none() && peers.is_nobody(*datagram.from.ip()) {
-                                *not_protocol += 1;
-                                return batch.pass_over();
-                            }
+                        }
+                        // Of those without a number: who has one was looked at when it was given.
+                        if datagram.way.is_none() && peers.is_nobody(*datagram.from.ip()) {
+                            *not_protocol += 1;
+                            return batch.pass_over();
                         }
                         batch.push(datagram, said);
                     }

@@ -223,7 +223,8 @@ impl Peers {
     }
 
     /// Whether this is no other host's address, but a multicast, broadcast or loopback one, one of "this network" (0.0.0.0/8) or this
-    /// side's own. What comes from there the kernel drops before a UDP socket sees it (`ip_route_input_slow`, net/ipv4/route.c), and
+    /// side's own. What comes from there the kernel drops before a UDP socket sees it (`ip_route_input_slow`, net/ipv4/route.c, and
+    /// `fib_validate_source`, net/ipv4/fib_frontend.c), unless it was told not to (`accept_local`, `route_localnet`), and
     /// whoever answered it would send to others than who asked. Of addresses that only the kernel knows, those of other interfaces and
     /// the broadcast address of a network, it is not known here. For whoever is no peer yet: no frame of a session is looked at for it.
     pub(super) fn is_nobody(&self, address: Ipv4Addr) -> bool {
