@@ -198,19 +198,18 @@ pub fn set_option(socket: BorrowedFd<'_>, level: i32, option: i32, value: i32) -
 /// Whether the interface that a socket is bound to is still there, be it down; where it is bound to none it is. It is known by its index,
 /// so that its name may change (`SO_BINDTODEVICE`, `socket(7)`; `netdev_get_name`, net/core/dev.c).
 pub fn has_interface(socket: BorrowedFd<'_>) -> bool {
-    let mut name = [0_u8; libc::IFNAMSIZ];
-    let mut len = size_of_val(&name) as libc::socklen_t;
+    let mut name = [0; libc::IFNAMSIZ / size_of::<u32>()];
+    read_option(socket, libc::SO_BINDTODEVICE, &mut name) != Err(Errno::ENODEV)
+}
+
+/// Reads an option of `SOL_SOCKET`, as many bytes of it as there is room for.
+fn read_option(socket: BorrowedFd<'_>, option: i32, value: &mut [u32]) -> Result<(), Errno> {
+    let mut len = size_of_val(value) as libc::socklen_t;
     // SAFETY: the buffer is as long as said, and any bytes are valid in it.
     let answer = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_BINDTODEVICE,
-            name.as_mut_ptr().cast(),
-            &raw mut len,
-        )
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, value.as_mut_ptr().cast(), &raw mut len)
     };
-    Errno::result(answer) != Err(Errno::ENODEV)
+    Errno::result(answer).map(drop)
 }
 
 /// What the kernel is asked to [`hold`] for a socket of ours while we are not looking, in bytes.
@@ -248,19 +247,9 @@ pub fn let_wait(socket: BorrowedFd<'_>, bytes: usize) {
 /// How many datagrams a socket had no room for (`sock_diag(7)`, `SK_MEMINFO_DROPS`), since it was opened; 0 where the
 /// kernel does not say.
 pub fn dropped(socket: BorrowedFd<'_>) -> u64 {
-    let mut values = [0_u32; libc::SK_MEMINFO_DROPS as usize + 1];
-    let mut len = size_of_val(&values) as libc::socklen_t;
-    // SAFETY: the buffer is as long as said, and any bytes are valid in it.
-    let answer = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_MEMINFO,
-            values.as_mut_ptr().cast(),
-            &raw mut len,
-        )
-    };
-    if answer == 0 { values[libc::SK_MEMINFO_DROPS as usize].into() } else { 0 }
+    let mut values = [0; libc::SK_MEMINFO_DROPS as usize + 1];
+    let read = read_option(socket, libc::SO_MEMINFO, &mut values);
+    read.map_or(0, |()| values[libc::SK_MEMINFO_DROPS as usize].into())
 }
 
 /// A packet socket (`packet(7)`) on one interface. With `protocol` 0 it receives nothing; it needs CAP_NET_RAW.
