@@ -909,18 +909,30 @@ mod tests {
         fn broken(&mut self, _: Scene<'_, M, P>) {}
     }
 
-    /// Runs the loop over a path that breaks down; how many stamps of datagrams sent it counts then, and how many moments met.
-    fn break_down(machine: &mut impl Machine, mut path: Scripted) -> [u64; 2] {
+    /// Has the machine in a loop over the path, with stamps of datagrams sent from `sent`.
+    fn with_a_loop<M: Machine, R>(
+        sent: Source,
+        machine: &mut M,
+        mut path: Scripted,
+        act: impl FnOnce(&mut HotLoop<'_, M, Scripted, Nobody>) -> R,
+    ) -> R {
+        let sources = Sources { sent, received: Source::Application };
         let voice = Voice { role: Role::Server, json: false };
-        let mut recorder = Recorder::start(RecorderConfig::application(None, voice)).unwrap();
+        let config = RecorderConfig { sources, ..RecorderConfig::application(None, voice) };
+        let mut recorder = Recorder::start(config).unwrap();
         let (mut attendant, (mut interrupt, _stopper)) = (Nobody, Interrupt::by_hand().unwrap());
-        let sources = Sources { sent: Source::Application, received: Source::Application };
         let rules = StampRules { sources, patience: PATIENCE, board: Arc::new(ClockBoard::new(0, None)) };
-        let mut looped = HotLoop::new(machine, &mut path, &mut recorder, &mut attendant, &mut interrupt, rules);
-        assert_eq!(looped.run().unwrap_err().to_string(), "network down");
-        assert_eq!(looped.stamps.tx_requested, looped.stamps.tx + looped.stamps.tx_missed);
-        let met = looped.punctuality.totals().lateness.map_or(0, |lateness| lateness.count);
-        [looped.stamps.tx_requested, met]
+        act(&mut HotLoop::new(machine, &mut path, &mut recorder, &mut attendant, &mut interrupt, rules))
+    }
+
+    /// Runs the loop over a path that breaks down; how many stamps of datagrams sent it counts then, and how many moments met.
+    fn break_down(machine: &mut impl Machine, path: Scripted) -> [u64; 2] {
+        with_a_loop(Source::Application, machine, path, |looped| {
+            assert_eq!(looped.run().unwrap_err().to_string(), "network down");
+            assert_eq!(looped.stamps.tx_requested, looped.stamps.tx + looped.stamps.tx_missed);
+            let met = looped.punctuality.totals().lateness.map_or(0, |lateness| lateness.count);
+            [looped.stamps.tx_requested, met]
+        })
     }
 
     #[test]
@@ -969,28 +981,22 @@ mod tests {
     #[test]
     fn a_stamp_is_waited_for_since_its_datagram_left_however_long_the_loop_was_away_before() {
         let mut server = Server::new(ServerConfig { keep: false, ..any_server() });
-        let sources = Sources { sent: Source::Software, received: Source::Application };
-        let voice = Voice { role: Role::Server, json: false };
-        let config = RecorderConfig { sources, ..RecorderConfig::application(None, voice) };
-        let mut recorder = Recorder::start(config).unwrap();
-        let mut path = Scripted::session_with_a_ping();
-        let (mut attendant, (mut interrupt, _stopper)) = (Nobody, Interrupt::by_hand().unwrap());
-        let rules = StampRules { sources, patience: PATIENCE, board: Arc::new(ClockBoard::new(0, None)) };
-        let mut looped = HotLoop::new(&mut server, &mut path, &mut recorder, &mut attendant, &mut interrupt, rules);
-        assert!(looped.receive().unwrap());
-        // As if it had been stopped then, and no stamp is there when it goes on.
-        looped.now = Time::from_nanos(monotonic_now().as_nanos().saturating_sub(PATIENCE.as_nanos() as u64));
-        assert!(looped.receive().unwrap());
-        looped.now = monotonic_now();
-        looped.look().unwrap();
-        assert_eq!((looped.outstanding.len(), looped.stamps.tx_missed), (1, 0));
-        looped.path.stamps = vec![TxStamp { token: Token(0), stamp: Stamp::System(realtime_now()) }];
-        looped.collect().unwrap();
-        assert_eq!((looped.outstanding.len(), looped.stamps.tx, looped.stamps.tx_late), (0, 1, 0));
-        // Where the path breaks down, nobody is left waiting.
-        looped.path.to_come.push_back((Message { kind: Kind::Ping, sequence: 2 }, None));
-        assert!(looped.receive().unwrap());
-        looped.give_up_all();
-        assert_eq!((looped.outstanding.len(), looped.stamps.tx_missed), (0, 1));
+        with_a_loop(Source::Software, &mut server, Scripted::session_with_a_ping(), |looped| {
+            assert!(looped.receive().unwrap());
+            // As if it had been stopped then, and no stamp is there when it goes on.
+            looped.now = Time::from_nanos(monotonic_now().as_nanos().saturating_sub(PATIENCE.as_nanos() as u64));
+            assert!(looped.receive().unwrap());
+            looped.now = monotonic_now();
+            looped.look().unwrap();
+            assert_eq!((looped.outstanding.len(), looped.stamps.tx_missed), (1, 0));
+            looped.path.stamps = vec![TxStamp { token: Token(0), stamp: Stamp::System(realtime_now()) }];
+            looped.collect().unwrap();
+            assert_eq!((looped.outstanding.len(), looped.stamps.tx, looped.stamps.tx_late), (0, 1, 0));
+            // Where the path breaks down, nobody is left waiting.
+            looped.path.to_come.push_back((Message { kind: Kind::Ping, sequence: 2 }, None));
+            assert!(looped.receive().unwrap());
+            looped.give_up_all();
+            assert_eq!((looped.outstanding.len(), looped.stamps.tx_missed), (0, 1));
+        });
     }
 }

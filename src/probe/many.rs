@@ -747,7 +747,6 @@ mod tests {
     use crate::path::Token;
     use crate::record::Sources;
     use crate::wire::Message;
-    use std::time::Duration;
 
     /// No stall of this test lasts that long, and the machine runs for longer.
     const PATIENCE: Duration = Duration::from_secs(30);
