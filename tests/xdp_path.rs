@@ -362,7 +362,7 @@ fn a_kernel_socket_accepts_what_we_send_and_we_accept_what_it_sends() {
 
     let settings = RawSettings { count_s: 3, delay_us: 1000, ping_padding: 5, ..RawSettings::default() };
     client.send(&message(server, Kind::Syn, 0, Body::Settings(settings, None))).unwrap();
-    client.send_dummies(server, 2).unwrap();
+    (0..2).for_each(|_| client.send_dummy(server).unwrap());
     client.flush().unwrap();
     let (len, _) = socket.recv_from(&mut bytes).unwrap();
     let syn = Message { kind: Kind::Syn, sequence: 0 };

@@ -381,13 +381,10 @@ impl Path for KernelPath {
         send_payload(payload, HEADER_LEN, &outgoing.body, outgoing.to, (counters, *patience), send)
     }
 
-    fn send_dummies(&mut self, to: SocketAddrV4, count: u32) -> io::Result<()> {
+    fn send_dummy(&mut self, to: SocketAddrV4) -> io::Result<()> {
         let dummy = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE }.to_bytes();
-        for _ in 0..count {
-            let counters = (&mut self.counters, self.patience);
-            insist(to, Over::Udp, counters, |_| send_once(&self.dummies, &dummy, to, None))?;
-        }
-        Ok(())
+        let counters = (&mut self.counters, self.patience);
+        insist(to, Over::Udp, counters, |_| send_once(&self.dummies, &dummy, to, None)).map(drop)
     }
 
     fn send_load(&mut self, to: SocketAddrV4, count: u32, ip_len: u16) -> io::Result<u32> {

@@ -266,11 +266,11 @@ pub trait Path {
     /// What the kernel answered, with what was attempted, where sending again would not help.
     fn send(&mut self, outgoing: &Outgoing) -> io::Result<Sent>;
 
-    /// Sends dummies to `to` from a port other than the session's.
+    /// Sends a dummy to `to` from a port other than the session's.
     ///
     /// # Errors
     /// As [`Path::send`].
-    fn send_dummies(&mut self, to: SocketAddrV4, count: u32) -> io::Result<()>;
+    fn send_dummy(&mut self, to: SocketAddrV4) -> io::Result<()>;
 
     /// Sends dummies of `ip_len` bytes with the IP header to `to`, from a port other than the session's, as far as there is
     /// room at once; returns how many. Never waits: a full ring is counted, and what is left is the caller's.

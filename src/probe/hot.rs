@@ -735,7 +735,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
     /// One by one, so that it is known how many did not leave.
     fn send_dummies(&mut self, to: SocketAddrV4, count: u32) -> io::Result<()> {
         for sent in 0..count {
-            self.path.send_dummies(to, 1).inspect_err(|_| {
+            self.path.send_dummy(to).inspect_err(|_| {
                 self.machine.handle_unsent(&Action::Dummies { to, count: count - sent });
             })?;
             self.unflushed = true;

@@ -649,7 +649,7 @@ impl<'a, P: Path> Loop<'a, P> {
     /// One by one, so that it is known how many did not leave.
     fn send_dummies(&mut self, to: SocketAddrV4, count: u32) {
         for sent in 0..count {
-            match self.path.send_dummies(to, 1) {
+            match self.path.send_dummy(to) {
                 Ok(()) => self.unflushed = true,
                 Err(error) => return self.cannot_send(&error, &Action::Dummies { to, count: count - sent }),
             }

@@ -73,8 +73,8 @@ impl Path for Scripted {
         Ok(Sent { application, queue: None, token })
     }
 
-    fn send_dummies(&mut self, _: SocketAddrV4, count: u32) -> io::Result<()> {
-        (0..count).try_for_each(|_| self.let_leave())
+    fn send_dummy(&mut self, _: SocketAddrV4) -> io::Result<()> {
+        self.let_leave()
     }
 
     fn send_load(&mut self, _: SocketAddrV4, count: u32, _: u16) -> io::Result<u32> {

@@ -455,15 +455,12 @@ impl Path for XdpPath {
         Ok(Sent { application, queue: Some(queue.id()), token: None })
     }
 
-    fn send_dummies(&mut self, to: SocketAddrV4, count: u32) -> io::Result<()> {
+    fn send_dummy(&mut self, to: SocketAddrV4) -> io::Result<()> {
         if let Some(kernel) = self.reserved.carries(to) {
-            return kernel.send_dummies(to, count);
+            return kernel.send_dummy(to);
         }
-        for _ in 0..count {
-            let message = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE };
-            self.send(&Outgoing { to, message, body: Body::Empty, shape: Shape::Plain, point: None })?;
-        }
-        Ok(())
+        let message = Message { kind: Kind::Dummy, sequence: DUMMY_SEQUENCE };
+        self.send(&Outgoing { to, message, body: Body::Empty, shape: Shape::Plain, point: None }).map(drop)
     }
 
     fn send_load(&mut self, to: SocketAddrV4, count: u32, ip_len: u16) -> io::Result<u32> {
