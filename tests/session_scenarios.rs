@@ -530,6 +530,35 @@ fn a_keeping_server_does_not_answer_the_fin_of_a_session_that_timed_out() {
 }
 
 #[test]
+fn no_ping_leaves_in_the_moment_in_which_its_session_times_out() {
+    for keep in [false, true] {
+        let mut server = Server::new(ServerConfig { keep, ..server_config() });
+        let settings =
+            Settings { count_s: 60, delay_us: 1_000_000, direction: Direction::Reverse, ..Settings::default() };
+        hear(&mut server, at(0), client_address(0), message(Kind::Syn, 0), Some(settings.to_raw()));
+        drain(&mut server);
+        // The first ping a second after the SYN, another one each second; five without an answer.
+        server.handle_deadline(at(1_000_000));
+        for second in 1..6 {
+            assert_eq!(server.deadline(), Some(at(second * 1_000_000)));
+            server.handle_deadline(at(second * 1_000_000));
+            let [Action::Send(ping)] = drain(&mut server)[..] else { panic!("a ping each second") };
+            assert_eq!(ping.point, Some(Point::T0));
+        }
+        server.handle_deadline(at(6_000_000));
+        let timed_out = Action::Tell(Event::Finished(End::TimedOut { after: Duration::from_secs(5) }));
+        // Whatever it wants to be sent does not leave.
+        while let Some(action) = server.poll_action() {
+            assert_eq!(action, timed_out, "nobody would wait for an answer");
+            server.handle_unsent(&action);
+        }
+        let totals = server.totals();
+        assert_eq!([totals.pings_sent, totals.pongs_expected, totals.planned_pings], [5; 3]);
+        assert_eq!((totals.transmitted, totals.ended), (6, Some(at(6_000_000))));
+    }
+}
+
+#[test]
 fn a_lone_server_waits_until_it_is_stopped() {
     for keep in [false, true] {
         let mut world = World::new("lone server", steady(100));
