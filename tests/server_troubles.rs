@@ -9,9 +9,11 @@ mod programs;
 use nix::sys::signal::Signal;
 use programs::{CLIENT_ADDRESS, CLIENT_LINK, Lan, Program, SERVER_ADDRESS, SERVER_LINK, Side};
 use serde_json::Value;
+use socket2::{Domain, Protocol, Socket, Type};
 use std::io::ErrorKind;
-use std::net::UdpSocket;
+use std::net::{SocketAddrV4, UdpSocket};
 use std::time::Duration;
+use xdprobe::wire::frame::{Flow, LinkHeader, MAX_FRAME_LEN, MacAddr, write_control};
 use xdprobe::wire::{Kind, Message, RawSettings};
 
 const PORT: u16 = 10666;
@@ -301,6 +303,26 @@ fn a_client_that_cannot_be_written_to_has_the_kernels_answer_told() {
     // What did not leave is not counted: all that was sent bears a stamp, and all but the SYN-ACK are pings.
     let [stamps, sent, pings] = ["tx_stamps", "transmitted", "pings_sent"].map(|name| count(session, name));
     assert_eq!((sent, pings), (stamps, stamps - 1), "{session}");
+}
+
+/// All hosts would get what it sends there, and no other client a session meanwhile.
+#[test]
+fn a_server_has_no_session_with_a_broadcast_address() {
+    let lan = Lan::new(1);
+    let mut server = start_server(&lan, "xdp", &[]);
+    let sender =
+        lan.namespace(Side::Client).run(|| Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255))).unwrap());
+    let [source, destination] =
+        ["10.66.0.255", SERVER_ADDRESS].map(|address| SocketAddrV4::new(address.parse().unwrap(), PORT));
+    let flow = Flow { link: LinkHeader::new(MacAddr([0; 6]), MacAddr([0; 6])), source, destination };
+    let mut frame = [0; MAX_FRAME_LEN];
+    let settings = RawSettings { pong_every: 1, ..RawSettings::default() }.to_bytes();
+    let len = write_control(&flow, Message { kind: Kind::Syn, sequence: 0 }, &settings, &mut frame);
+    sender.send_to(&frame[14..len], &destination.into()).unwrap();
+    assert_serves(&lan);
+    server.signal(Signal::SIGTERM);
+    server.finish();
+    assert_eq!((server.code(), objects(&server).len()), (Some(0), 1), "{}", server.all_output());
 }
 
 /// A client has its ping answered.

@@ -36,7 +36,7 @@ use nix::errno::Errno;
 use peers::{Content, Peers};
 use queue::{PATIENCE, Queue};
 use std::io;
-use std::net::{SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
@@ -116,6 +116,9 @@ pub struct XdpConfig {
     pub busypoll_us: Option<u32>,
     /// A peer that is known before anything came from it, with the Ethernet header of frames to it: a client's server.
     pub peer: Option<(SocketAddrV4, LinkHeader)>,
+    /// Addresses that no packet may come from, beside those that are no host's anywhere ([`crate::net::martian_sources`]): what comes from
+    /// there is dropped, as the kernel drops it.
+    pub martians: Vec<Ipv4Addr>,
     /// Which stamps are wanted beside the process's own and that of the XDP hook.
     pub stamps: StampWishes,
     /// What makes a row of the log leaves through a packet socket, which brings transmit stamps back; else through AF_XDP,
@@ -194,6 +197,7 @@ impl XdpPath {
             queues,
             busypoll_us,
             peer,
+            martians,
             ..
         } = config;
         let Some(highest) = queues.iter().max() else {
@@ -241,7 +245,7 @@ impl XdpPath {
             hook_stamps_one_in: (config.hook_stamps != HookStamps::Each).then(|| config.hook_stamps.one_in()),
         };
         Ok(Self {
-            peers: Peers::new(local, dummy_port, peer),
+            peers: Peers::new(local, dummy_port, peer).without(martians),
             mtu,
             last: 0,
             not_protocol: 0,
