@@ -530,6 +530,30 @@ fn a_keeping_server_does_not_answer_the_fin_of_a_session_that_timed_out() {
 }
 
 #[test]
+fn a_keeping_server_that_cannot_send_goes_on_with_the_next_client_unless_it_is_stopped() {
+    let begin = |server: &mut Server, client| {
+        hear(server, at(0), client_address(client), message(Kind::Syn, 0), Some(Settings::default().to_raw()));
+        drain(server);
+        assert_eq!(server.peer(), Some(client_address(client)));
+    };
+    let mut server = Server::new(ServerConfig { keep: true, ..server_config() });
+    assert!(server.break_session(at(0)), "nobody's session");
+    begin(&mut server, 0);
+    assert!(server.break_session(at(10)));
+    assert_eq!((server.peer(), server.deadline(), drain(&mut server)), (None, None, vec![]));
+    // What its client still sends is no affair of the next one's.
+    hear(&mut server, at(11), client_address(0), message(Kind::Ping, 1), None);
+    assert_eq!(drain(&mut server), []);
+    begin(&mut server, 1);
+    server.handle_stop(at(20));
+    assert!(!server.break_session(at(20)));
+    let mut once = Server::new(server_config());
+    begin(&mut once, 0);
+    assert!(!once.break_session(at(10)));
+    assert_eq!(once.peer(), Some(client_address(0)));
+}
+
+#[test]
 fn no_ping_leaves_in_the_moment_in_which_its_session_times_out() {
     for keep in [false, true] {
         let mut server = Server::new(ServerConfig { keep, ..server_config() });

@@ -233,6 +233,13 @@ pub(crate) fn send_errno(error: &io::Error) -> Option<i32> {
     error.raw_os_error().or_else(wrapped)
 }
 
+/// Whether a datagram was not sent as its receiver cannot be reached, or nobody at present: the interface is down, there is no way there,
+/// or it is forbidden. A path that says so is whole.
+pub(crate) fn is_unreachable(error: &io::Error) -> bool {
+    let answers = [libc::ENETDOWN, libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EACCES, libc::EPERM];
+    send_errno(error).is_some_and(|answer| answers.contains(&answer))
+}
+
 /// The interface that a path is on is not there any more: it was deleted, or is another network namespace's.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error(
@@ -320,6 +327,15 @@ pub trait Path {
     /// # Errors
     /// It is gone. What cannot be found out is none.
     fn check_interface(&self) -> Result<(), InterfaceGone> {
+        Ok(())
+    }
+
+    /// Forgets what was handed over and has not left, as the interface is down: it is not to leave once that is up again, when its session
+    /// is over. What has come in and was not read may be lost with it. Not for the hot loop.
+    ///
+    /// # Errors
+    /// What the kernel answered: the path is of no use any more.
+    fn forget_unsent(&mut self) -> anyhow::Result<()> {
         Ok(())
     }
 

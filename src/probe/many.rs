@@ -161,10 +161,7 @@ struct Beside<'a> {
 fn serve<P: Path>(hall: &mut Hall, path: &mut P, dummies: u32, beside: Beside<'_>) -> (Result<()>, u64) {
     let mut looped = Loop::new(hall, path, dummies, beside);
     looped.tally.start();
-    let served = looped.run().map_err(|error| explained(error, looped.path));
-    if served.is_err() {
-        looped.break_all();
-    }
+    let served = looped.run();
     looped.tally.finish(looped.hall, &looped.stamps);
     (served.context("the path broke down, and with it all sessions that stood"), looped.strays)
 }
@@ -241,6 +238,20 @@ impl<'a, P: Path> Loop<'a, P> {
     }
 
     fn run(&mut self) -> Result<()> {
+        while let Err(error) = self.run_until_over() {
+            let error = explained(error, self.path);
+            let goes_on = self.break_all() && error.downcast_ref().is_some_and(path::is_unreachable);
+            if !goes_on {
+                return Err(error);
+            }
+            self.path.forget_unsent().map_err(|again| explained(again.context(format!("{error:#}")), self.path))?;
+            (self.unflushed, self.alone) = (false, false);
+            eprintln!("xdprobe: {error:#}: all sessions are broken off: the next clients are waited for");
+        }
+        Ok(())
+    }
+
+    fn run_until_over(&mut self) -> Result<()> {
         while !self.hall.is_over() {
             let before = self.now;
             let mut received = self.receive()?;
@@ -440,15 +451,18 @@ impl<'a, P: Path> Loop<'a, P> {
         }
     }
 
-    /// Says of all sessions that they are over: what was measured until now is all there will be.
-    fn break_all(&mut self) {
+    /// Says of all sessions that they are over: what was measured until now is all there will be of them. Whether there may be others.
+    #[cold]
+    fn break_all(&mut self) -> bool {
         self.give_up_all();
-        self.hall.break_all();
+        let goes_on = self.hall.break_session(monotonic_now());
         while let Some(action) = self.hall.poll_action() {
             if let (Some(place), Action::Tell(Event::Finished(end))) = (self.hall.place(), action) {
                 self.end(place, end);
             }
         }
+        self.turns.clear();
+        goes_on
     }
 
     /// A session is over, and is closed once the last of its stamps has come.

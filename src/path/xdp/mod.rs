@@ -609,6 +609,19 @@ impl Path for XdpPath {
         }
     }
 
+    fn forget_unsent(&mut self) -> anyhow::Result<()> {
+        // Nobody but the kernel takes a frame out of a TX ring: it goes with its socket.
+        if !self.queues.iter().any(Queue::has_unsent) {
+            return Ok(());
+        }
+        let zero_copy = if self.description.zero_copy == Some(true) { ZeroCopy::On } else { ZeroCopy::Off };
+        // A queue has one socket at a time.
+        self.queues.clear();
+        let Place { interface, .. } = &self.place;
+        self.queues = queue::open_all(interface, &self.description.queues, self.mtu, zero_copy, self.busypoll_us)?;
+        self.queues.iter().try_for_each(|socket| self.program.connect(socket.id(), socket.fd()))
+    }
+
     fn missing_frames(&mut self) -> u64 {
         let began = monotonic_now();
         loop {
