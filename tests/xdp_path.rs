@@ -459,6 +459,43 @@ fn what_comes_from_no_other_hosts_address_is_counted_and_dropped() {
 }
 
 #[test]
+fn what_lay_in_a_ring_as_the_link_went_down_counts_as_dropped_and_does_not_leave_once_it_is_up_again() {
+    let veth = Veth::new();
+    let (mut client, mut server) = both(&veth, |_| ());
+    let ping = |sequence| message(local(&veth.right, PORT), Kind::Ping, sequence, Body::Empty);
+    client.send(&ping(1)).unwrap();
+    client.flush().unwrap();
+    assert_eq!(only(&mut server).message.sequence, 1);
+    let mut name = veth.left.interface;
+    for (uncounted, dropped, new_name) in [(0, 5, name), (1, 9, "renamed")] {
+        veth.left.ip(&["link", "set", name, "down"]);
+        for sequence in 2..7 {
+            client.send(&ping(sequence)).unwrap();
+        }
+        let error = client.flush().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NetworkDown);
+        if name != new_name {
+            veth.left.ip(&["link", "set", name, "name", new_name]);
+            name = new_name;
+        }
+        client.count_unsent(uncounted);
+        assert_eq!(client.counters().tx_dropped, dropped);
+        veth.left.run(|| client.forget_unsent()).unwrap();
+        assert_eq!((client.flush().unwrap(), client.counters().tx_dropped), (false, dropped));
+        veth.left.ip(&["link", "set", name, "up"]);
+        veth.left.wait_for_carrier(name);
+        veth.right.wait_for_carrier(veth.right.interface);
+        client.send(&ping(7)).unwrap();
+        client.flush().unwrap();
+        assert_eq!(only(&mut server).message.sequence, 7);
+        server.send(&message(local(&veth.left, CLIENT_PORT), Kind::Pong, 7, Body::Empty)).unwrap();
+        server.flush().unwrap();
+        assert_eq!(only(&mut client).message.sequence, 7);
+    }
+    all_frames_are_there(&mut client);
+}
+
+#[test]
 fn tags_of_a_ping_come_back_with_its_answer() {
     let veth = Veth::new();
     for tags in [&[TAG][..], &[SERVICE_TAG, TAG]] {

@@ -330,6 +330,10 @@ pub trait Path {
         Ok(())
     }
 
+    /// Sending has failed: what waits in rings does not leave any more. It was handed over and counts as sent, but for `uncounted` of it,
+    /// so that it counts as dropped from now on ([`Counters::tx_dropped`]). Not for the hot loop.
+    fn count_unsent(&mut self, _uncounted: u64) {}
+
     /// Forgets what was handed over and has not left, as the interface is down: it is not to leave once that is up again, when its session
     /// is over. What has come in and was not read may be lost with it. Not for the hot loop.
     ///
@@ -384,7 +388,8 @@ pub struct Counters {
     /// Times that the kernel said EAGAIN, EBUSY or ENOBUFS, took nothing, and was asked again.
     pub tx_retries: u64,
     /// Frames or datagrams that this machine's kernel took and dropped before they left: no carrier, or a full queue; on the
-    /// kernel path what a queue or a filter of the interface drops at once. The peer never had a chance to see them.
+    /// kernel path what a queue or a filter of the interface drops at once; on the xdp path what it did not take any more as sending
+    /// failed. The peer never had a chance to see them.
     pub tx_dropped: u64,
     /// Datagrams that reached the reserved kernel socket instead of a ring: fragments, a queue without a socket, or an
     /// Ethernet frame that was not to the interface's own address.

@@ -163,6 +163,8 @@ pub struct HotLoop<'a, M, P, A> {
     unflushed: bool,
     /// What is to be sent next answers, or is, the only datagram of its turn.
     alone: bool,
+    /// How many datagrams lie in a ring that are not counted as sent.
+    uncounted: u64,
     /// Part of a flood was sent since the loop last looked at what came in.
     loaded: bool,
     /// What had been used when the session began.
@@ -219,6 +221,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             arrival_stamped: false,
             unflushed: false,
             alone: false,
+            uncounted: 0,
             loaded: false,
             usage_before: Usage::default(),
             usage_of: None,
@@ -268,6 +271,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         while let Some(action) = self.machine.poll_action() {
             self.machine.handle_unsent(&action);
         }
+        self.path.count_unsent(std::mem::take(&mut self.uncounted));
         let (scene, attendant) = self.scene();
         attendant.broken(scene);
     }
@@ -738,6 +742,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             // It was the last in the ring, and stays there.
             Err(error) if sent.queue.is_some() => {
                 self.unsent(outgoing);
+                self.uncounted = 1;
                 Err(error.into())
             }
             flushed => {
@@ -952,9 +957,12 @@ mod tests {
     /// Runs the loop over a path that breaks down; how many stamps of datagrams sent it counts then, and how many moments met, the worst
     /// of them as the session has it.
     fn break_down(machine: &mut impl Machine, path: Scripted) -> [u64; 2] {
+        let uncounted = u64::from(path.has_ring);
         with_a_loop(Source::Application, machine, path, |looped| {
             assert_eq!(looped.run().unwrap_err().to_string(), "network down");
             assert_eq!(looped.stamps.tx_requested, looped.stamps.tx + looped.stamps.tx_missed);
+            // Each lies there alone.
+            assert_eq!(looped.path.uncounted, Some(uncounted));
             let lateness = looped.punctuality.totals().lateness;
             let (met, worst) = lateness.map_or((0, 0), |lateness| (lateness.count, lateness.max));
             assert_eq!(looped.machine.totals().worst_lateness_nanos, worst);

@@ -196,6 +196,8 @@ struct Loop<'a, P> {
     now: Time<Monotonic>,
     /// Something was handed over since the last flush.
     unflushed: bool,
+    /// How many datagrams lie in a ring that are not counted as sent.
+    uncounted: u64,
     /// What is obeyed has come by itself: it is not to wait for others, and nothing is noted of it before the answer has left.
     alone: bool,
 }
@@ -233,6 +235,7 @@ impl<'a, P: Path> Loop<'a, P> {
             now: monotonic_now(),
             next_look: monotonic_now(),
             unflushed: false,
+            uncounted: 0,
             alone: false,
         }
     }
@@ -455,6 +458,7 @@ impl<'a, P: Path> Loop<'a, P> {
     #[cold]
     fn break_all(&mut self) -> bool {
         self.give_up_all();
+        self.path.count_unsent(std::mem::take(&mut self.uncounted));
         let goes_on = self.hall.break_session(monotonic_now());
         while let Some(action) = self.hall.poll_action() {
             if let (Some(place), Action::Tell(Event::Finished(end))) = (self.hall.place(), action) {
@@ -677,7 +681,10 @@ impl<'a, P: Path> Loop<'a, P> {
         self.note_once(arrival);
         match sent {
             // It lay in the ring alone, and stays there.
-            Ok(Sent { queue: Some(_), .. }) if flushed.is_err() => self.hall.handle_unsent(&Action::Send(*outgoing)),
+            Ok(Sent { queue: Some(_), .. }) if flushed.is_err() => {
+                self.uncounted = 1;
+                self.hall.handle_unsent(&Action::Send(*outgoing));
+            }
             Ok(sent) => self.sent(outgoing, sent),
             Err(error) => self.cannot_send(&error, &Action::Send(*outgoing)),
         }
@@ -794,6 +801,8 @@ mod tests {
             let totals = looped.hall.totals_at(0).unwrap();
             assert_eq!((totals.pings_received, totals.pongs_sent, totals.transmitted), (1, 0, 1));
             assert_eq!((looped.stamps[0].tx_requested, looped.stamps[0].tx), (1, 1));
+            looped.break_all();
+            assert_eq!(looped.path.uncounted, Some(1));
         });
     }
 
