@@ -4,24 +4,26 @@
 //! The server runs in this process, on a thread that is watched from the one that plays its clients: each ping is known, and so is
 //! when there are none. Alone in its process, as the signal that ends the server reaches all of it.
 
+#[path = "support/hand.rs"]
+mod hand;
 #[path = "support/meters.rs"]
 mod meters;
 #[path = "support/veth.rs"]
 #[allow(dead_code, reason = "the clients are the kernel's, which finds its way")]
 mod veth;
 
+use hand::Hand;
 use meters::{HANG, SystemCalls, watched_allocations};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, gettid};
 use std::net::{SocketAddrV4, UdpSocket};
 use std::path::Path;
 use std::sync::mpsc;
-use std::time::Duration;
 use veth::{End, Veth};
 use xdprobe::cli::{Parsed, parse};
 use xdprobe::probe;
 use xdprobe::session::Settings;
-use xdprobe::wire::{Kind, Message};
+use xdprobe::wire::Kind;
 
 const PORT: u16 = 10666;
 const CLIENTS: usize = 5;
@@ -30,63 +32,41 @@ const ALONE: u64 = 200;
 /// Pings of each client that come together: all of them are more than is read at once, and may wait in lines.
 const TOGETHER: u64 = 40;
 
-/// A client, as a socket of the kernel's.
-struct Client {
-    socket: UdpSocket,
-    sequence: u64,
+/// A client in a session.
+fn connect(end: &End, server: SocketAddrV4) -> Hand {
+    let socket = end.run(|| UdpSocket::bind((end.address, 0)).expect("a port"));
+    let client = Hand::new(socket, server);
+    let answer = client.insist(Kind::Syn, 0, &Settings::default().to_raw().to_bytes());
+    assert_eq!(answer.message.kind, Kind::SynAck);
+    client
 }
 
-impl Client {
-    /// In a session.
-    fn connect(end: &End, server: SocketAddrV4) -> Self {
-        let socket = end.run(|| UdpSocket::bind((end.address, 0)).expect("a port"));
-        socket.connect(server).expect("a route");
-        let syn = Message { kind: Kind::Syn, sequence: 0 }.to_bytes();
-        let syn = [&syn[..], &Settings::default().to_raw().to_bytes()].concat();
-        // It may not be there yet.
-        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a time-out");
-        let mut client = Self { socket, sequence: 0 };
-        let answered = (0..600).any(|_| client.socket.send(&syn).is_ok() && client.receive() == Some(Kind::SynAck));
-        assert!(answered, "no server answers");
-        client.socket.set_read_timeout(Some(HANG)).expect("a time-out");
-        client
-    }
+fn ping(client: &mut Hand) {
+    client.number += 1;
+    client.say(Kind::Ping, client.number, &[]);
+}
 
-    fn ping(&mut self) {
-        self.sequence += 1;
-        let ping = Message { kind: Kind::Ping, sequence: self.sequence };
-        self.socket.send(&ping.to_bytes()).expect("a ping leaves");
-    }
-
-    /// What comes next.
-    fn receive(&mut self) -> Option<Kind> {
-        let mut bytes = [0; 2048];
-        let len = self.socket.recv(&mut bytes).ok()?;
-        Some(Message::parse(&bytes[..len]).expect("a message").message.kind)
-    }
-
-    /// The pong to the only ping that is under way, or one of so many.
-    #[track_caller]
-    fn pong(&mut self) {
-        assert_eq!(self.receive(), Some(Kind::Pong));
-    }
+/// The pong to the only ping that is under way, or one of so many.
+#[track_caller]
+fn pong(client: &mut Hand) {
+    client.expect(Kind::Pong);
 }
 
 /// Pings of all clients, first one at a time, then of each at once, then many of each.
-fn ping(clients: &mut [Client]) {
+fn ping_all(clients: &mut [Hand]) {
     for _ in 0..ALONE {
         for client in &mut *clients {
-            client.ping();
-            client.pong();
+            ping(client);
+            pong(client);
         }
-        clients.iter_mut().for_each(Client::ping);
-        clients.iter_mut().for_each(Client::pong);
+        clients.iter_mut().for_each(ping);
+        clients.iter_mut().for_each(pong);
     }
     for _ in 0..TOGETHER {
-        clients.iter_mut().for_each(Client::ping);
+        clients.iter_mut().for_each(ping);
     }
     for client in clients {
-        (0..TOGETHER).for_each(|_| client.pong());
+        (0..TOGETHER).for_each(|_| pong(client));
     }
 }
 
@@ -111,22 +91,22 @@ fn a_server_of_many_with_logs_makes_no_system_call_but_the_wake_up_and_allocates
         let serving = scope.spawn(|| serve(&veth.right, folder.path(), &watched));
         let thread = server.recv_timeout(HANG).expect("the server's thread runs");
         let to = SocketAddrV4::new(veth.right.address, PORT);
-        let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::connect(&veth.left, to)).collect();
+        let mut clients: Vec<_> = (0..CLIENTS).map(|_| connect(&veth.left, to)).collect();
         // The first packets of each session.
-        ping(&mut clients);
+        ping_all(&mut clients);
 
         let mut calls = SystemCalls::of(thread);
         let mut first = 0;
         calls.begin_of_other(|| {
-            clients[0].ping();
-            clients[0].pong();
+            ping(&mut clients[0]);
+            pong(&mut clients[0]);
             first += 1;
         });
         let allocated = watched_allocations();
-        ping(&mut clients);
+        ping_all(&mut clients);
         // Whoever begins a session is answered between the others' pings.
-        clients.push(Client::connect(&veth.left, to));
-        ping(&mut clients[CLIENTS..]);
+        clients.push(connect(&veth.left, to));
+        ping_all(&mut clients[CLIENTS..]);
         calls.end_of_other();
         let allocated = watched_allocations() - allocated;
         let [all, sendto, _] = calls.counted.unwrap();

@@ -2,52 +2,28 @@
 //!
 //! The client is a socket of this test, so that each datagram is known. Needs root and iproute2.
 
+#[path = "support/hand.rs"]
+mod hand;
 #[path = "support/programs.rs"]
 mod programs;
 
+use hand::Hand;
 use nix::sys::signal::Signal;
 use programs::{CLIENT_ADDRESS, CLIENT_LINK, Lan, Program, SERVER_ADDRESS, SERVER_LINK, Side};
 use serde_json::Value;
-use std::net::{SocketAddrV4, UdpSocket};
-use std::time::Duration;
+use std::net::UdpSocket;
 use xdprobe::session::Settings;
-use xdprobe::wire::{Account, Extension, Kind, Message, Parsed, Said, ServePath};
+use xdprobe::wire::{Account, Extension, Kind, Parsed, Said, ServePath};
 
 const PORT: u16 = 10666;
 const PINGS: u64 = 20;
-
-/// A client by hand.
-struct Hand {
-    socket: UdpSocket,
-    number: u64,
-}
+/// The sequence of the FIN behind them.
+const FIN: u64 = PINGS + 1;
 
 impl Hand {
-    fn new(lan: &Lan) -> Self {
-        let socket = lan.namespace(Side::Client).run(|| {
-            let socket = UdpSocket::bind((CLIENT_ADDRESS, 0)).unwrap();
-            socket.connect((SERVER_ADDRESS, PORT)).unwrap();
-            socket
-        });
-        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        Self { socket, number: 0 }
-    }
-
-    fn address(&self) -> SocketAddrV4 {
-        match self.socket.local_addr().unwrap() {
-            std::net::SocketAddr::V4(address) => address,
-            other => panic!("{other} is not of IPv4"),
-        }
-    }
-
-    fn say(&self, kind: Kind, sequence: u64, behind: &[u8]) {
-        self.socket.send(&[&Message { kind, sequence }.to_bytes()[..], behind].concat()).unwrap();
-    }
-
-    fn hear(&self) -> Parsed {
-        let mut bytes = [0; 3000];
-        let len = self.socket.recv(&mut bytes).expect("the server answers");
-        Message::parse(&bytes[..len]).expect("a message")
+    fn of(lan: &Lan) -> Self {
+        let socket = lan.namespace(Side::Client).run(|| UdpSocket::bind((CLIENT_ADDRESS, 0)).expect("a port"));
+        Self::new(socket, (SERVER_ADDRESS, PORT))
     }
 
     /// Asks for the next session; the answer.
@@ -64,25 +40,13 @@ impl Hand {
         self.say(Kind::Syn, self.number, &[&settings[..], &extension[..len]].concat());
     }
 
-    fn ping(&self, sequence: u64) {
-        self.say(Kind::Ping, sequence, &[]);
-        assert_eq!(self.hear().message, Message { kind: Kind::Pong, sequence });
-    }
-
-    fn fin(&self) -> Option<Account> {
-        self.say(Kind::Fin, PINGS + 1, &[]);
-        let answer = self.hear();
-        assert_eq!(answer.message, Message { kind: Kind::FinAck, sequence: PINGS + 1 });
-        answer.said.and_then(|said| said.account())
-    }
-
     /// A whole session.
     fn session(&mut self, wanted: Extension) -> Option<Account> {
         let answer = self.syn(wanted);
         assert_eq!((answer.message.kind, answer.said), (Kind::SynAck, granted(wanted)));
         assert_eq!(answer.message.sequence, self.number);
         (1..=PINGS).for_each(|sequence| self.ping(sequence));
-        self.fin()
+        self.fin(FIN)
     }
 }
 
@@ -114,8 +78,8 @@ fn the_path_that_a_client_asks_for_carries_its_session_and_no_other() {
         let lan = Lan::new(1);
         let log = lan.file("server.csv");
         let mut server = start(&lan, &["--timestamps", stamps, "--log", &log]);
-        let mut client = Hand::new(&lan);
-        let mut stranger = Hand::new(&lan);
+        let mut client = Hand::of(&lan);
+        let mut stranger = Hand::of(&lan);
 
         let account = client.session(on(ServePath::Xdp)).expect("it was asked for");
         assert_eq!((account.pings_received, account.pongs_sent, account.dropped), (PINGS, PINGS, Some(0)));
@@ -131,7 +95,7 @@ fn the_path_that_a_client_asks_for_carries_its_session_and_no_other() {
         // A repeated SYN is answered there as anywhere.
         client.syn_again(on(ServePath::Kernel));
         assert_eq!(client.hear().said, granted(on(ServePath::Kernel)));
-        let account = client.fin().expect("it was asked for");
+        let account = client.fin(FIN).expect("it was asked for");
         assert_eq!((account.pings_received, account.pongs_sent, account.dropped), (PINGS, PINGS, Some(0)));
         assert!(account.cpu_ns.is_some());
 
@@ -183,7 +147,7 @@ fn the_path_that_a_client_asks_for_carries_its_session_and_no_other() {
 fn a_server_without_af_xdp_serves_on_the_kernel_path_only_and_says_so() {
     let lan = Lan::new(1);
     let mut server = start(&lan, &["--emulation", "--path", "kernel"]);
-    let mut client = Hand::new(&lan);
+    let mut client = Hand::of(&lan);
     assert_eq!(client.syn(on(ServePath::Xdp)).message.kind, Kind::SynRst);
     server.wait_for_line("asks to be served on the xdp path");
     assert!(server.stderr().contains("start it with --path xdp"), "{}", server.all_output());
@@ -195,7 +159,7 @@ fn a_server_without_af_xdp_serves_on_the_kernel_path_only_and_says_so() {
 fn a_late_copy_of_a_syn_opens_no_session_and_the_next_one_does_at_once() {
     let lan = Lan::new(1);
     let mut server = start(&lan, &["--emulation"]);
-    let mut client = Hand::new(&lan);
+    let mut client = Hand::of(&lan);
     client.session(on(ServePath::Kernel));
     sessions(&mut server, 1);
     client.syn_again(on(ServePath::Kernel));
@@ -203,21 +167,14 @@ fn a_late_copy_of_a_syn_opens_no_session_and_the_next_one_does_at_once() {
     let all = sessions(&mut server, 2);
     assert_eq!(all.len(), 2);
     // A FIN again, which comes through the rings now. One that comes while the server still prints is lost, as any may be.
-    client.socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-    let mut bytes = [0; 1000];
-    let answered = (0..100).any(|_| {
-        client.say(Kind::Fin, PINGS + 1, &[]);
-        client.socket.recv(&mut bytes).is_ok()
-    });
-    assert!(answered, "a FIN-ACK may be lost");
-    assert_eq!(Message::parse(&bytes).unwrap().message.kind, Kind::FinAck);
+    assert_eq!(client.insist(Kind::Fin, FIN, &[]).message.kind, Kind::FinAck);
 }
 
 #[test]
 fn nothing_is_left_of_a_server_that_is_killed_while_it_serves_through_the_kernel() {
     let lan = Lan::new(1);
     let server = start(&lan, &["--emulation"]);
-    let mut client = Hand::new(&lan);
+    let mut client = Hand::of(&lan);
     client.syn(on(ServePath::Kernel));
     client.ping(1);
     server.signal(Signal::SIGKILL);
@@ -225,7 +182,7 @@ fn nothing_is_left_of_a_server_that_is_killed_while_it_serves_through_the_kernel
     lan.assert_unchanged();
     // The next one has the port and the program.
     let mut server = start(&lan, &["--emulation"]);
-    let mut client = Hand::new(&lan);
+    let mut client = Hand::of(&lan);
     assert!(client.session(on(ServePath::Kernel)).is_some());
     let flags = ["--client", "-i", CLIENT_LINK, "-e", "-n1", "-d10000", SERVER_ADDRESS];
     let ordinary = lan.run(Side::Client, &flags);
@@ -238,15 +195,15 @@ fn nothing_is_left_of_a_server_that_is_killed_while_it_serves_through_the_kernel
 fn strangers_do_not_push_out_a_client_whose_session_the_kernel_carries() {
     let lan = Lan::new(1);
     let mut server = start(&lan, &["--timestamps", "application"]);
-    let mut client = Hand::new(&lan);
+    let mut client = Hand::of(&lan);
     let answer = client.syn(on(ServePath::Kernel));
     assert_eq!(answer.message.kind, Kind::SynAck);
     // More than the ways that are remembered.
-    let strangers: Vec<Hand> = (0..200).map(|_| Hand::new(&lan)).collect();
+    let strangers: Vec<Hand> = (0..200).map(|_| Hand::of(&lan)).collect();
     strangers.iter().for_each(|stranger| stranger.say(Kind::Ping, 1, &[]));
     (1..=PINGS).for_each(|sequence| client.ping(sequence));
     // The next session is asked for before the server has let go of this one.
-    client.say(Kind::Fin, PINGS + 1, &[]);
+    client.say(Kind::Fin, FIN, &[]);
     client.number += 1;
     client.syn_again(Extension::default());
     assert_eq!(client.hear().message.kind, Kind::FinAck);
@@ -257,7 +214,7 @@ fn strangers_do_not_push_out_a_client_whose_session_the_kernel_carries() {
     }
     assert_eq!((answer.message.kind, answer.message.sequence), (Kind::SynAck, client.number));
     (1..=PINGS).for_each(|sequence| client.ping(sequence));
-    client.fin();
+    client.fin(FIN);
     sessions(&mut server, 2);
     server.signal(Signal::SIGTERM);
     server.finish();
@@ -268,17 +225,17 @@ fn strangers_do_not_push_out_a_client_whose_session_the_kernel_carries() {
 fn a_repeated_fin_is_told_what_its_own_session_took() {
     let lan = Lan::new(1);
     let mut server = start(&lan, &["--timestamps", "application", "--timer", "busy"]);
-    let (mut first, mut second) = (Hand::new(&lan), Hand::new(&lan));
+    let (mut first, mut second) = (Hand::of(&lan), Hand::of(&lan));
     let account = first.session(on(ServePath::Xdp)).expect("it was asked for");
     assert!(account.cpu_ns.is_some());
     let answer = second.syn(on(ServePath::Xdp));
     assert_eq!(answer.message.kind, Kind::SynAck);
     (1..=PINGS).for_each(|sequence| second.ping(sequence));
-    assert_eq!(first.fin(), Some(account));
-    let of_second = second.fin().expect("it was asked for");
+    assert_eq!(first.fin(FIN), Some(account));
+    let of_second = second.fin(FIN).expect("it was asked for");
     assert!(of_second.cpu_ns.is_some());
     // Now nobody knows any more: better nothing than another's.
-    let repeated = first.fin().expect("it was asked for");
+    let repeated = first.fin(FIN).expect("it was asked for");
     assert_eq!(repeated, Account { cpu_ns: None, dropped: None, ..account });
     sessions(&mut server, 2);
     server.signal(Signal::SIGTERM);

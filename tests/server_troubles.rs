@@ -3,14 +3,16 @@
 //!
 //! Needs root and iproute2. Nothing here asserts a time; every wait has a bound that only a hang reaches.
 
+#[path = "support/hand.rs"]
+mod hand;
 #[path = "support/programs.rs"]
 mod programs;
 
+use hand::Hand;
 use nix::sys::signal::Signal;
 use programs::{CLIENT_ADDRESS, CLIENT_LINK, Lan, Program, SERVER_ADDRESS, SERVER_LINK, Side};
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
-use std::io::ErrorKind;
 use std::net::{SocketAddrV4, UdpSocket};
 use std::time::Duration;
 use xdprobe::wire::frame::{Flow, LinkHeader, MAX_FRAME_LEN, MacAddr, write_control};
@@ -18,8 +20,6 @@ use xdprobe::wire::{Kind, Message, RawSettings};
 
 const PORT: u16 = 10666;
 const PATHS: [&str; 2] = ["xdp", "kernel"];
-/// No answer takes this long unless there is none.
-const HANG: Duration = Duration::from_secs(20);
 
 fn start_server(lan: &Lan, path: &str, flags: &[&str]) -> Program {
     start_once(lan, path, &[&["--keep"], flags].concat())
@@ -42,55 +42,17 @@ fn count(object: &Value, name: &str) -> u64 {
     object[name].as_u64().unwrap_or_else(|| panic!("{name} in {object}"))
 }
 
-/// A client that says what the test wants.
-struct Client(UdpSocket);
-
-impl Client {
-    /// In a session.
-    fn begin(lan: &Lan, address: &str, settings: RawSettings) -> Self {
-        let client = Self(lan.namespace(Side::Client).run(|| UdpSocket::bind((address, 0)).expect("an address")));
-        client.0.set_read_timeout(Some(HANG)).expect("a time-out");
-        client.send_with(Message { kind: Kind::Syn, sequence: 0 }, &settings.to_bytes());
-        assert_eq!(client.receive(), Message { kind: Kind::SynAck, sequence: 0 });
-        client
-    }
-
-    fn send_with(&self, message: Message, body: &[u8]) {
-        let datagram = [&message.to_bytes()[..], body].concat();
-        self.0.send_to(&datagram, (SERVER_ADDRESS, PORT)).expect("it is sent");
-    }
-
-    fn send(&self, kind: Kind, sequence: u64) {
-        self.send_with(Message { kind, sequence }, &[]);
-    }
-
-    fn receive(&self) -> Message {
-        let mut bytes = [0; 3000];
-        let (len, _) = loop {
-            match self.0.recv_from(&mut bytes) {
-                // Whoever stops the tests for a while and has them go on ends a call that has a time-out.
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                received => break received.expect("an answer comes"),
-            }
-        };
-        Message::parse(&bytes[..len]).expect("a message").message
-    }
-
-    /// What has come and was not read yet.
-    fn waiting(&self) -> Option<Message> {
-        self.0.set_nonblocking(true).expect("a socket");
-        let mut bytes = [0; 3000];
-        let (len, _) = self.0.recv_from(&mut bytes).ok()?;
-        Some(Message::parse(&bytes[..len]).expect("a message").message)
-    }
-
-    fn port(&self) -> u16 {
-        self.0.local_addr().expect("it is bound").port()
-    }
+/// A client in a session.
+fn begin(lan: &Lan, address: &str, settings: RawSettings) -> Hand {
+    let socket = lan.namespace(Side::Client).run(|| UdpSocket::bind((address, 0)).expect("an address"));
+    let client = Hand::new(socket, (SERVER_ADDRESS, PORT));
+    client.say(Kind::Syn, 0, &settings.to_bytes());
+    client.expect(Kind::SynAck);
+    client
 }
 
-fn session_of<'a>(sessions: &'a [Value], address: &str, client: &Client) -> &'a Value {
-    let peer = format!("{address}:{}", client.port());
+fn session_of<'a>(sessions: &'a [Value], client: &Hand) -> &'a Value {
+    let peer = client.address().to_string();
     sessions.iter().find(|session| session["peer"] == peer.as_str()).unwrap_or_else(|| panic!("{peer}: {sessions:?}"))
 }
 
@@ -104,27 +66,26 @@ fn a_client_that_vanishes_costs_the_others_nothing() {
         client.ip(&["address", "add", &format!("{OTHER}/24"), "dev", CLIENT_LINK]);
         let mut server = start_server(&lan, path, &["--clients", "4", "--timeout", "0"]);
         let pings = RawSettings { count_s: 3600, delay_us: 100, direction: 2, ..RawSettings::default() };
-        let gone = Client::begin(&lan, OTHER, pings);
-        let stays = Client::begin(&lan, CLIENT_ADDRESS, RawSettings { pong_every: 1, ..RawSettings::default() });
-        gone.send(Kind::Ping, 1);
-        assert_eq!(gone.receive().kind, Kind::Ping);
+        let gone = begin(&lan, OTHER, pings);
+        let stays = begin(&lan, CLIENT_ADDRESS, RawSettings { pong_every: 1, ..RawSettings::default() });
+        gone.say(Kind::Ping, 1, &[]);
+        gone.expect(Kind::Ping);
         client.ip(&["address", "del", &format!("{OTHER}/24"), "dev", CLIENT_LINK]);
         if path == "kernel" {
             lan.namespace(Side::Server).ip(&["neighbour", "del", OTHER, "dev", SERVER_LINK]);
         }
         // Some thousand pings to nobody.
         for sequence in 1..=200 {
-            stays.send(Kind::Ping, sequence);
-            assert_eq!(stays.receive(), Message { kind: Kind::Pong, sequence }, "{path}: {}", server.all_output());
+            stays.say(Kind::Ping, sequence, &[]);
+            assert_eq!(stays.hear().message, Message { kind: Kind::Pong, sequence }, "{path}: {}", server.all_output());
             std::thread::sleep(Duration::from_millis(5));
         }
-        stays.send(Kind::Fin, 201);
-        assert_eq!(stays.receive().kind, Kind::FinAck);
+        stays.fin(201);
         server.signal(Signal::SIGTERM);
         server.finish();
         assert_eq!(server.code(), Some(0), "{}", server.all_output());
         let sessions = objects(&server);
-        let (theirs, others) = (session_of(&sessions, CLIENT_ADDRESS, &stays), session_of(&sessions, OTHER, &gone));
+        let (theirs, others) = (session_of(&sessions, &stays), session_of(&sessions, &gone));
         assert_eq!((&theirs["end"], count(theirs, "pongs_sent")), (&"complete".into(), 200), "{path}: {theirs}");
         assert_eq!(others["end"], "stopped", "{path}: {others}");
         assert!(count(others, "pings_sent") > 1000, "{path}: {others}");
@@ -139,22 +100,22 @@ fn a_client_whose_port_is_closed_costs_the_others_nothing() {
     for path in PATHS {
         let mut server = start_server(&lan, path, &["--clients", "8", "--timeout", "0"]);
         let pings = RawSettings { count_s: 3600, delay_us: 100, direction: 2, ..RawSettings::default() };
-        let gone = Client::begin(&lan, CLIENT_ADDRESS, pings);
-        let others = [0; 4].map(|_| Client::begin(&lan, CLIENT_ADDRESS, pings));
-        others.iter().chain([&gone]).for_each(|client| client.send(Kind::Ping, 1));
-        assert_eq!(gone.receive().kind, Kind::Ping);
-        let gone_from = gone.port();
+        let gone = begin(&lan, CLIENT_ADDRESS, pings);
+        let others = [0; 4].map(|_| begin(&lan, CLIENT_ADDRESS, pings));
+        others.iter().chain([&gone]).for_each(|client| client.say(Kind::Ping, 1, &[]));
+        gone.expect(Kind::Ping);
+        let gone_from = gone.address();
         drop(gone);
         // A thousand pings to the others, and as many to nobody.
         for client in &others {
-            (0..1000).for_each(|_| assert_eq!(client.receive().kind, Kind::Ping));
+            (0..1000).for_each(|_| client.expect(Kind::Ping));
         }
         server.signal(Signal::SIGTERM);
         server.finish();
         assert_eq!(server.code(), Some(0), "{}", server.all_output());
         let sessions = objects(&server);
         for client in &others {
-            let session = session_of(&sessions, CLIENT_ADDRESS, client);
+            let session = session_of(&sessions, client);
             assert_eq!(session["end"], "stopped", "{path}, {gone_from} is gone: {session} {}", server.stderr());
         }
     }
@@ -170,17 +131,15 @@ fn a_server_that_pings_a_client_that_vanishes_is_there_for_the_next() {
     client.ip(&["address", "add", &format!("{OTHER}/24"), "dev", CLIENT_LINK]);
     let mut server = start_server(&lan, "kernel", &["--timeout", "2000000"]);
     let pings = RawSettings { count_s: 3600, delay_us: 100, direction: 1, ..RawSettings::default() };
-    let gone = Client::begin(&lan, OTHER, pings);
-    assert_eq!(gone.receive().kind, Kind::Ping);
+    let gone = begin(&lan, OTHER, pings);
+    gone.expect(Kind::Ping);
     client.ip(&["address", "del", &format!("{OTHER}/24"), "dev", CLIENT_LINK]);
     lan.namespace(Side::Server).ip(&["neighbour", "del", OTHER, "dev", SERVER_LINK]);
     server.wait_until("statistics", |server| server.stdout().lines().count() == 1);
     assert_eq!(objects(&server)[0]["end"], "timed_out", "{}", server.all_output());
-    let next = Client::begin(&lan, CLIENT_ADDRESS, RawSettings { pong_every: 1, ..RawSettings::default() });
-    next.send(Kind::Ping, 1);
-    assert_eq!(next.receive(), Message { kind: Kind::Pong, sequence: 1 });
-    next.send(Kind::Fin, 2);
-    assert_eq!(next.receive().kind, Kind::FinAck);
+    let next = begin(&lan, CLIENT_ADDRESS, RawSettings { pong_every: 1, ..RawSettings::default() });
+    next.ping(1);
+    next.fin(2);
     server.signal(Signal::SIGTERM);
     server.finish();
     assert_eq!(server.code(), Some(0), "{}", server.all_output());
@@ -194,16 +153,16 @@ fn a_stop_does_not_wait_for_all_that_waits_and_what_the_kernel_dropped_is_told()
     for path in PATHS {
         let mut server = start_server(&lan, path, &["--clients", "4", "--timeout", "0", "--dummy-pkt", "65535"]);
         let settings = RawSettings { pong_every: 1, ..RawSettings::default() };
-        let [polite, floods] = [0, 1].map(|_| Client::begin(&lan, CLIENT_ADDRESS, settings));
+        let [polite, floods] = [0, 1].map(|_| begin(&lan, CLIENT_ADDRESS, settings));
         // While the first is answered the others wait; as many as are read at once, and more.
-        (1..=PINGS).for_each(|sequence| floods.send(Kind::Ping, sequence));
-        assert_eq!(floods.receive(), Message { kind: Kind::Pong, sequence: 1 });
+        (1..=PINGS).for_each(|sequence| floods.say(Kind::Ping, sequence, &[]));
+        assert_eq!(floods.hear().message, Message { kind: Kind::Pong, sequence: 1 });
         server.signal(Signal::SIGTERM);
         server.finish();
         assert_eq!(server.code(), Some(0), "{}", server.all_output());
         let sessions = objects(&server);
         for (client, pings) in [(&polite, 0), (&floods, PINGS)] {
-            let session = session_of(&sessions, CLIENT_ADDRESS, client);
+            let session = session_of(&sessions, client);
             assert_eq!(session["end"], "stopped", "{path}: {session}");
             let (answered, dropped) = (count(session, "pings_received"), count(session, "excess"));
             assert!(answered + dropped <= pings, "{path}: {session}");
@@ -229,13 +188,11 @@ fn a_full_disk_costs_rows_that_are_counted_and_leaves_no_empty_logs() {
     server.wait_for_line("nanoprobe server started");
     let clients = [1000, 10].map(|pings| {
         let settings = RawSettings { pong_every: 1, ..RawSettings::default() };
-        let client = Client::begin(&lan, CLIENT_ADDRESS, settings);
+        let client = begin(&lan, CLIENT_ADDRESS, settings);
         for sequence in 1..=pings {
-            client.send(Kind::Ping, sequence);
-            assert_eq!(client.receive(), Message { kind: Kind::Pong, sequence });
+            client.ping(sequence);
         }
-        client.send(Kind::Fin, pings + 1);
-        assert_eq!(client.receive().kind, Kind::FinAck);
+        client.fin(pings + 1);
         (client, pings)
     });
     server.wait_until("two statistics", |server| server.stdout().lines().count() == 2);
@@ -251,7 +208,7 @@ fn a_full_disk_costs_rows_that_are_counted_and_leaves_no_empty_logs() {
     assert_eq!(server.code(), Some(1), "{}", server.all_output());
     let sessions = objects(&server);
     let [first, second] = clients.map(|(client, pings)| {
-        let session = session_of(&sessions, CLIENT_ADDRESS, &client);
+        let session = session_of(&sessions, &client);
         let rows = ["rows_written", "rows_lost"].map(|name| count(session, name));
         assert_eq!(rows[0] + rows[1], 2 * pings, "{session}");
         assert_eq!(session["success"], false, "{session}");
@@ -267,11 +224,11 @@ fn a_full_disk_costs_rows_that_are_counted_and_leaves_no_empty_logs() {
 }
 
 /// A client that is pinged, and was once.
-fn begin_to_be_pinged(lan: &Lan) -> Client {
+fn begin_to_be_pinged(lan: &Lan) -> Hand {
     let settings = RawSettings { count_s: 3600, delay_us: 2000, direction: 2, ..RawSettings::default() };
-    let client = Client::begin(lan, CLIENT_ADDRESS, settings);
-    client.send(Kind::Ping, 1);
-    assert_eq!(client.receive().kind, Kind::Ping);
+    let client = begin(lan, CLIENT_ADDRESS, settings);
+    client.say(Kind::Ping, 1, &[]);
+    client.expect(Kind::Ping);
     client
 }
 
@@ -290,7 +247,7 @@ fn what_did_not_leave_as_a_link_went_down_is_not_counted_as_sent() {
         let [stamps, sent, pings] = ["tx_stamps", "transmitted", "pings_sent"].map(|name| count(session, name));
         assert_eq!((sent, pings), (stamps, stamps - 1), "{path}: {session}");
         let came =
-            1 + std::iter::from_fn(|| client.waiting()).filter(|message| message.kind == Kind::Ping).count() as u64;
+            1 + std::iter::from_fn(|| client.heard()).filter(|heard| heard.message.kind == Kind::Ping).count() as u64;
         let dropped = count(session, "tx_dropped");
         // While the kernel takes the link down it drops without a word what a socket of its own sends (noop_enqueue, net/sched/sch_generic.c).
         let silent = if path == "kernel" { 50 } else { 0 };
@@ -303,9 +260,9 @@ fn a_client_that_cannot_be_written_to_has_the_kernels_answer_told() {
     let lan = Lan::new(1);
     let mut server = start_server(&lan, "kernel", &["--clients", "4"]);
     let settings = RawSettings { count_s: 3600, delay_us: 1000, direction: 2, ..RawSettings::default() };
-    let client = Client::begin(&lan, CLIENT_ADDRESS, settings);
-    client.send(Kind::Ping, 1);
-    assert_eq!(client.receive().kind, Kind::Ping);
+    let client = begin(&lan, CLIENT_ADDRESS, settings);
+    client.say(Kind::Ping, 1, &[]);
+    client.expect(Kind::Ping);
     lan.namespace(Side::Server).ip(&["link", "set", SERVER_LINK, "down"]);
     server.wait_for_line("cannot send to it: Network is unreachable (os error 101): its session is broken off");
     server.signal(Signal::SIGTERM);
@@ -390,9 +347,9 @@ fn a_server_whose_link_goes_down_while_it_sends_breaks_the_session_off_and_is_th
                 its.ip(&["link", "set", SERVER_LINK, "up"]);
                 its.wait_for_carrier(SERVER_LINK);
                 lan.namespace(Side::Client).wait_for_carrier(CLIENT_LINK);
-                while client.waiting().is_some() {}
+                while client.heard().is_some() {}
                 assert_serves(&lan);
-                assert_eq!(client.waiting(), None, "{what}: what did not leave in a session does not leave after it");
+                assert_eq!(client.heard(), None, "{what}: what did not leave in a session does not leave after it");
                 server.wait_until("statistics", |server| server.stdout().lines().count() == 2 + 2 * time);
             }
             server.signal(Signal::SIGTERM);
@@ -407,11 +364,9 @@ fn a_server_whose_link_goes_down_while_it_sends_breaks_the_session_off_and_is_th
 
 /// A client has its ping answered.
 fn assert_serves(lan: &Lan) {
-    let client = Client::begin(lan, CLIENT_ADDRESS, RawSettings { pong_every: 1, ..RawSettings::default() });
-    client.send(Kind::Ping, 1);
-    assert_eq!(client.receive(), Message { kind: Kind::Pong, sequence: 1 });
-    client.send(Kind::Fin, 2);
-    assert_eq!(client.receive().kind, Kind::FinAck);
+    let client = begin(lan, CLIENT_ADDRESS, RawSettings { pong_every: 1, ..RawSettings::default() });
+    client.ping(1);
+    client.fin(2);
 }
 
 fn assert_ends_without_its_interface(path: &str, flags: &[&str]) {
@@ -455,9 +410,8 @@ fn a_session_without_a_time_out_does_not_keep_a_server_whose_interface_is_delete
             let lan = Lan::new(1);
             let flags = [&["--timeout", "0"], flags].concat();
             let server = start_server(&lan, path, &flags);
-            let client = Client::begin(&lan, CLIENT_ADDRESS, RawSettings { pong_every: 1, ..RawSettings::default() });
-            client.send(Kind::Ping, 1);
-            assert_eq!(client.receive(), Message { kind: Kind::Pong, sequence: 1 });
+            let client = begin(&lan, CLIENT_ADDRESS, RawSettings { pong_every: 1, ..RawSettings::default() });
+            client.ping(1);
             lan.namespace(Side::Server).ip(&["link", "del", SERVER_LINK]);
             (lan, server, format!("{path} {flags:?}"))
         })

@@ -434,7 +434,7 @@ fn a_session_that_cannot_be_answered_is_broken_off_alone() {
     }
     hear(&mut hall, at(1), peer(1, 7), Message { kind: Kind::Ping, sequence: 1 }, None);
     let Some(Action::Send(pong)) = hall.poll_action() else { panic!("an answer") };
-    hall.break_off(&Action::Send(pong));
+    assert_eq!(hall.break_off(&Action::Send(pong)), hall.place());
     assert_eq!(hall.poll_action(), Some(Action::Tell(Event::Finished(End::Broken))));
     let Totals { pings_received, pongs_sent, transmitted, .. } = *hall.totals();
     // The SYN-ACK alone was sent.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use xdprobe::session::{
     Action, Body, Client, ClientConfig, Correction, Direction, End, Event, Incoming, Machine, Offers, PTP_TIMEOUT,
-    Probe, PtpRefusal, Sampling, Server, ServerConfig, Settings,
+    Probe, PtpRefusal, Sampling, Server, ServerConfig, Settings, Totals,
 };
 use xdprobe::wire::ptp::{Shape, Transport};
 use xdprobe::wire::{Extension, Kind, Message, Point};
@@ -539,6 +539,64 @@ fn in_duplex_each_side_samples_for_itself_by_time() {
     assert_eq!(stamped(&world, CLIENT), (1..=4000).step_by(4).collect::<Vec<_>>());
     assert_eq!(world.nodes[CLIENT].totals().stamps_withheld, 1000);
     assert_eq!(world.nodes[SERVER].totals().stamps_withheld, 0);
+}
+
+/// Has a machine act, and nothing of that leave: the shape of the ping or pong that did not, and what was counted before and is now.
+fn unsent<M: Machine>(machine: &mut M, act: impl FnOnce(&mut M)) -> (Shape, Totals, Totals) {
+    let before = *machine.totals();
+    act(machine);
+    let actions = drain(machine);
+    actions.iter().for_each(|action| machine.handle_unsent(action));
+    let [Action::Send(outgoing), Action::Dummies { count: 3, .. }] = actions[..] else { panic!("{actions:?}") };
+    (outgoing.shape, before, *machine.totals())
+}
+
+#[test]
+fn a_ping_that_did_not_leave_is_not_counted_whether_it_was_to_be_stamped_or_not() {
+    let every_other = Sampling { every: NonZeroU32::new(2), ..Sampling::default() };
+    for direction in [Direction::Forward, Direction::Duplex] {
+        let settings = short(direction, Transport::Udp);
+        let config = ClientConfig { dummies: 3, sampling: every_other, ..client_config(settings) };
+        let mut client = Client::new(at(0), config);
+        client.handle_datagram(at(0), &Incoming { extension: settings.extension(), ..from_server(Kind::SynAck, 0) });
+        drain(&mut client);
+        if direction == Direction::Duplex {
+            client.handle_deadline(client.deadline().unwrap());
+        }
+        let ping = |client: &mut Client| client.handle_deadline(client.deadline().unwrap());
+        for shape in [Shape::Stamped, Shape::Unstamped] {
+            let (shaped, before, after) = unsent(&mut client, ping);
+            // How large it would have been, and how late, is known all the same.
+            let size = after.first_ip_len;
+            assert_eq!((shaped, after), (shape, Totals { first_ip_len: size, ..before }), "{direction:?}");
+        }
+        // And what does leave is.
+        ping(&mut client);
+        drain(&mut client);
+        let totals = client.totals();
+        assert_eq!((totals.pings_sent, totals.stamped_pings_sent, totals.planned_pings), (1, 1, 1));
+        assert_eq!((totals.dummies_sent, totals.transmitted), (3, 5));
+        let (shaped, before, after) = unsent(&mut client, ping);
+        assert_eq!((shaped, after), (Shape::Unstamped, before), "{direction:?}");
+    }
+}
+
+#[test]
+fn a_pong_that_did_not_leave_is_not_counted_and_its_ping_is() {
+    let settings = short(Direction::Forward, Transport::Udp);
+    let mut server = Server::new(ServerConfig { dummies: 3, ..offering() });
+    server.handle_datagram(at(0), &Incoming { granted: settings.extension(), ..syn(settings) });
+    drain(&mut server);
+    for (n, shape) in [(1, Shape::Stamped), (2, Shape::Unstamped)] {
+        let ping = Incoming::plain(client_address(0), Message { kind: Kind::Ping, sequence: n });
+        let (shaped, before, after) = unsent(&mut server, |server| {
+            server.handle_datagram(at(n), &Incoming { shape, ..ping });
+        });
+        let (received, pings_received) = (before.received + 1, before.pings_received + 1);
+        let (started, first_ip_len) = (after.started, after.first_ip_len);
+        assert_eq!((shaped, started), (shape, Some(at(1))));
+        assert_eq!(after, Totals { received, pings_received, started, first_ip_len, ..before });
+    }
 }
 
 fn from_server(kind: Kind, sequence: u64) -> Incoming {

@@ -25,11 +25,11 @@ const NUMBER: std::ops::Range<usize> = 14..22;
 /// How long late answers are waited for.
 const AFTER: Duration = Duration::from_millis(50);
 
-/// One side: where it is, and the CPU of its thread.
+/// One side: where it is, and the CPU of its thread; `None` is where the kernel puts it.
 pub struct Side<'a> {
     pub namespace: &'a Namespace,
     pub end: End<'a>,
-    pub cpu: usize,
+    pub cpu: Option<usize>,
 }
 
 /// What pings and pongs came to.
@@ -266,7 +266,8 @@ fn mac(side: &Side) -> Result<[u8; 6]> {
     Ok(interface.mac.0)
 }
 
-fn pinned(cpu: usize) -> Result<()> {
+fn pinned(cpu: Option<usize>) -> Result<()> {
+    let Some(cpu) = cpu else { return Ok(()) };
     let mut cpus = CpuSet::new();
     cpus.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &cpus)).with_context(|| format!("CPU {cpu}"))
 }

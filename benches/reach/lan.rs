@@ -32,6 +32,8 @@ pub struct Job {
     pub seconds: u32,
     pub timer: &'static str,
     pub pong_every: u32,
+    /// On the CPUs of [`Lan::cpus`], whoever can be told; else where the kernel puts it.
+    pub pinned: bool,
 }
 
 /// What one session came to.
@@ -77,7 +79,8 @@ impl Lan {
         }
         let said = ["client.err", "server.err"].map(|name| self.folder.path().join(name));
         let [client_log, server_log] = logs.each_ref().map(|log| log.display().to_string());
-        let [client_cpu, server_cpu] = self.cpus.map(|cpu| contestant.on_cpu(cpu));
+        let [client_cpu, server_cpu] =
+            self.cpus.map(|cpu| if job.pinned { contestant.on_cpu(cpu) } else { Vec::new() });
         let mut command = contestant.command(&self.server, "--server");
         command.args(["--interface", SERVER.interface, "--log", &server_log]).args(server_cpu);
         let mut server = start(&mut command, File::create(&said[1])?)?;

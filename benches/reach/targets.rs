@@ -21,7 +21,9 @@ pub const AWAY_CLIENT: &str = "core away from the client, of a thousand of the t
 pub const AWAY_SERVER: &str = "core away from the server, of a thousand of the time";
 pub const BUSY_LATE: &str = "lateness at 100 us, busy, more than 10 us, of a thousand";
 pub const SLEEP_P99: &str = "lateness at 10 ms, sleep, p99";
+/// Where the kernel puts both: nanoprobe cannot be told.
 pub const CPU: &str = "CPU a ping at 1 k/s, sleep, both sides";
+pub const CPU_PINNED: &str = "CPU a ping at 1 k/s, sleep, both sides, each on a CPU of its own";
 pub const START: &str = "exec to first SYN on the wire";
 pub const MEMORY: &str = "VmHWM, 1 queue";
 pub const MEMORY_16: &str = "VmHWM, 16 queues";

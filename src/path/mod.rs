@@ -283,7 +283,8 @@ pub trait Path {
     /// room at once; returns how many. Never waits: a full ring is counted, and what is left is the caller's.
     ///
     /// # Errors
-    /// What the kernel answered, where it is not merely that there is no room.
+    /// What the kernel answered, where it is not merely that there is no room, and none has left: what stops it part-way is met again
+    /// at the next call.
     fn send_load(&mut self, to: SocketAddrV4, count: u32, ip_len: u16) -> io::Result<u32>;
 
     /// Makes the kernel see what [`Path::send`] put into the rings; reaps what it is done with. Whether something is left

@@ -68,7 +68,10 @@ pub(super) fn explained(error: anyhow::Error, path: &impl Path) -> anyhow::Error
 
 #[cfg(test)]
 mod tests {
+    use super::super::scripted::Scripted;
     use super::*;
+    use anyhow::anyhow;
+    use std::io;
 
     const fn at(millis: u64) -> Time<Monotonic> {
         Time::from_nanos(millis * 1_000_000)
@@ -104,5 +107,24 @@ mod tests {
         assert_eq!(looks(&mut glances, true, (3_650_000..3_655_000).map(|millis| (millis, false))), [0; 0]);
         let alone = looks(&mut glances, false, (3_655_000..3_657_500).map(|millis| (millis, true)));
         assert_eq!(alone, [3_655_000, 3_656_000, 3_657_000]);
+    }
+
+    #[test]
+    fn that_the_interface_is_gone_is_said_once_behind_what_was_noticed_first() {
+        let down = || anyhow!(io::Error::from(io::ErrorKind::NetworkDown)).context("cannot send");
+        let path = |is_gone| Scripted { is_gone, ..Scripted::default() };
+        // Nothing of what there is to know of the error is lost where it has nothing to do with that.
+        let error = explained(down(), &path(false));
+        assert_eq!(error.downcast_ref::<io::Error>().map(io::Error::kind), Some(io::ErrorKind::NetworkDown));
+        assert_eq!(format!("{error:#}"), "cannot send: network down");
+        let gone = path(true).check_interface().unwrap_err();
+        let error = explained(down(), &path(true));
+        assert_eq!(format!("{error:#}"), format!("cannot send: network down: {gone}"));
+        assert!(error.is::<InterfaceGone>());
+        // Also where it is told already when and where that was noticed.
+        for error in [gone.clone().into(), anyhow!(gone.clone()).context("cannot send")] {
+            let before = format!("{error:#}");
+            assert_eq!(format!("{:#}", explained(error, &path(true))), before);
+        }
     }
 }

@@ -1,11 +1,10 @@
 //! What ends a wait before a datagram does: SIGINT, SIGTERM, SIGQUIT and SIGHUP, SIGUSR1, and the moment at which something is due.
 
+use super::alarm::Alarm;
 use crate::clock::{Monotonic, Time};
 use anyhow::Context;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::time::TimeSpec;
-use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -24,10 +23,8 @@ pub struct Interrupt {
     /// A signal does what it did before it was caught.
     deadly: Arc<AtomicBool>,
     signals: UnixStream,
-    timer: TimerFd,
-    /// What the timer is set to.
-    armed: Option<Time<Monotonic>>,
-    /// Readable where the timer or the signals are.
+    alarm: Alarm,
+    /// Readable where the alarm or the signals are.
     both: Epoll,
 }
 
@@ -78,13 +75,15 @@ impl Interrupt {
         for end in [&signals, &waker] {
             end.set_nonblocking(true)?;
         }
-        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
+        let alarm = Alarm::new()?;
         let both = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         both.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
-        both.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
+        for timer in alarm.timers() {
+            both.add(timer, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
+        }
         let [flag, question, deadly] = [(); 3].map(|()| Arc::new(AtomicBool::new(false)));
         let stopper = Stopper { flag: Arc::clone(&flag), waker };
-        Ok((Self { flag, question, undrained: false, deadly, signals, timer, armed: None, both }, stopper))
+        Ok((Self { flag, question, undrained: false, deadly, signals, alarm, both }, stopper))
     }
 
     /// Lets signals end the process at once, as if nobody caught them, or no longer.
@@ -128,10 +127,6 @@ impl Interrupt {
     /// A descriptor that becomes readable at `deadline` (`None`: never), and once a signal came until [`Interrupt::take`], or
     /// [`Interrupt::take_question`].
     ///
-    /// An absolute timer: the time-out of `ppoll` would be relative to whenever the call gets through, and the kernel
-    /// allows itself a thousandth of it on top. A deadline that was put off, as a server's time-out is with each ping, costs no
-    /// system call: the timer is left as it is, and wakes once for nothing.
-    ///
     /// # Errors
     /// What the kernel answered to `timerfd_settime(2)`.
     pub fn until(&mut self, deadline: Option<Time<Monotonic>>, now: Time<Monotonic>) -> io::Result<BorrowedFd<'_>> {
@@ -140,19 +135,7 @@ impl Interrupt {
         }
         // The byte of one signal may have been drained with another's.
         let deadline = if self.is_pending() || self.is_asked() { Some(Time::from_nanos(1)) } else { deadline };
-        let is_put_off = self.armed.zip(deadline).is_some_and(|(armed, later)| armed < later && now < armed);
-        if deadline != self.armed && !is_put_off {
-            match deadline {
-                Some(deadline) => {
-                    // A time of 0 would switch the timer off.
-                    let nanos = i64::try_from(deadline.as_nanos().max(1)).unwrap_or(i64::MAX);
-                    let at = TimeSpec::new(nanos / 1_000_000_000, nanos % 1_000_000_000);
-                    self.timer.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
-                }
-                None => self.timer.unset()?,
-            }
-            self.armed = deadline;
-        }
+        self.alarm.set(deadline, now)?;
         Ok(self.both.0.as_fd())
     }
 }
@@ -238,7 +221,6 @@ mod tests {
         interrupt.until(Some(soon), now).unwrap();
         interrupt.until(Some(later), now).unwrap();
         // Not set anew: it wakes at the first moment, once, and then at the one that it was put off to.
-        assert_eq!(interrupt.armed, Some(soon));
         assert!(is_readable(interrupt.until(Some(later), now).unwrap(), PollTimeout::NONE));
         assert!(monotonic_now() >= soon);
         assert!(is_readable(interrupt.until(Some(later), monotonic_now()).unwrap(), PollTimeout::NONE));

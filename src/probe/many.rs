@@ -721,9 +721,8 @@ impl<'a, P: Path> Loop<'a, P> {
     /// What one client is not to be sent costs the others nothing; what a stranger is not, nobody.
     #[cold]
     fn cannot_send(&mut self, error: &io::Error, unsent: &Action) {
-        if let Some(place) = self.hall.place() {
+        if let Some(place) = self.hall.break_off(unsent) {
             self.ledger.cannot_send(place, path::send_errno(error), error.kind());
-            self.hall.break_off(unsent);
         }
     }
 
@@ -761,69 +760,4 @@ impl<'a, P: Path> Loop<'a, P> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::scripted::{Scripted, any_server};
-    use super::*;
-    use crate::clock::ClockBoard;
-    use crate::path::Token;
-    use crate::record::Sources;
-    use crate::wire::Message;
-
-    /// No stall of this test lasts that long, and the machine runs for longer.
-    const PATIENCE: Duration = Duration::from_secs(30);
-
-    /// Has a server of two look at what the path brings, with stamps of datagrams sent from `sent`.
-    fn with_a_loop(sent: Source, mut path: Scripted, act: impl FnOnce(&mut Loop<'_, Scripted>)) {
-        let mut hall = Hall::new(HallConfig { server: any_server(), clients: 2, path: ServePath::Kernel });
-        let sources = Sources { sent, received: Source::Application };
-        let (places, stamp_timeout) = (hall.room(), (sent != Source::Application).then_some(PATIENCE));
-        let mut ledger =
-            Ledger::start(LedgerConfig { sources, stamp_timeout, folder: None, json: false, places }).unwrap();
-        let (mut tally, mut rests) = (Tally::new(places, None), None);
-        let (mut interrupt, _stopper) = Interrupt::by_hand().unwrap();
-        let beside = Beside {
-            ledger: &mut ledger,
-            tally: &mut tally,
-            rests: &mut rests,
-            interrupt: &mut interrupt,
-            rules: StampRules { sources, patience: PATIENCE, board: Arc::new(ClockBoard::new(0, None)) },
-        };
-        act(&mut Loop::new(&mut hall, &mut path, 0, beside));
-    }
-
-    #[test]
-    fn a_lone_pong_that_the_ring_does_not_let_go_is_not_counted_as_sent() {
-        // The SYN-ACK leaves.
-        let path = Scripted { leave: Some(1), has_ring: true, ..Scripted::session_with_a_ping() };
-        with_a_loop(Source::Application, path, |looped| {
-            assert!(looped.receive().unwrap());
-            assert_eq!(looped.receive().unwrap_err().kind(), io::ErrorKind::NetworkDown);
-            let totals = looped.hall.totals_at(0).unwrap();
-            assert_eq!((totals.pings_received, totals.pongs_sent, totals.transmitted), (1, 0, 1));
-            assert_eq!((looped.stamps[0].tx_requested, looped.stamps[0].tx), (1, 1));
-            looped.break_all();
-            assert_eq!(looped.path.uncounted, Some(1));
-        });
-    }
-
-    #[test]
-    fn a_stamp_is_waited_for_since_its_datagram_left_however_long_the_loop_was_away_before() {
-        with_a_loop(Source::Software, Scripted::session_with_a_ping(), |looped| {
-            assert!(looped.receive().unwrap());
-            // As if it had been stopped then, and no stamp is there when it goes on.
-            looped.now = Time::from_nanos(monotonic_now().as_nanos().saturating_sub(PATIENCE.as_nanos() as u64));
-            assert!(looped.receive().unwrap());
-            looped.now = monotonic_now();
-            looped.look().unwrap();
-            assert_eq!((looped.awaited.len(), looped.stamps[0].tx_missed), (1, 0));
-            looped.path.stamps = vec![TxStamp { token: Token(0), stamp: Stamp::System(realtime_now()) }];
-            looped.collect().unwrap();
-            assert_eq!((looped.awaited.len(), looped.stamps[0].tx, looped.strays), (0, 1, 0));
-            // Where the path breaks down, nobody is left waiting.
-            looped.path.to_come.push_back((Message { kind: Kind::Ping, sequence: 2 }, None));
-            assert!(looped.receive().unwrap());
-            looped.give_up_all();
-            assert_eq!((looped.awaited.len(), looped.stamps[0].tx_missed), (0, 1));
-        });
-    }
-}
+mod tests;

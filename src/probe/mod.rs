@@ -3,6 +3,7 @@
 //! What a session says is in [`crate::session`], how it gets out in [`crate::path`]; this joins them with the log.
 #![forbid(unsafe_code)]
 
+mod alarm;
 mod awaited;
 mod away;
 mod glance;

@@ -9,6 +9,8 @@ use crate::clock::{Monotonic, Time};
 
 /// The part of a wait that it may be awake at most: less than 2 % of a CPU.
 const PART: u64 = 64;
+/// A shorter wait is slept to its end: of a ping a millisecond each takes some 30 µs of CPU time, and a lead would be half as much again.
+const SHORTEST_NANOS: u64 = 2_000_000;
 /// The longest lead. It is not the hundredth part of a time-out.
 const MOST_NANOS: u64 = 250_000;
 /// The lead before anything is known.
@@ -38,9 +40,10 @@ impl Nap {
         self.of = deadline.map(|deadline| match self.of {
             Some(known) if known.0 == deadline => known,
             _ => {
-                let part = deadline.as_nanos().saturating_sub(now.as_nanos()) / PART;
+                let wait = deadline.as_nanos().saturating_sub(now.as_nanos());
+                let part = wait / PART;
                 // Less than half of what it takes helps nobody, and each time it would be paid for.
-                let lead = if part < self.lead / 2 { 0 } else { self.lead.min(part) };
+                let lead = if wait < SHORTEST_NANOS || part < self.lead / 2 { 0 } else { self.lead.min(part) };
                 (deadline, Time::from_nanos(deadline.as_nanos() - lead))
             }
         });
@@ -86,6 +89,13 @@ mod tests {
         // The 64th part is 46.9 µs of the 100 that it takes, and 50 µs.
         assert_eq!(nap.end(Some(at(3_000_000)), at(0)), Some(at(3_000_000)));
         assert_eq!(nap.end(Some(at(3_200_000)), at(0)), Some(at(3_150_000)));
+        // It takes next to nothing, and would do: but the wait is short.
+        (1..450).for_each(|turn| {
+            let end = nap.end(Some(at(turn * 1_000_000_000)), at((turn - 1) * 1_000_000_000)).unwrap();
+            nap.woken(end);
+        });
+        assert_eq!(nap.end(Some(at(2_000_000)), at(0)), Some(at(2_000_000 - 10_200)));
+        assert_eq!(nap.end(Some(at(3_999_999)), at(2_000_000)), Some(at(3_999_999)));
     }
 
     /// The lead that wake-ups come to that take so long.

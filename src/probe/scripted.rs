@@ -3,7 +3,9 @@
 
 use crate::clock::{Monotonic, Time, realtime_now};
 use crate::net::NetError;
-use crate::path::{Batch, Counters, Description, Path, Received, RxStamps, Sent, StampWishes, Token, TxStamp};
+use crate::path::{
+    Batch, Counters, Description, InterfaceGone, Path, Received, RxStamps, Sent, StampWishes, Token, TxStamp,
+};
 use crate::session::{Outgoing, ServerConfig, Settings};
 use crate::wire::ptp::Shape;
 use crate::wire::{Extension, Kind, MIN_IP_LEN, Message, Said};
@@ -12,18 +14,34 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::BorrowedFd;
 
-/// Who sends everything.
+/// Who has the session.
 pub(super) const PEER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 4711);
+/// Who has none.
+pub(super) const STRANGER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 3), 4712);
 
-/// A server that serves one session after the other, and waits for ever.
+/// A server that serves one session after the other, and waits for ever; what it sends is not to be larger than Ethernet carries.
 pub(super) fn any_server() -> ServerConfig {
-    ServerConfig { keep: true, ..ServerConfig::plain(None) }
+    ServerConfig { keep: true, max_ip_len: Some(1500), ..ServerConfig::plain(None) }
+}
+
+/// A datagram as it is to come.
+pub(super) type ToCome = (SocketAddrV4, Message, Option<Said>);
+
+/// A SYN that asks for this.
+pub(super) fn syn(from: SocketAddrV4, settings: Settings) -> ToCome {
+    let said = Said::Settings(settings.to_raw(), settings.extension());
+    (from, Message { kind: Kind::Syn, sequence: 0 }, Some(said))
+}
+
+/// A ping of the peer's.
+pub(super) fn ping(sequence: u64) -> ToCome {
+    (PEER, Message { kind: Kind::Ping, sequence }, None)
 }
 
 /// Brings one datagram at each look.
 #[derive(Debug, Default)]
 pub(super) struct Scripted {
-    pub(super) to_come: VecDeque<(Message, Option<Said>)>,
+    pub(super) to_come: VecDeque<ToCome>,
     /// Stamps that have come.
     pub(super) stamps: Vec<TxStamp>,
     /// What is sent waits in a ring for the next flush; no stamps come of it.
@@ -32,6 +50,10 @@ pub(super) struct Scripted {
     pub(super) leave: Option<u64>,
     /// What waits in the ring and does not count as sent, as it was told when sending had failed.
     pub(super) uncounted: Option<u64>,
+    /// The way to this one is not known.
+    pub(super) unknown: Option<SocketAddrV4>,
+    /// The interface is not there any more.
+    pub(super) is_gone: bool,
     /// How many stamps are to come, or came.
     pub(super) sent: u64,
 }
@@ -39,10 +61,11 @@ pub(super) struct Scripted {
 impl Scripted {
     /// A SYN with the defaults, and a ping.
     pub(super) fn session_with_a_ping() -> Self {
-        let settings = Said::Settings(Settings::default().to_raw(), None);
-        let syn = (Message { kind: Kind::Syn, sequence: 0 }, Some(settings));
-        let ping = (Message { kind: Kind::Ping, sequence: 1 }, None);
-        Self { to_come: [syn, ping].into(), ..Self::default() }
+        Self { to_come: [syn(PEER, Settings::default()), ping(1)].into(), ..Self::default() }
+    }
+
+    fn find(&self, to: SocketAddrV4) -> io::Result<()> {
+        if self.unknown == Some(to) { Err(io::ErrorKind::HostUnreachable.into()) } else { Ok(()) }
     }
 
     fn let_leave(&mut self) -> io::Result<()> {
@@ -63,6 +86,7 @@ impl Path for Scripted {
     fn release(&mut self) {}
 
     fn send(&mut self, outgoing: &Outgoing) -> io::Result<Sent> {
+        self.find(outgoing.to)?;
         let application = realtime_now();
         if self.has_ring {
             return Ok(Sent { application, queue: Some(0), token: None });
@@ -80,6 +104,13 @@ impl Path for Scripted {
     }
 
     fn send_load(&mut self, _: SocketAddrV4, count: u32, _: u16) -> io::Result<u32> {
+        for sent in 0..count {
+            match self.let_leave() {
+                Err(error) if sent == 0 => return Err(error),
+                Err(_) => return Ok(sent),
+                Ok(()) => {}
+            }
+        }
         Ok(count)
     }
 
@@ -93,8 +124,8 @@ impl Path for Scripted {
     fn receive(&mut self, batch: &mut Batch) -> io::Result<()> {
         batch.clear();
         let stamps = RxStamps { application: realtime_now(), hook: None, software: None, hardware: None };
-        if let Some((message, said)) = self.to_come.pop_front() {
-            let (from, shape, ip_len) = (PEER, Shape::Plain, MIN_IP_LEN);
+        if let Some((from, message, said)) = self.to_come.pop_front() {
+            let (shape, ip_len) = (Shape::Plain, MIN_IP_LEN);
             batch.push(Received { from, message, shape, ip_len, queue: None, way: None, stamps }, said);
         }
         Ok(())
@@ -116,6 +147,10 @@ impl Path for Scripted {
 
     fn wait(&mut self, _: Option<Time<Monotonic>>, _: BorrowedFd<'_>) -> io::Result<()> {
         Ok(())
+    }
+
+    fn check_interface(&self) -> Result<(), InterfaceGone> {
+        if self.is_gone { Err(InterfaceGone { interface: "eth7".to_owned() }) } else { Ok(()) }
     }
 
     fn description(&self) -> Description {

@@ -84,13 +84,18 @@ struct Tenant {
 }
 
 impl Tenant {
+    /// It has a session, be it one that ends with the actions that are being obeyed.
+    fn has_session(&self) -> bool {
+        self.stands || self.server.peer().is_some()
+    }
+
     /// What its session has to do or to say.
     fn poll_action(&mut self, now: Time<Monotonic>) -> Option<Action> {
         if self.broken {
             while let Some(action) = self.server.poll_action() {
                 self.server.handle_unsent(&action);
             }
-            let ends = (self.stands || self.server.peer().is_some()) && !self.ended;
+            let ends = self.has_session() && !self.ended;
             self.ended = true;
             // Remembered as whoever has left, so that what it still sends is not a stranger's.
             self.broken = !self.server.break_session(now);
@@ -287,14 +292,14 @@ impl Hall {
     }
 
     /// Nothing can be sent to the peer whose action was the last: its session is over without a word. `unsent` is what did not leave of
-    /// that action.
-    pub fn break_off(&mut self, unsent: &Action) {
-        let place = self.current.and_then(|at| self.places[at as usize].tenant_mut());
-        if let Some(place) = place {
-            place.server.handle_unsent(unsent);
-            // It is among the pending, as its actions are being obeyed.
-            place.broken = true;
-        }
+    /// that action. The place of that session; `None` where there is none: whoever is refused, or only remembered, has nothing to lose.
+    pub fn break_off(&mut self, unsent: &Action) -> Option<usize> {
+        let at = self.current?;
+        let place = self.places[at as usize].tenant_mut()?;
+        place.server.handle_unsent(unsent);
+        // It is among the pending, as its actions are being obeyed.
+        place.broken = place.has_session();
+        place.broken.then_some(at as usize)
     }
 
     fn tenant(&self) -> Option<&Tenant> {
@@ -583,7 +588,7 @@ impl Machine for Hall {
     fn break_session(&mut self, now: Time<Monotonic>) -> bool {
         (self.current, self.now) = (None, now);
         for (at, place) in self.places.iter_mut().enumerate() {
-            let place = place.tenant_mut().filter(|place| place.stands || place.server.peer().is_some());
+            let place = place.tenant_mut().filter(|place| place.has_session());
             if let Some(place) = place {
                 place.broken = true;
                 self.pending.push_back(at as u32);
