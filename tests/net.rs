@@ -65,6 +65,28 @@ fn the_primary_address_is_the_first_one() {
 }
 
 #[test]
+fn no_packet_may_come_from_this_machines_addresses_nor_from_the_last_ones_of_its_networks() {
+    let lan = Lan::new();
+    lan.a.ip(&["addr", "add", "10.78.0.1/30", "broadcast", "10.78.0.9", "dev", ETH]);
+    lan.a.ip(&["addr", "add", "198.51.100.1/32", "dev", "lo"]);
+    let martians = |name| {
+        lan.a.run(|| {
+            let mut found = net::martian_sources(&net::interface(name).unwrap()).unwrap();
+            found.sort();
+            found.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>()
+        })
+    };
+    let broadcasts = ["10.77.0.255", "10.78.0.3", "10.78.0.9", "127.255.255.255"];
+    let mut all = [&["10.77.0.1", "10.78.0.1", "127.0.0.1", "198.51.100.1"][..], &broadcasts].concat();
+    all.sort_by_key(|address| address.parse::<Ipv4Addr>().unwrap());
+    assert_eq!(martians(ETH), all);
+    // Of a machine that is its own peer, by a cable.
+    lan.a.run(|| std::fs::write(format!("/proc/sys/net/ipv4/conf/{ETH}/accept_local"), "1").unwrap());
+    assert_eq!(martians(ETH), broadcasts);
+    assert_eq!(martians("lo").len(), 8);
+}
+
+#[test]
 fn an_interface_is_found_by_its_alternative_name() {
     let lan = Lan::new();
     lan.a.ip(&["link", "property", "add", "dev", ETH, "altname", "uplink"]);

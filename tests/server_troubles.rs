@@ -12,16 +12,24 @@ use hand::Hand;
 use nix::sys::signal::Signal;
 use programs::{CLIENT_ADDRESS, CLIENT_LINK, Lan, Program, SERVER_ADDRESS, SERVER_LINK, Side};
 use serde_json::Value;
-use std::net::UdpSocket;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::net::{SocketAddrV4, UdpSocket};
 use std::time::Duration;
+use xdprobe::wire::frame::{Flow, LinkHeader, MAX_FRAME_LEN, MacAddr, write_control};
 use xdprobe::wire::{Kind, Message, RawSettings};
 
 const PORT: u16 = 10666;
 const PATHS: [&str; 2] = ["xdp", "kernel"];
 
 fn start_server(lan: &Lan, path: &str, flags: &[&str]) -> Program {
-    let fixed = ["--server", "--keep", "--interface", SERVER_LINK, "--emulation", "--json", "--path", path];
-    let mut server = lan.start(Side::Server, &[&fixed, flags].concat());
+    start_once(lan, path, &[&["--keep"], flags].concat())
+}
+
+/// For one session.
+fn start_once(lan: &Lan, path: &str, flags: &[&str]) -> Program {
+    let stamps = if flags.contains(&"--timestamps") { &[][..] } else { &["--emulation"] };
+    let fixed = ["--server", "--interface", SERVER_LINK, "--json", "--path", path];
+    let mut server = lan.start(Side::Server, &[&fixed, stamps, flags].concat());
     server.wait_for_line("nanoprobe server started");
     server
 }
@@ -215,15 +223,21 @@ fn a_full_disk_costs_rows_that_are_counted_and_leaves_no_empty_logs() {
     assert!(server.stderr().contains(&told), "{}", server.stderr());
 }
 
+/// A client that is pinged, and was once.
+fn begin_to_be_pinged(lan: &Lan) -> Hand {
+    let settings = RawSettings { count_s: 3600, delay_us: 2000, direction: 2, ..RawSettings::default() };
+    let client = begin(lan, CLIENT_ADDRESS, settings);
+    client.say(Kind::Ping, 1, &[]);
+    client.expect(Kind::Ping);
+    client
+}
+
 #[test]
 fn what_did_not_leave_as_a_link_went_down_is_not_counted_as_sent() {
     for path in PATHS {
         let lan = Lan::new(1);
-        let mut server = start_server(&lan, path, &[]);
-        let settings = RawSettings { count_s: 3600, delay_us: 2000, direction: 2, ..RawSettings::default() };
-        let client = begin(&lan, CLIENT_ADDRESS, settings);
-        client.say(Kind::Ping, 1, &[]);
-        client.expect(Kind::Ping);
+        let mut server = start_once(&lan, path, &[]);
+        let client = begin_to_be_pinged(&lan);
         lan.namespace(Side::Server).ip(&["link", "set", SERVER_LINK, "down"]);
         server.finish();
         assert_eq!(server.code(), Some(1), "{path}: {}", server.all_output());
@@ -258,6 +272,94 @@ fn a_client_that_cannot_be_written_to_has_the_kernels_answer_told() {
     // What did not leave is not counted: all that was sent bears a stamp, and all but the SYN-ACK are pings.
     let [stamps, sent, pings] = ["tx_stamps", "transmitted", "pings_sent"].map(|name| count(session, name));
     assert_eq!((sent, pings), (stamps, stamps - 1), "{session}");
+}
+
+/// All hosts would get what it sends there, and no other client a session meanwhile. On the kernel's path the kernel forbids the answer.
+#[test]
+fn a_broadcast_address_costs_the_next_client_nothing() {
+    for path in PATHS {
+        assert_goes_on_after_a_broadcast_address(path);
+    }
+}
+
+fn assert_goes_on_after_a_broadcast_address(path: &str) {
+    let lan = Lan::new(1);
+    // Else the kernel may drop the question.
+    lan.namespace(Side::Server).run(|| {
+        for which in ["all", SERVER_LINK] {
+            std::fs::write(format!("/proc/sys/net/ipv4/conf/{which}/rp_filter"), "0").unwrap();
+        }
+    });
+    let mut server = start_server(&lan, path, &[]);
+    let sender =
+        lan.namespace(Side::Client).run(|| Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255))).unwrap());
+    let [source, destination] =
+        ["10.66.0.255", SERVER_ADDRESS].map(|address| SocketAddrV4::new(address.parse().unwrap(), PORT));
+    let flow = Flow { link: LinkHeader::new(MacAddr([0; 6]), MacAddr([0; 6])), source, destination };
+    let mut frame = [0; MAX_FRAME_LEN];
+    let settings = RawSettings { pong_every: 1, ..RawSettings::default() }.to_bytes();
+    let len = write_control(&flow, Message { kind: Kind::Syn, sequence: 0 }, &settings, &mut frame);
+    sender.send_to(&frame[14..len], &destination.into()).unwrap();
+    if path == "kernel" {
+        server.wait_until("that it asked", |server| !server.stdout().is_empty());
+    }
+    assert_serves(&lan);
+    server.signal(Signal::SIGTERM);
+    server.finish();
+    let ends: Vec<_> = objects(&server).iter().map(|session| session["end"].clone()).collect();
+    assert_eq!(server.code(), Some(0), "{path}: {}", server.all_output());
+    assert_eq!(ends, if path == "xdp" { &["complete"][..] } else { &["broken", "complete"] }, "{path}");
+}
+
+/// It goes down first, and is there for a moment more.
+#[test]
+fn a_server_whose_interface_is_deleted_while_it_sends_ends() {
+    for path in PATHS {
+        for flags in [&[][..], &["--clients", "2"]] {
+            let lan = Lan::new(1);
+            let mut server = start_server(&lan, path, flags);
+            begin_to_be_pinged(&lan);
+            lan.namespace(Side::Server).ip(&["link", "del", SERVER_LINK]);
+            server.finish();
+            assert_eq!(server.code(), Some(1), "{path} {flags:?}: {}", server.all_output());
+            let told = format!("the interface {SERVER_LINK} (--interface) is gone");
+            assert_eq!(server.stderr().matches(&told).count(), 1, "{path} {flags:?}: {}", server.stderr());
+            let sessions = objects(&server);
+            assert_eq!((sessions.len(), &sessions[0]["end"]), (1, &"broken".into()), "{path} {flags:?}");
+        }
+    }
+}
+
+#[test]
+fn a_server_whose_link_goes_down_while_it_sends_breaks_the_session_off_and_is_there_for_the_next() {
+    for path in PATHS {
+        for flags in [&[][..], &["--timestamps", "software"], &["--clients", "2"]] {
+            let what = format!("{path} {flags:?}");
+            let lan = Lan::new(1);
+            let mut server = start_server(&lan, path, flags);
+            let its = lan.namespace(Side::Server);
+            // Twice, as the first time must leave nothing behind that breaks the second.
+            for time in 0..2 {
+                let client = begin_to_be_pinged(&lan);
+                its.ip(&["link", "set", SERVER_LINK, "down"]);
+                let told = |server: &Program| server.stderr().matches("broken off").count() == 1 + time;
+                server.wait_until("that it goes on", told);
+                its.ip(&["link", "set", SERVER_LINK, "up"]);
+                its.wait_for_carrier(SERVER_LINK);
+                lan.namespace(Side::Client).wait_for_carrier(CLIENT_LINK);
+                while client.heard().is_some() {}
+                assert_serves(&lan);
+                assert_eq!(client.heard(), None, "{what}: what did not leave in a session does not leave after it");
+                server.wait_until("statistics", |server| server.stdout().lines().count() == 2 + 2 * time);
+            }
+            server.signal(Signal::SIGTERM);
+            server.finish();
+            assert_eq!(server.code(), Some(0), "{what}: {}", server.all_output());
+            let ends: Vec<_> = objects(&server).iter().map(|session| session["end"].clone()).collect();
+            assert_eq!(ends, ["broken", "complete", "broken", "complete"], "{what}");
+            assert_eq!(server.stderr().matches("broken off").count(), 2, "{what}: {}", server.stderr());
+        }
+    }
 }
 
 /// A client has its ping answered.

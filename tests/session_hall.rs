@@ -442,11 +442,34 @@ fn a_session_that_cannot_be_answered_is_broken_off_alone() {
     assert_eq!(hall.poll_action(), None);
     assert_eq!(hall.standing(), 1);
     assert_eq!(say(&mut hall, at(2), peer(2, 7), Kind::Ping, 1).0, Some(Point::T1));
-    // It may come again.
-    assert_eq!(sent(&say(&mut hall, at(3), peer(1, 7), Kind::Syn, 0).1), [(peer(1, 7), Kind::SynAck, 0)]);
+    // What it still sends is no stranger's, and it may come again, as whoever has left.
+    assert_eq!(say(&mut hall, at(3), peer(1, 7), Kind::Ping, 2), (None, vec![]));
+    assert_eq!(sent(&say(&mut hall, at(3), peer(1, 7), Kind::Syn, 1).1), [(peer(1, 7), Kind::SynAck, 1)]);
     hall.handle_stop(at(4));
     assert_eq!(sent(&actions(&mut hall)).len(), 2, "a FIN each");
     hall.handle_stop(at(5));
     actions(&mut hall);
     assert!(hall.is_over());
+}
+
+#[test]
+fn where_nothing_can_be_sent_all_sessions_are_over_and_others_may_follow_unless_it_is_stopped() {
+    let mut hall = Hall::new(hall_config(4));
+    for host in [1, 2, 3] {
+        say(&mut hall, at(0), peer(host, 7), Kind::Syn, 0);
+    }
+    say(&mut hall, at(1), peer(3, 7), Kind::Fin, 1);
+    assert_eq!(hall.standing(), 2);
+    assert!(hall.break_session(at(2)));
+    let over = Action::Tell(Event::Finished(End::Broken));
+    assert_eq!(actions(&mut hall), [over, over]);
+    assert_eq!((hall.standing(), hall.timer()), (0, TimerKind::Sleep));
+    // Whoever had left before is remembered as before.
+    assert_eq!(sent(&say(&mut hall, at(3), peer(3, 7), Kind::Fin, 1).1), [(peer(3, 7), Kind::FinAck, 1)]);
+    for host in [1, 4, 5, 6] {
+        assert_eq!(sent(&say(&mut hall, at(4), peer(host, 7), Kind::Syn, 1).1), [(peer(host, 7), Kind::SynAck, 1)]);
+    }
+    hall.handle_stop(at(5));
+    actions(&mut hall);
+    assert!(!hall.break_session(at(6)));
 }

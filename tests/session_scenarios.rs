@@ -530,6 +530,59 @@ fn a_keeping_server_does_not_answer_the_fin_of_a_session_that_timed_out() {
 }
 
 #[test]
+fn a_keeping_server_that_cannot_send_goes_on_with_the_next_client_unless_it_is_stopped() {
+    let begin = |server: &mut Server, client| {
+        hear(server, at(0), client_address(client), message(Kind::Syn, 0), Some(Settings::default().to_raw()));
+        drain(server);
+        assert_eq!(server.peer(), Some(client_address(client)));
+    };
+    let mut server = Server::new(ServerConfig { keep: true, ..server_config() });
+    assert!(server.break_session(at(0)), "nobody's session");
+    begin(&mut server, 0);
+    assert!(server.break_session(at(10)));
+    assert_eq!((server.peer(), server.deadline(), drain(&mut server)), (None, None, vec![]));
+    // What its client still sends is no affair of the next one's.
+    hear(&mut server, at(11), client_address(0), message(Kind::Ping, 1), None);
+    assert_eq!(drain(&mut server), []);
+    begin(&mut server, 1);
+    server.handle_stop(at(20));
+    assert!(!server.break_session(at(20)));
+    let mut once = Server::new(server_config());
+    begin(&mut once, 0);
+    assert!(!once.break_session(at(10)));
+    assert_eq!(once.peer(), Some(client_address(0)));
+}
+
+#[test]
+fn no_ping_leaves_in_the_moment_in_which_its_session_times_out() {
+    for keep in [false, true] {
+        let mut server = Server::new(ServerConfig { keep, ..server_config() });
+        let settings =
+            Settings { count_s: 60, delay_us: 1_000_000, direction: Direction::Reverse, ..Settings::default() };
+        hear(&mut server, at(0), client_address(0), message(Kind::Syn, 0), Some(settings.to_raw()));
+        drain(&mut server);
+        // The first ping a second after the SYN, another one each second; five without an answer.
+        server.handle_deadline(at(1_000_000));
+        for second in 1..6 {
+            assert_eq!(server.deadline(), Some(at(second * 1_000_000)));
+            server.handle_deadline(at(second * 1_000_000));
+            let [Action::Send(ping)] = drain(&mut server)[..] else { panic!("a ping each second") };
+            assert_eq!(ping.point, Some(Point::T0));
+        }
+        server.handle_deadline(at(6_000_000));
+        let timed_out = Action::Tell(Event::Finished(End::TimedOut { after: Duration::from_secs(5) }));
+        // Whatever it wants to be sent does not leave.
+        while let Some(action) = server.poll_action() {
+            assert_eq!(action, timed_out, "nobody would wait for an answer");
+            server.handle_unsent(&action);
+        }
+        let totals = server.totals();
+        assert_eq!([totals.pings_sent, totals.pongs_expected, totals.planned_pings], [5; 3]);
+        assert_eq!((totals.transmitted, totals.ended), (6, Some(at(6_000_000))));
+    }
+}
+
+#[test]
 fn a_lone_server_waits_until_it_is_stopped() {
     for keep in [false, true] {
         let mut world = World::new("lone server", steady(100));

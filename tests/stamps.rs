@@ -37,6 +37,7 @@ fn xdp(end: &End, port: u16, companion: bool) -> XdpConfig {
         queues: vec![0],
         busypoll_us: None,
         peer: None,
+        martians: Vec::new(),
         stamps: SOFTWARE,
         companion,
         card_stamps: false,

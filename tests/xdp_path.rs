@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use veth::{End, Veth, settle};
 use xdprobe::clock::{monotonic_now, realtime_now, tai_now};
+use xdprobe::net;
 use xdprobe::path::xdp::{AttachedMode, Frames, HookStamps, Program, XdpConfig, XdpMode, XdpPath, ZeroCopy};
 use xdprobe::path::{Batch, Path, Received, StampWishes};
 use xdprobe::session::{Body, Outgoing};
@@ -48,6 +49,7 @@ fn config(end: &End, port: u16) -> XdpConfig {
         queues: vec![0],
         busypoll_us: None,
         peer: None,
+        martians: Vec::new(),
         stamps: StampWishes::default(),
         companion: false,
         card_stamps: false,
@@ -424,7 +426,9 @@ fn a_datagram_with_a_wrong_checksum_is_counted_and_dropped() {
 #[test]
 fn what_comes_from_no_other_hosts_address_is_counted_and_dropped() {
     let veth = Veth::new();
-    let mut server = open(&veth.right, config(&veth.right, PORT));
+    veth.right.ip(&["address", "add", "198.51.100.1/28", "dev", "lo"]);
+    let martians = veth.right.run(|| net::martian_sources(&net::interface(veth.right.interface).unwrap()).unwrap());
+    let mut server = open(&veth.right, XdpConfig { martians, ..config(&veth.right, PORT) });
     // Whole IPv4 packets, as above, with any source but 0.0.0.0, which the kernel would fill in.
     let sender = veth.left.run(|| Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255))).unwrap());
     let send = |source: SocketAddrV4, kind| {
@@ -434,7 +438,10 @@ fn what_comes_from_no_other_hosts_address_is_counted_and_dropped() {
         sender.send_to(&frame[14..len], &local(&veth.right, PORT).into()).unwrap();
     };
     let own = veth.right.address;
-    let nobodies = ["0.1.2.3", "127.0.0.1", "224.0.0.1", "255.255.255.255"].map(|text| text.parse().unwrap());
+    let anywhere = ["0.1.2.3", "127.0.0.1", "224.0.0.1", "255.255.255.255"];
+    // The server's other address, and its networks' last ones.
+    let there = ["198.51.100.1", "198.51.100.15", "10.77.0.255"];
+    let nobodies = anywhere.iter().chain(&there).map(|text| text.parse().unwrap());
     let nobodies = nobodies.into_iter().chain([own]).map(|address| SocketAddrV4::new(address, CLIENT_PORT));
     let nobodies: Vec<_> = nobodies.collect();
     for &nobody in &nobodies {
@@ -449,6 +456,43 @@ fn what_comes_from_no_other_hosts_address_is_counted_and_dropped() {
         assert_eq!(refused, format!("cannot send to {nobody}: nothing ever came from it"));
     }
     all_frames_are_there(&mut server);
+}
+
+#[test]
+fn what_lay_in_a_ring_as_the_link_went_down_counts_as_dropped_and_does_not_leave_once_it_is_up_again() {
+    let veth = Veth::new();
+    let (mut client, mut server) = both(&veth, |_| ());
+    let ping = |sequence| message(local(&veth.right, PORT), Kind::Ping, sequence, Body::Empty);
+    client.send(&ping(1)).unwrap();
+    client.flush().unwrap();
+    assert_eq!(only(&mut server).message.sequence, 1);
+    let mut name = veth.left.interface;
+    for (uncounted, dropped, new_name) in [(0, 5, name), (1, 9, "renamed")] {
+        veth.left.ip(&["link", "set", name, "down"]);
+        for sequence in 2..7 {
+            client.send(&ping(sequence)).unwrap();
+        }
+        let error = client.flush().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NetworkDown);
+        if name != new_name {
+            veth.left.ip(&["link", "set", name, "name", new_name]);
+            name = new_name;
+        }
+        client.count_unsent(uncounted);
+        assert_eq!(client.counters().tx_dropped, dropped);
+        veth.left.run(|| client.forget_unsent()).unwrap();
+        assert_eq!((client.flush().unwrap(), client.counters().tx_dropped), (false, dropped));
+        veth.left.ip(&["link", "set", name, "up"]);
+        veth.left.wait_for_carrier(name);
+        veth.right.wait_for_carrier(veth.right.interface);
+        client.send(&ping(7)).unwrap();
+        client.flush().unwrap();
+        assert_eq!(only(&mut server).message.sequence, 7);
+        server.send(&message(local(&veth.left, CLIENT_PORT), Kind::Pong, 7, Body::Empty)).unwrap();
+        server.flush().unwrap();
+        assert_eq!(only(&mut client).message.sequence, 7);
+    }
+    all_frames_are_there(&mut client);
 }
 
 #[test]

@@ -143,6 +143,23 @@ pub fn wait_for_carrier(
     }
 }
 
+/// The addresses that no packet may come from to `interface`, beside those that are no host's anywhere: this machine's own, on whatever
+/// interface, unless this one was told to take such packets (`accept_local`, `Documentation/networking/ip-sysctl.rst`), and the broadcast
+/// addresses of its networks. In any order; one may be there twice.
+///
+/// # Errors
+/// [`NetError::Netlink`] where the kernel refuses to answer.
+pub fn martian_sources(interface: &Interface) -> Result<Vec<Ipv4Addr>, NetError> {
+    let failed = |answer| NetError::Netlink { attempt: "ask for this machine's addresses".to_owned(), answer };
+    let messages = Netlink::open().and_then(|mut netlink| addresses(&mut netlink)).map_err(failed)?;
+    let accepts_local = ["all", &interface.name].iter().any(|which| {
+        let setting = std::fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{which}/accept_local"));
+        setting.is_ok_and(|setting| setting.trim() != "0")
+    });
+    let own = messages.iter().filter(|_| !accepts_local).filter_map(|body| local_of(body));
+    Ok(own.chain(messages.iter().flat_map(|body| broadcasts_of(body))).collect())
+}
+
 /// What is taken from an `RTM_NEWLINK` message.
 struct Link {
     name: String,
@@ -192,10 +209,14 @@ fn flags(netlink: &mut Netlink, index: u32) -> io::Result<LinkFlags> {
 }
 
 fn primary_address(netlink: &mut Netlink, index: u32) -> io::Result<Option<Ipv4Addr>> {
+    Ok(addresses(netlink)?.iter().find_map(|body| address_of(body, index)))
+}
+
+/// An `RTM_NEWADDR` message for each IPv4 address of this machine.
+fn addresses(netlink: &mut Netlink) -> io::Result<Vec<Vec<u8>>> {
     let mut message = AddressMessage::default();
     message.header.family = AddressFamily::Inet;
-    let answers = netlink.ask(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP)?;
-    Ok(answers.iter().find_map(|body| address_of(body, index)))
+    netlink.ask(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP)
 }
 
 /// The IPv4 address in an `RTM_NEWADDR` message, where it is a primary one of the interface `index`.
@@ -207,9 +228,27 @@ fn address_of(body: &[u8], index: u32) -> Option<Ipv4Addr> {
     {
         return None;
     }
-    let attributes = Attributes::after(header.buffer_len(), body);
+    local_of(body)
+}
+
+/// The address in an `RTM_NEWADDR` message.
+fn local_of(body: &[u8]) -> Option<Ipv4Addr> {
+    let attributes = Attributes::after(AddressHeader::parse(body).ok()?.buffer_len(), body);
     // On a point-to-point interface IFA_ADDRESS is the other end's.
     attributes.ipv4(libc::IFA_LOCAL).or_else(|| attributes.ipv4(libc::IFA_ADDRESS))
+}
+
+/// The broadcast addresses that come with the address in an `RTM_NEWADDR` message: the one that it was given, and the last one of its
+/// network (`fib_add_ifaddr`, net/ipv4/fib_frontend.c).
+fn broadcasts_of(body: &[u8]) -> impl Iterator<Item = Ipv4Addr> {
+    let header = AddressHeader::parse(body).ok();
+    let found = header.map(|header| {
+        let attributes = Attributes::after(header.buffer_len(), body);
+        let hosts = Some(header.prefix_len).filter(|len| *len < 31).map(|len| u32::MAX >> len);
+        let last = attributes.ipv4(libc::IFA_ADDRESS).zip(hosts);
+        [attributes.ipv4(libc::IFA_BROADCAST), last.map(|(one, hosts)| Ipv4Addr::from_bits(one.to_bits() | hosts))]
+    });
+    found.into_iter().flatten().flatten()
 }
 
 #[cfg(test)]
@@ -249,6 +288,25 @@ mod tests {
     }
 
     #[test]
+    fn a_network_has_a_last_address_unless_it_is_of_two_hosts_and_may_have_another_for_broadcasts() {
+        for (len, last) in [(8, Some([10, 255, 255, 255])), (30, Some([10, 0, 0, 3])), (31, None), (32, None)] {
+            let mut message = AddressMessage::default();
+            (message.header.family, message.header.prefix_len) = (AddressFamily::Inet, len);
+            // Of the other end's network, where there is one.
+            message.attributes = vec![
+                AddressAttribute::Address(IpAddr::from([10, 0, 0, 2])),
+                AddressAttribute::Local(IpAddr::from([192, 0, 2, 1])),
+            ];
+            let found = |message: &AddressMessage| broadcasts_of(&emitted(message)).collect::<Vec<_>>();
+            let last: Vec<_> = last.map(Ipv4Addr::from).into_iter().collect();
+            assert_eq!(found(&message), last, "/{len}");
+            message.attributes.push(AddressAttribute::Broadcast(Ipv4Addr::new(10, 9, 9, 9)));
+            assert_eq!(found(&message), [&[Ipv4Addr::new(10, 9, 9, 9)], &last[..]].concat(), "/{len}");
+            assert_eq!(local_of(&emitted(&message)), Some(Ipv4Addr::new(192, 0, 2, 1)));
+        }
+    }
+
+    #[test]
     fn a_link_without_link_layer_address_reads_as_zero_and_one_without_mtu_does_not_read() {
         let mut message = LinkMessage::default();
         message.header.index = 2;
@@ -265,6 +323,7 @@ mod tests {
         let body = address_message(AddressHeaderFlags::empty());
         for cut in 0..16 {
             assert_eq!(address_of(&body[..cut], 3), None);
+            assert_eq!((local_of(&body[..cut]), broadcasts_of(&body[..cut]).next()), (None, None));
             assert!(Link::read(&body[..cut]).is_none());
         }
     }

@@ -23,6 +23,6 @@ pub mod tuning;
 pub use error::NetError;
 pub use ethtool::{DriverFacts, driver_facts};
 pub use host::{local_address, reserve_port, resolve_host};
-pub use interface::{Interface, interface, wait_for_carrier};
+pub use interface::{Interface, interface, martian_sources, wait_for_carrier};
 pub use route::{Route, resolve_neighbour, route};
 pub use speed::link_speed;

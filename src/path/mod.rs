@@ -233,6 +233,13 @@ pub(crate) fn send_errno(error: &io::Error) -> Option<i32> {
     error.raw_os_error().or_else(wrapped)
 }
 
+/// Whether a datagram was not sent as its receiver cannot be reached, or nobody at present: the interface is down, there is no way there,
+/// or it is forbidden. A path that says so is whole.
+pub(crate) fn is_unreachable(error: &io::Error) -> bool {
+    let answers = [libc::ENETDOWN, libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EACCES, libc::EPERM];
+    send_errno(error).is_some_and(|answer| answers.contains(&answer))
+}
+
 /// The interface that a path is on is not there any more: it was deleted, or is another network namespace's.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error(
@@ -324,6 +331,19 @@ pub trait Path {
         Ok(())
     }
 
+    /// Sending has failed: what waits in rings does not leave any more. It was handed over and counts as sent, but for `uncounted` of it,
+    /// so that it counts as dropped from now on ([`Counters::tx_dropped`]). Not for the hot loop.
+    fn count_unsent(&mut self, _uncounted: u64) {}
+
+    /// Forgets what was handed over and has not left, as the interface is down: it is not to leave once that is up again, when its session
+    /// is over. What has come in and was not read may be lost with it. Not for the hot loop.
+    ///
+    /// # Errors
+    /// What the kernel answered: the path is of no use any more.
+    fn forget_unsent(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
+
     /// Frames of the path's memory that are nowhere: neither free nor on their way nor in a ring. Counted from then on in
     /// [`Counters::frames_missing`]. Where some are missing it waits a moment for what the kernel may be at. Not for the hot
     /// loop: a session is over.
@@ -369,7 +389,8 @@ pub struct Counters {
     /// Times that the kernel said EAGAIN, EBUSY or ENOBUFS, took nothing, and was asked again.
     pub tx_retries: u64,
     /// Frames or datagrams that this machine's kernel took and dropped before they left: no carrier, or a full queue; on the
-    /// kernel path what a queue or a filter of the interface drops at once. The peer never had a chance to see them.
+    /// kernel path what a queue or a filter of the interface drops at once; on the xdp path what it did not take any more as sending
+    /// failed. The peer never had a chance to see them.
     pub tx_dropped: u64,
     /// Datagrams that reached the reserved kernel socket instead of a ring: fragments, a queue without a socket, or an
     /// Ethernet frame that was not to the interface's own address.

@@ -163,6 +163,8 @@ pub struct HotLoop<'a, M, P, A> {
     unflushed: bool,
     /// What is to be sent next answers, or is, the only datagram of its turn.
     alone: bool,
+    /// How many datagrams lie in a ring that are not counted as sent.
+    uncounted: u64,
     /// Part of a flood was sent since the loop last looked at what came in.
     loaded: bool,
     /// What had been used when the session began.
@@ -219,6 +221,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             arrival_stamped: false,
             unflushed: false,
             alone: false,
+            uncounted: 0,
             loaded: false,
             usage_before: Usage::default(),
             usage_of: None,
@@ -248,20 +251,45 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
     /// # Errors
     /// What the path or the attendant could not do.
     pub fn run(&mut self) -> anyhow::Result<()> {
-        let ran = self.run_until_over().map_err(|error| explained(error, self.path));
-        if ran.is_err() {
-            // What has come is still taken; what has broken may keep it from being so.
-            let _ = self.collect();
-            self.give_up_all();
-            self.note_met();
-            // What was still to be done counts as done in the machine.
-            while let Some(action) = self.machine.poll_action() {
-                self.machine.handle_unsent(&action);
-            }
-            let (scene, attendant) = self.scene();
-            attendant.broken(scene);
+        while let Err(error) = self.run_until_over() {
+            let error = explained(error, self.path);
+            let peer = self.machine.peer();
+            self.break_down();
+            self.go_on(error, peer)?;
         }
-        ran
+        Ok(())
+    }
+
+    /// What was measured until now is all there will be of the session.
+    #[cold]
+    fn break_down(&mut self) {
+        // What has come is still taken; what has broken may keep it from being so.
+        let _ = self.collect();
+        self.give_up_all();
+        self.note_met();
+        // What was still to be done counts as done in the machine.
+        while let Some(action) = self.machine.poll_action() {
+            self.machine.handle_unsent(&action);
+        }
+        self.path.count_unsent(std::mem::take(&mut self.uncounted));
+        let (scene, attendant) = self.scene();
+        attendant.broken(scene);
+    }
+
+    /// Waits for the next session, where the machine does and the last one, with `peer`, was all that has broken.
+    #[cold]
+    fn go_on(&mut self, error: anyhow::Error, peer: Option<SocketAddrV4>) -> anyhow::Result<()> {
+        let is_unreachable = error.downcast_ref().is_some_and(path::is_unreachable);
+        if !is_unreachable || !self.machine.break_session(monotonic_now()) {
+            return Err(error);
+        }
+        self.path.release();
+        self.path.forget_unsent().map_err(|again| explained(again.context(format!("{error:#}")), self.path))?;
+        self.turnarounds.clear();
+        (self.unflushed, self.alone) = (false, false);
+        let over = peer.map_or_else(String::new, |peer| format!("the session with {peer} is broken off: "));
+        eprintln!("xdprobe: {error:#}: {over}the next client is waited for");
+        Ok(())
     }
 
     fn run_until_over(&mut self) -> anyhow::Result<()> {
@@ -714,6 +742,7 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
             // It was the last in the ring, and stays there.
             Err(error) if sent.queue.is_some() => {
                 self.unsent(outgoing);
+                self.uncounted = 1;
                 Err(error.into())
             }
             flushed => {

@@ -161,10 +161,7 @@ struct Beside<'a> {
 fn serve<P: Path>(hall: &mut Hall, path: &mut P, dummies: u32, beside: Beside<'_>) -> (Result<()>, u64) {
     let mut looped = Loop::new(hall, path, dummies, beside);
     looped.tally.start();
-    let served = looped.run().map_err(|error| explained(error, looped.path));
-    if served.is_err() {
-        looped.break_all();
-    }
+    let served = looped.run();
     looped.tally.finish(looped.hall, &looped.stamps);
     (served.context("the path broke down, and with it all sessions that stood"), looped.strays)
 }
@@ -199,6 +196,8 @@ struct Loop<'a, P> {
     now: Time<Monotonic>,
     /// Something was handed over since the last flush.
     unflushed: bool,
+    /// How many datagrams lie in a ring that are not counted as sent.
+    uncounted: u64,
     /// What is obeyed has come by itself: it is not to wait for others, and nothing is noted of it before the answer has left.
     alone: bool,
 }
@@ -236,11 +235,26 @@ impl<'a, P: Path> Loop<'a, P> {
             now: monotonic_now(),
             next_look: monotonic_now(),
             unflushed: false,
+            uncounted: 0,
             alone: false,
         }
     }
 
     fn run(&mut self) -> Result<()> {
+        while let Err(error) = self.run_until_over() {
+            let error = explained(error, self.path);
+            let goes_on = self.break_all() && error.downcast_ref().is_some_and(path::is_unreachable);
+            if !goes_on {
+                return Err(error);
+            }
+            self.path.forget_unsent().map_err(|again| explained(again.context(format!("{error:#}")), self.path))?;
+            (self.unflushed, self.alone) = (false, false);
+            eprintln!("xdprobe: {error:#}: all sessions are broken off: the next clients are waited for");
+        }
+        Ok(())
+    }
+
+    fn run_until_over(&mut self) -> Result<()> {
         while !self.hall.is_over() {
             let before = self.now;
             let mut received = self.receive()?;
@@ -440,15 +454,19 @@ impl<'a, P: Path> Loop<'a, P> {
         }
     }
 
-    /// Says of all sessions that they are over: what was measured until now is all there will be.
-    fn break_all(&mut self) {
+    /// Says of all sessions that they are over: what was measured until now is all there will be of them. Whether there may be others.
+    #[cold]
+    fn break_all(&mut self) -> bool {
         self.give_up_all();
-        self.hall.break_all();
+        self.path.count_unsent(std::mem::take(&mut self.uncounted));
+        let goes_on = self.hall.break_session(monotonic_now());
         while let Some(action) = self.hall.poll_action() {
             if let (Some(place), Action::Tell(Event::Finished(end))) = (self.hall.place(), action) {
                 self.end(place, end);
             }
         }
+        self.turns.clear();
+        goes_on
     }
 
     /// A session is over, and is closed once the last of its stamps has come.
@@ -663,7 +681,10 @@ impl<'a, P: Path> Loop<'a, P> {
         self.note_once(arrival);
         match sent {
             // It lay in the ring alone, and stays there.
-            Ok(Sent { queue: Some(_), .. }) if flushed.is_err() => self.hall.handle_unsent(&Action::Send(*outgoing)),
+            Ok(Sent { queue: Some(_), .. }) if flushed.is_err() => {
+                self.uncounted = 1;
+                self.hall.handle_unsent(&Action::Send(*outgoing));
+            }
             Ok(sent) => self.sent(outgoing, sent),
             Err(error) => self.cannot_send(&error, &Action::Send(*outgoing)),
         }

@@ -48,6 +48,8 @@ pub(super) struct Scripted {
     pub(super) has_ring: bool,
     /// So many datagrams leave, and no further one does; `None` is without limit.
     pub(super) leave: Option<u64>,
+    /// What waits in the ring and does not count as sent, as it was told when sending had failed.
+    pub(super) uncounted: Option<u64>,
     /// The way to this one is not known.
     pub(super) unknown: Option<SocketAddrV4>,
     /// The interface is not there any more.
@@ -127,6 +129,10 @@ impl Path for Scripted {
             batch.push(Received { from, message, shape, ip_len, queue: None, way: None, stamps }, said);
         }
         Ok(())
+    }
+
+    fn count_unsent(&mut self, uncounted: u64) {
+        self.uncounted = Some(uncounted);
     }
 
     fn collect(&mut self, stamps: &mut Vec<TxStamp>) -> io::Result<()> {

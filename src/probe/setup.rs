@@ -275,6 +275,7 @@ fn open_xdp(
         queues,
         busypoll_us: plan.busypoll_us,
         peer,
+        martians: net::martian_sources(interface)?,
         stamps: stamps.wishes,
         companion: stamps.companion,
         card_stamps: stamps.card_stamps,

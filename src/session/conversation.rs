@@ -549,6 +549,8 @@ impl Conversation {
         match &mut self.phase {
             Phase::Turnaround { until } if now >= *until => self.start_pinging(now, outbox),
             Phase::Pinging => match self.pinger.step(now, &mut outbox.totals) {
+                // Nobody would wait for its pong.
+                Step::Ping { .. } if self.silence(now).is_some() => self.pinger.not_sent(&mut outbox.totals),
                 Step::Ping { sequence, padding } => self.ping(now, sequence, padding, outbox),
                 Step::Done => self.end_pinging(now, End::Complete, outbox),
                 Step::Wait => self.flood(now, outbox),
@@ -705,12 +707,14 @@ impl Conversation {
         }
     }
 
+    /// Whether nothing was received for too long: for how long.
+    fn silence(&self, now: Time<Monotonic>) -> Option<Duration> {
+        self.patience().filter(|after| now >= self.last_heard.plus(*after))
+    }
+
     fn check_silence(&mut self, now: Time<Monotonic>, outbox: &mut Outbox) {
-        let Some(after) = self.patience() else { return };
         let listens = matches!(self.phase, Phase::AwaitPing | Phase::Pinging | Phase::Echoing);
-        if !listens || now < self.last_heard.plus(after) {
-            return;
-        }
+        let Some(after) = self.silence(now).filter(|_| listens) else { return };
         if self.flood.is_some() {
             self.end_flood(now, outbox);
             // Should it be there all the same, it need not wait for its own time-out.

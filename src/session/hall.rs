@@ -90,13 +90,15 @@ impl Tenant {
     }
 
     /// What its session has to do or to say.
-    fn poll_action(&mut self) -> Option<Action> {
+    fn poll_action(&mut self, now: Time<Monotonic>) -> Option<Action> {
         if self.broken {
             while let Some(action) = self.server.poll_action() {
                 self.server.handle_unsent(&action);
             }
             let ends = self.has_session() && !self.ended;
             self.ended = true;
+            // Remembered as whoever has left, so that what it still sends is not a stranger's.
+            self.broken = !self.server.break_session(now);
             return ends.then_some(Action::Tell(Event::Finished(End::Broken)));
         }
         let action = self.server.poll_action()?;
@@ -300,17 +302,6 @@ impl Hall {
         place.broken.then_some(at as usize)
     }
 
-    /// The path is no more: all sessions are over without a word.
-    pub fn break_all(&mut self) {
-        self.stopping = true;
-        for (at, place) in self.places.iter_mut().enumerate() {
-            if let Some(place) = place.tenant_mut() {
-                place.broken = true;
-                self.pending.push_back(at as u32);
-            }
-        }
-    }
-
     fn tenant(&self) -> Option<&Tenant> {
         self.places.get(self.current? as usize)?.tenant()
     }
@@ -484,7 +475,7 @@ impl Hall {
         }
         while let Some(&at) = self.pending.front() {
             if let Some(place) = self.places[at as usize].tenant_mut()
-                && let Some(action) = place.poll_action()
+                && let Some(action) = place.poll_action(self.now)
             {
                 self.current = Some(at);
                 return Some(action);
@@ -591,6 +582,19 @@ impl Machine for Hall {
 
     fn handle_stall(&mut self, from: Time<Monotonic>, now: Time<Monotonic>) {
         self.places.iter_mut().filter_map(Place::tenant_mut).for_each(|place| place.server.handle_stall(from, now));
+    }
+
+    /// Of all sessions.
+    fn break_session(&mut self, now: Time<Monotonic>) -> bool {
+        (self.current, self.now) = (None, now);
+        for (at, place) in self.places.iter_mut().enumerate() {
+            let place = place.tenant_mut().filter(|place| place.has_session());
+            if let Some(place) = place {
+                place.broken = true;
+                self.pending.push_back(at as u32);
+            }
+        }
+        !self.stopping
     }
 
     fn handle_deadline(&mut self, now: Time<Monotonic>) {

@@ -102,6 +102,12 @@ pub trait Machine {
     /// older than that. Before [`Machine::handle_deadline`], or a peer would be missed that was heard.
     fn handle_stall(&mut self, from: Time<Monotonic>, now: Time<Monotonic>);
 
+    /// Nothing can be sent at present: the session that stands, if any, is over without a word. Whether this goes on without it, and waits
+    /// for the next one.
+    fn break_session(&mut self, _now: Time<Monotonic>) -> bool {
+        false
+    }
+
     /// Does what is due at `now`. Harmless when called early.
     fn handle_deadline(&mut self, now: Time<Monotonic>);
 

@@ -12,6 +12,8 @@ pub(super) struct Pinger {
     next_sequence: u64,
     /// When it is due, or, after the last one, when the last wait is over.
     due: Time<Monotonic>,
+    /// [`Totals::worst_lateness_nanos`] before the last ping that had a planned moment.
+    worst_before: u64,
 }
 
 #[derive(Debug)]
@@ -45,7 +47,7 @@ impl Pinger {
                 until: (settings.count_s > 0).then(|| start.plus_nanos(u64::from(settings.count_s) * 1_000_000_000)),
             },
         };
-        Self { plan, next_sequence: 1, due: start }
+        Self { plan, next_sequence: 1, due: start, worst_before: 0 }
     }
 
     /// The sequence that the next ping would have; the FIN carries it after the last.
@@ -99,15 +101,17 @@ impl Pinger {
         totals.planned_pings += 1;
         totals.last_lateness_nanos = lateness;
         totals.late_sends += u64::from(lateness > LATE_NANOS);
+        self.worst_before = totals.worst_lateness_nanos;
         totals.worst_lateness_nanos = totals.worst_lateness_nanos.max(lateness);
         self.ping(padding)
     }
 
-    /// The last ping did not leave: it met no moment. The worst lateness stays what it was with it.
+    /// The last ping did not leave: it met no moment.
     pub(super) fn not_sent(&self, totals: &mut Totals) {
         if !matches!(self.plan, Plan::Grid { interval: 0, .. }) {
             totals.planned_pings -= 1;
             totals.late_sends -= u64::from(totals.last_lateness_nanos > LATE_NANOS);
+            totals.worst_lateness_nanos = self.worst_before;
         }
     }
 
@@ -185,6 +189,21 @@ mod tests {
         assert_eq!(totals.late_sends, 1);
         pinger.not_sent(&mut totals);
         assert_eq!((totals.late_sends, totals.planned_pings), (0, 1));
+    }
+
+    #[test]
+    fn how_late_a_ping_is_that_did_not_leave_is_not_the_worst() {
+        let (mut pinger, mut totals) = (grid(0, 100), Totals::default());
+        for (now, worst) in [(20, 20_000), (130, 30_000), (205, 30_000)] {
+            pinger.step(at(now), &mut totals);
+            assert_eq!(totals.worst_lateness_nanos, worst);
+        }
+        pinger.not_sent(&mut totals);
+        assert_eq!(totals.worst_lateness_nanos, 30_000, "that of one that left");
+        pinger.step(at(390), &mut totals);
+        assert_eq!(totals.worst_lateness_nanos, 90_000);
+        pinger.not_sent(&mut totals);
+        assert_eq!((totals.worst_lateness_nanos, totals.planned_pings, totals.late_sends), (30_000, 2, 2));
     }
 
     #[test]

@@ -315,16 +315,27 @@ impl Server {
         if !is_over && !conversation.is_lingering() {
             return;
         }
-        if self.config.keep && !self.stopped {
-            if self.former.len() == REMEMBERED {
-                self.former.remove(0);
-            }
-            let (peer, answered_fin) = (conversation.terms.peer, conversation.answered_fin());
-            self.former.push(Former { peer, number: self.number, until: now.plus(REMEMBER), answered_fin });
-            self.state = State::Listening;
+        if self.goes_on() {
+            self.listen_again(now);
         } else if is_over {
             self.state = State::Over;
         }
+    }
+
+    /// Whether there may be a session after the one that stands.
+    fn goes_on(&self) -> bool {
+        self.config.keep && !self.stopped
+    }
+
+    /// The session that stands, if any, is over: its client is remembered for a while.
+    fn listen_again(&mut self, now: Time<Monotonic>) {
+        let State::Talking(conversation) = &self.state else { return };
+        if self.former.len() == REMEMBERED {
+            self.former.remove(0);
+        }
+        let (peer, answered_fin) = (conversation.terms.peer, conversation.answered_fin());
+        self.former.push(Former { peer, number: self.number, until: now.plus(REMEMBER), answered_fin });
+        self.state = State::Listening;
     }
 }
 
@@ -392,6 +403,13 @@ impl Machine for Server {
         if let State::Talking(conversation) = &mut self.state {
             conversation.heard_late(from, now);
         }
+    }
+
+    fn break_session(&mut self, now: Time<Monotonic>) -> bool {
+        if self.goes_on() {
+            self.listen_again(now);
+        }
+        self.goes_on() && !self.is_over()
     }
 
     fn handle_deadline(&mut self, now: Time<Monotonic>) {

@@ -66,6 +66,7 @@ pub fn xdp_paths_with(veth: &Veth, change: impl Fn(&mut XdpConfig)) -> [XdpPath;
             queues: vec![0],
             busypoll_us: None,
             peer,
+            martians: Vec::new(),
             stamps: StampWishes::default(),
             companion: false,
             card_stamps: false,

@@ -22,7 +22,10 @@ pub use trial::{Reason, Refusal, trial_load};
 use super::companion::Companion;
 use super::kernel::KernelPath;
 use super::ptp::{Nic, PtpPort};
-use super::{BATCH, Batch, Counters, Description, InterfaceGone, Path, Received, RxStamps, Sent, StampWishes, TxStamp};
+use super::{
+    BATCH, Batch, Counters, Description, InterfaceGone, Path, Received, RxStamps, Sent, StampWishes, TxStamp,
+    XdpCounters,
+};
 use crate::clock::{Monotonic, Realtime, Time, monotonic_now, realtime_now};
 use crate::net::NetError;
 use crate::session::{Body, MAX_BODY, Outgoing};
@@ -33,10 +36,11 @@ use anyhow::{Context, bail};
 use aside::{Needs, Reserved};
 use layout::Meta;
 use nix::errno::Errno;
+use nix::net::if_::if_indextoname;
 use peers::{Content, Peers};
 use queue::{PATIENCE, Queue};
 use std::io;
-use std::net::{SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
@@ -116,6 +120,9 @@ pub struct XdpConfig {
     pub busypoll_us: Option<u32>,
     /// A peer that is known before anything came from it, with the Ethernet header of frames to it: a client's server.
     pub peer: Option<(SocketAddrV4, LinkHeader)>,
+    /// Addresses that no packet may come from, beside those that are no host's anywhere ([`crate::net::martian_sources`]): what comes from
+    /// there is dropped, as the kernel drops it.
+    pub martians: Vec<Ipv4Addr>,
     /// Which stamps are wanted beside the process's own and that of the XDP hook.
     pub stamps: StampWishes,
     /// What makes a row of the log leaves through a packet socket, which brings transmit stamps back; else through AF_XDP,
@@ -137,6 +144,10 @@ pub struct XdpPath {
     not_protocol: u64,
     tx_ring_full: u64,
     tx_retries: u64,
+    /// Frames that stayed in TX rings as sending failed, and what sockets that were closed have counted as dropped.
+    tx_dropped: u64,
+    /// What the kernel had counted of sockets that were closed.
+    closed: XdpCounters,
     /// Frames that were nowhere when it was last looked.
     frames_missing: u64,
     poll: Vec<libc::pollfd>,
@@ -194,6 +205,7 @@ impl XdpPath {
             queues,
             busypoll_us,
             peer,
+            martians,
             ..
         } = config;
         let Some(highest) = queues.iter().max() else {
@@ -241,12 +253,14 @@ impl XdpPath {
             hook_stamps_one_in: (config.hook_stamps != HookStamps::Each).then(|| config.hook_stamps.one_in()),
         };
         Ok(Self {
-            peers: Peers::new(local, dummy_port, peer),
+            peers: Peers::new(local, dummy_port, peer).without(martians),
             mtu,
             last: 0,
             not_protocol: 0,
             tx_ring_full: 0,
             tx_retries: 0,
+            tx_dropped: 0,
+            closed: XdpCounters::default(),
             frames_missing: 0,
             // The signals, the companion, a PTP port, and the two sockets of a session that the kernel serves.
             poll: Vec::with_capacity(sockets.len() + 5),
@@ -319,6 +333,17 @@ impl XdpPath {
         let application = realtime_now();
         self.tx_ring_full += u64::from(queue.submit(blank, len)?);
         Ok(Sent { application, queue: Some(queue.id()), token: None })
+    }
+
+    /// Adds what the kernel has counted of the sockets.
+    fn add_statistics(&self, xdp: &mut XdpCounters) {
+        for statistics in self.queues.iter().filter_map(|queue| queue.statistics().ok()) {
+            xdp.rx_dropped += statistics.rx_dropped();
+            xdp.rx_ring_full += statistics.rx_ring_full();
+            xdp.rx_fill_ring_empty += statistics.rx_fill_ring_empty_descs();
+            xdp.rx_invalid += statistics.rx_invalid_descs();
+            xdp.tx_invalid += statistics.tx_invalid_descs();
+        }
     }
 
     /// The session's pings and pongs travel behind PTP headers no more.
@@ -484,7 +509,12 @@ impl Path for XdpPath {
             let (frame, content) = queue.contents(&blank);
             let len;
             (*content, len) = template.put(frame, *content, DUMMY_SEQUENCE, padding, None);
-            self.tx_ring_full += u64::from(queue.submit(blank, len)?);
+            match queue.submit(blank, len) {
+                Ok(waited) => self.tx_ring_full += u64::from(waited),
+                // Those in the ring count as sent: it is met again at the next call.
+                Err(_) if sent > 0 => return Ok(sent),
+                Err(error) => return Err(error),
+            }
         }
         Ok(count)
     }
@@ -605,6 +635,32 @@ impl Path for XdpPath {
         }
     }
 
+    fn count_unsent(&mut self, uncounted: u64) {
+        let left: u64 = self.queues.iter_mut().map(|queue| u64::from(queue.in_tx_ring())).sum();
+        self.tx_dropped += left.saturating_sub(uncounted);
+    }
+
+    fn forget_unsent(&mut self) -> anyhow::Result<()> {
+        // Nobody but the kernel takes a frame out of a TX ring: it goes with its socket.
+        if !self.queues.iter().any(Queue::has_unsent) {
+            return Ok(());
+        }
+        let zero_copy = if self.description.zero_copy == Some(true) { ZeroCopy::On } else { ZeroCopy::Off };
+        self.tx_dropped += self.queues.iter().map(Queue::dropped).sum::<u64>();
+        let mut closed = self.closed;
+        self.add_statistics(&mut closed);
+        self.closed = closed;
+        // A queue has one socket at a time.
+        self.queues.clear();
+        // Where it was down it may have got another name.
+        let Place { interface, if_index, .. } = &self.place;
+        let name =
+            if_indextoname(*if_index).with_context(|| format!("cannot open AF_XDP sockets on {interface} anew"))?;
+        let name = name.to_string_lossy();
+        self.queues = queue::open_all(&name, &self.description.queues, self.mtu, zero_copy, self.busypoll_us)?;
+        self.queues.iter().try_for_each(|socket| self.program.connect(socket.id(), socket.fd()))
+    }
+
     fn missing_frames(&mut self) -> u64 {
         let began = monotonic_now();
         loop {
@@ -624,14 +680,10 @@ impl Path for XdpPath {
 
     fn counters(&self) -> Counters {
         // What cannot be read counts 0: the measurement is not lost for it.
-        let mut xdp = self.program.counters().unwrap_or_default();
-        for statistics in self.queues.iter().filter_map(|queue| queue.statistics().ok()) {
-            xdp.rx_dropped += statistics.rx_dropped();
-            xdp.rx_ring_full += statistics.rx_ring_full();
-            xdp.rx_fill_ring_empty += statistics.rx_fill_ring_empty_descs();
-            xdp.rx_invalid += statistics.rx_invalid_descs();
-            xdp.tx_invalid += statistics.tx_invalid_descs();
-        }
+        let XdpCounters { seen, redirected, passed, malformed, unstamped, stamp_error, .. } =
+            self.program.counters().unwrap_or_default();
+        let mut xdp = XdpCounters { seen, redirected, passed, malformed, unstamped, stamp_error, ..self.closed };
+        self.add_statistics(&mut xdp);
         let aside = self.reserved.counters();
         let mut ptp = self.ptp_counted;
         if let Some(port) = &self.ptp {
@@ -644,7 +696,7 @@ impl Path for XdpPath {
             tx_ring_full: self.tx_ring_full,
             tx_retries: self.tx_retries + retries + aside.tx_retries,
             strange_stamps: strange + aside.strange_stamps + ptp.strange_stamps,
-            tx_dropped: self.queues.iter().map(Queue::dropped).sum::<u64>() + aside.tx_dropped,
+            tx_dropped: self.tx_dropped + self.queues.iter().map(Queue::dropped).sum::<u64>() + aside.tx_dropped,
             reached_kernel: aside.reached_kernel,
             socket_dropped: aside.socket_dropped + ptp.socket_dropped,
             frames_missing: self.frames_missing,

@@ -130,6 +130,8 @@ pub(super) struct Peers {
     templates: [Option<Numbered>; TEMPLATES],
     /// What carries pings and pongs behind PTP headers.
     transport: Transport,
+    /// Addresses that only the kernel knows to be no other host's, in order: each dummy's source is looked up here.
+    martians: Vec<Ipv4Addr>,
 }
 
 impl Peers {
@@ -147,6 +149,7 @@ impl Peers {
             turned: 0,
             templates: [None; TEMPLATES],
             transport: Transport::Udp,
+            martians: Vec::new(),
         };
         peers.make_room(0);
         if let Some((address, link)) = fixed {
@@ -154,6 +157,12 @@ impl Peers {
             peers.peers.push(Peer { address, received: link.reply(), socket: 0, used: 0, fixed: true, served: true });
         }
         peers
+    }
+
+    /// Nobody is at these addresses, either ([`Peers::is_nobody`]).
+    pub(super) fn without(self, mut martians: Vec<Ipv4Addr>) -> Self {
+        martians.sort_unstable();
+        Self { martians, ..self }
     }
 
     /// So many peers with sessions are to have room beside the strangers of a batch.
@@ -222,14 +231,19 @@ impl Peers {
         }
     }
 
-    /// Whether this is no other host's address, but a multicast, broadcast or loopback one, one of "this network" (0.0.0.0/8) or this
-    /// side's own. What comes from there the kernel drops before a UDP socket sees it (`ip_route_input_slow`, net/ipv4/route.c, and
-    /// `fib_validate_source`, net/ipv4/fib_frontend.c), unless it was told not to (`accept_local`, `route_localnet`), and
-    /// whoever answered it would send to others than who asked. Of addresses that only the kernel knows, those of other interfaces and
-    /// the broadcast address of a network, it is not known here. For whoever is no peer yet: no frame of a session is looked at for it.
+    /// Whether this is no other host's address, but a multicast, broadcast or loopback one, one of "this network" (0.0.0.0/8), this
+    /// side's own, or one of those that the path was told of when it was opened: the machine's others, and broadcast addresses of its
+    /// networks. What comes from there the kernel drops before a UDP socket sees it (`ip_route_input_slow`, net/ipv4/route.c, and
+    /// `fib_validate_source`, net/ipv4/fib_frontend.c), unless it was told not to (`accept_local`, `route_localnet`; and without
+    /// `rp_filter` it looks at own addresses only), and whoever answered it would send to others than who asked. For whoever is no peer
+    /// yet: of a session's frames only dummies are looked at for it.
     pub(super) fn is_nobody(&self, address: Ipv4Addr) -> bool {
         let is_here = address.octets()[0] == 0 || address == *self.local.ip();
-        is_here || address.is_loopback() || address.is_multicast() || address.is_broadcast()
+        is_here
+            || address.is_loopback()
+            || address.is_multicast()
+            || address.is_broadcast()
+            || self.martians.binary_search(&address).is_ok()
     }
 
     /// No template leads to whoever is or was at this place any more.
@@ -376,12 +390,23 @@ mod tests {
         for own in [LOCAL, SocketAddrV4::new(*LOCAL.ip(), 4000)] {
             assert_eq!((peers.learn(own, &header(7), 0), peers.knows(own)), (None, false));
         }
-        // Their neighbours are hosts'.
+        // Their neighbours are hosts'; and so are addresses that this path was not told of.
         let hosts = ["1.0.0.0", "126.255.255.255", "128.0.0.0", "223.255.255.255", "240.0.0.0", "255.255.255.254"];
         for (number, host) in (0..).zip(hosts) {
             assert!(!peers.is_nobody(*at(host).ip()), "{host}");
             assert_eq!(peers.learn(at(host), &header(7), 0), Some(number), "{host}");
         }
+    }
+
+    #[test]
+    fn no_way_leads_to_where_only_the_kernel_knows_that_nobody_is() {
+        let [other, broadcast, host] = [[192, 0, 2, 7], [10, 0, 0, 255], [10, 0, 0, 254]].map(Ipv4Addr::from);
+        let mut peers = Peers::new(LOCAL, 9, None).without(vec![other, *LOCAL.ip(), broadcast, other]);
+        for nobody in [other, broadcast] {
+            assert!(peers.is_nobody(nobody), "{nobody}");
+            assert_eq!(peers.learn(SocketAddrV4::new(nobody, 4000), &header(7), 0), None, "{nobody}");
+        }
+        assert_eq!(peers.learn(SocketAddrV4::new(host, 4000), &header(7), 0), Some(0));
     }
 
     #[test]

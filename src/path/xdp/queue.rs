@@ -603,7 +603,7 @@ impl Queue {
     }
 
     /// Frames that the kernel has not taken from the TX ring.
-    fn in_tx_ring(&mut self) -> u32 {
+    pub(super) fn in_tx_ring(&mut self) -> u32 {
         self.dimensions.sending - self.tx.nb_free_exact()
     }
 

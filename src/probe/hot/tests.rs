@@ -41,12 +41,18 @@ fn with_a_loop<M: Machine, R>(
     act(&mut HotLoop::new(machine, &mut path, &mut recorder, &mut attendant, &mut interrupt, rules))
 }
 
-/// Runs the loop over a path that breaks down; how many stamps of datagrams sent it counts then, and how many moments met.
+/// Runs the loop over a path that breaks down; how many stamps of datagrams sent it counts then, and how many moments met, the worst
+/// of them as the session has it.
 fn break_down(machine: &mut impl Machine, path: Scripted) -> [u64; 2] {
+    let uncounted = u64::from(path.has_ring);
     with_a_loop(Source::Application, machine, path, |looped| {
         assert_eq!(looped.run().unwrap_err().to_string(), "network down");
         assert_eq!(looped.stamps.tx_requested, looped.stamps.tx + looped.stamps.tx_missed);
-        let met = looped.punctuality.totals().lateness.map_or(0, |lateness| lateness.count);
+        // Each lies there alone.
+        assert_eq!(looped.path.uncounted, Some(uncounted));
+        let lateness = looped.punctuality.totals().lateness;
+        let (met, worst) = lateness.map_or((0, 0), |lateness| (lateness.count, lateness.max));
+        assert_eq!(looped.machine.totals().worst_lateness_nanos, worst);
         [looped.stamps.tx_requested, met]
     })
 }

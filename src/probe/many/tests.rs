@@ -43,6 +43,8 @@ fn a_lone_pong_that_the_ring_does_not_let_go_is_not_counted_as_sent() {
         let totals = looped.hall.totals_at(0).unwrap();
         assert_eq!((totals.pings_received, totals.pongs_sent, totals.transmitted), (1, 0, 1));
         assert_eq!((looped.stamps[0].tx_requested, looped.stamps[0].tx), (1, 1));
+        looped.break_all();
+        assert_eq!(looped.path.uncounted, Some(1));
     });
 }
 
