@@ -44,11 +44,16 @@ fn count(object: &Value, name: &str) -> u64 {
 
 /// A client in a session.
 fn begin(lan: &Lan, address: &str, settings: RawSettings) -> Hand {
-    let socket = lan.namespace(Side::Client).run(|| UdpSocket::bind((address, 0)).expect("an address"));
-    let client = Hand::new(socket, (SERVER_ADDRESS, PORT));
+    let client = knock(lan, address);
     client.say(Kind::Syn, 0, &settings.to_bytes());
     client.expect(Kind::SynAck);
     client
+}
+
+/// A client that has not said anything.
+fn knock(lan: &Lan, address: &str) -> Hand {
+    let socket = lan.namespace(Side::Client).run(|| UdpSocket::bind((address, 0)).expect("an address"));
+    Hand::new(socket, (SERVER_ADDRESS, PORT))
 }
 
 fn session_of<'a>(sessions: &'a [Value], client: &Hand) -> &'a Value {
@@ -348,6 +353,10 @@ fn a_server_whose_link_goes_down_while_it_sends_breaks_the_session_off_and_is_th
                 its.wait_for_carrier(SERVER_LINK);
                 lan.namespace(Side::Client).wait_for_carrier(CLIENT_LINK);
                 while client.heard().is_some() {}
+                // Nobody has a session now, and nobody else's is disturbed.
+                knock(&lan, CLIENT_ADDRESS).say(Kind::Ping, 1, &[]);
+                let ignored = |server: &Program| server.stderr().matches("it has no session here").count() == 1 + time;
+                server.wait_until("that it knows of no session", ignored);
                 assert_serves(&lan);
                 assert_eq!(client.heard(), None, "{what}: what did not leave in a session does not leave after it");
                 server.wait_until("statistics", |server| server.stdout().lines().count() == 2 + 2 * time);

@@ -321,6 +321,28 @@ fn the_kernel_path_speaks_ptp_with_itself_and_with_the_xdp_path() {
     }
 }
 
+/// A packet socket is told of it, once: no reason to end a server.
+#[test]
+fn a_link_that_goes_down_breaks_no_ptp_port() {
+    for over_xdp in [false, true] {
+        let veth = Veth::new();
+        let (mut client, mut server, to): (Box<dyn Path + Send>, Box<dyn Path + Send>, _) = if over_xdp {
+            let (client, server, to) = companions(&veth, false);
+            (Box::new(client), Box::new(server), to)
+        } else {
+            let to = SocketAddrV4::new(veth.right.address, PORT);
+            (Box::new(kernel(&veth.left, CLIENT_PORT)), Box::new(kernel(&veth.right, PORT)), to)
+        };
+        exchange(&veth, Transport::L2, &mut *client, &mut *server, to);
+        veth.right.ip(&["link", "set", veth.right.interface, "down"]);
+        let mut batch = Batch::new();
+        for _ in 0..3 {
+            server.receive(&mut batch).unwrap();
+            assert_eq!(batch.len(), 0, "over xdp: {over_xdp}");
+        }
+    }
+}
+
 #[test]
 fn a_clocks_own_sync_message_is_left_to_the_kernel() {
     // From a real clock: domain 0, a clock identity made of a MAC address; over both transports.

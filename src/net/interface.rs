@@ -239,7 +239,7 @@ fn local_of(body: &[u8]) -> Option<Ipv4Addr> {
 }
 
 /// The broadcast addresses that come with the address in an `RTM_NEWADDR` message: the one that it was given, and the last one of its
-/// network (`fib_add_ifaddr`, net/ipv4/fib_frontend.c).
+/// network (`fib_add_ifaddr`, net/ipv4/fib_frontend.c, which waits until the interface is up).
 fn broadcasts_of(body: &[u8]) -> impl Iterator<Item = Ipv4Addr> {
     let header = AddressHeader::parse(body).ok();
     let found = header.map(|header| {

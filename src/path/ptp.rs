@@ -186,7 +186,9 @@ impl PtpPort {
                     emptied = true;
                     break;
                 }
-                Err(error) if is_passing(&error) => batch.pass_over(),
+                // A packet socket is told once that its link went down, and is there when that is up again (packet_notifier,
+                // net/packet/af_packet.c).
+                Err(error) if is_passing(&error) || error.raw_os_error() == Some(libc::ENETDOWN) => batch.pass_over(),
                 Err(error) => return Err(with_attempt(error, format_args!("receive PTP messages"))),
             }
         }

@@ -728,8 +728,8 @@ impl<'a, P: Path> Loop<'a, P> {
 
     #[cold]
     fn tell(&mut self, event: Event) -> io::Result<()> {
-        // The peer must not wait for it.
-        self.flush()?;
+        // The peer must not wait for it. What has happened is told also where nothing can be sent.
+        let flushed = self.flush();
         let place = self.hall.place();
         match (place, event) {
             (Some(place), Event::Connected { peer, settings }) => {
@@ -748,7 +748,7 @@ impl<'a, P: Path> Loop<'a, P> {
                 self.ledger.notice(place, event);
             }
         }
-        Ok(())
+        flushed
     }
 
     fn flush(&mut self) -> io::Result<()> {

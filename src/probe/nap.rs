@@ -9,7 +9,7 @@ use crate::clock::{Monotonic, Time};
 
 /// The part of a wait that it may be awake at most: less than 2 % of a CPU.
 const PART: u64 = 64;
-/// A shorter wait is slept to its end: of a ping a millisecond each takes some 30 µs of CPU time, and a lead would be half as much again.
+/// A shorter wait is slept to its end: with a ping a millisecond the lead was a quarter of all CPU time.
 const SHORTEST_NANOS: u64 = 2_000_000;
 /// The longest lead. It is not the hundredth part of a time-out.
 const MOST_NANOS: u64 = 250_000;

@@ -162,6 +162,10 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
     fn broken(&mut self, scene: Scene<'_, M, P>) {
         // A server that waits for a client has no session, and a client that lingers has told of its own: what was counted is
         // nobody's any more.
+        if self.session.is_some() {
+            // Nothing is said of it, but who knocks from now on does not disturb a session.
+            scene.recorder.notice(Event::Finished(End::Broken));
+        }
         if self.session.is_some() || (self.role == Role::Client && !self.has_told) {
             self.report(scene, End::Broken);
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use xsk_rs::config::{BindFlags, Interface, SocketConfig};
 use xsk_rs::{CompQueue, FillQueue, RxQueue, Socket, TxQueue, Umem};
 
-/// A socket that was closed frees its queue a little later, in a kernel worker.
+/// A socket that was closed frees its queue and its memory a little later, in a kernel worker.
 const RELEASE_TRIES: u32 = 100;
 const RELEASE_PAUSE: Duration = Duration::from_millis(10);
 /// Packets that one busy poll takes: as many as a batch.
@@ -54,42 +54,53 @@ pub(super) fn is_zero_copy(fd: RawFd) -> io::Result<bool> {
 pub(super) fn bind(interface: &str, id: u32, config: SocketConfig, umem: &Umem) -> anyhow::Result<(Rings, bool)> {
     let name = Interface::new(CString::new(interface)?);
     let zero_copy = config.bind_flags().contains(BindFlags::XDP_ZEROCOPY);
-    for attempt in 1.. {
+    let opened = released(|| {
         // SAFETY: this UMEM is used for no other socket.
-        let error = match unsafe { Socket::new(config, umem, &name, id) } {
-            Ok((tx, rx, Some((fill, completions)))) => {
-                let zero_copy = is_zero_copy(tx.fd().as_raw_fd())
-                    .with_context(|| format!("cannot ask whether queue {id} of {interface} is in zero-copy mode"))?;
-                return Ok(((tx, rx, fill, completions), zero_copy));
-            }
-            Ok((_, _, None)) => bail!("the AF_XDP socket of queue {id} came without fill ring"),
-            Err(error) => error,
-        };
-        let errno = errno_of(&error);
-        if errno == Errno::EBUSY && attempt < RELEASE_TRIES {
-            std::thread::sleep(RELEASE_PAUSE);
-            continue;
+        let opened = unsafe { Socket::new(config, umem, &name, id) };
+        opened.map_err(|error| (errno_of(&error) == Errno::EBUSY, error))
+    });
+    let errno = match opened {
+        Ok((tx, rx, Some((fill, completions)))) => {
+            let zero_copy = is_zero_copy(tx.fd().as_raw_fd())
+                .with_context(|| format!("cannot ask whether queue {id} of {interface} is in zero-copy mode"))?;
+            return Ok(((tx, rx, fill, completions), zero_copy));
         }
-        if errno == Errno::EBUSY {
-            bail!(
-                "queue {id} of {interface} is taken by another AF_XDP socket: end the program that has it (ss --xdp -p), \
-                 choose other queues with --queue, or use --path kernel"
-            );
-        }
-        if zero_copy {
-            bail!(
-                "cannot bind an AF_XDP socket to queue {id} of {interface} in zero-copy mode: {}{}: use --zero-copy off",
-                errno.desc(),
-                socket_meaning(errno)
-            );
-        }
+        Ok((_, _, None)) => bail!("the AF_XDP socket of queue {id} came without fill ring"),
+        Err(error) => errno_of(&error),
+    };
+    if errno == Errno::EBUSY {
         bail!(
-            "cannot bind an AF_XDP socket to queue {id} of {interface}: {}{}: use --path kernel",
+            "queue {id} of {interface} is taken by another AF_XDP socket: end the program that has it (ss --xdp -p), \
+             choose other queues with --queue, or use --path kernel"
+        );
+    }
+    if zero_copy {
+        bail!(
+            "cannot bind an AF_XDP socket to queue {id} of {interface} in zero-copy mode: {}{}: use --zero-copy off",
             errno.desc(),
             socket_meaning(errno)
         );
     }
-    unreachable!("the loop ends by returning")
+    bail!(
+        "cannot bind an AF_XDP socket to queue {id} of {interface}: {}{}: use --path kernel",
+        errno.desc(),
+        socket_meaning(errno)
+    );
+}
+
+/// Tries again for a second where what it wants may still be a closed socket's: the queue, and the memory that the user may
+/// have locked. An error comes with whether it is of that kind.
+///
+/// # Errors
+/// The last one.
+pub(super) fn released<T, E>(mut attempt: impl FnMut() -> Result<T, (bool, E)>) -> Result<T, E> {
+    for _ in 1..RELEASE_TRIES {
+        match attempt() {
+            Err((true, _)) => std::thread::sleep(RELEASE_PAUSE),
+            other => return other.map_err(|(_, error)| error),
+        }
+    }
+    attempt().map_err(|(_, error)| error)
 }
 
 /// The errno behind an error of xsk-rs.

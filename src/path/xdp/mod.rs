@@ -653,11 +653,11 @@ impl Path for XdpPath {
         // A queue has one socket at a time.
         self.queues.clear();
         // Where it was down it may have got another name.
-        let Place { interface, if_index, .. } = &self.place;
+        let Place { interface, if_index, .. } = &mut self.place;
         let name =
             if_indextoname(*if_index).with_context(|| format!("cannot open AF_XDP sockets on {interface} anew"))?;
-        let name = name.to_string_lossy();
-        self.queues = queue::open_all(&name, &self.description.queues, self.mtu, zero_copy, self.busypoll_us)?;
+        *interface = name.to_string_lossy().into_owned();
+        self.queues = queue::open_all(interface, &self.description.queues, self.mtu, zero_copy, self.busypoll_us)?;
         self.queues.iter().try_for_each(|socket| self.program.connect(socket.id(), socket.fd()))
     }
 

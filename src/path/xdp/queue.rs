@@ -10,7 +10,7 @@
 
 use super::ZeroCopy;
 use super::ahead::Ahead;
-use super::bind::{bind, bind_flags, errno_of, set_busy_poll, socket_meaning};
+use super::bind::{bind, bind_flags, errno_of, released, set_busy_poll, socket_meaning};
 use super::layout::{META_LEN, Meta};
 use super::peers::Content;
 use crate::clock::monotonic_now;
@@ -189,7 +189,11 @@ impl Queue {
             .comp_queue_size(sending)
             .build()?;
         let frames = NonZeroU32::new(dimensions.frames()).ok_or_else(|| anyhow!("a UMEM without frames"))?;
-        let (umem, mut descriptors) = Umem::new(umem_config, frames, false).map_err(|error| {
+        let (umem, mut descriptors) = released(|| {
+            let made = Umem::new(umem_config, frames, false);
+            made.map_err(|error| (errno_of(&error) == Errno::ENOBUFS, error))
+        })
+        .map_err(|error| {
             let errno = errno_of(&error);
             anyhow!(
                 "cannot register {} bytes of memory for AF_XDP on queue {id} of {interface}: {}{}",

@@ -49,6 +49,21 @@ fn a_lone_pong_that_the_ring_does_not_let_go_is_not_counted_as_sent() {
 }
 
 #[test]
+fn a_session_that_ends_as_the_path_breaks_down_is_told_of() {
+    // SYN-ACK and pong leave, the FIN of the server that is stopped does not.
+    let path = Scripted { leave: Some(2), has_ring: true, ..Scripted::session_with_a_ping() };
+    with_a_loop(Source::Application, path, |looped| {
+        while looped.receive().unwrap() {}
+        looped.hall.handle_stop(monotonic_now());
+        assert_eq!(looped.act(None).unwrap_err().kind(), io::ErrorKind::NetworkDown);
+        looped.break_all();
+        let (crowd, totals) = looped.tally.so_far();
+        assert_eq!((crowd.begun, crowd.over(), looped.hall.standing()), (1, 1, 0));
+        assert_eq!((totals.pings_received, totals.pongs_sent), (1, 1));
+    });
+}
+
+#[test]
 fn a_stranger_that_cannot_be_answered_is_refused_all_the_same_and_costs_the_session_nothing() {
     for (unknown, answered) in [(None, 1), (Some(STRANGER), 0)] {
         // Refused as by any server, and as this one serves many.
