@@ -259,8 +259,7 @@ fn one_way(lan: &Lan, contestant: &Contestant, seconds: u32, figures: &mut Figur
 /// How late pings leave that are slept for, and what they cost.
 fn sleeping(lan: &Lan, contestant: &Contestant, figures: &mut Figures) -> Result<()> {
     let name = contestant.who.name();
-    let slow =
-        Job { delay_us: 1_000_000 / SLEEP_RATE, seconds: SLEEP_SECONDS, timer: "sleep", pong_every: 1, pinned: true };
+    let slow = Job { delay_us: 1_000_000 / SLEEP_RATE, seconds: SLEEP_SECONDS, timer: "sleep", ..BUSY };
     let late = lateness(&lan.session(contestant, slow)?.client.left, i64::from(slow.delay_us) * 1000);
     figures.add(SLEEP_P99, "us", name, percentile(&late, 0.99) / 1e3);
 
@@ -269,14 +268,18 @@ fn sleeping(lan: &Lan, contestant: &Contestant, figures: &mut Figures) -> Result
         if pinned && contestant.who.is_unpinned() {
             continue;
         }
-        // What begins and ends a session is in both, and cancels out.
-        let job = |seconds| Job { delay_us: 1_000_000 / CPU_RATE, seconds, pinned, ..slow };
-        let [short, long] = [lan.session(contestant, job(1))?, lan.session(contestant, job(1 + CPU_SECONDS))?];
-        let pings = long.client.left.len().saturating_sub(short.client.left.len());
-        let cpu = long.cpu.as_secs_f64() - short.cpu.as_secs_f64();
-        figures.add(measure, "us", name, cpu * 1e6 / pings as f64);
+        let job = |seconds| -> Result<(usize, Duration)> {
+            let job = Job { delay_us: 1_000_000 / CPU_RATE, seconds, pinned, ..slow };
+            lan.session(contestant, job).map(|session| (session.client.left.len(), session.cpu))
+        };
+        figures.add(measure, "us", name, cpu_a_ping(job(1)?, job(1 + CPU_SECONDS)?));
     }
     Ok(())
+}
+
+/// In us, of two sessions' pings and CPU times: what begins and ends a session is in both, and cancels out.
+fn cpu_a_ping((few, short): (usize, Duration), (many, long): (usize, Duration)) -> f64 {
+    (long.as_secs_f64() - short.as_secs_f64()) * 1e6 / many.saturating_sub(few) as f64
 }
 
 /// The same of rings and nothing else: what timers and wake-ups take that nobody can do without.
@@ -299,10 +302,7 @@ fn floor_asleep(lan: &Lan, figures: &mut Figures) -> Result<()> {
     figures.add(SLEEP_P99, "us", name, late);
     for (measure, pinned) in CPU_TIMES {
         let cpu = match [job(CPU_RATE, 1, pinned)?, job(CPU_RATE, 1 + CPU_SECONDS, pinned)?] {
-            [Some(short), Some(long)] => {
-                let pings = long.lateness.len().saturating_sub(short.lateness.len());
-                (long.cpu.as_secs_f64() - short.cpu.as_secs_f64()) * 1e6 / pings as f64
-            }
+            [Some(short), Some(long)] => cpu_a_ping((short.lateness.len(), short.cpu), (long.lateness.len(), long.cpu)),
             _ => f64::NAN,
         };
         figures.add(measure, "us", name, cpu);

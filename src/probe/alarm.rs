@@ -64,8 +64,8 @@ struct Settings {
     /// The last deadline, and how many nanoseconds it came after the one before.
     last: Option<Time<Monotonic>>,
     step: Option<u64>,
-    /// The one before came after as many.
-    is_steady: bool,
+    /// What will be due after it, where the one before came after as many.
+    next: Option<Time<Monotonic>>,
 }
 
 impl Settings {
@@ -95,11 +95,11 @@ impl Settings {
     fn after(&mut self, deadline: Time<Monotonic>) -> Option<Time<Monotonic>> {
         if self.last != Some(deadline) {
             let step = self.last.and_then(|last| deadline.as_nanos().checked_sub(last.as_nanos()));
-            self.is_steady = step.is_some() && step == self.step;
+            let steady = step.filter(|_| step == self.step);
+            self.next = steady.and_then(|step| deadline.as_nanos().checked_add(step)).map(Time::from_nanos);
             (self.last, self.step) = (Some(deadline), step);
         }
-        let step = self.step.filter(|_| self.is_steady)?;
-        deadline.as_nanos().checked_add(step).map(Time::from_nanos)
+        self.next
     }
 }
 

@@ -54,10 +54,9 @@ pub(super) fn is_zero_copy(fd: RawFd) -> io::Result<bool> {
 pub(super) fn bind(interface: &str, id: u32, config: SocketConfig, umem: &Umem) -> anyhow::Result<(Rings, bool)> {
     let name = Interface::new(CString::new(interface)?);
     let zero_copy = config.bind_flags().contains(BindFlags::XDP_ZEROCOPY);
-    let opened = released(|| {
+    let opened = released(Errno::EBUSY, || {
         // SAFETY: this UMEM is used for no other socket.
-        let opened = unsafe { Socket::new(config, umem, &name, id) };
-        opened.map_err(|error| (errno_of(&error) == Errno::EBUSY, error))
+        unsafe { Socket::new(config, umem, &name, id) }
     });
     let errno = match opened {
         Ok((tx, rx, Some((fill, completions)))) => {
@@ -88,19 +87,22 @@ pub(super) fn bind(interface: &str, id: u32, config: SocketConfig, umem: &Umem) 
     );
 }
 
-/// Tries again for a second where what it wants may still be a closed socket's: the queue, and the memory that the user may
-/// have locked. An error comes with whether it is of that kind.
+/// Tries again for a second where the kernel answers `taken`: what is wanted may still be a closed socket's, the queue or the
+/// memory that the user may have locked.
 ///
 /// # Errors
 /// The last one.
-pub(super) fn released<T, E>(mut attempt: impl FnMut() -> Result<T, (bool, E)>) -> Result<T, E> {
+pub(super) fn released<T, E: std::error::Error>(
+    taken: Errno,
+    mut attempt: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
     for _ in 1..RELEASE_TRIES {
         match attempt() {
-            Err((true, _)) => std::thread::sleep(RELEASE_PAUSE),
-            other => return other.map_err(|(_, error)| error),
+            Err(error) if errno_of(&error) == taken => std::thread::sleep(RELEASE_PAUSE),
+            other => return other,
         }
     }
-    attempt().map_err(|(_, error)| error)
+    attempt()
 }
 
 /// The errno behind an error of xsk-rs.

@@ -189,11 +189,8 @@ impl Queue {
             .comp_queue_size(sending)
             .build()?;
         let frames = NonZeroU32::new(dimensions.frames()).ok_or_else(|| anyhow!("a UMEM without frames"))?;
-        let (umem, mut descriptors) = released(|| {
-            let made = Umem::new(umem_config, frames, false);
-            made.map_err(|error| (errno_of(&error) == Errno::ENOBUFS, error))
-        })
-        .map_err(|error| {
+        let made = released(Errno::ENOBUFS, || Umem::new(umem_config, frames, false));
+        let (umem, mut descriptors) = made.map_err(|error| {
             let errno = errno_of(&error);
             anyhow!(
                 "cannot register {} bytes of memory for AF_XDP on queue {id} of {interface}: {}{}",
