@@ -136,23 +136,53 @@ struct Handed {
     counts: Arc<FileCounts>,
     pushed: u64,
     lost: u64,
+    /// Rows that counted as lost when the writer was waited for no longer.
+    given_up: GivenUp,
+    /// Of those that were given up before, rows that are in the file all the same.
+    late: u64,
+}
+
+/// Rows that were told of as lost while the writer still had them. They stay lost, though it may write them yet: else those that the next
+/// session loses would be made up for by them.
+#[derive(Debug, Clone, Copy, Default)]
+struct GivenUp {
+    /// How many rows the writer was done with then, and how many of them were in the file.
+    done: u64,
+    written: u64,
+    /// How many it had been handed.
+    pushed: u64,
+}
+
+impl GivenUp {
+    /// How many of them are in the file, where the writer is done with so many rows and has written so many. It takes rows in their order, and
+    /// after one that is refused none is written.
+    fn late(&self, done: u64, written: u64) -> u64 {
+        done.min(self.pushed).saturating_sub(self.done).min(written - self.written)
+    }
 }
 
 impl Handed {
     fn new(counts: Arc<FileCounts>) -> Self {
-        Self { counts, pushed: 0, lost: 0 }
+        Self { counts, pushed: 0, lost: 0, given_up: GivenUp::default(), late: 0 }
     }
 
     fn lost(&self) -> u64 {
         self.lost + self.counts.rows_lost.load(Ordering::Relaxed)
     }
 
-    /// `stalled`: how long it was waited for a writer that is waited for no longer.
-    fn written(&self, stalled: Option<Duration>) -> Written {
+    /// `stalled`: how long it was waited for a writer that is waited for no longer. What it still has is given up.
+    fn written(&mut self, stalled: Option<Duration>) -> Written {
         let rows_written = self.counts.rows_written.load(Ordering::Acquire);
         let refused = self.counts.rows_lost.load(Ordering::Acquire);
-        // Rows that a writer still has when it is waited for no longer will not be read by anybody.
-        let pending = self.pushed.saturating_sub(rows_written + refused);
+        let done = rows_written + refused;
+        let pending = self.pushed.saturating_sub(done);
+        if pending > 0 && done < self.given_up.pushed {
+            self.given_up.pushed = self.pushed;
+        } else if pending > 0 {
+            self.late += self.given_up.late(done, rows_written);
+            self.given_up = GivenUp { done, written: rows_written, pushed: self.pushed };
+        }
+        let late = self.late + self.given_up.late(done, rows_written);
         let mut error = lock(&self.counts.error).clone();
         if let Some(patience) = stalled
             && pending > 0
@@ -160,7 +190,7 @@ impl Handed {
         {
             error = Some(format!("the log took nothing for {} s", patience.as_secs_f32()));
         }
-        Written { rows_written, rows_lost: self.lost + refused + pending, error }
+        Written { rows_written: rows_written - late, rows_lost: self.lost + refused + pending + late, error }
     }
 }
 
@@ -443,13 +473,13 @@ impl Recorder {
         self.shared.taken.load(Ordering::Relaxed) + files.map(|file| file.counts.progress()).sum::<u64>()
     }
 
-    fn counts(&self) -> Finished {
+    fn counts(&mut self) -> Finished {
         let stalled = self.stalled.then_some(self.patience);
-        let written = |file: &Option<Handed>| file.as_ref().map(|file| file.written(stalled));
+        let written = |file: &mut Option<Handed>| file.as_mut().map(|file| file.written(stalled));
         let current = !self.stalled && !self.session_due;
         Finished {
-            log: written(&self.log),
-            stage_log: written(&self.stage_log),
+            log: written(&mut self.log),
+            stage_log: written(&mut self.stage_log),
             stages: lock(&self.shared.stages).clone().filter(|_| current),
             stages_left_out: self.stages_left_out,
         }

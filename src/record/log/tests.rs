@@ -165,6 +165,33 @@ fn a_full_disk_keeps_whole_rows_only_and_loses_all_that_follow() {
 }
 
 #[test]
+fn rows_that_were_given_up_make_up_for_none_that_a_later_session_loses() {
+    let disk = Disk::default();
+    disk.change(|disk| disk.blocked = true);
+    let (mut recorder, _) = start(&disk, 64, Duration::from_millis(50));
+    (1..=5).for_each(|sequence| recorder.seen(&row(sequence)));
+    let first = recorder.sync().log.unwrap();
+    assert_eq!((first.rows_written, first.rows_lost), (0, 5));
+    // Still nothing: what was given up is told of once.
+    (6..=8).for_each(|sequence| recorder.seen(&row(sequence)));
+    let second = recorder.sync().log.unwrap();
+    assert_eq!((second.since(&first).rows_written, second.since(&first).rows_lost), (0, 3));
+    disk.change(|disk| disk.blocked = false);
+    recorder.patience = PATIENCE;
+    let third = recorder.sync().log.unwrap();
+    assert_eq!((third.since(&second).rows_written, third.since(&second).rows_lost), (0, 0));
+    assert_eq!(sequences(&disk.content()), [1, 2, 3, 4, 5, 6, 7, 8]);
+    // Of the next four one fits, and none after it.
+    disk.change(|disk| disk.room = Some(disk.content.len() + "9,t0,0.000000005,44\n".len()));
+    (9..=12).for_each(|sequence| recorder.seen(&row(sequence)));
+    let fourth = recorder.sync().log.unwrap();
+    assert_eq!((fourth.since(&third).rows_written, fourth.since(&third).rows_lost), (1, 3));
+    recorder.seen(&row(13));
+    let last = recorder.finish().log.unwrap();
+    assert_eq!((last.since(&fourth).rows_written, last.since(&fourth).rows_lost), (0, 1));
+}
+
+#[test]
 fn a_disk_that_takes_nothing_is_not_waited_for_without_end() {
     let disk = Disk::default();
     disk.change(|disk| disk.blocked = true);
