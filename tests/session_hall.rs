@@ -222,6 +222,8 @@ fn a_full_server_refuses_and_a_place_is_free_when_its_session_is_over() {
     // The answer to the FIN was lost: it is answered again, and a late copy of the SYN begins nothing.
     let (_, done) = say(&mut hall, at(5), peer(1, 7), Kind::Fin, 1);
     assert_eq!(sent(&done), [(peer(1, 7), Kind::FinAck, 1)]);
+    // Nor is it refused, though the server is full.
+    assert_eq!(say(&mut hall, at(5), peer(1, 7), Kind::Syn, 0), (None, vec![]));
     assert_eq!(hall.standing(), 2);
     assert_eq!(say(&mut hall, at(6), peer(2, 7), Kind::Ping, 1).0, Some(Point::T1));
 }

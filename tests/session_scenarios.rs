@@ -517,6 +517,39 @@ fn a_keeping_server_forgets_a_client_after_5_s() {
 }
 
 #[test]
+fn a_late_copy_of_the_fin_of_one_session_ends_none_that_follows() {
+    let mut server = Server::new(ServerConfig { keep: true, ..server_config() });
+    let peer = client_address(0);
+    let raw = Some(short(Direction::Forward).to_raw());
+    let ping = |server: &mut Server, time, sequence| hear(server, at(time), peer, message(Kind::Ping, sequence), None);
+    let fin = |server: &mut Server, time, sequence| {
+        drain(server);
+        hear(server, at(time), peer, message(Kind::Fin, sequence), None);
+        drain(server).contains(&Action::Tell(Event::Finished(End::Complete)))
+    };
+    hear(&mut server, at(0), peer, message(Kind::Syn, 1), raw);
+    for sequence in 1..=10 {
+        ping(&mut server, sequence, sequence);
+    }
+    assert!(fin(&mut server, 20, 11));
+    hear(&mut server, at(60), peer, message(Kind::Syn, 2), raw);
+    for sequence in 1..=50 {
+        ping(&mut server, 60 + sequence, sequence);
+    }
+    assert!(!fin(&mut server, 115, 11));
+    assert_eq!(ping(&mut server, 116, 51), Some(Point::T1));
+    assert_eq!(server.totals().unexpected, 1);
+    // A client that ends with a sequence of its own choice is believed.
+    assert!(fin(&mut server, 120, 7));
+    // Nor does a session that is as long as one before keep its own FIN from ending it.
+    hear(&mut server, at(160), peer, message(Kind::Syn, 3), raw);
+    for sequence in 1..=10 {
+        ping(&mut server, 160 + sequence, sequence);
+    }
+    assert!(fin(&mut server, 180, 11));
+}
+
+#[test]
 fn a_keeping_server_does_not_answer_the_fin_of_a_session_that_timed_out() {
     let mut server = Server::new(ServerConfig { keep: true, ..server_config() });
     let peer = client_address(0);
@@ -746,6 +779,40 @@ fn pongs_that_the_fin_ack_overtook_are_waited_for() {
     assert_eq!(client.deadline(), Some(at(50_200)));
     client.handle_deadline(at(50_200));
     assert_eq!(end(&mut client), Some(End::Stopped));
+}
+
+#[test]
+fn a_pong_that_came_twice_stands_for_none_that_the_fin_ack_overtook() {
+    for again_before_fin_ack in [true, false] {
+        let mut client = Client::new(at(0), client_config(short(Direction::Forward)));
+        hear(&mut client, at(1), server_address(), message(Kind::SynAck, 0), None);
+        client.handle_deadline(at(1));
+        client.handle_deadline(at(100_001));
+        client.handle_stop(at(150_000));
+        let pong = |client: &mut Client, time, sequence| {
+            hear(client, at(time), server_address(), message(Kind::Pong, sequence), None)
+        };
+        let repeat = |client: &mut Client, time| {
+            assert_eq!(pong(client, time, 1), Some(Point::T3));
+            client.handle_repeated_pong();
+        };
+        assert_eq!(pong(&mut client, 150_010, 1), Some(Point::T3));
+        if again_before_fin_ack {
+            repeat(&mut client, 150_020);
+        }
+        hear(&mut client, at(150_030), server_address(), message(Kind::FinAck, 3), None);
+        if !again_before_fin_ack {
+            repeat(&mut client, 150_040);
+        }
+        assert_eq!(client.deadline(), Some(at(200_030)));
+        client.handle_deadline(at(150_050));
+        assert_eq!(pong(&mut client, 150_060, 2), Some(Point::T3));
+        assert_eq!(client.deadline(), Some(at(150_060)));
+        client.handle_deadline(at(150_060));
+        assert!(client.is_over());
+        let totals = client.totals();
+        assert_eq!((totals.pongs_expected, totals.pongs_received, totals.unexpected), (2, 3, 0));
+    }
 }
 
 /// A client stopped at 100 µs, after one ping: its FIN has the sequence 2.

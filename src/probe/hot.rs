@@ -465,7 +465,11 @@ impl<'a, M: Machine, P: Path, A: Attendant<M, P>> HotLoop<'a, M, P, A> {
         }
         let t3_t0_ns = match answer {
             Answer::First(nanos) => nanos,
-            Answer::Duplicate | Answer::Unknown => None,
+            Answer::Duplicate => {
+                self.machine.handle_repeated_pong();
+                None
+            }
+            Answer::Unknown => None,
         };
         self.tell_round_trip(t3_t0_ns, rtt_ns);
     }

@@ -225,6 +225,12 @@ impl Machine for Client {
         }
     }
 
+    fn handle_repeated_pong(&mut self) {
+        if let State::Talking(conversation) = &mut self.state {
+            conversation.handle_repeated_pong();
+        }
+    }
+
     fn handle_refused_load(&mut self, count: u32) {
         self.outbox.load_refused(count);
     }

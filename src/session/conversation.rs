@@ -220,6 +220,8 @@ enum Phase {
     /// The own pings are out; in duplex the other's may still come, else pongs that the FIN-ACK overtook.
     Settle {
         until: Time<Monotonic>,
+        /// Since then there has been nothing to wait for, unless the pong that came then had come before.
+        settled: Option<Time<Monotonic>>,
         end: End,
     },
     /// Finished by the other's FIN: stays to answer it again.
@@ -251,8 +253,10 @@ pub(super) struct Conversation {
     begun: Time<Monotonic>,
     pub(super) terms: Terms,
     pinger: Pinger,
-    /// The peer's FIN was answered, with this account where the client had asked for one.
-    answered_fin: Option<Option<Account>>,
+    /// Of the pongs received, those that had come before.
+    repeated_pongs: u64,
+    /// The sequence of the peer's FIN, and the account that it was answered with where the client had asked for one.
+    answered_fin: Option<(u64, Option<Account>)>,
 }
 
 impl Conversation {
@@ -275,8 +279,18 @@ impl Conversation {
         };
         let sampler = terms.settings.ptp.map(|_| Box::new(Sampler::new(terms.sampling)));
         let (last_ping, answered_fin) = (0, None);
-        let mut begun =
-            Self { terms, phase, pinger, flood: None, sampler, last_heard, last_ping, begun: now, answered_fin };
+        let mut begun = Self {
+            terms,
+            phase,
+            pinger,
+            flood: None,
+            sampler,
+            last_heard,
+            last_ping,
+            begun: now,
+            repeated_pongs: 0,
+            answered_fin,
+        };
         outbox.totals.measures_loss = begun.pings() && !begun.is_duplex();
         if matches!(begun.phase, Phase::Pinging) {
             outbox.totals.started = Some(now);
@@ -298,9 +312,15 @@ impl Conversation {
             ^ u64::from(self.terms.settings.pong_every)
     }
 
-    /// What the peer's FIN was answered with: a repeated one deserves the same answer. `None` where there was none.
-    pub(super) fn answered_fin(&self) -> Option<Option<Account>> {
+    /// The sequence of the peer's FIN and what it was answered with: a repeated one deserves the same answer. `None` where there was none.
+    pub(super) fn answered_fin(&self) -> Option<(u64, Option<Account>)> {
         self.answered_fin
+    }
+
+    /// Whether a FIN with this sequence is none of this session's, where one of its peer's before had the same: whoever sends it has sent a
+    /// ping with that sequence, or a later one, in this session.
+    pub(super) fn is_past(&self, sequence: u64) -> bool {
+        matches!(self.phase, Phase::Echoing) && sequence <= self.last_ping
     }
 
     /// The statistics are out; only repeated FINs are still answered.
@@ -323,10 +343,10 @@ impl Conversation {
 
     pub(super) fn deadline(&self) -> Option<Time<Monotonic>> {
         let own = match &self.phase {
-            Phase::Turnaround { until }
-            | Phase::Draining { until, .. }
-            | Phase::Settle { until, .. }
-            | Phase::Linger { until } => return Some(*until),
+            Phase::Turnaround { until } | Phase::Draining { until, .. } | Phase::Linger { until } => {
+                return Some(*until);
+            }
+            Phase::Settle { until, settled, .. } => return Some(settled.unwrap_or(*until)),
             Phase::Goodbye { retry, .. } => return Some(retry.next.min(retry.since.plus(GOODBYE))),
             Phase::Closing { retry, .. } => {
                 return Some(retry.next.min(closing_limit(retry, self.last_heard, &self.terms)));
@@ -390,6 +410,19 @@ impl Conversation {
         if let Some(sampler) = &mut self.sampler {
             sampler.stamped(sequence);
         }
+    }
+
+    /// The pong that was handled last had come before.
+    pub(super) fn handle_repeated_pong(&mut self) {
+        self.repeated_pongs += 1;
+        if let Phase::Settle { settled, .. } = &mut self.phase {
+            *settled = None;
+        }
+    }
+
+    /// Whether every pong that was expected has come.
+    const fn has_all_pongs(&self, totals: &Totals) -> bool {
+        totals.pongs_received.saturating_sub(self.repeated_pongs) >= totals.pongs_expected
     }
 
     /// A repeated SYN of the client: the SYN-ACK was lost.
@@ -508,10 +541,11 @@ impl Conversation {
             sampler.answered(sequence);
         }
         // Its row belongs to the statistics: they are due with the next deadline, not before the row.
-        if let Phase::Settle { until, .. } = &mut self.phase
-            && outbox.totals.pongs_received >= outbox.totals.pongs_expected
+        let has_all = self.has_all_pongs(&outbox.totals);
+        if let Phase::Settle { settled, .. } = &mut self.phase
+            && has_all
         {
-            *until = now;
+            *settled = Some(now);
         }
         Some(Point::T3)
     }
@@ -522,8 +556,8 @@ impl Conversation {
             return;
         }
         // Repeated as it was: what came since is not of the session.
-        let account = self.answered_fin.unwrap_or_else(|| self.account(now, &outbox.totals));
-        self.answered_fin = Some(account);
+        let account = self.answered_fin.map_or_else(|| self.account(now, &outbox.totals), |(_, account)| account);
+        self.answered_fin = Some((sequence, account));
         outbox.fin_ack(self.terms.peer, sequence, account);
         match self.phase {
             Phase::Echoing => {
@@ -567,7 +601,7 @@ impl Conversation {
                     outbox.control(self.terms.peer, Kind::Fin, *sequence);
                 }
             }
-            Phase::Settle { until, end } if now >= *until => {
+            Phase::Settle { until, settled, end } if now >= settled.unwrap_or(*until) => {
                 let end = *end;
                 self.finish(now, end, outbox);
             }
@@ -586,10 +620,10 @@ impl Conversation {
 
     /// The FIN is answered. Pongs that it overtook still come within a moment, or not at all.
     fn close(&mut self, now: Time<Monotonic>, end: End, outbox: &mut Outbox) {
-        if outbox.totals.pongs_received >= outbox.totals.pongs_expected {
+        if self.has_all_pongs(&outbox.totals) {
             self.finish(now, end, outbox);
         } else {
-            self.phase = Phase::Settle { until: now.plus(STRAGGLERS), end };
+            self.phase = Phase::Settle { until: now.plus(STRAGGLERS), settled: None, end };
         }
     }
 
@@ -685,7 +719,7 @@ impl Conversation {
         let flooded = self.flood.is_some();
         self.end_flood(now, outbox);
         if self.is_duplex() {
-            self.phase = Phase::Settle { until: now.plus(SETTLE), end };
+            self.phase = Phase::Settle { until: now.plus(SETTLE), settled: None, end };
         } else if flooded {
             self.phase = Phase::Draining { until: now.plus(FLOOD_DRAIN), end };
         } else {

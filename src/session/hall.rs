@@ -555,8 +555,11 @@ impl Machine for Hall {
             // One that is about to leave neither accepts nor refuses: the next one may.
             return if self.stopping { None } else { self.handle_stranger(now, incoming) };
         };
-        let stands = self.places[at as usize].tenant().is_some_and(|place| place.stands);
-        if stands || incoming.message.kind != Kind::Syn || incoming.settings.is_none() {
+        // A late copy of a SYN asks for nothing, so that it is not refused.
+        let &Incoming { from, message, .. } = incoming;
+        let is_answered = |place: &Tenant| place.stands || place.server.is_late(now, from, message);
+        let is_answered = self.places[at as usize].tenant().is_some_and(is_answered);
+        if is_answered || message.kind != Kind::Syn || incoming.settings.is_none() {
             return self.pass(now, at, incoming);
         }
         if let Some(refusal) = self.refusal(incoming) {
@@ -571,6 +574,8 @@ impl Machine for Hall {
     }
 
     fn handle_transmit_stamp(&mut self, _sequence: u64) {}
+
+    fn handle_repeated_pong(&mut self) {}
 
     fn handle_refused_load(&mut self, _count: u32) {}
 

@@ -91,6 +91,9 @@ pub trait Machine {
     /// [`Sampling::awaits_stamp`] says so.
     fn handle_transmit_stamp(&mut self, sequence: u64);
 
+    /// The pong that was handled last had come before: it stands for no other one that is still on its way.
+    fn handle_repeated_pong(&mut self);
+
     /// Of the [`Action::Load`] obeyed last, this many dummies found no room and were not sent.
     fn handle_refused_load(&mut self, count: u32);
 

@@ -105,8 +105,8 @@ struct Former {
     number: u64,
     /// It is remembered until then.
     until: Time<Monotonic>,
-    /// Its FIN was answered, with this account where it had asked for one: a repeated one is answered again.
-    answered_fin: Option<Option<Account>>,
+    /// The sequence of its FIN, and the account that it was answered with where it had asked for one: a repeated one is answered again.
+    answered_fin: Option<(u64, Option<Account>)>,
 }
 
 #[derive(Debug)]
@@ -280,6 +280,12 @@ impl Server {
         message.kind == Kind::Syn && of_peer.all(|former| former.number < message.sequence)
     }
 
+    /// Whether it comes late from a client whose session is over.
+    pub(super) fn is_late(&self, now: Time<Monotonic>, from: SocketAddrV4, message: Message) -> bool {
+        let late = self.former.iter().any(|former| former.peer == from && now < former.until);
+        late && !self.is_next(from, message)
+    }
+
     /// Whether the datagram comes from a client whose session is over. All that such a one still gets is a FIN-ACK, unless
     /// it asks for its next session.
     fn handle_former(&mut self, now: Time<Monotonic>, from: SocketAddrV4, message: Message) -> bool {
@@ -289,7 +295,7 @@ impl Server {
         }
         if let Some(former) = self.former.iter().rfind(|former| former.peer == from) {
             if message.kind == Kind::Fin
-                && let Some(account) = former.answered_fin
+                && let Some((_, account)) = former.answered_fin
             {
                 self.outbox.fin_ack(from, message.sequence, account);
             }
@@ -339,6 +345,12 @@ impl Server {
     }
 }
 
+/// Whether a FIN is a late copy of one that ended a session of this peer's before.
+fn is_of_former(former: &[Former], conversation: &Conversation, from: SocketAddrV4, sequence: u64) -> bool {
+    let ended = |former: &Former| former.peer == from && former.answered_fin.is_some_and(|(fin, _)| fin == sequence);
+    conversation.is_past(sequence) && former.iter().any(ended)
+}
+
 impl Machine for Server {
     fn handle_datagram(&mut self, now: Time<Monotonic>, incoming: &Incoming) -> Option<Point> {
         let &Incoming { from, message, .. } = incoming;
@@ -356,6 +368,11 @@ impl Machine for Server {
             self.handle_foreign(from, message);
         } else if from == peer && message.kind == Kind::Syn {
             conversation.handle_repeated_syn(now, message.sequence, &mut self.outbox);
+        } else if from == peer
+            && message.kind == Kind::Fin
+            && is_of_former(&self.former, conversation, from, message.sequence)
+        {
+            self.outbox.totals.unexpected += 1;
         } else if from == peer {
             point = conversation.handle(now, incoming, &mut self.outbox);
         } else if message.kind == Kind::Dummy && from.ip() == peer.ip() {
@@ -374,8 +391,7 @@ impl Machine for Server {
     }
 
     fn wants(&self, now: Time<Monotonic>, incoming: &Incoming) -> Option<Extension> {
-        let late = self.former.iter().any(|former| former.peer == incoming.from && now < former.until);
-        if !matches!(self.state, State::Listening) || (late && !self.is_next(incoming.from, incoming.message)) {
+        if !matches!(self.state, State::Listening) || self.is_late(now, incoming.from, incoming.message) {
             return None;
         }
         let settings = self.judge(incoming, incoming.settings?).ok()?;
@@ -385,6 +401,12 @@ impl Machine for Server {
     fn handle_transmit_stamp(&mut self, sequence: u64) {
         if let State::Talking(conversation) = &mut self.state {
             conversation.handle_transmit_stamp(sequence);
+        }
+    }
+
+    fn handle_repeated_pong(&mut self) {
+        if let State::Talking(conversation) = &mut self.state {
+            conversation.handle_repeated_pong();
         }
     }
 

@@ -108,6 +108,32 @@ fn a_ping_that_did_not_leave_is_neither_late_nor_lost() {
 }
 
 #[test]
+fn a_pong_that_came_twice_does_not_end_a_session_that_another_is_missing_from() {
+    let settings = Settings { delay_us: 1000, ..Settings::default() };
+    let (mut client, path) = client(settings, Scripted::default());
+    with_a_loop(Source::Application, &mut client, path, |looped| {
+        let say = |kind, sequence| (PEER, Message { kind, sequence }, None);
+        looped.act(None).unwrap();
+        assert!(looped.receive().unwrap());
+        let begun = looped.now;
+        for millis in [0, 1] {
+            assert!(looped.meet_deadlines(begun.plus(Duration::from_millis(millis)), 0).unwrap());
+        }
+        looped.machine.handle_stop(begun.plus_nanos(1_500_000));
+        looped.act(None).unwrap();
+        looped.path.to_come = [say(Kind::Pong, 1), say(Kind::Pong, 1), say(Kind::FinAck, 3), say(Kind::Pong, 2)].into();
+        for _ in 0..3 {
+            assert!(looped.receive().unwrap());
+        }
+        assert_eq!((looped.machine.totals().pongs_received, looped.machine.totals().pongs_expected), (2, 2));
+        assert!(!looped.machine.is_over());
+        assert!(looped.receive().unwrap());
+        let counts = looped.round_trips.counts();
+        assert_eq!((counts.unique, counts.duplicates), (2, 1));
+    });
+}
+
+#[test]
 fn of_a_flood_that_breaks_off_what_left_is_sent_and_the_rest_was_refused() {
     // None of a batch, part of one, a whole one, and some.
     for leave in [0, 1, 5, LOAD_BATCH, 2 * LOAD_BATCH + 7].map(u64::from) {
