@@ -782,6 +782,26 @@ fn pongs_that_the_fin_ack_overtook_are_waited_for() {
 }
 
 #[test]
+fn pongs_that_a_fin_overtook_are_waited_for_too() {
+    for stopped in [false, true] {
+        let mut client = Client::new(at(0), client_config(short(Direction::Forward)));
+        hear(&mut client, at(1), server_address(), message(Kind::SynAck, 0), None);
+        client.handle_deadline(at(1));
+        if stopped {
+            client.handle_stop(at(100));
+        }
+        // The server's user stopped it, just after it had answered.
+        hear(&mut client, at(200), server_address(), message(Kind::Fin, 2), None);
+        assert_eq!(client.deadline(), Some(at(50_200)));
+        assert_eq!(hear(&mut client, at(300), server_address(), message(Kind::Pong, 1), None), Some(Point::T3));
+        client.handle_deadline(at(300));
+        let end = if stopped { End::Stopped } else { End::PeerStopped };
+        assert_eq!(drain(&mut client).last(), Some(&Action::Tell(Event::Finished(end))));
+        assert!(client.is_over());
+    }
+}
+
+#[test]
 fn a_pong_that_came_twice_stands_for_none_that_the_fin_ack_overtook() {
     for again_before_fin_ack in [true, false] {
         let mut client = Client::new(at(0), client_config(short(Direction::Forward)));

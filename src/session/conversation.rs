@@ -567,11 +567,11 @@ impl Conversation {
             }
             // Both sides end at once: the peer's user stopped it too, or its plan was over.
             Phase::Goodbye { .. } => self.phase = Phase::Over,
-            Phase::Closing { end, .. } => self.finish(now, end, outbox),
+            Phase::Closing { end, .. } => self.close(now, end, outbox),
             // The echoing side was stopped by its user.
             Phase::Turnaround { .. } | Phase::Pinging | Phase::Draining { .. } => {
                 self.end_flood(now, outbox);
-                self.finish(now, End::PeerStopped, outbox);
+                self.close(now, End::PeerStopped, outbox);
             }
             // Answered before; the answer was lost.
             Phase::Linger { .. } => {}
@@ -618,7 +618,7 @@ impl Conversation {
         self.check_silence(now, outbox);
     }
 
-    /// The FIN is answered. Pongs that it overtook still come within a moment, or not at all.
+    /// The FIN is answered, or the other side has sent its own. Pongs that it overtook still come within a moment, or not at all.
     fn close(&mut self, now: Time<Monotonic>, end: End, outbox: &mut Outbox) {
         if self.has_all_pongs(&outbox.totals) {
             self.finish(now, end, outbox);
