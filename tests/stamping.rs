@@ -32,7 +32,7 @@ fn stamping_by_a_veth_is_refused_and_leaves_nothing() {
     for interface in [ETH, "lo"] {
         lan.a.run(|| {
             let index = if_nametoindex(interface).unwrap();
-            let read = hwtstamp::read(interface).unwrap_err();
+            let read = hwtstamp::read(interface, index).unwrap_err();
             assert!(matches!(read, StampingError::NoHardware { .. }), "{read:?}");
             let refused =
                 Stamping::turn_on(interface, index, &[RxFilter::All, RxFilter::PtpV2Event], None).unwrap_err();
@@ -45,8 +45,22 @@ fn stamping_by_a_veth_is_refused_and_leaves_nothing() {
 }
 
 #[test]
+fn an_interface_is_asked_by_whatever_name_it_has_by_then() {
+    let lan = Lan::new();
+    let index = lan.a.run(|| if_nametoindex(ETH).unwrap());
+    let read = || lan.a.run(|| hwtstamp::read(ETH, index).unwrap_err());
+    lan.a.ip(&["link", "set", ETH, "down"]);
+    lan.a.ip(&["link", "set", ETH, "name", "lan0"]);
+    let error = read();
+    assert!(matches!(error, StampingError::NoHardware { .. }), "{error:?}");
+    lan.a.ip(&["link", "del", "lan0"]);
+    let error = read();
+    assert!(matches!(error, StampingError::Refused { answer: nix::errno::Errno::ENODEV, .. }), "{error:?}");
+}
+
+#[test]
 fn an_interface_that_does_not_exist_is_an_error() {
-    let error = hwtstamp::read("no-such-nic").unwrap_err();
+    let error = hwtstamp::read("no-such-nic", i32::MAX as u32).unwrap_err();
     assert!(matches!(error, StampingError::Refused { answer: nix::errno::Errno::ENODEV, .. }), "{error:?}");
     assert!(tsinfo(i32::MAX as u32).is_err());
     assert!(netdev::xdp_features(i32::MAX as u32).is_err());

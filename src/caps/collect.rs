@@ -41,7 +41,7 @@ pub(super) fn collect(name: &str) -> Result<Findings, NetError> {
             .map_or_else(|_| "of unknown release".to_owned(), |kernel| kernel.release().to_string_lossy().into_owned()),
         stamps,
         phc,
-        stamping: hwtstamp::read(&interface.name),
+        stamping: hwtstamp::read(&interface.name, index),
         xdp: netdev::xdp_features(index).map_err(|error| error.to_string()),
         attached: xdp::attached_program(index).map_err(|errno| errno.to_string()),
         trial_load: xdp::trial_load(None),

@@ -122,9 +122,9 @@ impl Opened {
     /// # Errors
     /// Where the card's stamping, or what defers its interrupts, could not be restored.
     pub(crate) fn close(self) -> Result<()> {
-        let Self { ways, clocks, interface, interrupt, deferral, .. } = self;
+        let Self { ways, clocks, interrupt, deferral, .. } = self;
         drop(ways);
-        let stamping = clocks.restore(&interface.name);
+        let stamping = clocks.restore();
         let interrupts = setup::restore_interrupts(deferral);
         if let (Err(_), Err(error)) = (&stamping, &interrupts) {
             eprintln!("xdprobe: {error:#}");

@@ -361,13 +361,13 @@ impl Clocks {
         Arc::clone(&self.sampler)
     }
 
-    /// Gives the card back as it was, and says where somebody else has set it meanwhile.
+    /// Gives the card back as it was, and says where somebody else has set it meanwhile, or it is gone.
     ///
     /// # Errors
     /// What the kernel answered.
-    pub fn restore(mut self, interface: &str) -> Result<()> {
+    pub fn restore(mut self) -> Result<()> {
         if let Some(stamping) = self.stamping.take()
-            && let Some(remark) = stamping.restore()?.remark(interface)
+            && let Some(remark) = stamping.restore()?.remark()
         {
             eprintln!("xdprobe: {remark}");
         }

@@ -2,12 +2,14 @@
 //! section 3, "Hardware Timestamping configuration: SIOCSHWTSTAMP and SIOCGHWTSTAMP").
 //!
 //! The configuration is one for the whole card, shared with ptp4l, chronyd and everybody else: it is only ever widened,
-//! and given back as it was found. Taking stamps off sockets is the paths' business.
+//! and given back as it was found, also where its interface got another name meanwhile. Taking stamps off sockets is the paths' business.
 
 mod ioctl;
+mod restored;
 mod stamping;
 
-pub use stamping::{Found, Restored, Stamping};
+pub use restored::Restored;
+pub use stamping::{Found, Stamping};
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
@@ -210,8 +212,8 @@ impl From<RawConfig> for Config {
 ///
 /// # Errors
 /// [`StampingError::NoHardware`] where the driver has nothing to configure, else [`StampingError::Refused`].
-pub fn read(interface: &str) -> Result<Config, StampingError> {
-    let present = ioctl::Device::open(interface).and_then(|device| device.get());
+pub fn read(interface: &str, if_index: u32) -> Result<Config, StampingError> {
+    let present = ioctl::Device::open(if_index).and_then(|device| device.get(&device.name()?));
     present.map_err(|answer| StampingError::of_reading(interface, answer))
 }
 
@@ -355,6 +357,19 @@ impl StampingError {
                 Self::NoHardware { interface, what: "tell how stamping is set, SIOCGHWTSTAMP", answer }
             }
             _ => Self::Refused { interface, what: "read the hardware stamping configuration (SIOCGHWTSTAMP)", answer },
+        }
+    }
+
+    fn of_setting(interface: &str, rx: RxFilter, answer: Errno) -> Self {
+        let interface = interface.to_owned();
+        match answer {
+            Errno::ERANGE => Self::NoSuchFilter { interface, wanted: vec![rx], offered: None, answer },
+            Errno::EPERM | Errno::EACCES => Self::Privilege { interface, answer },
+            Errno::EBUSY => Self::Busy { interface, answer },
+            Errno::EOPNOTSUPP | Errno::ENOTTY => {
+                Self::NoHardware { interface, what: "switch stamping on, SIOCSHWTSTAMP", answer }
+            }
+            _ => Self::Refused { interface, what: "switch on the hardware stamps (SIOCSHWTSTAMP)", answer },
         }
     }
 }

@@ -2,10 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::ioctl::Device;
-use super::{Config, RxFilter, StampingError, TxType};
+use super::{Config, Restored, RxFilter, StampingError, TxType};
 use crate::net::marker::{self, Process, Slot};
 use crate::net::tsinfo;
 use nix::errno::Errno;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::path::Path;
 
@@ -16,10 +17,32 @@ type Marker = marker::Marker<Config>;
 
 /// Who answers for a card: the kernel, or a test.
 trait Card: Send {
-    fn get(&self) -> Result<Config, Errno>;
-    fn set(&self, config: Config) -> Result<Config, Errno>;
+    /// The name of its interface now; ENODEV where that is gone.
+    fn name(&self) -> Result<CString, Errno>;
+    fn get_of(&self, name: &CStr) -> Result<Config, Errno>;
+    fn set_of(&self, name: &CStr, config: Config) -> Result<Config, Errno>;
     /// The filters that the driver says that it has.
     fn offered(&self) -> Option<Vec<RxFilter>>;
+
+    // A name that is another's before the second call is not seen: it is a matter of µs, and no ioctl goes by the index.
+    fn get(&self) -> Result<Config, Errno> {
+        self.get_of(&self.name()?)
+    }
+
+    fn set(&self, config: Config) -> Result<Config, Errno> {
+        self.set_of(&self.name()?, config)
+    }
+
+    /// Whether its interface is gone, so that there is nothing to restore. To the other calls the kernel answers ENODEV also
+    /// while a driver has taken a card away only to reset it.
+    fn is_gone(&self) -> bool {
+        self.name() == Err(Errno::ENODEV)
+    }
+
+    /// What to call its interface that was `known` by this name.
+    fn called(&self, known: &str) -> String {
+        self.name().map_or_else(|_| known.to_owned(), |name| name.to_string_lossy().into_owned())
+    }
 }
 
 struct Kernel {
@@ -28,12 +51,16 @@ struct Kernel {
 }
 
 impl Card for Kernel {
-    fn get(&self) -> Result<Config, Errno> {
-        self.device.get()
+    fn name(&self) -> Result<CString, Errno> {
+        self.device.name()
     }
 
-    fn set(&self, config: Config) -> Result<Config, Errno> {
-        self.device.set(config)
+    fn get_of(&self, name: &CStr) -> Result<Config, Errno> {
+        self.device.get(name)
+    }
+
+    fn set_of(&self, name: &CStr, config: Config) -> Result<Config, Errno> {
+        self.device.set(name, config)
     }
 
     fn offered(&self) -> Option<Vec<RxFilter>> {
@@ -63,7 +90,7 @@ impl Found {
     /// # Errors
     /// As [`super::read`].
     pub fn look(interface: &str, if_index: u32) -> Result<Self, StampingError> {
-        let device = Device::open(interface).map_err(|answer| StampingError::of_reading(interface, answer))?;
+        let device = Device::open(if_index).map_err(|answer| StampingError::of_reading(interface, answer))?;
         let slot = Slot::of(Path::new(marker::FOLDER), SETTING, if_index);
         Self::of(Box::new(Kernel { device, if_index }), interface, slot)
     }
@@ -127,15 +154,20 @@ impl Found {
 
     /// Sets it again where that is for this run to do; whether the file has had its use.
     fn put_back(&self, found: Config, marker: Option<&Marker>) -> bool {
-        let Ok(now) = self.card.get() else { return false };
+        // What is gone needs no file.
+        let Ok(now) = self.card.get() else { return self.card.is_gone() };
         let is_ours = now == self.looked || marker.is_some_and(|marker| marker.set.is_none_or(|set| set == now));
         // More than there was has been set by somebody.
         if now != found
             && (is_ours || found.covers(now))
             && let Err(answer) = self.card.set(found)
         {
+            if self.card.is_gone() {
+                return true;
+            }
+            let interface = self.card.called(&self.interface);
             eprintln!(
-                "xdprobe: cannot set the hardware stamps to {found} again, as they were before the start: {answer}"
+                "xdprobe: cannot set the hardware stamps of {interface} to {found} again, as they were before the start: {answer}"
             );
             return false;
         }
@@ -184,17 +216,6 @@ pub struct Stamping {
     remarks: Vec<String>,
 }
 
-/// What became of a card's configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Restored {
-    /// It was as wanted already, and nothing was changed.
-    NothingToDo,
-    /// It is as it was before.
-    To(Config),
-    /// Somebody else has set it in the meantime, to this; so it was left.
-    LeftTo(Config),
-}
-
 impl Stamping {
     /// Sees to it that the card stamps what it sends, and receives with one of `wanted`, the first that it has. A filter
     /// that stamps more than that is as good. To be called after XDP is attached, as some drivers forget it over that.
@@ -215,7 +236,7 @@ impl Stamping {
         wanted: &[RxFilter],
         found: Option<Config>,
     ) -> Result<Self, StampingError> {
-        let device = Device::open(interface).map_err(|answer| StampingError::of_reading(interface, answer))?;
+        let device = Device::open(if_index).map_err(|answer| StampingError::of_reading(interface, answer))?;
         let slot = Slot::of(Path::new(marker::FOLDER), SETTING, if_index);
         Self::turn_on_card(Box::new(Kernel { device, if_index }), interface, slot, wanted, found)
     }
@@ -357,7 +378,7 @@ impl Stamping {
         let answered = self.card.set(asked);
         let found = self.card.get().map_err(|answer| StampingError::of_reading(&interface, answer))?;
         self.present = found;
-        let answered = answered.map_err(|answer| refusal(&interface, rx, answer))?;
+        let answered = answered.map_err(|answer| StampingError::of_setting(&interface, rx, answer))?;
         let is_there = |config: Config| config.tx.covers(TxType::On) && config.rx.covers(rx) && config.covers(before);
         if is_there(answered) && is_there(found) {
             Ok(())
@@ -378,13 +399,23 @@ impl Stamping {
     fn put_back(&mut self) -> Result<Restored, StampingError> {
         let Some(original) = self.original.take() else { return Ok(Restored::NothingToDo) };
         let _lock = self.slot.lock();
+        let result = self.set_back(original);
+        if result.is_err() && self.card.is_gone() {
+            self.slot.remove();
+            return Ok(Restored::Gone(self.interface.clone(), original));
+        }
+        result
+    }
+
+    fn set_back(&self, original: Config) -> Result<Restored, StampingError> {
+        let interface = self.card.called(&self.interface);
         let not_restored =
-            |found, answer| StampingError::NotRestored { interface: self.interface.clone(), original, found, answer };
+            |found, answer| StampingError::NotRestored { interface: interface.clone(), original, found, answer };
         let found = self.card.get().map_err(|answer| not_restored(self.present, Some(answer)))?;
         // Some drivers forget what was set, and then nobody has set it: what was there before is more.
         if found != self.present && !original.covers(found) {
             self.slot.remove();
-            return Ok(Restored::LeftTo(found));
+            return Ok(Restored::LeftTo(interface, found));
         }
         if found != original {
             self.card.set(original).map_err(|answer| not_restored(found, Some(answer)))?;
@@ -403,25 +434,14 @@ impl Stamping {
 impl Drop for Stamping {
     fn drop(&mut self) {
         match self.put_back() {
-            Ok(Restored::NothingToDo | Restored::To(_)) => {}
-            Ok(Restored::LeftTo(found)) => eprintln!("xdprobe: {}", left_to(&self.interface, found)),
+            Ok(restored) => {
+                if let Some(remark) = restored.remark() {
+                    eprintln!("xdprobe: {remark}");
+                }
+            }
             Err(error) => eprintln!("xdprobe: {error}"),
         }
     }
-}
-
-impl Restored {
-    /// What the user should know of it: a line for stderr.
-    pub fn remark(self, interface: &str) -> Option<String> {
-        match self {
-            Self::LeftTo(found) => Some(left_to(interface, found)),
-            Self::NothingToDo | Self::To(_) => None,
-        }
-    }
-}
-
-fn left_to(interface: &str, found: Config) -> String {
-    format!("somebody has set the hardware stamps of {interface} to {found} during this run, so they are left at that")
 }
 
 impl fmt::Debug for Stamping {
@@ -470,19 +490,6 @@ fn write_marker(slot: &Slot, interface: &str, original: Config, set: Option<Conf
          were {original}",
         slot.path().display()
     ))
-}
-
-fn refusal(interface: &str, rx: RxFilter, answer: Errno) -> StampingError {
-    let interface = interface.to_owned();
-    match answer {
-        Errno::ERANGE => StampingError::NoSuchFilter { interface, wanted: vec![rx], offered: None, answer },
-        Errno::EPERM | Errno::EACCES => StampingError::Privilege { interface, answer },
-        Errno::EBUSY => StampingError::Busy { interface, answer },
-        Errno::EOPNOTSUPP | Errno::ENOTTY => {
-            StampingError::NoHardware { interface, what: "switch stamping on, SIOCSHWTSTAMP", answer }
-        }
-        _ => StampingError::Refused { interface, what: "switch on the hardware stamps (SIOCSHWTSTAMP)", answer },
-    }
 }
 
 #[cfg(test)]

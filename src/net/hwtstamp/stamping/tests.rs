@@ -3,6 +3,8 @@
 use super::*;
 use std::sync::{Arc, Mutex};
 
+mod renamed;
+
 const OFF: Config = config(TxType::Off, RxFilter::None);
 const ALL: Config = config(TxType::On, RxFilter::All);
 const PTP: Config = config(TxType::On, RxFilter::PtpV2Event);
@@ -15,6 +17,10 @@ type Driver = fn(Config) -> Result<Config, Errno>;
 
 /// A card whose driver makes of a request what a function says.
 struct Fake {
+    /// What its interface is called, or what the kernel answers instead.
+    name: Result<&'static CStr, Errno>,
+    /// Another card, whose interface has this name.
+    other: Option<(&'static CStr, Config)>,
     now: Config,
     driver: Driver,
     /// What the driver says that it set, where that is not what it set.
@@ -27,7 +33,8 @@ struct FakeCard(Arc<Mutex<Fake>>);
 
 impl FakeCard {
     fn new(now: Config, driver: Driver) -> Self {
-        Self(Arc::new(Mutex::new(Fake { now, driver, says: None, sets: Vec::new() })))
+        let (name, other) = (Ok(c"eth0"), None);
+        Self(Arc::new(Mutex::new(Fake { name, other, now, driver, says: None, sets: Vec::new() })))
     }
 
     fn now(&self) -> Config {
@@ -44,8 +51,15 @@ impl FakeCard {
 }
 
 impl Card for FakeCard {
-    fn get(&self) -> Result<Config, Errno> {
+    fn name(&self) -> Result<CString, Errno> {
+        self.0.lock().unwrap().name.map(CStr::to_owned)
+    }
+
+    fn get_of(&self, name: &CStr) -> Result<Config, Errno> {
         let fake = self.0.lock().unwrap();
+        if fake.name != Ok(name) {
+            return fake.other.filter(|other| other.0 == name).map(|other| other.1).ok_or(Errno::ENODEV);
+        }
         match (fake.driver)(OFF) {
             // A card without anything to configure cannot be read either.
             Err(Errno::EOPNOTSUPP) => Err(Errno::EOPNOTSUPP),
@@ -53,8 +67,13 @@ impl Card for FakeCard {
         }
     }
 
-    fn set(&self, config: Config) -> Result<Config, Errno> {
+    fn set_of(&self, name: &CStr, config: Config) -> Result<Config, Errno> {
         let mut fake = self.0.lock().unwrap();
+        if fake.name != Ok(name) {
+            let other = fake.other.as_mut().filter(|other| other.0 == name).ok_or(Errno::ENODEV)?;
+            other.1 = config;
+            return Ok(config);
+        }
         fake.sets.push(config);
         fake.now = (fake.driver)(config)?;
         Ok(fake.says.unwrap_or(fake.now))
@@ -433,8 +452,8 @@ fn what_somebody_sets_meanwhile_is_left() {
     let stamping = bench.turn_on(&[RxFilter::All]).unwrap();
     bench.card.somebody_sets(PTP);
     let restored = stamping.restore().unwrap();
-    assert_eq!((restored, bench.card.now()), (Restored::LeftTo(PTP), PTP));
-    assert!(restored.remark("eth0").unwrap().contains("eth0 to TX on, RX ptpv2-event during this run"));
+    assert_eq!((&restored, bench.card.now()), (&Restored::LeftTo("eth0".into(), PTP), PTP));
+    assert!(restored.remark().unwrap().contains("eth0 to TX on, RX ptpv2-event during this run"));
     assert!(bench.slot().read::<Config>().is_none());
 }
 
