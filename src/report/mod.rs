@@ -16,6 +16,7 @@ mod join;
 mod json;
 mod measures;
 mod meta;
+mod missing;
 mod output;
 mod parquet;
 mod progress;
