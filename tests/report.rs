@@ -880,3 +880,22 @@ fn both_sides_say_what_has_no_row() {
         [format!("{facts} Of the 50 that count as unanswered up to 50 may have been answered.")]
     );
 }
+
+#[test]
+fn a_hole_in_the_log_of_the_side_that_pings_is_not_its_end() {
+    // Of 20000 pings it lacks the middle 10000, and the last 1000; the window has room for 1024.
+    let folder = Folder::new();
+    let logs = World { pings: 20_000, ..calm() }.run();
+    let server = Some(folder.file("server.csv", &logs.echoing));
+    let of = |is_kept: fn(u64, &str) -> bool| {
+        let client = folder.file("client.csv", &keep(&logs.pinging, is_kept));
+        report(&Input { client, server: server.clone(), ..Input::default() }, &options()).unwrap()
+    };
+    let found = of(|n, _| !(5_000..15_000).contains(&n) && n <= 19_000);
+    assert_eq!([found.sent, found.received, found.lost], [19_000, 9_000, 10_000].map(Some));
+    assert_eq!((found.behind_the_end, found.without_t0, found.late_rows), (1000, 10_000, 0));
+    // Cut off in the hole it says nothing of what is in it.
+    let found = of(|n, _| n < 5_000);
+    assert_eq!([found.sent, found.received, found.lost], [4_999, 4_999, 0].map(Some));
+    assert_eq!((found.behind_the_end, found.without_t0), (15_001, 0));
+}

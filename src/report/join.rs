@@ -80,14 +80,15 @@ pub(super) trait Consumer {
     /// Whether it wants to be told of arrivals in their order.
     const WANTS_ARRIVALS: bool;
 
-    /// Everything of one sequence; in a lane they ascend. `ends` says how far the logs have come.
+    /// Everything of one sequence; in a lane they ascend. `ends` says where the logs end.
     fn record(&mut self, lane: usize, sequence: u64, record: &Record, ends: &Ends) -> Result<(), ReportError>;
 
     /// A packet arrived for the first time: `point` is 1 or 3. In order of arrival, before its record.
     fn arrival(&mut self, lane: usize, point: usize, record: &Record);
 }
 
-/// The highest sequence of each lane in the log that has a point, and whether that log was cut off.
+/// The highest sequence of each lane in the log that has a point, and whether that log was cut off; of a log that has more
+/// rows neither is known, and it ends before no sequence.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Ends {
     /// By lane; first of the side that sends its pings, then of the other.
@@ -342,8 +343,10 @@ fn ends(sources: &[Source]) -> Ends {
         {
             for (side, point) in [(0, pings), (1, other)] {
                 if source.has(point) {
-                    ends.high[lane][side] = source.high(lane);
-                    ends.cut[lane][side] = source.is_cut;
+                    // Behind a hole that is longer than the window a log goes on: how far it was read is not where it ends.
+                    let is_over = source.peek().is_none();
+                    ends.high[lane][side] = if is_over { source.high(lane) } else { u64::MAX };
+                    ends.cut[lane][side] = is_over && source.is_cut;
                 }
             }
         }
