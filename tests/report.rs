@@ -350,7 +350,29 @@ fn a_log_without_its_header_is_read() {
     let tail: String = (500_000..500_100).map(|n| format!("{n},t0,{n}.000000000,44\n")).collect();
     let client = folder.file("client.csv", &tail);
     let found = report(&Input { client, ..Input::default() }, &options()).unwrap();
-    assert_eq!((found.sent, found.without_rows, found.damaged_rows()), (Some(100), 256, 0));
+    assert_eq!((found.sent, found.without_rows, found.damaged_rows()), (Some(100), 0, 0));
+}
+
+#[test]
+fn of_a_log_that_was_cut_out_of_another_gaps_count_from_its_first_row_on() {
+    let folder = Folder::new();
+    let of = |name, numbers: &[u64]| {
+        let rows: String = numbers.iter().map(|n| format!("{n},t0,{n}.000000000,44\n")).collect();
+        folder.file(name, &format!("{HEADER}{rows}"))
+    };
+    // The window has room for 1024; the second row is below the first, and later ones have the window move on.
+    for (name, numbers, gaps) in [
+        ("all", (500_000..500_100).collect::<Vec<u64>>(), 0),
+        ("mixed", vec![500_100, 500_098, 500_101, 500_104], 3),
+        ("long", (500_000..510_000).filter(|n| n % 1000 != 500).collect(), 10),
+        // One that begins near 1 lacks what was before.
+        ("early", (101..200).collect(), 100),
+    ] {
+        let client = of(name, &numbers);
+        let found = report(&Input { client, ..Input::default() }, &options()).unwrap();
+        let counts = (found.sent, found.without_rows, found.late_rows, found.damaged_rows());
+        assert_eq!(counts, (Some(numbers.len() as u64), gaps, 0, 0), "{name}");
+    }
 }
 
 /// A meta file of the log's only session.
