@@ -240,6 +240,16 @@ fn rows(pings: u64, change: impl Fn(u64, &str) -> Option<String>) -> String {
     text
 }
 
+/// The lines of a log whose sequence and point are to stay.
+fn keep(text: &str, is_kept: fn(u64, &str) -> bool) -> String {
+    let kept = text.lines().filter(|line| {
+        let mut fields = line.split(',');
+        let sequence = fields.next().unwrap().parse().unwrap_or_default();
+        is_kept(sequence, fields.next().unwrap())
+    });
+    kept.map(|line| format!("{line}\n")).collect()
+}
+
 fn damage(rows: &str) -> (Damage, Report) {
     let found = Folder::new().report_of(rows);
     (found.logs[0].damage.clone(), found)
@@ -340,7 +350,29 @@ fn a_log_without_its_header_is_read() {
     let tail: String = (500_000..500_100).map(|n| format!("{n},t0,{n}.000000000,44\n")).collect();
     let client = folder.file("client.csv", &tail);
     let found = report(&Input { client, ..Input::default() }, &options()).unwrap();
-    assert_eq!((found.sent, found.without_rows, found.damaged_rows()), (Some(100), 256, 0));
+    assert_eq!((found.sent, found.without_rows, found.damaged_rows()), (Some(100), 0, 0));
+}
+
+#[test]
+fn of_a_log_that_was_cut_out_of_another_gaps_count_from_its_first_row_on() {
+    let folder = Folder::new();
+    let of = |name, numbers: &[u64]| {
+        let rows: String = numbers.iter().map(|n| format!("{n},t0,{n}.000000000,44\n")).collect();
+        folder.file(name, &format!("{HEADER}{rows}"))
+    };
+    // The window has room for 1024; the second row is below the first, and later ones have the window move on.
+    for (name, numbers, gaps) in [
+        ("all", (500_000..500_100).collect::<Vec<u64>>(), 0),
+        ("mixed", vec![500_100, 500_098, 500_101, 500_104], 3),
+        ("long", (500_000..510_000).filter(|n| n % 1000 != 500).collect(), 10),
+        // One that begins near 1 lacks what was before.
+        ("early", (101..200).collect(), 100),
+    ] {
+        let client = of(name, &numbers);
+        let found = report(&Input { client, ..Input::default() }, &options()).unwrap();
+        let counts = (found.sent, found.without_rows, found.late_rows, found.damaged_rows());
+        assert_eq!(counts, (Some(numbers.len() as u64), gaps, 0, 0), "{name}");
+    }
 }
 
 /// A meta file of the log's only session.
@@ -627,14 +659,6 @@ fn synchronised_clocks_show_negative_delays_as_they_are() {
 fn every_second_pong_that_is_missing_is_lost_unless_the_other_side_says_that_it_was_not_to_be() {
     let folder = Folder::new();
     let logs = World { pings: 200, ..calm() }.run();
-    let keep = |text: &str, is_kept: fn(u64, &str) -> bool| -> String {
-        let kept = text.lines().filter(|line| {
-            let mut fields = line.split(',');
-            let sequence = fields.next().unwrap().parse().unwrap_or_default();
-            is_kept(sequence, fields.next().unwrap())
-        });
-        kept.map(|line| format!("{line}\n")).collect()
-    };
     let client = folder.file("client.csv", &keep(&logs.pinging, |n, point| n % 2 == 0 || point != "t3"));
     let of =
         |server: Option<PathBuf>| report(&Input { client: client.clone(), server, ..Input::default() }, &options());
@@ -788,4 +812,112 @@ fn the_variation_of_delays_is_that_of_neighbours() {
     let found = folder.report_of(&pings(&[1, 4, 7, 10, 13, 19, 22, 25, 28]));
     let ipdv = summary(&found, Quantity::IpdvRoundTrip);
     assert_eq!((ipdv.count, ipdv.min, ipdv.max), (7, 15_000, 159_000));
+}
+
+/// The remarks that say what has no row.
+fn missing(found: &Report) -> Vec<&str> {
+    let wanted = |remark: &&str| remark.contains("has no row");
+    found.remarks.iter().map(String::as_str).filter(wanted).collect()
+}
+
+#[test]
+fn packets_without_a_stamp_have_no_row_and_the_meta_file_says_how_many() {
+    let folder = Folder::new();
+    // Of 1000 pongs each tenth has no row.
+    let spoilt = rows(1000, |n, point| (n % 10 == 0 && point == "t3").then(String::new));
+    let client = folder.file("client.csv", &format!("{HEADER}{spoilt}"));
+    let name = client.display();
+    let of = |counts: serde_json::Value| {
+        folder.file("client.csv.meta.json", &meta(json!({ "summary": counts })));
+        let found = report(&Input { client: client.clone(), ..Input::default() }, &options()).unwrap();
+        // The counts stay those of the rows.
+        assert_eq!([found.sent, found.received, found.lost], [1000, 900, 100].map(Some));
+        found
+    };
+    let own = "The program itself counted 0 ping(s) without a pong, of all that it sent, with a row or without.";
+    let unsent = "A ping that no log has a row of does not count as sent.";
+    for (counts, wanted) in [
+        (
+            json!({ "lost": 0, "rx_stamps_missed": 100, "tx_stamps_missed": 0, "stamps_withheld": 0, "rows_lost": 0 }),
+            format!(
+                "{name} has no rows of 100 pongs that came without a stamp, as its meta file says. Of the 100 that count as \
+                 lost up to 100 may have arrived. {own}"
+            ),
+        ),
+        (
+            json!({ "lost": 0, "rx_stamps_missed": 40, "tx_stamps_missed": 3, "stamps_withheld": 2, "rows_lost": 60 }),
+            format!(
+                "{name} has no rows of 40 pongs that came without a stamp, 3 pings that were sent and whose stamp did not come, \
+                 2 pings that were sent without one, as another's was under way, 60 more, whose rows did not get into it, as its \
+                 meta file says. Of the 100 that count as lost up to 100 may have arrived. {unsent} {own}"
+            ),
+        ),
+        // A ping without a row is none of those lost.
+        (
+            json!({ "lost": 0, "tx_stamps_missed": 3, "rows_lost": null }),
+            format!(
+                "{name} has no rows of 3 pings that were sent and whose stamp did not come, as its meta file says. {unsent} {own}"
+            ),
+        ),
+        // The other side sent pongs without a stamp.
+        (
+            json!({ "lost": 0, "rx_stamps_missed": 0 }),
+            format!(
+                "100 packet(s) count as lost, as {name} has no row of their pong. {own} The others' may have come without a stamp."
+            ),
+        ),
+    ] {
+        assert_eq!(missing(&of(counts.clone())), [wanted], "{counts}");
+    }
+    // Nothing is missing, of older versions nothing is known, and a session that was killed has no statistics.
+    for counts in [json!({ "lost": 100, "rx_stamps_missed": 0 }), json!({}), json!(null)] {
+        assert_eq!(missing(&of(counts.clone())), [""; 0], "{counts}");
+    }
+}
+
+#[test]
+fn both_sides_say_what_has_no_row() {
+    let folder = Folder::new();
+    let logs = World { pings: 200, ..calm() }.run();
+    // Each fourth pong was sent not to be stamped; of the first ping, which was lost, the server knows nothing.
+    let client = folder.file("client.csv", &keep(&logs.pinging, |n, point| point != "t3" || n > 1 && n % 4 != 0));
+    let server = folder.file("server.csv", &keep(&logs.echoing, |n, point| n > 1 && (point != "t2" || n % 4 != 0)));
+    folder.file("client.csv.meta.json", &meta(json!({ "summary": { "lost": 1, "rows_lost": 0 } })));
+    let more = json!({ "role": "server", "summary": { "lost": null, "stamps_withheld": 50, "rx_stamps_missed": 3 } });
+    folder.file("server.csv.meta.json", &meta(more));
+    let both = Input { client, server: Some(server.clone()), ..Input::default() };
+    let found = report(&both, &options()).unwrap();
+    assert_eq!([found.lost, found.forward.lost, found.backward.lost], [51, 1, 50].map(Some));
+    let facts = format!(
+        "{} has no rows of 3 pings that came without a stamp, 50 pongs that were sent without one, as another's was under way, \
+         as its meta file says.",
+        server.display()
+    );
+    assert_eq!(missing(&found), [format!("{facts} Of the 51 that count as lost up to 51 may have arrived.")]);
+    // Alone it does not know what was lost.
+    let found = report(&Input { client: server, ..Input::default() }, &options()).unwrap();
+    assert_eq!((found.lost, found.unanswered), (None, 50));
+    assert_eq!(
+        missing(&found),
+        [format!("{facts} Of the 50 that count as unanswered up to 50 may have been answered.")]
+    );
+}
+
+#[test]
+fn a_hole_in_the_log_of_the_side_that_pings_is_not_its_end() {
+    // Of 20000 pings it lacks the middle 10000, and the last 1000; the window has room for 1024.
+    let folder = Folder::new();
+    let logs = World { pings: 20_000, ..calm() }.run();
+    let server = Some(folder.file("server.csv", &logs.echoing));
+    let of = |is_kept: fn(u64, &str) -> bool| {
+        let client = folder.file("client.csv", &keep(&logs.pinging, is_kept));
+        report(&Input { client, server: server.clone(), ..Input::default() }, &options()).unwrap()
+    };
+    let found = of(|n, _| !(5_000..15_000).contains(&n) && n <= 19_000);
+    assert_eq!([found.sent, found.received, found.lost], [19_000, 9_000, 10_000].map(Some));
+    assert_eq!((found.behind_the_end, found.without_t0, found.late_rows), (1000, 10_000, 0));
+    // Cut off in the hole it says nothing of what is in it.
+    let found = of(|n, _| n < 5_000);
+    assert_eq!([found.sent, found.received, found.lost], [4_999, 4_999, 0].map(Some));
+    assert_eq!((found.behind_the_end, found.without_t0), (15_001, 0));
 }

@@ -80,14 +80,15 @@ pub(super) trait Consumer {
     /// Whether it wants to be told of arrivals in their order.
     const WANTS_ARRIVALS: bool;
 
-    /// Everything of one sequence; in a lane they ascend. `ends` says how far the logs have come.
+    /// Everything of one sequence; in a lane they ascend. `ends` says where the logs end.
     fn record(&mut self, lane: usize, sequence: u64, record: &Record, ends: &Ends) -> Result<(), ReportError>;
 
     /// A packet arrived for the first time: `point` is 1 or 3. In order of arrival, before its record.
     fn arrival(&mut self, lane: usize, point: usize, record: &Record);
 }
 
-/// The highest sequence of each lane in the log that has a point, and whether that log was cut off.
+/// The highest sequence of each lane in the log that has a point, and whether that log was cut off; of a log that has more
+/// rows neither is known, and it ends before no sequence.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Ends {
     /// By lane; first of the side that sends its pings, then of the other.
@@ -112,7 +113,7 @@ impl Ends {
 pub(super) struct LaneCounts {
     /// Rows that came after their sequence had left the window.
     pub(super) late: u64,
-    /// Sequences without any row, below the highest.
+    /// Sequences without any row, below the highest, and not below all of a log that was cut out of another.
     pub(super) gaps: u64,
     /// Rows of t0 behind the first of their sequence.
     pub(super) repeated: u64,
@@ -125,6 +126,8 @@ struct Lane {
     base: u64,
     /// One more than the highest with a row.
     top: u64,
+    /// Sequences without a row are gaps: from 1 on, or from the first row of a log that was cut out of another.
+    counts_gaps: bool,
     /// The highest that arrived so far as a ping, and as a pong.
     arrived: [u64; 2],
     /// Sequences in order of their first arrival, as pings and as pongs.
@@ -150,6 +153,7 @@ impl Join {
             slots: Vec::new(),
             base: 0,
             top: 0,
+            counts_gaps: false,
             arrived: [0; 2],
             order: Default::default(),
             counts: LaneCounts::default(),
@@ -227,6 +231,7 @@ impl Join {
             // A log that was cut out of another may begin anywhere.
             lane.base = if row.sequence <= window / 2 { 1 } else { row.sequence - window / 4 };
             lane.top = lane.base;
+            lane.counts_gaps = lane.base == 1;
         }
         if row.sequence < lane.base {
             lane.counts.late += 1;
@@ -298,15 +303,16 @@ impl Join {
     ) -> Result<(), ReportError> {
         let mask = self.window - 1;
         let lane = &mut self.lanes[number];
-        // Sequences that the window never saw have no slot.
+        // Sequences that the window never saw have no slot. They are behind its first row.
         let until = base.min(lane.top);
         lane.counts.gaps += base - until;
         for sequence in lane.base..until {
             let slot = sequence as usize & mask;
             if lane.slots[slot].flags == 0 {
-                lane.counts.gaps += 1;
+                lane.counts.gaps += u64::from(lane.counts_gaps);
                 continue;
             }
+            lane.counts_gaps = true;
             for (way, point) in [(0, 1), (1, 3)].into_iter().filter(|_| C::WANTS_ARRIVALS) {
                 while lane.slots[slot].has(point) && lane.slots[slot].flags & ARRIVED << way == 0 {
                     let next = lane.order[way].pop_front().expect("each arrival was noted");
@@ -342,8 +348,10 @@ fn ends(sources: &[Source]) -> Ends {
         {
             for (side, point) in [(0, pings), (1, other)] {
                 if source.has(point) {
-                    ends.high[lane][side] = source.high(lane);
-                    ends.cut[lane][side] = source.is_cut;
+                    // Behind a hole that is longer than the window a log goes on: how far it was read is not where it ends.
+                    let is_over = source.peek().is_none();
+                    ends.high[lane][side] = if is_over { source.high(lane) } else { u64::MAX };
+                    ends.cut[lane][side] = is_over && source.is_cut;
                 }
             }
         }

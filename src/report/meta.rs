@@ -3,6 +3,7 @@
 //! A log without one is nanoprobe's; a file that is damaged or of another form is a remark and nothing more.
 
 use super::Direction;
+use super::missing::Counted;
 use super::rows::POINTS;
 use super::stages::CardClock;
 use super::survey::Log;
@@ -64,6 +65,8 @@ pub(super) struct Meta {
     pub(super) has_schedule: bool,
     /// The log of stages that was written beside this log, by its name.
     pub(super) stages_log: Option<String>,
+    /// What its statistics say of packets without a row; `None` while the session lasts.
+    pub(super) counted: Option<Counted>,
     /// The card's clock beside the system's: PHC, PHC − system, uncertainty, in ns.
     clock_offsets: Vec<(i64, i64, u64)>,
 }
@@ -137,6 +140,7 @@ fn meta(session: &Value) -> Meta {
         stamp_every: session.get("stamp_every").and_then(Value::as_u64).filter(|every| *every > 0),
         has_schedule: session.get("schedule").is_some_and(|schedule| !schedule.is_null()),
         stages_log: text(session, "stages_log"),
+        counted: Counted::of(session),
         clock_offsets: clock_offsets(session),
     }
 }

@@ -16,6 +16,7 @@ mod join;
 mod json;
 mod measures;
 mod meta;
+mod missing;
 mod output;
 mod parquet;
 mod progress;
@@ -300,7 +301,8 @@ pub struct Report {
     pub forward: Way,
     /// Pongs; in duplex sessions what the server sent.
     pub backward: Way,
-    /// Sequences below the highest of which there is no row at all.
+    /// Sequences below the highest of which there is no row at all; of a log that was cut out of another, so that its
+    /// sequences begin high, from its first on.
     pub without_rows: u64,
     /// Pings without a row of their sending, though they were seen elsewhere.
     pub without_t0: u64,

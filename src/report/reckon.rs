@@ -6,6 +6,7 @@ use super::export::Exports;
 use super::join::{Join, LaneCounts};
 use super::measures::{ClockPass, Known, Measures, Tally};
 use super::meta::Meta;
+use super::missing;
 use super::progress::Progress;
 use super::quantity::Series;
 use super::recognise::{self, Head, Side, is_one_clock, log_facts, open_sides};
@@ -94,6 +95,7 @@ pub fn report(input: &Input, options: &Options) -> Result<Report, ReportError> {
     };
     count(&mut report, &tally, &known);
     remark_on_pongs(&mut report, &head);
+    missing::remark(&mut report, &sides);
     Ok(report)
 }
 
