@@ -6,6 +6,7 @@ use super::Direction;
 use super::rows::POINTS;
 use super::stages::CardClock;
 use super::survey::Log;
+use crate::clock::{OffsetMethod, OffsetSample, Offsets, Time};
 use crate::record::{Role, meta_path};
 use crate::wire::Point;
 use serde::Serialize;
@@ -64,8 +65,8 @@ pub(super) struct Meta {
     pub(super) has_schedule: bool,
     /// The log of stages that was written beside this log, by its name.
     pub(super) stages_log: Option<String>,
-    /// The card's clock beside the system's: PHC, PHC − system, uncertainty, in ns.
-    clock_offsets: Vec<(i64, i64, u64)>,
+    /// The card's clock beside the system's.
+    clock_offsets: Offsets,
 }
 
 impl Meta {
@@ -75,7 +76,7 @@ impl Meta {
         let mut names: Vec<String> = devices.collect();
         names.sort_unstable();
         names.dedup();
-        names.into_iter().map(|name| CardClock { name, samples: self.clock_offsets.clone() }).collect()
+        names.into_iter().map(|name| CardClock { name, offsets: self.clock_offsets.clone() }).collect()
     }
 }
 
@@ -141,14 +142,26 @@ fn meta(session: &Value) -> Meta {
     }
 }
 
-fn clock_offsets(session: &Value) -> Vec<(i64, i64, u64)> {
+/// In the order of the file, oldest first: neither clock's own order is that, where it was set back.
+fn clock_offsets(session: &Value) -> Offsets {
     let samples = session.get("clock_offsets").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let sample = |sample: &Value| {
-        let signed = |name| sample.get(name).and_then(Value::as_i64);
-        Some((signed("phc_ns")?, signed("offset_ns")?, sample.get("uncertainty_ns").and_then(Value::as_u64)?))
+        let number = |name| sample.get(name).and_then(Value::as_u64);
+        let phc = number("phc_ns")?;
+        let system = i128::from(phc) - i128::from(sample.get("offset_ns").and_then(Value::as_i64)?);
+        Some(OffsetSample {
+            system: Time::from_nanos(u64::try_from(system).ok()?),
+            phc: Time::from_nanos(phc),
+            uncertainty_ns: number("uncertainty_ns")?,
+            // Nothing is reckoned with it.
+            method: OffsetMethod::Basic,
+        })
     };
-    let mut samples: Vec<(i64, i64, u64)> = samples.iter().filter_map(sample).collect();
-    samples.sort_unstable();
-    samples.dedup_by_key(|(phc, ..)| *phc);
-    samples
+    let mut offsets = Offsets::default();
+    for sample in samples.iter().filter_map(sample) {
+        if offsets.latest() != Some(sample) {
+            offsets.push(sample);
+        }
+    }
+    offsets
 }

@@ -1,13 +1,15 @@
 //! A log of stages (`--log-stages`): how long a packet took from stamp to stamp on one machine.
 //!
 //! The card's stamps are brought to the system's clock with the samples that the meta file of that side's log keeps;
-//! between two samples the offset is taken for a line, and where there is none for the stage's clock they are left out.
+//! between two samples the offset is taken for a line, with room for its bend in the uncertainty. What lies beside a step of either
+//! clock is left out, and so are stamps of a clock without samples.
 
 use super::error::ReportError;
 use super::progress::Progress;
 use super::quantity::{Measured, Series};
 use super::rows::Fault;
 use super::source::Damage;
+use crate::clock::{Offsets, Time};
 use crate::record::{STAGES_HEADER, Stage};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -31,7 +33,7 @@ pub struct StageReport {
     pub damage: Damage,
     /// The stages of which there are samples, in the order of the way.
     pub stages: Vec<(Stage, Measured)>,
-    /// Card stamps that are in no stage, as the card's clock at that time is not known.
+    /// Card stamps that are in no stage, as the card's clock at that time is not known, or a clock was set then.
     pub unconverted: u64,
     /// How far off a stage with a card stamp can be, in ns; `None` where there is none.
     pub uncertainty_ns: Option<u64>,
@@ -42,31 +44,15 @@ pub struct StageReport {
 pub(super) struct CardClock {
     /// Its name, such as `ptp0`.
     pub(super) name: String,
-    /// PHC, PHC − system, uncertainty, in ns; ascending.
-    pub(super) samples: Vec<(i64, i64, u64)>,
+    pub(super) offsets: Offsets,
 }
 
 impl CardClock {
-    /// The system's time at which the card's clock showed `stamp`, and how far off that can be. From a second before the
-    /// first sample to a second behind the last.
-    fn to_system(&self, stamp: i64) -> Option<(i64, u64)> {
-        /// Samples are taken once a second.
-        const BEYOND: i64 = 1_500_000_000;
-        let next = self.samples.partition_point(|(phc, ..)| *phc <= stamp);
-        let (before, after) = (next.checked_sub(1).map(|index| self.samples[index]), self.samples.get(next).copied());
-        let (offset, uncertainty) = match (before, after) {
-            (Some((from, offset, one)), Some((to, later, other))) => {
-                let share = (stamp - from) as f64 / (to - from) as f64;
-                (offset + ((later - offset) as f64 * share).round() as i64, one.max(other))
-            }
-            (Some((at, offset, uncertainty)), None) | (None, Some((at, offset, uncertainty)))
-                if stamp.abs_diff(at) <= BEYOND as u64 =>
-            {
-                (offset, uncertainty)
-            }
-            _ => return None,
-        };
-        Some((stamp - offset, uncertainty))
+    /// The system's time at which the card's clock showed `stamp`, of a packet that the process had at `app`, and how far off that
+    /// can be.
+    fn to_system(&self, stamp: u64, app: u64) -> Option<(i64, u64)> {
+        let (time, uncertainty) = self.offsets.to_system_about(Time::from_nanos(stamp), Time::from_nanos(app))?;
+        Some((time.as_nanos().try_into().ok()?, uncertainty))
     }
 }
 
@@ -189,7 +175,7 @@ impl Gathered {
     fn add(&mut self, row: &StageRow<'_>, clocks: &[CardClock]) {
         self.rows += 1;
         let known = clocks.iter().find(|clock| clock.name == row.clock);
-        let card = row.hardware.and_then(|stamp| known?.to_system(stamp));
+        let card = row.hardware.and_then(|stamp| known?.to_system(stamp.unsigned_abs(), row.app.unsigned_abs()));
         self.unconverted += u64::from(row.hardware.is_some() && card.is_none());
         self.uncertainty = self.uncertainty.max(card.map(|(_, uncertainty)| uncertainty));
         let card = card.map(|(time, _)| time);
@@ -234,11 +220,22 @@ impl Gathered {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{OffsetMethod, OffsetSample};
 
     fn report(text: &str, wanted: Option<u64>, clocks: &[CardClock]) -> Result<StageReport, ReportError> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
         read(file.path(), wanted, clocks, &Progress::hidden())
+    }
+
+    /// `ptp0`, from what the system's clock showed, what the card's did, and the uncertainty.
+    fn clock(samples: &[(u64, u64, u64)]) -> CardClock {
+        let mut offsets = Offsets::default();
+        for &(system, phc, uncertainty_ns) in samples {
+            let (system, phc) = (Time::from_nanos(system), Time::from_nanos(phc));
+            offsets.push(OffsetSample { system, phc, uncertainty_ns, method: OffsetMethod::Extended });
+        }
+        CardClock { name: "ptp0".into(), offsets }
     }
 
     fn medians(report: &StageReport) -> Vec<(Stage, i64)> {
@@ -248,15 +245,41 @@ mod tests {
     #[test]
     fn stages_are_what_lies_between_the_stamps() {
         let text =
-            format!("{STAGES_HEADER}1,t0,44,,1000,1500,91700,ptp0\n1,t3,44,3,9000,8000,,\n2,t3,44,,9000,8500,,\n");
+            format!("{STAGES_HEADER}1,t0,44,,170000,170500,260717,ptp0\n1,t3,44,3,9000,8000,,\n2,t3,44,,9000,8500,,\n");
         let found = report(&text, None, &[]).unwrap();
         assert_eq!(medians(&found), [(Stage::HookToApp, 1000), (Stage::KernelToApp, 500), (Stage::AppToSw, 500)]);
         assert_eq!((found.rows, found.unconverted, found.damage.count), (3, 1, 0));
-        let clock = CardClock { name: "ptp0".into(), samples: vec![(90_000, 90_000, 5), (92_000, 90_020, 7)] };
+        let clock = clock(&[(0, 90_000, 5), (200_000, 290_020, 7)]);
         let found = report(&text, None, &[clock]).unwrap();
-        // At 91700 the offset is 90017.
-        assert_eq!(medians(&found)[3..], [(Stage::SwToHw, 183), (Stage::AppToHw, 683)]);
-        assert_eq!((found.unconverted, found.uncertainty_ns), (0, Some(7)));
+        // At 260717 the offset is 90017. A bend of less than 1 ns, and 1 ns for rounding, are added to the 7 ns.
+        assert_eq!(medians(&found)[3..], [(Stage::SwToHw, 200), (Stage::AppToHw, 700)]);
+        assert_eq!((found.unconverted, found.uncertainty_ns), (0, Some(9)));
+    }
+
+    #[test]
+    fn a_step_of_the_cards_clock_is_in_no_stage() {
+        const SECOND: u64 = 1_000_000_000;
+        // Samples a second apart; the clock is set in the middle of the 10th second.
+        for step in [37, -5] {
+            let phc = |system: u64| {
+                system.saturating_add_signed(if system > 110 * SECOND { step * 1_000_000_000 } else { 0 })
+            };
+            let sample = |second: u64| (second * SECOND - SECOND / 2, phc(second * SECOND - SECOND / 2), 50);
+            let clock = clock(&(101..121).map(sample).collect::<Vec<_>>());
+            let row = |n: u64| {
+                let card = 101 * SECOND + n * SECOND / 100;
+                format!("{n},t1,44,,{},,{},ptp0\n", card + 8_000, phc(card))
+            };
+            let found = report(&format!("{STAGES_HEADER}{}", (0..1900).map(row).collect::<String>()), None, &[clock]);
+            let found = found.unwrap();
+            // A hundred between the two samples that the step lies between, and the ends may not be told from them.
+            assert!((99..=103).contains(&found.unconverted), "{step}: {}", found.unconverted);
+            let (stage, measured) = &found.stages[0];
+            assert_eq!((*stage, measured.summary.count), (Stage::HwToApp, 1900 - found.unconverted));
+            let extremes = [measured.summary.min, measured.summary.max];
+            assert!(extremes.iter().all(|nanos| nanos.abs_diff(8_000) <= 1), "{step}: {extremes:?}");
+            assert!(found.uncertainty_ns < Some(5_000), "{:?}", found.uncertainty_ns);
+        }
     }
 
     #[test]
