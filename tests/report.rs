@@ -856,3 +856,49 @@ fn a_log_of_stages_has_the_clock_of_the_log_that_it_lies_beside() {
     fs::rename(place("stages.csv"), place("client/stages.csv")).unwrap();
     assert_eq!(alone("moved/stages.csv"), 999);
 }
+
+#[test]
+fn of_a_log_of_stages_it_is_the_session_of_the_same_time() {
+    let folder = Folder::new();
+    let second = |second: u64| second * 1_000_000_000;
+    // Three runs, the first of them without a log of stages; each packet took 5 µs in the second, 900 in the third.
+    let (mut log, mut stages, mut runs) = (String::new(), String::new(), Vec::new());
+    for (run, took) in [(1, 0), (2, 5_000), (3, 900_000)] {
+        let start = 1_700_000_000 + run * 100;
+        runs.push(json!({
+            "format": 1, "log_start": log.len(), "stages_log": (run > 1).then_some("stages.csv"),
+            "started_unix_ns": second(start), "ended_unix_ns": if run == 2 { json!(null) } else { json!(second(start + 21)) },
+        }));
+        log += HEADER;
+        stages += if run > 1 { STAGES_HEADER } else { "" };
+        for n in 1..20 {
+            let app = second(start + n);
+            log += &format!("{n},t1,{}.000000000,44\n", start + n);
+            stages += &if run > 1 { format!("{n},t1,44,,{app},{},,\n", app - took) } else { String::new() };
+        }
+    }
+    let mut newest = runs.pop().unwrap();
+    newest["earlier_sessions"] = json!(runs);
+    folder.file("log.csv.meta.json", &newest.to_string());
+    let client = folder.file("log.csv", &log);
+    let of = |session, stages: &PathBuf| {
+        let input = Input { client: client.clone(), session, stages: vec![stages.clone()], ..Input::default() };
+        report(&input, &options())
+    };
+    let path = folder.file("stages.csv", &stages);
+    for (session, wanted, took) in [(Some(2), 1, 5_000), (Some(3), 2, 900_000), (None, 2, 900_000)] {
+        let found = of(session, &path).unwrap();
+        let stages = &found.stages[0];
+        assert_eq!((stages.session, stages.sessions, stages.stages[0].1.summary.max), (wanted, 2, took));
+        assert!(found.remarks.is_empty(), "{:?}", found.remarks);
+    }
+    // Where none is of that time it is an error, unless there are as many sessions, and then it is said.
+    let last = stages.rfind(STAGES_HEADER).unwrap();
+    let path = folder.file("stages.csv", &stages[..last]);
+    let error = of(Some(3), &path).unwrap_err();
+    assert!(matches!(&error, ReportError::NoStagesThen { sessions: 1, session: 3, .. }), "{error}");
+    let path = folder.file("stages.csv", &format!("{0}{0}{0}", &stages[..last]));
+    let found = of(Some(3), &path).unwrap();
+    assert_eq!((found.stages[0].session, found.remarks.len()), (3, 1));
+    assert!(found.remarks[0].contains("is not of the time"), "{:?}", found.remarks);
+}

@@ -63,6 +63,9 @@ pub(super) struct Meta {
     pub(super) stamp_every: Option<u64>,
     /// The pings of this side followed a schedule.
     pub(super) has_schedule: bool,
+    /// When the session stood, and when it was over unless it was cut off: ns since the epoch of this side's system's clock.
+    pub(super) started: Option<u64>,
+    pub(super) ended: Option<u64>,
     /// The log of stages that was written beside this log, by its name.
     pub(super) stages_log: Option<String>,
     /// The card's clock beside the system's.
@@ -109,6 +112,7 @@ pub(super) fn read(log: &Log) -> (Option<Meta>, Option<String>) {
 fn meta(session: &Value) -> Meta {
     let settings = session.get("settings");
     let setting = |name| settings.and_then(|settings| settings.get(name)).and_then(Value::as_u64);
+    let number = |name| session.get(name).and_then(Value::as_u64);
     let text = |value: &Value, name| value.get(name).and_then(Value::as_str).map(str::to_owned);
     let clock = |point: Point| {
         let clock = session.get("timestamps")?.get(point.as_str())?;
@@ -135,8 +139,10 @@ fn meta(session: &Value) -> Meta {
         clocks: POINTS.map(clock),
         delay_us: setting("delay_us"),
         pong_every: setting("pong_every"),
-        stamp_every: session.get("stamp_every").and_then(Value::as_u64).filter(|every| *every > 0),
+        stamp_every: number("stamp_every").filter(|every| *every > 0),
         has_schedule: session.get("schedule").is_some_and(|schedule| !schedule.is_null()),
+        started: number("started_unix_ns"),
+        ended: number("ended_unix_ns"),
         stages_log: text(session, "stages_log"),
         clock_offsets: clock_offsets(session),
     }

@@ -10,7 +10,7 @@ use super::progress::Progress;
 use super::quantity::Series;
 use super::recognise::{self, Head, Side, is_one_clock, log_facts, open_sides};
 use super::source::{Source, Timing};
-use super::stages;
+use super::stages::{self, During, Wanted};
 use super::survey::Kind;
 use super::{
     ClockFacts, Clocks, Direction, Input, LogFacts, Measured, Options, PongEverySource, Quantity, Report, StageReport,
@@ -106,7 +106,7 @@ fn bytes_to_read(input: &Input, clocks: Clocks) -> u64 {
     if input.server.is_some() && clocks == Clocks::Estimate { 3 * bytes + stages } else { 2 * bytes + stages }
 }
 
-/// Of each log of stages the session whose number the log of its side has.
+/// Of each log of stages the session that the log of its side has: of the same time, else of the same number.
 fn stage_reports(
     input: &Input,
     sides: &[&Side],
@@ -126,9 +126,25 @@ fn stage_reports(
         let side = if let Owner::Side(side) = owner { Some(side) } else { None };
         let clocks = side.and_then(|side| side.meta.as_ref()).map(Meta::card_clocks).unwrap_or_default();
         // Where it is not known whose it is, the number that was asked for may be another log's.
-        let wanted =
+        let number =
             side.filter(|side| side.log.sessions > 1 || input.session.is_some()).map(|side| side.log.place.session);
-        reports.push(stages::read(path, wanted.or(input.session), &clocks, progress)?);
+        let during = side.and_then(|side| {
+            let meta = side.meta.as_ref()?;
+            Some(During { log: &side.log, started: meta.started?, ended: meta.ended })
+        });
+        let wanted = Wanted { during, number: number.or(input.session) };
+        let (found, is_then) = stages::read(path, wanted, &clocks, progress)?;
+        if let Some(During { log, .. }) = during.filter(|_| !is_then && found.rows > 0) {
+            remarks.push(format!(
+                "Session {} of {} is not of the time that the meta file has of session {} of {}: a clock was set meanwhile, or \
+                 they are of different runs.",
+                found.session,
+                path.display(),
+                log.place.session,
+                log.path.display(),
+            ));
+        }
+        reports.push(found);
     }
     Ok(reports)
 }

@@ -9,6 +9,7 @@ use super::progress::Progress;
 use super::quantity::{Measured, Series};
 use super::rows::Fault;
 use super::source::Damage;
+use super::survey::Log;
 use crate::clock::{Offsets, Time};
 use crate::record::{STAGES_HEADER, Stage};
 use std::fs::File;
@@ -66,19 +67,52 @@ struct StageRow<'a> {
     clock: &'a str,
 }
 
-/// Reads session `wanted` of a log of stages, else the last that has rows.
+/// Which session of a log of stages is read. The log beside it may have others: of a run without `--log-stages`, or in a new file.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Wanted<'a> {
+    /// Where it is known whose it is, and when that session was: the one whose rows are of that time.
+    pub(super) during: Option<During<'a>>,
+    /// Else the one of this number, else the last that has rows.
+    pub(super) number: Option<u64>,
+}
+
+/// A session of the log that a log of stages was written beside.
+#[derive(Clone, Copy)]
+pub(super) struct During<'a> {
+    pub(super) log: &'a Log,
+    /// In ns since the epoch of the system's clock, as the rows are.
+    pub(super) started: u64,
+    /// Unless it was cut off.
+    pub(super) ended: Option<u64>,
+}
+
+impl During<'_> {
+    /// How far behind its start a session's first row is; `None` where it is of another time.
+    fn distance(&self, first: i64) -> Option<u64> {
+        /// A stamp may be taken a little earlier than the session stands. No session but one that was broken off is that short.
+        const EARLIER: u64 = 100_000_000;
+        let first = first.unsigned_abs();
+        let is_then = first.saturating_add(EARLIER) >= self.started && self.ended.is_none_or(|ended| first <= ended);
+        is_then.then(|| first.abs_diff(self.started))
+    }
+}
+
+/// Of what a session is taken for that was chosen by its number: behind every distance in time.
+const BY_NUMBER: u64 = u64::MAX;
+
+/// Reads one session of a log of stages. Also whether it is of the time that it was wanted of.
 pub(super) fn read(
     path: &Path,
-    wanted: Option<u64>,
+    wanted: Wanted<'_>,
     clocks: &[CardClock],
     progress: &Progress,
-) -> Result<StageReport, ReportError> {
+) -> Result<(StageReport, bool), ReportError> {
     let failed = |answer| ReportError::Read { path: path.into(), answer };
     let mut reader = BufReader::with_capacity(1 << 20, File::open(path).map_err(failed)?);
     let header = STAGES_HEADER.trim_end().as_bytes();
     let mut line = Vec::new();
     let (mut number, mut sessions) = (0_u64, 0_u64);
-    let mut chosen: Option<Gathered> = None;
+    let mut chosen: Option<(u64, Gathered)> = None;
     let mut current = Gathered::new(1);
     loop {
         line.clear();
@@ -98,8 +132,8 @@ pub(super) fn read(
             sessions += 1;
             let next = Gathered::new(sessions);
             let last = std::mem::replace(&mut current, next);
-            if last.is_wanted(wanted) && sessions > 1 {
-                chosen = Some(last);
+            if sessions > 1 {
+                last.compete(wanted, &mut chosen);
             }
             continue;
         }
@@ -116,12 +150,24 @@ pub(super) fn read(
         let what = format!("it has no line {:?}, which a log of stages has", STAGES_HEADER.trim_end());
         return Err(ReportError::NoLog { path: path.into(), what });
     }
-    if current.is_wanted(wanted) || (chosen.is_none() && wanted.is_none()) {
-        chosen = Some(current);
+    if chosen.is_none() && wanted.number.is_none() && current.rows == 0 {
+        chosen = Some((BY_NUMBER, current));
+    } else {
+        current.compete(wanted, &mut chosen);
+    }
+    let is_then = chosen.as_ref().is_some_and(|(rank, _)| *rank != BY_NUMBER);
+    // As many sessions are the same ones, and a clock was set.
+    if let Some(During { log, .. }) = wanted.during.filter(|during| !is_then && during.log.sessions != sessions) {
+        return Err(ReportError::NoStagesThen {
+            path: path.into(),
+            sessions,
+            log: log.path.clone(),
+            session: log.place.session,
+        });
     }
     match chosen {
-        Some(gathered) => Ok(gathered.report(path, sessions)),
-        None => Err(ReportError::NoSession { path: path.into(), wanted: wanted.unwrap_or_default(), sessions }),
+        Some((_, gathered)) => Ok((gathered.report(path, sessions), is_then || wanted.during.is_none())),
+        None => Err(ReportError::NoSession { path: path.into(), wanted: wanted.number.unwrap_or_default(), sessions }),
     }
 }
 
@@ -150,6 +196,8 @@ fn parse(line: &str) -> Option<StageRow<'_>> {
 struct Gathered {
     session: u64,
     rows: u64,
+    /// The process's stamp of the first row.
+    first: Option<i64>,
     damage: Damage,
     series: [Series; Stage::ALL.len()],
     unconverted: u64,
@@ -161,6 +209,7 @@ impl Gathered {
         Self {
             session,
             rows: 0,
+            first: None,
             damage: Damage::default(),
             series: Default::default(),
             unconverted: 0,
@@ -168,12 +217,19 @@ impl Gathered {
         }
     }
 
-    fn is_wanted(&self, wanted: Option<u64>) -> bool {
-        wanted.map_or(self.rows > 0, |wanted| wanted == self.session)
+    /// Takes the place of what is chosen so far where it is as near to what is wanted, or nearer.
+    fn compete(self, wanted: Wanted<'_>, chosen: &mut Option<(u64, Self)>) {
+        let has_number = wanted.number.map_or(self.rows > 0, |number| number == self.session);
+        let distance = wanted.during.zip(self.first).and_then(|(during, first)| during.distance(first));
+        let Some(rank) = distance.or(has_number.then_some(BY_NUMBER)) else { return };
+        if chosen.as_ref().is_none_or(|(best, _)| rank <= *best) {
+            *chosen = Some((rank, self));
+        }
     }
 
     fn add(&mut self, row: &StageRow<'_>, clocks: &[CardClock]) {
         self.rows += 1;
+        self.first.get_or_insert(row.app);
         let known = clocks.iter().find(|clock| clock.name == row.clock);
         let card = row.hardware.and_then(|stamp| known?.to_system(stamp.unsigned_abs(), row.app.unsigned_abs()));
         self.unconverted += u64::from(row.hardware.is_some() && card.is_none());
@@ -225,7 +281,8 @@ mod tests {
     fn report(text: &str, wanted: Option<u64>, clocks: &[CardClock]) -> Result<StageReport, ReportError> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        read(file.path(), wanted, clocks, &Progress::hidden())
+        let wanted = Wanted { number: wanted, during: None };
+        read(file.path(), wanted, clocks, &Progress::hidden()).map(|(report, _)| report)
     }
 
     /// `ptp0`, from what the system's clock showed, what the card's did, and the uncertainty.
