@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 use xdprobe::report::{
     Clocks, Damage, Direction, Fault, Input, Options, PlanSource, PongEverySource, Quantity, Report, ReportError,
-    report,
+    StageReport, report,
 };
 use xdprobe::stats::Summary;
 
@@ -42,6 +42,7 @@ impl Folder {
 }
 
 const HEADER: &str = "seq,timestamp-idx,timestamp,size\n";
+const STAGES_HEADER: &str = "seq,point,size,queue,t_app,t_sw,t_hw,hw_clock\n";
 
 fn options() -> Options {
     Options { window: 1 << 10, ..Options::default() }
@@ -920,4 +921,116 @@ fn a_hole_in_the_log_of_the_side_that_pings_is_not_its_end() {
     let found = of(|n, _| n < 5_000);
     assert_eq!([found.sent, found.received, found.lost], [4_999, 4_999, 0].map(Some));
     assert_eq!((found.behind_the_end, found.without_t0), (15_001, 0));
+}
+
+/// The two sides' folders, with logs, logs of stages and meta files of the same names in both, and cards' clocks that are 250 µs apart.
+/// On each side a packet took 8 µs from card to process.
+fn two_hosts(folder: &Folder) -> [PathBuf; 2] {
+    let logs = calm().run();
+    let start = 1_700_000_000_000_000_000_u64;
+    [("client", &logs.pinging, "t3", 37_000_000_000), ("server", &logs.echoing, "t1", 37_000_250_000)].map(
+        |(side, log, point, ahead)| {
+            fs::create_dir(folder.0.path().join(side)).unwrap();
+            let path = folder.file(&format!("{side}/log.csv"), log);
+            let row = |n: u64| {
+                let card = start + n * 1_000_000;
+                format!("{n},{point},44,,{},,{},ptp0\n", card + 8_000, card + ahead)
+            };
+            let rows: String = (1..1000).map(row).collect();
+            folder.file(&format!("{side}/stages.csv"), &format!("{STAGES_HEADER}{rows}"));
+            let sample = |second: u64| {
+                let system = start + second * 1_000_000_000;
+                json!({ "system_ns": system, "phc_ns": system + ahead, "offset_ns": ahead, "uncertainty_ns": 50 })
+            };
+            let facts = json!({
+                "timestamps": { point: clock("hardware", "PHC", Some("ptp0")) },
+                "stages_log": "stages.csv",
+                "clock_offsets": (0..3).map(sample).collect::<Vec<_>>(),
+            });
+            folder.file(&format!("{side}/log.csv.meta.json"), &meta(facts));
+            path
+        },
+    )
+}
+
+#[test]
+fn a_log_of_stages_has_the_clock_of_the_log_that_it_lies_beside() {
+    let folder = Folder::new();
+    let [client, server] = two_hosts(&folder);
+    let place = |name: &str| folder.0.path().join(name);
+    // What the median is, how many card stamps are in no stage, and whether the report says why.
+    let of = |stages: &[&str]| {
+        let stages = stages.iter().map(|name| place(name)).collect();
+        let input = Input { client: client.clone(), server: Some(server.clone()), stages, ..Input::default() };
+        let found = report(&input, &options()).unwrap();
+        let is_unclear = found.remarks.iter().any(|remark| remark.starts_with("Whose log of stages "));
+        let median = |stages: &StageReport| {
+            (stages.stages.first().map(|(_, measured)| measured.summary.p50), stages.unconverted)
+        };
+        (found.stages.iter().map(median).collect::<Vec<_>>(), is_unclear)
+    };
+    let right = (Some(8_000), 0);
+    assert_eq!(of(&["client/stages.csv", "server/stages.csv"]), (vec![right; 2], false));
+    assert_eq!(of(&["server/../server/stages.csv"]), (vec![right], false));
+    // One that was moved is its side's, as the other side has its own.
+    fs::create_dir(place("moved")).unwrap();
+    fs::rename(place("server/stages.csv"), place("moved/stages.csv")).unwrap();
+    assert_eq!(of(&["moved/stages.csv", "client/stages.csv"]), (vec![right; 2], false));
+    // Where both may have been moved nobody knows.
+    fs::rename(place("client/stages.csv"), place("stages.csv")).unwrap();
+    assert_eq!(of(&["moved/stages.csv"]), (vec![(None, 999)], true));
+    // With one log alone there is no doubt, unless it has its own.
+    let alone = |stages: &str| {
+        let input = Input { client: client.clone(), stages: vec![place(stages)], ..Input::default() };
+        report(&input, &options()).unwrap().stages[0].unconverted
+    };
+    assert_eq!(alone("stages.csv"), 0);
+    fs::rename(place("stages.csv"), place("client/stages.csv")).unwrap();
+    assert_eq!(alone("moved/stages.csv"), 999);
+}
+
+#[test]
+fn of_a_log_of_stages_it_is_the_session_of_the_same_time() {
+    let folder = Folder::new();
+    let second = |second: u64| second * 1_000_000_000;
+    // Three runs, the first of them without a log of stages; each packet took 5 µs in the second, 900 in the third.
+    let (mut log, mut stages, mut runs) = (String::new(), String::new(), Vec::new());
+    for (run, took) in [(1, 0), (2, 5_000), (3, 900_000)] {
+        let start = 1_700_000_000 + run * 100;
+        runs.push(json!({
+            "format": 1, "log_start": log.len(), "stages_log": (run > 1).then_some("stages.csv"),
+            "started_unix_ns": second(start), "ended_unix_ns": if run == 2 { json!(null) } else { json!(second(start + 21)) },
+        }));
+        log += HEADER;
+        stages += if run > 1 { STAGES_HEADER } else { "" };
+        for n in 1..20 {
+            let app = second(start + n);
+            log += &format!("{n},t1,{}.000000000,44\n", start + n);
+            stages += &if run > 1 { format!("{n},t1,44,,{app},{},,\n", app - took) } else { String::new() };
+        }
+    }
+    let mut newest = runs.pop().unwrap();
+    newest["earlier_sessions"] = json!(runs);
+    folder.file("log.csv.meta.json", &newest.to_string());
+    let client = folder.file("log.csv", &log);
+    let of = |session, stages: &PathBuf| {
+        let input = Input { client: client.clone(), session, stages: vec![stages.clone()], ..Input::default() };
+        report(&input, &options())
+    };
+    let path = folder.file("stages.csv", &stages);
+    for (session, wanted, took) in [(Some(2), 1, 5_000), (Some(3), 2, 900_000), (None, 2, 900_000)] {
+        let found = of(session, &path).unwrap();
+        let stages = &found.stages[0];
+        assert_eq!((stages.session, stages.sessions, stages.stages[0].1.summary.max), (wanted, 2, took));
+        assert!(found.remarks.is_empty(), "{:?}", found.remarks);
+    }
+    // Where none is of that time it is an error, unless there are as many sessions, and then it is said.
+    let last = stages.rfind(STAGES_HEADER).unwrap();
+    let path = folder.file("stages.csv", &stages[..last]);
+    let error = of(Some(3), &path).unwrap_err();
+    assert!(matches!(&error, ReportError::NoStagesThen { sessions: 1, session: 3, .. }), "{error}");
+    let path = folder.file("stages.csv", &format!("{0}{0}{0}", &stages[..last]));
+    let found = of(Some(3), &path).unwrap();
+    assert_eq!((found.stages[0].session, found.remarks.len()), (3, 1));
+    assert!(found.remarks[0].contains("is not of the time"), "{:?}", found.remarks);
 }

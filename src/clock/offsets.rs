@@ -21,6 +21,11 @@ const UNKNOWN_RATE: f64 = 5e-4;
 const STEP_RATE: f64 = 1e-4;
 /// How many samples say at which rate it goes on.
 const RECENT: usize = 10;
+/// How far before the first and behind the last sample a stamp is still brought to the system's clock by who has them all at
+/// hand, in nanoseconds: they are taken once a second.
+const BEYOND: i64 = 1_500_000_000;
+/// How many times nearer than every other answer one must be where a step leaves several.
+const CLEARLY: u64 = 4;
 /// How far a stamp may be from its clock's own time: an hour, in nanoseconds.
 const PLAUSIBLE_NS: u128 = 3_600_000_000_000;
 
@@ -105,6 +110,46 @@ impl Offsets {
             (Some(before), Some(after)) => Some(with_room_for(convert(after), convert(before))),
             (one, other) => one.or(other).map(convert),
         }
+    }
+
+    /// The same of a stamp whose event was about when the system's clock showed `about`, for who has all samples at hand: so where
+    /// the card showed a time more than once, it is known which. `None` where a step leaves more than one answer, and further than
+    /// 1.5 s from all samples.
+    pub fn to_system_about(&self, stamp: Time<Phc>, about: Time<Realtime>) -> Option<(Time<Realtime>, u64)> {
+        let answers = || {
+            let reached = (0..self.runs.len()).filter_map(|index| Some((index, self.reach(index, stamp)?)));
+            reached.map(|(index, is_sure)| (index, is_sure, self.run(index).convert(stamp)))
+        };
+        let apart = |one: Time<Realtime>, other: Time<Realtime>| one.as_nanos().abs_diff(other.as_nanos());
+        let (chosen, is_sure, answer) = answers().min_by_key(|(.., (time, _))| apart(*time, about))?;
+        let is_clear = |other: Time<Realtime>| apart(answer.0, about) <= apart(answer.0, other) / CLEARLY;
+        let is_alone = answers().all(|(index, _, (time, _))| index == chosen || is_clear(time));
+        // A step between the stamp and what is compared with it is in their difference, whichever clock it was of.
+        let run = self.run(chosen);
+        let is_before_a_step = chosen + 1 == self.runs.len() || about <= run.last().system;
+        let is_behind_a_step = chosen == 0 || about >= run.first().system;
+        (is_sure && is_alone && is_before_a_step && is_behind_a_step).then_some(answer)
+    }
+
+    /// Whether a run's clock may have shown `stamp`: surely (`true`), or in a time next to it with a step in it.
+    fn reach(&self, index: usize, stamp: Time<Phc>) -> Option<bool> {
+        let run = self.run(index);
+        let gap = |before: usize| {
+            let (last, first) = (self.run(before).last(), self.run(before + 1).first());
+            let [phc, system] =
+                [(last.phc.as_nanos(), first.phc.as_nanos()), (last.system.as_nanos(), first.system.as_nanos())]
+                    .map(|(last, first)| last.abs_diff(first));
+            // However far the step was, and of whichever clock.
+            phc.max(system)
+        };
+        let is_near = match (run.first().phc.nanos_since(stamp), stamp.nanos_since(run.last().phc)) {
+            (before @ 1.., _) if index == 0 => return (before <= BEYOND).then_some(true),
+            (_, behind @ 1..) if index + 1 == self.runs.len() => return (behind <= BEYOND).then_some(true),
+            (before @ 1.., _) => before.unsigned_abs() <= gap(index - 1),
+            (_, behind @ 1..) => behind.unsigned_abs() <= gap(index),
+            _ => return Some(true),
+        };
+        is_near.then_some(false)
     }
 
     /// Whether a stamp is no further than an hour from the card's own time, which `now` and the newest sample tell.

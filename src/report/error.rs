@@ -43,6 +43,19 @@ pub enum ReportError {
         /// How many there are.
         sessions: u64,
     },
+    /// The log of stages has other sessions than the log beside it, and none of them is of that session's time.
+    #[error("--stages {}: none of its {sessions} session{} is of the time of session {session} of {}: name the log of stages \
+        that was written with that session", path.display(), if *sessions == 1 { "" } else { "s" }, log.display())]
+    NoStagesThen {
+        /// The log of stages.
+        path: PathBuf,
+        /// How many sessions it has.
+        sessions: u64,
+        /// The log beside it.
+        log: PathBuf,
+        /// The session of that.
+        session: u64,
+    },
     /// The two logs do not belong together.
     #[error("{} and {}: {why}", client.display(), server.display())]
     NoPair {

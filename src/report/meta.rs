@@ -7,6 +7,7 @@ use super::missing::Counted;
 use super::rows::POINTS;
 use super::stages::CardClock;
 use super::survey::Log;
+use crate::clock::{OffsetMethod, OffsetSample, Offsets, Time};
 use crate::record::{Role, meta_path};
 use crate::wire::Point;
 use serde::Serialize;
@@ -63,12 +64,15 @@ pub(super) struct Meta {
     pub(super) stamp_every: Option<u64>,
     /// The pings of this side followed a schedule.
     pub(super) has_schedule: bool,
+    /// When the session stood, and when it was over unless it was cut off: ns since the epoch of this side's system's clock.
+    pub(super) started: Option<u64>,
+    pub(super) ended: Option<u64>,
     /// The log of stages that was written beside this log, by its name.
     pub(super) stages_log: Option<String>,
     /// What its statistics say of packets without a row; `None` while the session lasts.
     pub(super) counted: Option<Counted>,
-    /// The card's clock beside the system's: PHC, PHC − system, uncertainty, in ns.
-    clock_offsets: Vec<(i64, i64, u64)>,
+    /// The card's clock beside the system's.
+    clock_offsets: Offsets,
 }
 
 impl Meta {
@@ -78,7 +82,7 @@ impl Meta {
         let mut names: Vec<String> = devices.collect();
         names.sort_unstable();
         names.dedup();
-        names.into_iter().map(|name| CardClock { name, samples: self.clock_offsets.clone() }).collect()
+        names.into_iter().map(|name| CardClock { name, offsets: self.clock_offsets.clone() }).collect()
     }
 }
 
@@ -111,6 +115,7 @@ pub(super) fn read(log: &Log) -> (Option<Meta>, Option<String>) {
 fn meta(session: &Value) -> Meta {
     let settings = session.get("settings");
     let setting = |name| settings.and_then(|settings| settings.get(name)).and_then(Value::as_u64);
+    let number = |name| session.get(name).and_then(Value::as_u64);
     let text = |value: &Value, name| value.get(name).and_then(Value::as_str).map(str::to_owned);
     let clock = |point: Point| {
         let clock = session.get("timestamps")?.get(point.as_str())?;
@@ -137,22 +142,36 @@ fn meta(session: &Value) -> Meta {
         clocks: POINTS.map(clock),
         delay_us: setting("delay_us"),
         pong_every: setting("pong_every"),
-        stamp_every: session.get("stamp_every").and_then(Value::as_u64).filter(|every| *every > 0),
+        stamp_every: number("stamp_every").filter(|every| *every > 0),
         has_schedule: session.get("schedule").is_some_and(|schedule| !schedule.is_null()),
+        started: number("started_unix_ns"),
+        ended: number("ended_unix_ns"),
         stages_log: text(session, "stages_log"),
         counted: Counted::of(session),
         clock_offsets: clock_offsets(session),
     }
 }
 
-fn clock_offsets(session: &Value) -> Vec<(i64, i64, u64)> {
+/// In the order of the file, oldest first: neither clock's own order is that, where it was set back.
+fn clock_offsets(session: &Value) -> Offsets {
     let samples = session.get("clock_offsets").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let sample = |sample: &Value| {
-        let signed = |name| sample.get(name).and_then(Value::as_i64);
-        Some((signed("phc_ns")?, signed("offset_ns")?, sample.get("uncertainty_ns").and_then(Value::as_u64)?))
+        let number = |name| sample.get(name).and_then(Value::as_u64);
+        let phc = number("phc_ns")?;
+        let system = i128::from(phc) - i128::from(sample.get("offset_ns").and_then(Value::as_i64)?);
+        Some(OffsetSample {
+            system: Time::from_nanos(u64::try_from(system).ok()?),
+            phc: Time::from_nanos(phc),
+            uncertainty_ns: number("uncertainty_ns")?,
+            // Nothing is reckoned with it.
+            method: OffsetMethod::Basic,
+        })
     };
-    let mut samples: Vec<(i64, i64, u64)> = samples.iter().filter_map(sample).collect();
-    samples.sort_unstable();
-    samples.dedup_by_key(|(phc, ..)| *phc);
-    samples
+    let mut offsets = Offsets::default();
+    for sample in samples.iter().filter_map(sample) {
+        if offsets.latest() != Some(sample) {
+            offsets.push(sample);
+        }
+    }
+    offsets
 }

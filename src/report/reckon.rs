@@ -11,7 +11,7 @@ use super::progress::Progress;
 use super::quantity::Series;
 use super::recognise::{self, Head, Side, is_one_clock, log_facts, open_sides};
 use super::source::{Source, Timing};
-use super::stages;
+use super::stages::{self, During, Wanted};
 use super::survey::Kind;
 use super::{
     ClockFacts, Clocks, Direction, Input, LogFacts, Measured, Options, PongEverySource, Quantity, Report, StageReport,
@@ -19,6 +19,7 @@ use super::{
 };
 use crate::wire::Point;
 use std::fs;
+use std::path::Path;
 
 /// Reads the logs of one session and says what they come to.
 ///
@@ -52,7 +53,7 @@ pub fn report(input: &Input, options: &Options) -> Result<Report, ReportError> {
     let lanes = Join::new(options.window).run(&mut sources, &progress, &mut measures)?;
     let Measures { tally, mut series, axis, .. } = measures;
     exports.finish()?;
-    let stages = stage_reports(input, &sides, &progress)?;
+    let stages = stage_reports(input, &sides, &progress, &mut remarks)?;
     drop(progress);
 
     let measured = measured(&mut series, axis.width(), &known);
@@ -107,22 +108,81 @@ fn bytes_to_read(input: &Input, clocks: Clocks) -> u64 {
     if input.server.is_some() && clocks == Clocks::Estimate { 3 * bytes + stages } else { 2 * bytes + stages }
 }
 
-/// Of each log of stages the session whose number the log beside it has.
-fn stage_reports(input: &Input, sides: &[&Side], progress: &Progress) -> Result<Vec<StageReport>, ReportError> {
+/// Of each log of stages the session that the log of its side has: of the same time, else of the same number.
+fn stage_reports(
+    input: &Input,
+    sides: &[&Side],
+    progress: &Progress,
+    remarks: &mut Vec<String>,
+) -> Result<Vec<StageReport>, ReportError> {
     let mut reports = Vec::new();
     for path in &input.stages {
-        let is_of = |side: &&&Side| {
-            let named = side.meta.as_ref().and_then(|meta| meta.stages_log.as_deref());
-            named.is_some_and(|named| path.ends_with(named) || path.as_os_str() == named)
-        };
-        let side = sides.iter().find(is_of);
+        let owner = owner(path, sides);
+        if let Owner::Unclear(why) = owner {
+            remarks.push(format!(
+                "Whose log of stages {} is cannot be told, as {why}: its card stamps are in no stage. Put each log of stages \
+                 beside the log of its side.",
+                path.display()
+            ));
+        }
+        let side = if let Owner::Side(side) = owner { Some(side) } else { None };
         let clocks = side.and_then(|side| side.meta.as_ref()).map(Meta::card_clocks).unwrap_or_default();
         // Where it is not known whose it is, the number that was asked for may be another log's.
-        let wanted =
+        let number =
             side.filter(|side| side.log.sessions > 1 || input.session.is_some()).map(|side| side.log.place.session);
-        reports.push(stages::read(path, wanted.or(input.session), &clocks, progress)?);
+        let during = side.and_then(|side| {
+            let meta = side.meta.as_ref()?;
+            Some(During { log: &side.log, started: meta.started?, ended: meta.ended })
+        });
+        let wanted = Wanted { during, number: number.or(input.session) };
+        let (found, is_then) = stages::read(path, wanted, &clocks, progress)?;
+        if let Some(During { log, .. }) = during.filter(|_| !is_then && found.rows > 0) {
+            remarks.push(format!(
+                "Session {} of {} is not of the time that the meta file has of session {} of {}: a clock was set meanwhile, or \
+                 they are of different runs.",
+                found.session,
+                path.display(),
+                log.place.session,
+                log.path.display(),
+            ));
+        }
+        reports.push(found);
     }
     Ok(reports)
+}
+
+/// Whose log of stages it is, as far as meta files tell.
+enum Owner<'a> {
+    Side(&'a Side),
+    /// It may be that of more than one side, or of none that is here; and why.
+    Unclear(&'static str),
+    Nobody,
+}
+
+/// A meta file names a log of stages in the log's own folder by its name alone, which may well be the same on both hosts. So what lies
+/// where a side's meta file says is that side's; else it has been moved, and the name must do where one side alone has it.
+fn owner<'a>(path: &Path, sides: &[&'a Side]) -> Owner<'a> {
+    let place = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.into());
+    let named = sides.iter().filter_map(|&side| {
+        let named = Path::new(side.meta.as_ref()?.stages_log.as_deref()?);
+        (named.file_name()? == path.file_name()?).then_some((side, named))
+    });
+    let named: Vec<(&Side, &Path)> = named.collect();
+    // Where a meta file leads: a name from the log's folder on, a path from where it was recorded, which may be here.
+    let leads_to = |(side, named): &(&Side, &Path)| {
+        let beside = side.log.path.with_file_name("").join(named);
+        [Some(beside), (named.components().count() > 1).then(|| named.to_path_buf())].into_iter().flatten()
+    };
+    let there: Vec<_> = named.iter().filter(|side| leads_to(side).any(|found| place(&found) == place(path))).collect();
+    // A side that has another one where it belongs has not had this one moved.
+    let moved = named.iter().filter(|side| !leads_to(side).any(|found| found.exists()));
+    let candidates: Vec<_> = if there.is_empty() { moved.collect() } else { there };
+    match candidates[..] {
+        [] if named.is_empty() => Owner::Nobody,
+        [] => Owner::Unclear("the log whose meta file names it has another one of that name"),
+        [(side, _)] => Owner::Side(side),
+        _ => Owner::Unclear("the meta files of both logs name it"),
+    }
 }
 
 fn label(input: &Input) -> String {

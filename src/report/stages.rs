@@ -1,13 +1,16 @@
 //! A log of stages (`--log-stages`): how long a packet took from stamp to stamp on one machine.
 //!
 //! The card's stamps are brought to the system's clock with the samples that the meta file of that side's log keeps;
-//! between two samples the offset is taken for a line, and where there is none for the stage's clock they are left out.
+//! between two samples the offset is taken for a line, with room for its bend in the uncertainty. What lies beside a step of either
+//! clock is left out, and so are stamps of a clock without samples.
 
 use super::error::ReportError;
 use super::progress::Progress;
 use super::quantity::{Measured, Series};
 use super::rows::Fault;
 use super::source::Damage;
+use super::survey::Log;
+use crate::clock::{Offsets, Time};
 use crate::record::{STAGES_HEADER, Stage};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -31,7 +34,7 @@ pub struct StageReport {
     pub damage: Damage,
     /// The stages of which there are samples, in the order of the way.
     pub stages: Vec<(Stage, Measured)>,
-    /// Card stamps that are in no stage, as the card's clock at that time is not known.
+    /// Card stamps that are in no stage, as the card's clock at that time is not known, or a clock was set then.
     pub unconverted: u64,
     /// How far off a stage with a card stamp can be, in ns; `None` where there is none.
     pub uncertainty_ns: Option<u64>,
@@ -42,31 +45,15 @@ pub struct StageReport {
 pub(super) struct CardClock {
     /// Its name, such as `ptp0`.
     pub(super) name: String,
-    /// PHC, PHC − system, uncertainty, in ns; ascending.
-    pub(super) samples: Vec<(i64, i64, u64)>,
+    pub(super) offsets: Offsets,
 }
 
 impl CardClock {
-    /// The system's time at which the card's clock showed `stamp`, and how far off that can be. From a second before the
-    /// first sample to a second behind the last.
-    fn to_system(&self, stamp: i64) -> Option<(i64, u64)> {
-        /// Samples are taken once a second.
-        const BEYOND: i64 = 1_500_000_000;
-        let next = self.samples.partition_point(|(phc, ..)| *phc <= stamp);
-        let (before, after) = (next.checked_sub(1).map(|index| self.samples[index]), self.samples.get(next).copied());
-        let (offset, uncertainty) = match (before, after) {
-            (Some((from, offset, one)), Some((to, later, other))) => {
-                let share = (stamp - from) as f64 / (to - from) as f64;
-                (offset + ((later - offset) as f64 * share).round() as i64, one.max(other))
-            }
-            (Some((at, offset, uncertainty)), None) | (None, Some((at, offset, uncertainty)))
-                if stamp.abs_diff(at) <= BEYOND as u64 =>
-            {
-                (offset, uncertainty)
-            }
-            _ => return None,
-        };
-        Some((stamp - offset, uncertainty))
+    /// The system's time at which the card's clock showed `stamp`, of a packet that the process had at `app`, and how far off that
+    /// can be.
+    fn to_system(&self, stamp: u64, app: u64) -> Option<(i64, u64)> {
+        let (time, uncertainty) = self.offsets.to_system_about(Time::from_nanos(stamp), Time::from_nanos(app))?;
+        Some((time.as_nanos().try_into().ok()?, uncertainty))
     }
 }
 
@@ -80,19 +67,52 @@ struct StageRow<'a> {
     clock: &'a str,
 }
 
-/// Reads session `wanted` of a log of stages, else the last that has rows.
+/// Which session of a log of stages is read. The log beside it may have others: of a run without `--log-stages`, or in a new file.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Wanted<'a> {
+    /// Where it is known whose it is, and when that session was: the one whose rows are of that time.
+    pub(super) during: Option<During<'a>>,
+    /// Else the one of this number, else the last that has rows.
+    pub(super) number: Option<u64>,
+}
+
+/// A session of the log that a log of stages was written beside.
+#[derive(Clone, Copy)]
+pub(super) struct During<'a> {
+    pub(super) log: &'a Log,
+    /// In ns since the epoch of the system's clock, as the rows are.
+    pub(super) started: u64,
+    /// Unless it was cut off.
+    pub(super) ended: Option<u64>,
+}
+
+impl During<'_> {
+    /// How far behind its start a session's first row is; `None` where it is of another time.
+    fn distance(&self, first: i64) -> Option<u64> {
+        /// A stamp may be taken a little earlier than the session stands. No session but one that was broken off is that short.
+        const EARLIER: u64 = 100_000_000;
+        let first = first.unsigned_abs();
+        let is_then = first.saturating_add(EARLIER) >= self.started && self.ended.is_none_or(|ended| first <= ended);
+        is_then.then(|| first.abs_diff(self.started))
+    }
+}
+
+/// Of what a session is taken for that was chosen by its number: behind every distance in time.
+const BY_NUMBER: u64 = u64::MAX;
+
+/// Reads one session of a log of stages. Also whether it is of the time that it was wanted of.
 pub(super) fn read(
     path: &Path,
-    wanted: Option<u64>,
+    wanted: Wanted<'_>,
     clocks: &[CardClock],
     progress: &Progress,
-) -> Result<StageReport, ReportError> {
+) -> Result<(StageReport, bool), ReportError> {
     let failed = |answer| ReportError::Read { path: path.into(), answer };
     let mut reader = BufReader::with_capacity(1 << 20, File::open(path).map_err(failed)?);
     let header = STAGES_HEADER.trim_end().as_bytes();
     let mut line = Vec::new();
     let (mut number, mut sessions) = (0_u64, 0_u64);
-    let mut chosen: Option<Gathered> = None;
+    let mut chosen: Option<(u64, Gathered)> = None;
     let mut current = Gathered::new(1);
     loop {
         line.clear();
@@ -112,8 +132,8 @@ pub(super) fn read(
             sessions += 1;
             let next = Gathered::new(sessions);
             let last = std::mem::replace(&mut current, next);
-            if last.is_wanted(wanted) && sessions > 1 {
-                chosen = Some(last);
+            if sessions > 1 {
+                last.compete(wanted, &mut chosen);
             }
             continue;
         }
@@ -130,12 +150,24 @@ pub(super) fn read(
         let what = format!("it has no line {:?}, which a log of stages has", STAGES_HEADER.trim_end());
         return Err(ReportError::NoLog { path: path.into(), what });
     }
-    if current.is_wanted(wanted) || (chosen.is_none() && wanted.is_none()) {
-        chosen = Some(current);
+    if chosen.is_none() && wanted.number.is_none() && current.rows == 0 {
+        chosen = Some((BY_NUMBER, current));
+    } else {
+        current.compete(wanted, &mut chosen);
+    }
+    let is_then = chosen.as_ref().is_some_and(|(rank, _)| *rank != BY_NUMBER);
+    // As many sessions are the same ones, and a clock was set.
+    if let Some(During { log, .. }) = wanted.during.filter(|during| !is_then && during.log.sessions != sessions) {
+        return Err(ReportError::NoStagesThen {
+            path: path.into(),
+            sessions,
+            log: log.path.clone(),
+            session: log.place.session,
+        });
     }
     match chosen {
-        Some(gathered) => Ok(gathered.report(path, sessions)),
-        None => Err(ReportError::NoSession { path: path.into(), wanted: wanted.unwrap_or_default(), sessions }),
+        Some((_, gathered)) => Ok((gathered.report(path, sessions), is_then || wanted.during.is_none())),
+        None => Err(ReportError::NoSession { path: path.into(), wanted: wanted.number.unwrap_or_default(), sessions }),
     }
 }
 
@@ -164,6 +196,8 @@ fn parse(line: &str) -> Option<StageRow<'_>> {
 struct Gathered {
     session: u64,
     rows: u64,
+    /// The process's stamp of the first row.
+    first: Option<i64>,
     damage: Damage,
     series: [Series; Stage::ALL.len()],
     unconverted: u64,
@@ -175,6 +209,7 @@ impl Gathered {
         Self {
             session,
             rows: 0,
+            first: None,
             damage: Damage::default(),
             series: Default::default(),
             unconverted: 0,
@@ -182,14 +217,21 @@ impl Gathered {
         }
     }
 
-    fn is_wanted(&self, wanted: Option<u64>) -> bool {
-        wanted.map_or(self.rows > 0, |wanted| wanted == self.session)
+    /// Takes the place of what is chosen so far where it is as near to what is wanted, or nearer.
+    fn compete(self, wanted: Wanted<'_>, chosen: &mut Option<(u64, Self)>) {
+        let has_number = wanted.number.map_or(self.rows > 0, |number| number == self.session);
+        let distance = wanted.during.zip(self.first).and_then(|(during, first)| during.distance(first));
+        let Some(rank) = distance.or(has_number.then_some(BY_NUMBER)) else { return };
+        if chosen.as_ref().is_none_or(|(best, _)| rank <= *best) {
+            *chosen = Some((rank, self));
+        }
     }
 
     fn add(&mut self, row: &StageRow<'_>, clocks: &[CardClock]) {
         self.rows += 1;
+        self.first.get_or_insert(row.app);
         let known = clocks.iter().find(|clock| clock.name == row.clock);
-        let card = row.hardware.and_then(|stamp| known?.to_system(stamp));
+        let card = row.hardware.and_then(|stamp| known?.to_system(stamp.unsigned_abs(), row.app.unsigned_abs()));
         self.unconverted += u64::from(row.hardware.is_some() && card.is_none());
         self.uncertainty = self.uncertainty.max(card.map(|(_, uncertainty)| uncertainty));
         let card = card.map(|(time, _)| time);
@@ -234,11 +276,23 @@ impl Gathered {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{OffsetMethod, OffsetSample};
 
     fn report(text: &str, wanted: Option<u64>, clocks: &[CardClock]) -> Result<StageReport, ReportError> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        read(file.path(), wanted, clocks, &Progress::hidden())
+        let wanted = Wanted { number: wanted, during: None };
+        read(file.path(), wanted, clocks, &Progress::hidden()).map(|(report, _)| report)
+    }
+
+    /// `ptp0`, from what the system's clock showed, what the card's did, and the uncertainty.
+    fn clock(samples: &[(u64, u64, u64)]) -> CardClock {
+        let mut offsets = Offsets::default();
+        for &(system, phc, uncertainty_ns) in samples {
+            let (system, phc) = (Time::from_nanos(system), Time::from_nanos(phc));
+            offsets.push(OffsetSample { system, phc, uncertainty_ns, method: OffsetMethod::Extended });
+        }
+        CardClock { name: "ptp0".into(), offsets }
     }
 
     fn medians(report: &StageReport) -> Vec<(Stage, i64)> {
@@ -248,15 +302,41 @@ mod tests {
     #[test]
     fn stages_are_what_lies_between_the_stamps() {
         let text =
-            format!("{STAGES_HEADER}1,t0,44,,1000,1500,91700,ptp0\n1,t3,44,3,9000,8000,,\n2,t3,44,,9000,8500,,\n");
+            format!("{STAGES_HEADER}1,t0,44,,170000,170500,260717,ptp0\n1,t3,44,3,9000,8000,,\n2,t3,44,,9000,8500,,\n");
         let found = report(&text, None, &[]).unwrap();
         assert_eq!(medians(&found), [(Stage::HookToApp, 1000), (Stage::KernelToApp, 500), (Stage::AppToSw, 500)]);
         assert_eq!((found.rows, found.unconverted, found.damage.count), (3, 1, 0));
-        let clock = CardClock { name: "ptp0".into(), samples: vec![(90_000, 90_000, 5), (92_000, 90_020, 7)] };
+        let clock = clock(&[(0, 90_000, 5), (200_000, 290_020, 7)]);
         let found = report(&text, None, &[clock]).unwrap();
-        // At 91700 the offset is 90017.
-        assert_eq!(medians(&found)[3..], [(Stage::SwToHw, 183), (Stage::AppToHw, 683)]);
-        assert_eq!((found.unconverted, found.uncertainty_ns), (0, Some(7)));
+        // At 260717 the offset is 90017. A bend of less than 1 ns, and 1 ns for rounding, are added to the 7 ns.
+        assert_eq!(medians(&found)[3..], [(Stage::SwToHw, 200), (Stage::AppToHw, 700)]);
+        assert_eq!((found.unconverted, found.uncertainty_ns), (0, Some(9)));
+    }
+
+    #[test]
+    fn a_step_of_the_cards_clock_is_in_no_stage() {
+        const SECOND: u64 = 1_000_000_000;
+        // Samples a second apart; the clock is set in the middle of the 10th second.
+        for step in [37, -5] {
+            let phc = |system: u64| {
+                system.saturating_add_signed(if system > 110 * SECOND { step * 1_000_000_000 } else { 0 })
+            };
+            let sample = |second: u64| (second * SECOND - SECOND / 2, phc(second * SECOND - SECOND / 2), 50);
+            let clock = clock(&(101..121).map(sample).collect::<Vec<_>>());
+            let row = |n: u64| {
+                let card = 101 * SECOND + n * SECOND / 100;
+                format!("{n},t1,44,,{},,{},ptp0\n", card + 8_000, phc(card))
+            };
+            let found = report(&format!("{STAGES_HEADER}{}", (0..1900).map(row).collect::<String>()), None, &[clock]);
+            let found = found.unwrap();
+            // A hundred between the two samples that the step lies between, and the ends may not be told from them.
+            assert!((99..=103).contains(&found.unconverted), "{step}: {}", found.unconverted);
+            let (stage, measured) = &found.stages[0];
+            assert_eq!((*stage, measured.summary.count), (Stage::HwToApp, 1900 - found.unconverted));
+            let extremes = [measured.summary.min, measured.summary.max];
+            assert!(extremes.iter().all(|nanos| nanos.abs_diff(8_000) <= 1), "{step}: {extremes:?}");
+            assert!(found.uncertainty_ns < Some(5_000), "{:?}", found.uncertainty_ns);
+        }
     }
 
     #[test]

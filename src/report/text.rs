@@ -261,7 +261,10 @@ fn stages(text: &mut String, of: &StageReport) {
         fact(
             text,
             "left out",
-            &format!("{} card stamps: no meta file says what the card's clock showed then", of.unconverted),
+            &format!(
+                "{} card stamps: no meta file says what the card's clock showed then, or it or the system's was set then",
+                of.unconverted
+            ),
         );
     }
 }

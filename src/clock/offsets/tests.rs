@@ -107,6 +107,81 @@ fn a_card_whose_clock_is_set_back_has_two_answers_for_one_stamp() {
     assert!(converted(&offsets, EPOCH + 14 * SECOND).1 < 1_000);
 }
 
+/// Samples a second apart, the first of them at `EPOCH` of the system's clock, of a card that shows that and, behind the 10.3rd
+/// second, `step` more.
+fn stepped_card(step: i64) -> (Offsets, impl Fn(u64) -> u64) {
+    let phc = move |system: u64| {
+        let is_behind = system >= EPOCH + 10 * SECOND + 3 * SECOND / 10;
+        system.saturating_add_signed(if is_behind { step } else { 0 })
+    };
+    let mut offsets = Offsets::default();
+    for second in 0..20 {
+        let system = EPOCH + second * SECOND;
+        offsets.push(sample(phc(system), system, 50));
+    }
+    (offsets, phc)
+}
+
+#[test]
+fn where_a_cards_clock_was_set_the_time_of_the_event_says_which_answer_it_is() {
+    for step in [37, -37, 5, -5, -1] {
+        let (offsets, phc) = stepped_card(step * 1_000_000_000);
+        assert_eq!(offsets.steps(), 1);
+        for hundredth in 0..2000 {
+            let system = EPOCH + hundredth * SECOND / 100;
+            // The process has a packet before the card, or after it.
+            for about in [system - 8_000, system + 8_000, system + 100_000_000] {
+                let found = offsets.to_system_about(Time::from_nanos(phc(system)), Time::from_nanos(about));
+                let is_beside_the_step = (999..=1100).contains(&hundredth);
+                if hundredth < 980 || (1101..1901).contains(&hundredth) {
+                    assert!(found.is_some(), "{step} {hundredth} {about}");
+                }
+                assert!(!is_beside_the_step || found.is_none() || [999, 1000, 1100].contains(&hundredth));
+                if let Some((time, uncertainty)) = found {
+                    assert!(
+                        time.as_nanos().abs_diff(system) <= uncertainty && uncertainty < 5_000,
+                        "{step} {hundredth}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn who_has_all_samples_at_hand_asks_for_nothing_far_from_them() {
+    let offsets = offsets(3, |phc| phc + SECOND);
+    let of = |phc: u64| {
+        offsets.to_system_about(Time::from_nanos(phc), Time::from_nanos(phc)).map(|(time, _)| time.as_nanos())
+    };
+    let beyond = BEYOND.unsigned_abs();
+    assert_eq!(of(EPOCH - beyond), Some(EPOCH - beyond + SECOND));
+    assert_eq!(of(EPOCH + 2 * SECOND + beyond), Some(EPOCH + 3 * SECOND + beyond));
+    assert_eq!((of(EPOCH - beyond - 1), of(EPOCH + 2 * SECOND + beyond + 1)), (None, None));
+    assert_eq!(Offsets::default().to_system_about(Time::from_nanos(5), Time::from_nanos(5)), None);
+}
+
+#[test]
+fn a_clock_that_is_steered_is_within_the_uncertainty_between_samples_that_are_far_apart() {
+    // 20 µs to and fro in 10 minutes, a sample each 169 s: what 512 of a day are.
+    let phc = |system: u64| {
+        let angle = (system - EPOCH) as f64 / 600e9 * std::f64::consts::TAU;
+        system.saturating_add_signed((20_000.0 * angle.sin()).round() as i64)
+    };
+    let mut offsets = Offsets::default();
+    for index in 0..64 {
+        let system = EPOCH + index * 169 * SECOND;
+        offsets.push(sample(phc(system), system, 50));
+    }
+    assert_eq!(offsets.steps(), 0);
+    for second in 0..63 * 169 {
+        let system = EPOCH + second * SECOND;
+        let (time, uncertainty) =
+            offsets.to_system_about(Time::from_nanos(phc(system)), Time::from_nanos(system)).unwrap();
+        assert!(time.as_nanos().abs_diff(system) <= uncertainty, "{second}: {time} {uncertainty}");
+    }
+}
+
 #[test]
 fn a_card_whose_clock_is_set_from_its_epoch_to_today_makes_a_step() {
     let mut offsets = Offsets::default();
@@ -224,5 +299,6 @@ proptest! {
             offsets.push(sample(phc, system, uncertainty));
         }
         converted(&offsets, stamp);
+        offsets.to_system_about(Time::from_nanos(stamp), Time::from_nanos(stamp));
     }
 }
