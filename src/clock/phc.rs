@@ -3,7 +3,7 @@
 //! The clock is only read, never set. What follows from many samples is `offsets`'.
 #![allow(unsafe_code, reason = "the ioctls of linux/ptp_clock.h take a pointer to a structure")]
 
-use super::{Phc, Realtime, Time};
+use super::{Monotonic, Phc, Realtime, Time, monotonic_now};
 use nix::errno::Errno;
 use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
@@ -49,6 +49,8 @@ pub struct OffsetSample {
     pub system: Time<Realtime>,
     /// The same moment on the card's clock.
     pub phc: Time<Phc>,
+    /// Just before it was taken, on a clock that nobody sets: the order of the samples.
+    pub taken: Time<Monotonic>,
     /// How far apart the two can be at most, in nanoseconds. With [`OffsetMethod::Precise`] this is assumed; else it is
     /// half the time between the two readings of the system's clock, in the middle of which the card's is taken to be.
     pub uncertainty_ns: u64,
@@ -147,13 +149,14 @@ impl PhcClock {
     pub fn sample(&mut self) -> Result<OffsetSample, PhcError> {
         let descriptor = self.device.as_raw_fd();
         let path = self.path.clone();
+        let taken = monotonic_now();
         let mut last_answer = Errno::EOPNOTSUPP;
         let first = self.method as usize;
         for method in OffsetMethod::ALL.into_iter().skip(first) {
             let read = match method {
-                OffsetMethod::Precise => precise(descriptor).map(|raw| from_precise(&raw)),
-                OffsetMethod::Extended => extended(descriptor).map(|raw| best(&from_extended(&raw), method)),
-                OffsetMethod::Basic => basic(descriptor).map(|raw| best(&from_basic(&raw), method)),
+                OffsetMethod::Precise => precise(descriptor).map(|raw| from_precise(&raw, taken)),
+                OffsetMethod::Extended => extended(descriptor).map(|raw| best(&from_extended(&raw), method, taken)),
+                OffsetMethod::Basic => basic(descriptor).map(|raw| best(&from_basic(&raw), method, taken)),
             };
             match read {
                 Ok(sample) => return sample.ok_or(PhcError::Senseless { path }),
@@ -228,10 +231,11 @@ impl Reading {
     }
 }
 
-fn from_precise(raw: &libc::ptp_sys_offset_precise) -> Option<OffsetSample> {
+fn from_precise(raw: &libc::ptp_sys_offset_precise, taken: Time<Monotonic>) -> Option<OffsetSample> {
     Some(OffsetSample {
         system: Time::from_nanos(time(raw.sys_realtime)?),
         phc: Time::from_nanos(time(raw.device)?),
+        taken,
         uncertainty_ns: PRECISE_UNCERTAINTY_NS,
         method: OffsetMethod::Precise,
     })
@@ -248,13 +252,14 @@ fn from_basic(raw: &libc::ptp_sys_offset) -> Vec<Reading> {
 }
 
 /// The reading with the least room for error, of those between which the system's clock was not set back.
-fn best(readings: &[Reading], method: OffsetMethod) -> Option<OffsetSample> {
+fn best(readings: &[Reading], method: OffsetMethod, taken: Time<Monotonic>) -> Option<OffsetSample> {
     let forward = readings.iter().filter(|reading| reading.after >= reading.before);
     let narrowest = forward.min_by_key(|reading| reading.after - reading.before)?;
     let width = narrowest.after - narrowest.before;
     Some(OffsetSample {
         system: Time::from_nanos(narrowest.before + width / 2),
         phc: Time::from_nanos(narrowest.phc),
+        taken,
         uncertainty_ns: width.div_ceil(2),
         method,
     })
@@ -272,6 +277,8 @@ fn nanos(seconds: u64, nanos: u64) -> Option<u64> {
 mod tests {
     use super::*;
 
+    const TAKEN: Time<Monotonic> = Time::from_nanos(7);
+
     fn at(nanos: i64) -> libc::ptp_clock_time {
         libc::ptp_clock_time {
             sec: nanos.div_euclid(1_000_000_000),
@@ -284,7 +291,7 @@ mod tests {
     fn the_narrowest_reading_is_taken_with_the_card_in_its_middle() {
         let reading = |before, phc, after| Reading { before, phc, after };
         let readings = [reading(1_000, 90, 3_000), reading(3_000, 92, 3_401), reading(5_000, 95, 5_900)];
-        let sample = best(&readings, OffsetMethod::Basic).unwrap();
+        let sample = best(&readings, OffsetMethod::Basic, TAKEN).unwrap();
         assert_eq!((sample.system.as_nanos(), sample.phc.as_nanos(), sample.uncertainty_ns), (3_200, 92, 201));
         assert_eq!((sample.method, sample.offset_ns()), (OffsetMethod::Basic, 3_108));
     }
@@ -293,7 +300,8 @@ mod tests {
     fn the_truth_is_within_the_uncertainty_wherever_the_card_was_read() {
         for phc_at in 0..=101 {
             let sample =
-                best(&[Reading { before: 5_000, phc: 70_000 + phc_at, after: 5_101 }], OffsetMethod::Extended).unwrap();
+                best(&[Reading { before: 5_000, phc: 70_000 + phc_at, after: 5_101 }], OffsetMethod::Extended, TAKEN)
+                    .unwrap();
             let truth = 5_000 - 70_000;
             assert!(sample.offset_ns().abs_diff(truth) <= sample.uncertainty_ns.into(), "{phc_at}");
         }
@@ -302,10 +310,10 @@ mod tests {
     #[test]
     fn a_clock_that_was_set_back_meanwhile_makes_no_sample() {
         let back = Reading { before: 9_000, phc: 1, after: 8_000 };
-        assert_eq!(best(&[back], OffsetMethod::Basic), None);
+        assert_eq!(best(&[back], OffsetMethod::Basic, TAKEN), None);
         let good = Reading { before: 100, phc: 1, after: 50_100 };
-        assert_eq!(best(&[back, good], OffsetMethod::Basic).unwrap().uncertainty_ns, 25_000);
-        assert_eq!(best(&[], OffsetMethod::Basic), None);
+        assert_eq!(best(&[back, good], OffsetMethod::Basic, TAKEN).unwrap().uncertainty_ns, 25_000);
+        assert_eq!(best(&[], OffsetMethod::Basic, TAKEN), None);
     }
 
     #[test]
@@ -336,11 +344,11 @@ mod tests {
             sys_monoraw: ZERO,
             rsv: [0; 4],
         };
-        let sample = from_precise(&raw).unwrap();
+        let sample = from_precise(&raw, TAKEN).unwrap();
         assert_eq!((sample.phc.as_nanos(), sample.system.as_nanos()), (7, 2_000_000_009));
         assert_eq!((sample.uncertainty_ns, sample.method), (PRECISE_UNCERTAINTY_NS, OffsetMethod::Precise));
         raw.device = at(-1);
-        assert_eq!(from_precise(&raw), None);
+        assert_eq!(from_precise(&raw, TAKEN), None);
     }
 
     #[test]

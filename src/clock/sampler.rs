@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::offsets::{self, Offsets};
-use super::{Phc, PhcClock, PhcError, Realtime, Tai, Time, realtime_now, tai_now};
+use super::{Monotonic, Phc, PhcClock, PhcError, Realtime, Tai, Time, monotonic_now, realtime_now, tai_now};
 use std::io;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -32,6 +32,8 @@ const UNKNOWN: i64 = i64::MIN;
 pub struct TaiSample {
     /// When it was measured.
     pub system: Time<Realtime>,
+    /// The same on a clock that nobody sets: the order of the samples.
+    pub taken: Time<Monotonic>,
     /// What was measured, in nanoseconds.
     pub measured_ns: i64,
     /// How far the measured one can be off, in nanoseconds.
@@ -234,22 +236,26 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The system's clock around a reading of CLOCK_TAI.
 fn measure_tai() -> TaiSample {
+    let taken = monotonic_now();
     let readings = (0..READINGS).map(|_| (realtime_now(), tai_now(), realtime_now()));
-    tai_sample(readings).unwrap_or_else(|| {
+    tai_sample(readings, taken).unwrap_or_else(|| {
         // The clock was set back between each two.
         let (system, tai) = (realtime_now(), tai_now());
-        reduced(system, tai, system)
+        reduced(system, tai, system, taken)
     })
 }
 
 /// The narrowest of the readings between which the system's clock was not set back.
-fn tai_sample(readings: impl Iterator<Item = (Time<Realtime>, Time<Tai>, Time<Realtime>)>) -> Option<TaiSample> {
+fn tai_sample(
+    readings: impl Iterator<Item = (Time<Realtime>, Time<Tai>, Time<Realtime>)>,
+    taken: Time<Monotonic>,
+) -> Option<TaiSample> {
     let forward = readings.filter(|(before, _, after)| after >= before);
     let narrowest = forward.min_by_key(|(before, _, after)| after.nanos_since(*before));
-    narrowest.map(|(before, tai, after)| reduced(before, tai, after))
+    narrowest.map(|(before, tai, after)| reduced(before, tai, after, taken))
 }
 
-fn reduced(before: Time<Realtime>, tai: Time<Tai>, after: Time<Realtime>) -> TaiSample {
+fn reduced(before: Time<Realtime>, tai: Time<Tai>, after: Time<Realtime>, taken: Time<Monotonic>) -> TaiSample {
     let width = after.as_nanos() - before.as_nanos();
     let system = before.plus_nanos(width / 2);
     // Both count from 1970, so that they are seconds apart.
@@ -257,7 +263,7 @@ fn reduced(before: Time<Realtime>, tai: Time<Tai>, after: Time<Realtime>) -> Tai
     let seconds = (measured_ns + NANOS_PER_SECOND / 2).div_euclid(NANOS_PER_SECOND);
     let whole = seconds * NANOS_PER_SECOND;
     let offset_ns = if measured_ns.abs_diff(whole) <= ROUNDING_NS { whole } else { measured_ns };
-    TaiSample { system, measured_ns, uncertainty_ns: width.div_ceil(2), offset_ns }
+    TaiSample { system, taken, measured_ns, uncertainty_ns: width.div_ceil(2), offset_ns }
 }
 
 /// Of measurements that agree, the first and the last are kept.
@@ -280,6 +286,7 @@ mod tests {
     use super::*;
     use std::time::Instant;
 
+    const TAKEN: Time<Monotonic> = Time::from_nanos(7);
     const SECOND: u64 = 1_000_000_000;
     const EPOCH: u64 = 1_700_000_000 * SECOND;
 
@@ -290,7 +297,7 @@ mod tests {
     #[test]
     fn a_tai_offset_near_whole_seconds_is_whole_seconds() {
         let readings = [reading(0, 37 * SECOND + 5_000, 9_000), reading(20_000, 37 * SECOND + 20_070, 20_101)];
-        let sample = tai_sample(readings.into_iter()).unwrap();
+        let sample = tai_sample(readings.into_iter(), TAKEN).unwrap();
         assert_eq!((sample.measured_ns, sample.uncertainty_ns), (37_000_000_020, 51));
         assert_eq!((sample.offset_ns, sample.system.as_nanos()), (37_000_000_000, EPOCH + 20_050));
     }
@@ -298,15 +305,15 @@ mod tests {
     #[test]
     fn a_tai_offset_that_is_not_near_them_is_kept_as_measured() {
         for (tai, offset) in [(SECOND + 1_000_000, 1_000_000_000), (SECOND + 1_000_001, 1_001_000_001)] {
-            assert_eq!(tai_sample([reading(0, tai, 0)].into_iter()).unwrap().offset_ns, offset);
+            assert_eq!(tai_sample([reading(0, tai, 0)].into_iter(), TAKEN).unwrap().offset_ns, offset);
         }
         let behind = (Time::from_nanos(EPOCH), Time::from_nanos(EPOCH - 2 * SECOND + 10), Time::from_nanos(EPOCH));
-        assert_eq!(tai_sample([behind].into_iter()).unwrap().offset_ns, -2_000_000_000);
+        assert_eq!(tai_sample([behind].into_iter(), TAKEN).unwrap().offset_ns, -2_000_000_000);
     }
 
     #[test]
     fn a_clock_that_is_set_back_meanwhile_measures_nothing() {
-        assert_eq!(tai_sample([reading(10, 10, 9)].into_iter()), None);
+        assert_eq!(tai_sample([reading(10, 10, 9)].into_iter(), TAKEN), None);
     }
 
     #[test]
@@ -319,6 +326,7 @@ mod tests {
                     Time::from_nanos(EPOCH + second),
                     Time::from_nanos(EPOCH + second + leap * SECOND),
                     Time::from_nanos(EPOCH + second),
+                    TAKEN,
                 ),
             );
         }

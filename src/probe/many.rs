@@ -15,7 +15,7 @@ use super::setup::OpenPath;
 use super::tally::Tally;
 use super::{StampRules, display, facts, say_first, stamp_sources, warn};
 use crate::cli::{Many, PathKind, Plan, schedule};
-use crate::clock::{ClockSampler, Monotonic, Realtime, Source, Stamp, Time, monotonic_now, realtime_now};
+use crate::clock::{ClockSampler, Monotonic, Source, Stamp, Time, monotonic_now, realtime_now};
 use crate::live::Port;
 use crate::path::{self, BATCH, Batch, Counters, Path, Received, Sent, TxStamp};
 use crate::record::{
@@ -143,7 +143,7 @@ fn hall_config(plan: &Plan, many: &Many, schedule: Option<Arc<[Probe]>>, mtu: u1
 struct Witness(Arc<ClockSampler>);
 
 impl ClockWitness for Witness {
-    fn since(&self, began: Time<Realtime>) -> ClockRecord {
+    fn since(&self, began: Time<Monotonic>) -> ClockRecord {
         clocks_since(&self.0, began)
     }
 }

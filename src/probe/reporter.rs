@@ -2,7 +2,9 @@
 
 use super::hot::{Attendant, Scene};
 use crate::cli::Plan;
-use crate::clock::{ClockSampler, OffsetMethod, OffsetSample, Realtime, TaiSample, Time, monotonic_now, realtime_now};
+use crate::clock::{
+    ClockHistory, ClockSampler, Monotonic, OffsetMethod, OffsetSample, Realtime, TaiSample, Time, monotonic_now,
+};
 use crate::live::{Begun, Counts, Feed, Sample};
 use crate::path::{Counters, Path};
 use crate::record::{
@@ -33,8 +35,8 @@ pub struct Reporter {
     sampler: Arc<ClockSampler>,
     /// What takes the stamps of what is sent and received on the xdp path, and on the kernel's.
     stamp_sources: [[StampSource; 2]; 2],
-    /// When the session began: older comparisons of clocks are not its affair.
-    began: Time<Realtime>,
+    /// When the session began, on a clock that is not set while it lasts: older comparisons of clocks are not its affair.
+    began: Time<Monotonic>,
     /// What shows how the session goes; `None` where nobody watches.
     feed: Option<Feed>,
 }
@@ -60,7 +62,7 @@ impl Reporter {
             stamp_timeout: plan.stamp_timeout,
             sampler,
             stamp_sources,
-            began: realtime_now(),
+            began: monotonic_now(),
             feed,
         }
     }
@@ -136,7 +138,7 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
         if let Event::Connected { peer, settings } = event {
             self.session = Some((peer, settings));
         }
-        self.began = realtime_now();
+        self.began = monotonic_now();
         if self.role == Role::Server {
             // The SYN is this session's, and the SYN-ACK will be; what came and went before them is nobody's.
             *scene.stamps = StampCounts { rx: u64::from(scene.arrival_stamped), ..StampCounts::default() };
@@ -218,12 +220,16 @@ impl<M: Machine, P: Path> Attendant<M, P> for Reporter {
 }
 
 /// What was seen of the clocks since `began`, and the last comparison before.
-pub(super) fn clocks_since(sampler: &ClockSampler, began: Time<Realtime>) -> ClockRecord {
+pub(super) fn clocks_since(sampler: &ClockSampler, began: Time<Monotonic>) -> ClockRecord {
     // Whoever reads the log later can bring its last stamps to the system's clock from between two comparisons.
     sampler.sample_now();
-    let history = sampler.history();
+    record_since(&sampler.history(), began)
+}
+
+/// By when the comparisons were made, not by what the system's clock showed then: it may have been set back since.
+fn record_since(history: &ClockHistory, began: Time<Monotonic>) -> ClockRecord {
     let samples: Vec<_> = history.phc.samples().collect();
-    let first = samples.iter().rposition(|sample| sample.system < began).unwrap_or(0);
+    let first = samples.iter().rposition(|sample| sample.taken < began).unwrap_or(0);
     ClockRecord {
         samples: samples[first..].iter().map(clock_sample).collect(),
         tai_offsets: tai_offsets(&history.tai, began),
@@ -235,8 +241,8 @@ fn counts<M: Machine, P>(scene: &Scene<'_, M, P>) -> Counts {
 }
 
 /// The TAI offsets that stamps were brought to the system's clock with since `began`: of those that agree the first.
-fn tai_offsets(samples: &[TaiSample], began: Time<Realtime>) -> Vec<(Time<Realtime>, i64)> {
-    let first = samples.iter().rposition(|sample| sample.system < began).unwrap_or(0);
+fn tai_offsets(samples: &[TaiSample], began: Time<Monotonic>) -> Vec<(Time<Realtime>, i64)> {
+    let first = samples.iter().rposition(|sample| sample.taken < began).unwrap_or(0);
     let mut offsets: Vec<_> = samples[first..].iter().map(|sample| (sample.system, sample.offset_ns)).collect();
     offsets.dedup_by_key(|(_, offset)| *offset);
     offsets
@@ -264,5 +270,42 @@ pub fn say(text: &str) -> io::Result<()> {
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         answer => answer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Comparisons each second from the first on: the system's clock shows what `system` says, in seconds.
+    fn history(system: &[u64]) -> ClockHistory {
+        let mut history = ClockHistory::default();
+        for (second, system) in (1..).zip(system) {
+            let [taken, system] = [second, *system].map(|seconds| seconds * 1_000_000_000);
+            let (taken, system) = (Time::from_nanos(taken), Time::from_nanos(system));
+            let phc = Time::from_nanos(taken.as_nanos() + 5);
+            history.phc.push(OffsetSample { system, phc, taken, uncertainty_ns: 1, method: OffsetMethod::Basic });
+            let offset_ns = 30 + second as i64 / 4;
+            history.tai.push(TaiSample { system, taken, measured_ns: offset_ns, uncertainty_ns: 1, offset_ns });
+        }
+        history
+    }
+
+    #[test]
+    fn a_system_clock_that_is_set_back_or_ahead_leaves_a_session_its_comparisons() {
+        // The session begins behind the third; the clock is set behind the fifth, to before it began, or an hour ahead.
+        let began = Time::from_nanos(3_500_000_000);
+        for then in [
+            [1003, 1004, 1005, 1006, 1007, 1008, 1009, 1010],
+            [1003, 1004, 1005, 1006, 1007, 10, 11, 12],
+            [1003, 1004, 1005, 1006, 1007, 4608, 4609, 4610],
+        ] {
+            let record = record_since(&history(&then), began);
+            let nanos = |seconds: u64| seconds * 1_000_000_000;
+            let systems: Vec<u64> = record.samples.iter().map(|sample| sample.system.as_nanos()).collect();
+            assert_eq!(systems, then[2..].iter().map(|second| nanos(*second)).collect::<Vec<_>>());
+            let offsets = [(then[2], 30), (then[3], 31), (then[7], 32)];
+            assert_eq!(record.tai_offsets, offsets.map(|(second, offset)| (Time::from_nanos(nanos(second)), offset)));
+        }
     }
 }

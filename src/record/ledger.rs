@@ -77,7 +77,7 @@ pub struct LedgerConfig {
 /// Knows what was seen of the clocks. Asked in the thread that writes, never in the hot loop.
 pub trait ClockWitness: std::fmt::Debug + Send + Sync {
     /// Since `began`, with the last comparison before.
-    fn since(&self, began: Time<Realtime>) -> ClockRecord;
+    fn since(&self, began: Time<Monotonic>) -> ClockRecord;
 }
 
 /// What became of everything that was handed over.
@@ -106,7 +106,7 @@ const _: () = assert!(size_of::<Entry>() == 24);
 /// What is too large to stand among the rows.
 #[derive(Debug, Clone, Copy)]
 enum Word {
-    Begun { place: u32, peer: SocketAddrV4, settings: Settings, at: Time<Realtime> },
+    Begun { place: u32, peer: SocketAddrV4, settings: Settings, at: Time<Realtime>, began: Time<Monotonic> },
     Over { place: u32, end: End, totals: Totals, stamps: StampCounts, excess: u64, rows_lost: u64 },
     Said { place: Option<u32>, event: Event },
     CannotSend { place: u32, errno: Option<i32>, kind: io::ErrorKind },
@@ -209,7 +209,8 @@ impl Ledger {
 
     /// A session stands at this place.
     pub fn begin(&mut self, place: usize, peer: SocketAddrV4, settings: Settings) {
-        self.say(Word::Begun { place: place as u32, peer, settings, at: realtime_now() });
+        let (at, began) = (realtime_now(), monotonic_now());
+        self.say(Word::Begun { place: place as u32, peer, settings, at, began });
     }
 
     /// The session at this place is over.
@@ -299,7 +300,7 @@ impl Drop for Ledger {
 struct Session {
     peer: SocketAddrV4,
     settings: Settings,
-    began: Time<Realtime>,
+    began: Time<Monotonic>,
     log: Log,
 }
 
@@ -421,7 +422,7 @@ impl Writer {
     }
 
     /// What was seen of the clocks since then.
-    fn clocks(&self, began: Time<Realtime>) -> ClockRecord {
+    fn clocks(&self, began: Time<Monotonic>) -> ClockRecord {
         let known = self.shared.facts.get().and_then(|(_, clocks)| clocks.as_ref());
         known.map(|clocks| clocks.since(began)).unwrap_or_default()
     }
@@ -508,10 +509,10 @@ impl Writer {
 
     fn take(&mut self, word: Word) {
         match word {
-            Word::Begun { place, peer, settings, at } => {
+            Word::Begun { place, peer, settings, at, began } => {
                 // Rows of nobody's, if there were any, are not to be the new session's.
                 self.settle(place);
-                self.begin(place, peer, settings, at);
+                self.begin(place, peer, settings, at, began);
             }
             Word::Over { place, end, totals, stamps, excess, rows_lost } => {
                 self.settle(place);
@@ -541,7 +542,14 @@ impl Writer {
         }
     }
 
-    fn begin(&mut self, place: u32, peer: SocketAddrV4, settings: Settings, at: Time<Realtime>) {
+    fn begin(
+        &mut self,
+        place: u32,
+        peer: SocketAddrV4,
+        settings: Settings,
+        at: Time<Realtime>,
+        began: Time<Monotonic>,
+    ) {
         let stream = if self.config.json { Stream::Err } else { Stream::Out };
         self.speaker.say(stream, &format!("{}\n{}", text::connected(peer), text::settings(&settings)));
         let log = match self.config.folder.clone() {
@@ -551,7 +559,7 @@ impl Writer {
                 Log::Refused(0, error.to_string())
             }),
         };
-        self.sessions[place as usize] = Some(Session { peer, settings, began: at, log });
+        self.sessions[place as usize] = Some(Session { peer, settings, began, log });
     }
 
     fn make_log(

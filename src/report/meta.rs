@@ -163,7 +163,8 @@ fn clock_offsets(session: &Value) -> Offsets {
             system: Time::from_nanos(u64::try_from(system).ok()?),
             phc: Time::from_nanos(phc),
             uncertainty_ns: number("uncertainty_ns")?,
-            // Nothing is reckoned with it.
+            // Nothing is reckoned with these two, and the first is in no file.
+            taken: Time::from_nanos(0),
             method: OffsetMethod::Basic,
         })
     };

@@ -290,7 +290,8 @@ mod tests {
         let mut offsets = Offsets::default();
         for &(system, phc, uncertainty_ns) in samples {
             let (system, phc) = (Time::from_nanos(system), Time::from_nanos(phc));
-            offsets.push(OffsetSample { system, phc, uncertainty_ns, method: OffsetMethod::Extended });
+            let (taken, method) = (Time::from_nanos(0), OffsetMethod::Extended);
+            offsets.push(OffsetSample { system, phc, taken, uncertainty_ns, method });
         }
         CardClock { name: "ptp0".into(), offsets }
     }

@@ -9,7 +9,7 @@ const EPOCH: u64 = 1_700_000_000 * SECOND;
 
 fn sample(phc: u64, system: u64, uncertainty_ns: u64) -> OffsetSample {
     let (phc, system) = (Time::from_nanos(phc), Time::from_nanos(system));
-    OffsetSample { system, phc, uncertainty_ns, method: OffsetMethod::Extended }
+    OffsetSample { system, phc, taken: Time::from_nanos(0), uncertainty_ns, method: OffsetMethod::Extended }
 }
 
 /// Samples a second apart of a system clock that is what `system` makes of the card's.
