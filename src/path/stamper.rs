@@ -42,6 +42,8 @@ pub(super) struct TxStamper {
     keys: Keys,
     /// The kernel takes our keys; it is taken to until it says no.
     own_keys: bool,
+    /// It has taken one: from then on EINVAL is of something else.
+    took_one: bool,
     /// The reports that each datagram has: of the kernel's clock, of the card's.
     kinds: [bool; 2],
     /// The kernel has begun to count anew: until then reports may be of datagrams before, with keys that are given out again.
@@ -97,6 +99,7 @@ impl TxStamper {
             request: Request::new(ask),
             keys: Keys::from(first),
             own_keys: true,
+            took_one: false,
             kinds: [wishes.software, wishes.hardware],
             muted: None,
             gap_until: None,
@@ -146,6 +149,12 @@ impl TxStamper {
         self.own_keys = false;
     }
 
+    /// As on a kernel before 6.13: our keys are of a kind that it does not know.
+    #[cfg(test)]
+    pub(super) fn make_keys_unknown(&mut self) {
+        self.request.make_key_unknown();
+    }
+
     /// As after a datagram whose stamp does not come.
     #[cfg(test)]
     pub(super) fn pretend_one_is_under_way(&mut self) {
@@ -166,6 +175,7 @@ impl TxStamper {
         match socket::send(socket, data, to, control) {
             Ok(()) => {
                 self.keys.used();
+                self.took_one = true;
                 Ok(token)
             }
             Err(error) => self.refused(error, socket, data, to),
@@ -181,9 +191,12 @@ impl TxStamper {
         to: Option<SocketAddrV4>,
     ) -> io::Result<Token> {
         match error.raw_os_error() {
-            // An unknown control message. With keys of the kernel's it starts counting with this datagram, as we do.
-            Some(libc::EINVAL) if self.own_keys && self.keys.key() == 0 => {
+            // An unknown control message. With keys of the kernel's it starts counting with this datagram, as we do: keys may be
+            // used up by then, as a link that is down is told before control messages are read (packet_snd,
+            // net/packet/af_packet.c).
+            Some(libc::EINVAL) if self.own_keys && !self.took_one => {
                 self.own_keys = false;
+                self.count_anew(socket)?;
                 self.send(socket, data, to)
             }
             // Whether the kernel has counted it depends on the kernel and on where it was refused (__ip_append_data,
