@@ -244,6 +244,24 @@ mod tests {
     }
 
     #[test]
+    fn keys_go_on_over_a_rest_whoever_counts() {
+        for own_keys in [true, false] {
+            let mut companion = on_loopback();
+            if !own_keys {
+                companion.stamper.refuse_own_keys();
+            }
+            let mut sent: Vec<_> = (0..5).map(|_| send(&mut companion).unwrap().1).collect();
+            // None is read before, so that some are of before the rest and some of behind it.
+            companion.stamper.rest(companion.socket.as_fd());
+            sent.push(send(&mut companion).unwrap().1);
+            companion.stamper.resume(companion.socket.as_fd()).unwrap();
+            sent.push(send(&mut companion).unwrap().1);
+            let stamps: Vec<Token> = collected(&mut companion, 7).iter().map(|stamp| stamp.token).collect();
+            assert_eq!((stamps, companion.strange()), (sent, 0), "own keys: {own_keys}");
+        }
+    }
+
+    #[test]
     fn a_kernel_that_takes_no_keys_counts_also_where_something_else_was_refused_first() {
         let down_first = |down: bool| {
             // A namespace of this thread's own, whose loopback is down.
