@@ -12,8 +12,9 @@ use nix::sys::signal::Signal;
 use programs::{CLIENT_ADDRESS, CLIENT_LINK, Lan, Program, SERVER_ADDRESS, SERVER_LINK, Side};
 use serde_json::Value;
 use std::net::UdpSocket;
+use std::time::Duration;
 use xdprobe::session::Settings;
-use xdprobe::wire::{Account, Extension, Kind, Parsed, Said, ServePath};
+use xdprobe::wire::{Account, Extension, Kind, Message, Parsed, Said, ServePath};
 
 const PORT: u16 = 10666;
 const PINGS: u64 = 20;
@@ -140,6 +141,52 @@ fn the_path_that_a_client_asks_for_carries_its_session_and_no_other() {
         assert_eq!(rows as u64, 4 * 2 * PINGS);
         assert!(server.stderr().contains("drop new connection request"), "{}", server.all_output());
         lan.assert_unchanged();
+    }
+}
+
+#[test]
+fn a_stamp_that_comes_after_its_session_is_nobodys_in_the_next_one() {
+    /// On a link of 32 kbit/s they take more than three seconds, and a stamp is waited for 100 ms.
+    const BURST: u64 = 300;
+    /// Pings that have keys which the burst had, too.
+    const FEW: u64 = 60;
+    let lan = Lan::new(1);
+    let mut server = start(&lan, &["--timestamps", "software"]);
+    let slow = format!("qdisc add dev {SERVER_LINK} root tbf rate 32kbit burst 1600 limit 100000");
+    let output = lan.namespace(Side::Server).command("tc").args(slow.split(' ')).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut client = Hand::of(&lan);
+    let until_fin_ack = |client: &Hand, sequence| {
+        let awaited = Message { kind: Kind::FinAck, sequence };
+        while client.hear().message != awaited {}
+    };
+
+    let answer = client.syn(on(ServePath::Kernel));
+    assert_eq!(answer.message.kind, Kind::SynAck);
+    (1..=BURST).for_each(|sequence| client.say(Kind::Ping, sequence, &[]));
+    client.say(Kind::Fin, BURST + 1, &[]);
+    sessions(&mut server, 1);
+    // What is under way comes between the sessions now, and then within the next one. The answer to its SYN waits behind that.
+    std::thread::sleep(Duration::from_millis(50));
+    client.number += 1;
+    client.syn_again(on(ServePath::Kernel));
+    std::thread::sleep(Duration::from_secs(1));
+    (1..=FEW).for_each(|sequence| client.say(Kind::Ping, sequence, &[]));
+    client.say(Kind::Fin, FEW + 1, &[]);
+    until_fin_ack(&client, BURST + 1);
+    until_fin_ack(&client, FEW + 1);
+    // And nothing of it is there in the one behind.
+    let account = client.session(on(ServePath::Kernel)).expect("it was asked for");
+    assert_eq!((account.pings_received, account.pongs_sent), (PINGS, PINGS));
+
+    let all = sessions(&mut server, 3);
+    server.signal(Signal::SIGINT);
+    server.finish();
+    assert_eq!(server.code(), Some(0), "{}", server.all_output());
+    for (session, pings) in all.iter().zip([BURST, FEW, PINGS]) {
+        assert_eq!((&session["path"], &session["tx_stamps_requested"]), (&"kernel".into(), &pings.into()));
+        // Each report was known by its key, and none came twice.
+        assert_eq!((&session["strange_stamps"], &session["tx_stamps_duplicates"]), (&0.into(), &0.into()), "{session}");
     }
 }
 

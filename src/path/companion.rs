@@ -244,6 +244,53 @@ mod tests {
     }
 
     #[test]
+    fn keys_go_on_over_a_rest_whoever_counts() {
+        for own_keys in [true, false] {
+            let mut companion = on_loopback();
+            if !own_keys {
+                companion.stamper.refuse_own_keys();
+            }
+            let mut sent: Vec<_> = (0..5).map(|_| send(&mut companion).unwrap().1).collect();
+            // None is read before, so that some are of before the rest and some of behind it.
+            companion.stamper.rest(companion.socket.as_fd());
+            sent.push(send(&mut companion).unwrap().1);
+            companion.stamper.resume(companion.socket.as_fd()).unwrap();
+            sent.push(send(&mut companion).unwrap().1);
+            let stamps: Vec<Token> = collected(&mut companion, 7).iter().map(|stamp| stamp.token).collect();
+            assert_eq!((stamps, companion.strange()), (sent, 0), "own keys: {own_keys}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_takes_no_keys_counts_also_where_something_else_was_refused_first() {
+        let down_first = |down: bool| {
+            // A namespace of this thread's own, whose loopback is down.
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            let mut companion = on_loopback();
+            companion.stamper.make_keys_unknown();
+            if down {
+                let error = send(&mut companion).unwrap_err();
+                let refused = error.get_ref().and_then(|error| error.downcast_ref::<SendError>()).unwrap();
+                assert_eq!(refused.answer, Some(libc::ENETDOWN));
+            }
+            let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
+            assert!(up.success());
+            if down {
+                // Of what was refused a stamp may have been under way, as far as anybody could tell.
+                send(&mut companion).unwrap();
+                assert_eq!(all_that_is_there(&mut companion), []);
+                std::thread::sleep(Duration::from_millis(101));
+            }
+            let sent: Vec<_> = (0..3).map(|_| send(&mut companion).unwrap().1).collect();
+            let stamps: Vec<Token> = collected(&mut companion, 3).iter().map(|stamp| stamp.token).collect();
+            assert_eq!((stamps, companion.strange()), (sent, 0));
+        };
+        for down in [false, true] {
+            std::thread::spawn(move || down_first(down)).join().unwrap();
+        }
+    }
+
+    #[test]
     fn an_error_queue_that_overflows_loses_stamps_and_nothing_else() {
         let mut companion = on_loopback();
         // The least that the kernel allows.

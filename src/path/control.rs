@@ -143,6 +143,12 @@ impl Request {
         Self(bytes)
     }
 
+    /// The key is one of a kind that no kernel knows.
+    #[cfg(test)]
+    pub fn make_key_unknown(&mut self) {
+        put_word(&mut self.0[WORD_SPACE..], i32::MAX, 0);
+    }
+
     /// With a key of the sender's own.
     #[inline]
     pub fn with_key(&mut self, key: u32) -> &[u8] {

@@ -104,15 +104,19 @@ impl KernelPath {
         let KernelConfig { interface, bind, busypoll_us, stamps } = config;
         let socket = reserve_port(&interface, *bind.ip(), bind.port())?;
         let dummies = reserve_port(&interface, *bind.ip(), 0)?;
-        Self::over(socket, dummies, Wiring { interface, busypoll_us, stamps, stamps_sent: true, first_token: 0 })
+        let mut path = Self::over(socket, dummies, Wiring { interface, busypoll_us, stamps, stamps_sent: true })?;
+        let stamper = stamps.any().then(|| TxStamper::new(path.socket.as_fd(), stamps, true));
+        path.stamper = stamper.transpose()?;
+        Ok(path)
     }
 
-    /// The path over sockets that are open and bound already, the session's and that of the dummies.
+    /// The path over sockets that are open and bound already, the session's and that of the dummies. Nothing is stamped until it
+    /// is given a stamper.
     ///
     /// # Errors
     /// [`NetError::Socket`].
     pub(super) fn over(socket: UdpSocket, dummies: UdpSocket, wiring: Wiring) -> Result<Self, NetError> {
-        let Wiring { interface, busypoll_us, stamps, stamps_sent, first_token } = wiring;
+        let Wiring { interface, busypoll_us, stamps, stamps_sent } = wiring;
         let failed = |attempt: String| move |answer| NetError::Socket { attempt, answer };
         socket::hold(socket.as_fd(), RECEIVE_QUEUE)
             .map_err(failed("enlarge the receive queue of the UDP socket".to_owned()))?;
@@ -122,8 +126,6 @@ impl KernelPath {
                  leave --busypoll out)"
             )))?;
         }
-        let stamper =
-            stamps.any().then(|| TxStamper::from_token(first_token, socket.as_fd(), stamps, true)).transpose()?;
         let local = local_address(&socket)?;
         for socket in [&socket, &dummies] {
             socket::let_wait(socket.as_fd(), PEER_QUEUE);
@@ -143,7 +145,7 @@ impl KernelPath {
             polls_driver: busypoll_us.is_some(),
             inbox: Inbox::new(),
             appetite: 1,
-            stamper,
+            stamper: None,
             wishes: stamps,
             interface,
             ptp: None,
@@ -235,6 +237,18 @@ impl KernelPath {
         self.ptp.as_ref().is_some_and(|way| way.port.has_leftover())
     }
 
+    /// What stamps for it: that of its socket.
+    pub(super) fn set_stamper(&mut self, stamper: Option<TxStamper>) {
+        self.stamper = stamper;
+    }
+
+    /// The stamper again, to outlive the path. What it has counted is the path's.
+    pub(super) fn take_stamper(&mut self) -> Option<TxStamper> {
+        let mut stamper = self.stamper.take()?;
+        self.counters.strange_stamps += stamper.take_strange();
+        Some(stamper)
+    }
+
     /// Datagrams that the session's own socket had no room for.
     pub(super) fn dropped(&self) -> u64 {
         // The kernel counts in 32 bits.
@@ -286,8 +300,6 @@ pub(super) struct Wiring {
     pub(super) stamps: StampWishes,
     /// They are wanted of what is sent, too.
     pub(super) stamps_sent: bool,
-    /// Tokens are given out from here up.
-    pub(super) first_token: u64,
 }
 
 /// Sends a ping or pong behind a PTP header.

@@ -84,7 +84,11 @@ impl Keys {
     /// # Errors
     /// [`KeysStandStill`] where the first two reports of a kind bear the same key and different stamps.
     pub fn token(&mut self, report: &Report) -> Result<Option<Token>, KeysStandStill> {
+        let Some(newest) = self.next.checked_sub(1) else { return Ok(None) };
+        let distance = (newest as u32).wrapping_sub(report.key);
+        let Some(at) = newest.checked_sub(u64::from(distance)) else { return Ok(None) };
         let kind = usize::from(matches!(report.stamp, Stamp::Card(_)));
+        // A report that is nobody's, as of an earlier user of the socket, proves nothing of how keys are given to ours.
         if !self.proven[kind] {
             match self.first[kind] {
                 None => self.first[kind] = Some(*report),
@@ -94,9 +98,6 @@ impl Keys {
                 Some(_) => self.proven[kind] = true,
             }
         }
-        let Some(newest) = self.next.checked_sub(1) else { return Ok(None) };
-        let distance = (newest as u32).wrapping_sub(report.key);
-        let Some(at) = newest.checked_sub(u64::from(distance)) else { return Ok(None) };
         let told = &mut self.told[kind];
         if at >= *told {
             self.gap |= at > *told;
@@ -119,13 +120,16 @@ mod tests {
     #[test]
     fn a_key_that_nobody_has_is_nobodys() {
         let mut keys = Keys::default();
-        assert_eq!(keys.token(&report(0, 1)), Ok(None));
+        assert_eq!(keys.token(&report(0, 1)), Ok(None), "nothing was sent");
         keys.used();
         keys.used();
-        assert_eq!(keys.token(&report(0, 2)), Err(KeysStandStill { key: 0 }), "another stamp with the same key");
-        assert_eq!(keys.token(&report(1, 2)), Ok(Some(Token(1))));
-        assert_eq!(keys.token(&report(2, 3)), Ok(None));
-        assert_eq!(keys.token(&report(u32::MAX, 3)), Ok(None));
+        assert_eq!(keys.token(&report(2, 1)), Ok(None), "beyond what was sent");
+        // Neither makes a key of ours look as if it were given a second time.
+        assert_eq!(keys.token(&report(0, 2)), Ok(Some(Token(0))));
+        assert_eq!(keys.token(&report(0, 3)), Err(KeysStandStill { key: 0 }), "another stamp with the same key");
+        assert_eq!(keys.token(&report(1, 3)), Ok(Some(Token(1))));
+        assert_eq!(keys.token(&report(2, 4)), Ok(None));
+        assert_eq!(keys.token(&report(u32::MAX, 4)), Ok(None));
     }
 
     #[test]

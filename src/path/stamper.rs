@@ -26,10 +26,14 @@ const SETTLING: Duration = Duration::from_millis(10);
 /// How long stamps of before may come after the kernel has begun to count anew: ten times what ptp4l waits for one.
 const MUTE: Duration = Duration::from_millis(100);
 
+/// The options that have the kernel stamp what comes in.
+const RECEIVED: u32 = libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_RX_HARDWARE;
+
 /// How many stamps are taken in at a refused send: more than that wait in the error queue, and count as under way.
 const STASH: usize = 1024;
 
-/// Asks for stamps with datagrams and collects them.
+/// Asks for stamps with datagrams and collects them. A socket has one for as long as it is open, so that no key is given out a
+/// second time while a report of it may be under way.
 #[derive(Debug)]
 pub(super) struct TxStamper {
     /// `SOF_TIMESTAMPING_…` of the socket.
@@ -38,6 +42,8 @@ pub(super) struct TxStamper {
     keys: Keys,
     /// The kernel takes our keys; it is taken to until it says no.
     own_keys: bool,
+    /// It has taken one: from then on EINVAL is of something else.
+    took_one: bool,
     /// The reports that each datagram has: of the kernel's clock, of the card's.
     kinds: [bool; 2],
     /// The kernel has begun to count anew: until then reports may be of datagrams before, with keys that are given out again.
@@ -88,36 +94,65 @@ impl TxStamper {
                 report |= libc::SOF_TIMESTAMPING_RX_HARDWARE;
             }
         }
-        socket::set_option(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, report as i32).map_err(|answer| {
-            let attempt =
-                "switch time stamps on for a socket (SO_TIMESTAMPING); --timestamps application needs none".to_owned();
-            NetError::Socket { attempt, answer }
-        })?;
-        if receives {
-            std::thread::sleep(SETTLING);
-        }
-        // As much as may be had; what does not fit is counted as missed, like any other stamp that does not come.
-        if socket::set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, ERROR_QUEUE).is_err() {
-            let _ = socket::set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, ERROR_QUEUE);
-        }
-        Ok(Self {
+        let stamper = Self {
             options: report,
             request: Request::new(ask),
             keys: Keys::from(first),
             own_keys: true,
+            took_one: false,
             kinds: [wishes.software, wishes.hardware],
             muted: None,
             gap_until: None,
             stash: Vec::with_capacity(STASH),
             control: Box::new(Aligned([0; ROOM])),
             strange: 0,
-        })
+        };
+        stamper.resume(socket)?;
+        Ok(stamper)
+    }
+
+    /// Switches on what [`TxStamper::rest`] has switched off.
+    ///
+    /// # Errors
+    /// As [`TxStamper::new`].
+    pub(super) fn resume(&self, socket: BorrowedFd<'_>) -> Result<(), NetError> {
+        self.set(socket, self.options).map_err(|answer| {
+            let attempt =
+                "switch time stamps on for a socket (SO_TIMESTAMPING); --timestamps application needs none".to_owned();
+            NetError::Socket { attempt, answer }
+        })?;
+        if self.options & RECEIVED != 0 {
+            std::thread::sleep(SETTLING);
+        }
+        // As much as may be had; what does not fit is counted as missed, like any other stamp that does not come.
+        if socket::set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, ERROR_QUEUE).is_err() {
+            let _ = socket::set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, ERROR_QUEUE);
+        }
+        Ok(())
+    }
+
+    /// What is received is stamped no more, as that costs time with each datagram. Reports go on: with `OPT_ID` off, those that
+    /// are under way would come all the same, each with the key 0 (`__skb_complete_tx_timestamp`, net/core/skbuff.c), and
+    /// the kernel would count anew behind it.
+    pub(super) fn rest(&self, socket: BorrowedFd<'_>) {
+        // Less than what was granted is not refused.
+        let _ = self.set(socket, self.options & !RECEIVED);
+    }
+
+    fn set(&self, socket: BorrowedFd<'_>, options: u32) -> io::Result<()> {
+        socket::set_option(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, options as i32)
     }
 
     /// From now on the kernel counts, as those before 6.13 do.
     #[cfg(test)]
     pub(super) fn refuse_own_keys(&mut self) {
         self.own_keys = false;
+    }
+
+    /// As on a kernel before 6.13: our keys are of a kind that it does not know.
+    #[cfg(test)]
+    pub(super) fn make_keys_unknown(&mut self) {
+        self.request.make_key_unknown();
     }
 
     /// As after a datagram whose stamp does not come.
@@ -140,6 +175,7 @@ impl TxStamper {
         match socket::send(socket, data, to, control) {
             Ok(()) => {
                 self.keys.used();
+                self.took_one = true;
                 Ok(token)
             }
             Err(error) => self.refused(error, socket, data, to),
@@ -155,9 +191,12 @@ impl TxStamper {
         to: Option<SocketAddrV4>,
     ) -> io::Result<Token> {
         match error.raw_os_error() {
-            // An unknown control message. With keys of the kernel's it starts counting with this datagram, as we do.
-            Some(libc::EINVAL) if self.own_keys && self.keys.key() == 0 => {
+            // An unknown control message. With keys of the kernel's it starts counting with this datagram, as we do: keys may be
+            // used up by then, as a link that is down is told before control messages are read (packet_snd,
+            // net/packet/af_packet.c).
+            Some(libc::EINVAL) if self.own_keys && !self.took_one => {
                 self.own_keys = false;
+                self.count_anew(socket)?;
                 self.send(socket, data, to)
             }
             // Whether the kernel has counted it depends on the kernel and on where it was refused (__ip_append_data,
@@ -184,7 +223,7 @@ impl TxStamper {
     #[cold]
     fn count_anew(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
         for options in [self.options & !libc::SOF_TIMESTAMPING_OPT_ID, self.options] {
-            socket::set_option(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, options as i32)?;
+            self.set(socket, options)?;
         }
         let now = monotonic_now();
         if !self.keys.is_told(self.kinds) || self.gap_until.is_some_and(|until| now < until) {
@@ -243,6 +282,11 @@ impl TxStamper {
     /// Reports that belong to no datagram, or bear no stamp.
     pub(super) const fn strange(&self) -> u64 {
         self.strange
+    }
+
+    /// The same since this was last asked.
+    pub(super) const fn take_strange(&mut self) -> u64 {
+        std::mem::replace(&mut self.strange, 0)
     }
 }
 

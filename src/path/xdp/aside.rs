@@ -7,6 +7,7 @@
 use super::program::Program;
 use crate::net::{NetError, local_address, reserve_port};
 use crate::path::kernel::{KernelPath, Wiring};
+use crate::path::stamper::TxStamper;
 use crate::path::{BATCH, Batch, Counters, Path, Received, StampWishes, socket};
 use crate::wire::{Extension, Kind, Said};
 use socket2::SockRef;
@@ -19,10 +20,8 @@ use std::os::fd::AsFd;
 const RESERVED_BUFFER: usize = 4096;
 /// Messages of a peer whose session is over that are handed on: a FIN again, a SYN with its repetitions.
 const LEFTOVER: usize = 16;
-/// Tokens of the first such session begin here: never those of the companion, nor of a PTP port.
+/// Tokens of such sessions begin here: never those of the companion, nor of a PTP port.
 const FIRST_TOKEN: u64 = 1 << 61;
-/// And those of the next so much higher.
-const TOKENS: u64 = 1 << 40;
 
 /// The socket that holds the local port, and what it is used for.
 #[derive(Debug)]
@@ -34,8 +33,10 @@ pub(super) struct Reserved {
     dropped_aside: u64,
     /// What sessions of its own had counted before the one that stands.
     counted: Counters,
-    sessions: u64,
     session: Option<Box<Session>>,
+    /// The socket's, while no session has it. Keys and tokens go on from one session to the next: a stamp that comes after its
+    /// session is nobody's in that which stands then.
+    stamper: Option<TxStamper>,
     /// What the peer of the last session said when that was over: it may ask for its next one.
     leftover: Vec<(Received, Option<Said>)>,
 }
@@ -71,8 +72,8 @@ impl Reserved {
             strayed: Cell::new(0),
             dropped_aside: 0,
             counted: Counters::default(),
-            sessions: 0,
             session: None,
+            stamper: None,
             leftover: Vec::with_capacity(LEFTOVER),
         })
     }
@@ -148,16 +149,27 @@ impl Reserved {
             busypoll_us: needs.busypoll_us,
             stamps: needs.stamps,
             stamps_sent: needs.stamps_sent,
-            first_token: FIRST_TOKEN + self.sessions * TOKENS,
         };
         let mut path = KernelPath::over(socket, dummies, wiring)?;
         let granted = path.prepare(peer, wanted)?;
+        self.wake_stamper(needs.stamps)?;
         program
             .leave_to_kernel(Some(peer))
             .map_err(failed("have the XDP program leave the client's packets to the kernel"))?;
-        self.sessions += 1;
+        path.set_stamper(self.stamper.take());
         self.session = Some(Box::new(Session { peer, path, dropped_before }));
         Ok(granted)
+    }
+
+    /// Switches stamping on, where stamps are wanted.
+    fn wake_stamper(&mut self, wishes: StampWishes) -> Result<(), NetError> {
+        let socket = self.socket.as_fd();
+        match &self.stamper {
+            Some(stamper) => stamper.resume(socket)?,
+            None if wishes.any() => self.stamper = Some(TxStamper::from_token(FIRST_TOKEN, socket, wishes, true)?),
+            None => {}
+        }
+        Ok(())
     }
 
     /// The session that stands here, if any, is over: from now on everybody's packets go to the rings.
@@ -167,6 +179,7 @@ impl Reserved {
         let _ = program.leave_to_kernel(None);
         // Nothing is to come behind PTP headers any more: a FIN that waited for that would look as if nothing were there.
         session.path.release();
+        self.stamper = session.path.take_stamper();
         let counters = session.path.counters();
         self.counted = sum(&self.counted, &counters);
         self.dropped_aside += session.path.dropped();
@@ -197,12 +210,14 @@ impl Reserved {
         self.leftover.retain(|(datagram, _)| of(datagram.from));
     }
 
-    /// As the socket was before a session.
+    /// As the socket was before a session, but for the stamps that are still to come of it.
     fn calm(&self) {
         let socket = self.socket.as_fd();
         // None of these can be refused; and what is left on would only cost time.
-        let _ = socket::set_option(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, 0);
-        // Empties the error queue, too.
+        if let Some(stamper) = &self.stamper {
+            stamper.rest(socket);
+        }
+        // Empties the error queue, too. What comes later the next session reads, as one that nobody waits for.
         let _ = socket::set_option(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 0);
         let _ = SockRef::from(&self.socket).set_busy_poll(0);
         let _ = SockRef::from(&self.socket).set_recv_buffer_size(RESERVED_BUFFER);
