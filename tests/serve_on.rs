@@ -170,7 +170,7 @@ fn a_stamp_that_comes_after_its_session_is_nobodys_in_the_next_one() {
     std::thread::sleep(Duration::from_millis(50));
     client.number += 1;
     client.syn_again(on(ServePath::Kernel));
-    std::thread::sleep(Duration::from_secs(1));
+    std::thread::sleep(Duration::from_secs(2));
     (1..=FEW).for_each(|sequence| client.say(Kind::Ping, sequence, &[]));
     client.say(Kind::Fin, FEW + 1, &[]);
     until_fin_ack(&client, BURST + 1);
