@@ -1024,6 +1024,13 @@ fn of_a_log_of_stages_it_is_the_session_of_the_same_time() {
         assert_eq!((stages.session, stages.sessions, stages.stages[0].1.summary.max), (wanted, 2, took));
         assert!(found.remarks.is_empty(), "{:?}", found.remarks);
     }
+    // The first had none.
+    let error = of(Some(1), &path).unwrap_err();
+    assert!(matches!(&error, ReportError::NoStagesThen { sessions: 2, session: 1, .. }), "{error}");
+    // A clock that was set back in the third one.
+    newest["ended_unix_ns"] = json!(second(1_699_990_000));
+    folder.file("log.csv.meta.json", &newest.to_string());
+    assert_eq!(of(Some(3), &path).unwrap().stages[0].session, 2);
     // Where none is of that time it is an error, unless there are as many sessions, and then it is said.
     let last = stages.rfind(STAGES_HEADER).unwrap();
     let path = folder.file("stages.csv", &stages[..last]);

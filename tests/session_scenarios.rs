@@ -517,7 +517,7 @@ fn a_keeping_server_forgets_a_client_after_5_s() {
 }
 
 #[test]
-fn a_late_copy_of_the_fin_of_one_session_ends_none_that_follows() {
+fn a_late_copy_of_a_fin_ends_no_later_session_that_has_come_further() {
     let mut server = Server::new(ServerConfig { keep: true, ..server_config() });
     let peer = client_address(0);
     let raw = Some(short(Direction::Forward).to_raw());
@@ -792,11 +792,17 @@ fn pongs_that_a_fin_overtook_are_waited_for_too() {
         }
         // The server's user stopped it, just after it had answered.
         hear(&mut client, at(200), server_address(), message(Kind::Fin, 2), None);
+        if stopped {
+            // And then the answer to its own.
+            hear(&mut client, at(210), server_address(), message(Kind::FinAck, 2), None);
+            assert_eq!(client.totals().unexpected, 0);
+        }
         assert_eq!(client.deadline(), Some(at(50_200)));
         assert_eq!(hear(&mut client, at(300), server_address(), message(Kind::Pong, 1), None), Some(Point::T3));
         client.handle_deadline(at(300));
-        let end = if stopped { End::Stopped } else { End::PeerStopped };
+        let (end, ended) = if stopped { (End::Stopped, 100) } else { (End::PeerStopped, 200) };
         assert_eq!(drain(&mut client).last(), Some(&Action::Tell(Event::Finished(end))));
+        assert_eq!(client.totals().ended, Some(at(ended)), "when nothing more was sent");
         assert!(client.is_over());
     }
 }
@@ -828,10 +834,16 @@ fn a_pong_that_came_twice_stands_for_none_that_the_fin_ack_overtook() {
         client.handle_deadline(at(150_050));
         assert_eq!(pong(&mut client, 150_060, 2), Some(Point::T3));
         assert_eq!(client.deadline(), Some(at(150_060)));
+        if !again_before_fin_ack {
+            // One more copy, with the last one: everything has come all the same.
+            repeat(&mut client, 150_060);
+            assert_eq!(client.deadline(), Some(at(150_060)));
+        }
         client.handle_deadline(at(150_060));
         assert!(client.is_over());
         let totals = client.totals();
-        assert_eq!((totals.pongs_expected, totals.pongs_received, totals.unexpected), (2, 3, 0));
+        let received = if again_before_fin_ack { 3 } else { 4 };
+        assert_eq!((totals.pongs_expected, totals.pongs_received, totals.unexpected), (2, received, 0));
     }
 }
 

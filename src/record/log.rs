@@ -166,6 +166,14 @@ impl Handed {
         Self { counts, pushed: 0, lost: 0, given_up: GivenUp::default(), late: 0 }
     }
 
+    /// Of the rows that were given up, how many are in the file all the same, and how many count as lost with that.
+    fn given_up(&self) -> [u64; 2] {
+        let rows_written = self.counts.rows_written.load(Ordering::Acquire);
+        let done = rows_written + self.counts.rows_lost.load(Ordering::Acquire);
+        let late = self.late + self.given_up.late(done, rows_written);
+        [late, late + self.given_up.pushed.saturating_sub(done.max(self.given_up.done))]
+    }
+
     fn lost(&self) -> u64 {
         self.lost + self.counts.rows_lost.load(Ordering::Relaxed)
     }
@@ -362,7 +370,8 @@ impl Recorder {
         let of_files =
             |count: fn(&Handed) -> u64| [&self.log, &self.stage_log].map(|file| file.as_ref().map_or(0, count));
         let (pushed, lost) = (of_files(|file| file.pushed), of_files(|file| file.lost));
-        if self.reports.push(Report { so_far, pushed, lost, left_out: self.stages_left_out }).is_ok() {
+        let given_up = [&self.log, &self.stage_log].map(|file| file.as_ref().map_or([0; 2], Handed::given_up));
+        if self.reports.push(Report { so_far, pushed, lost, given_up, left_out: self.stages_left_out }).is_ok() {
             let _ = self.sightings.push(Entry::Report);
         }
     }

@@ -64,6 +64,9 @@ pub(super) struct Report {
     pub(super) pushed: [u64; 2],
     /// Of each file the rows that found no room in the ring.
     pub(super) lost: [u64; 2],
+    /// Of each file the rows that count as lost since a wait for it was given up: those that are in it all the same, and with
+    /// them those that the writer still has.
+    pub(super) given_up: [[u64; 2]; 2],
     /// Packets that are in no stage.
     pub(super) left_out: u64,
 }
@@ -109,10 +112,15 @@ pub(super) fn words(report: &Report, known: Known<'_>) -> (Stream, String) {
     let written = |at: usize| {
         let counts = files[at].as_ref()?;
         let (written, lost) = so_far.rows_before[at];
+        let [late, given_up] = report.given_up[at];
         Some(Written {
             // Rows that were handed over later may be in the file by now.
-            rows_written: counts.rows_written.load(Ordering::Acquire).min(report.pushed[at]).saturating_sub(written),
-            rows_lost: (report.lost[at] + counts.rows_lost.load(Ordering::Acquire)).saturating_sub(lost),
+            rows_written: counts
+                .rows_written
+                .load(Ordering::Acquire)
+                .min(report.pushed[at])
+                .saturating_sub(late + written),
+            rows_lost: (report.lost[at] + given_up + counts.rows_lost.load(Ordering::Acquire)).saturating_sub(lost),
             error: counts.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone(),
         })
     };

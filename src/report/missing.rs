@@ -67,6 +67,8 @@ pub(super) fn remark(report: &mut Report, sides: &[&Side]) {
         let Some(words) = counted.words(kind) else {
             // The other side may have sent them without a stamp, of which this one knows nothing.
             let is_alone = sides.iter().filter(|side| side.log.kind != Kind::Empty).count() == 1;
+            // What is damaged, or came too late, is no row either.
+            let is_alone = is_alone && report.damaged_rows() == 0 && report.late_rows == 0;
             if let (true, Some(own), Some(lost)) =
                 (is_alone, own, report.lost.filter(|lost| Some(*lost) > counted.lost))
             {

@@ -130,7 +130,9 @@ fn stage_reports(
         // Where it is not known whose it is, the number that was asked for may be another log's.
         let number =
             side.filter(|side| side.log.sessions > 1 || input.session.is_some()).map(|side| side.log.place.session);
-        let during = side.and_then(|side| {
+        // Also where its meta file names none: a run without a log of stages has no session in that of others.
+        let only = if let [only] = sides { Some(*only) } else { None };
+        let during = side.or(only).and_then(|side| {
             let meta = side.meta.as_ref()?;
             Some(During { log: &side.log, started: meta.started?, ended: meta.ended })
         });

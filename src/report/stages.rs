@@ -92,7 +92,9 @@ impl During<'_> {
         /// A stamp may be taken a little earlier than the session stands. No session but one that was broken off is that short.
         const EARLIER: u64 = 100_000_000;
         let first = first.unsigned_abs();
-        let is_then = first.saturating_add(EARLIER) >= self.started && self.ended.is_none_or(|ended| first <= ended);
+        // A clock that was set back meanwhile has it end before it began.
+        let ended = self.ended.filter(|ended| *ended >= self.started);
+        let is_then = first.saturating_add(EARLIER) >= self.started && ended.is_none_or(|ended| first <= ended);
         is_then.then(|| first.abs_diff(self.started))
     }
 }

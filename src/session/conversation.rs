@@ -388,6 +388,12 @@ impl Conversation {
                         self.close(now, end, outbox);
                     }
                     Phase::Goodbye { .. } => self.phase = Phase::Over,
+                    // The other side's own FIN came before its answer to ours.
+                    Phase::Settle { .. }
+                        if outbox.totals.account.is_none() && sequence == self.pinger.next_sequence() =>
+                    {
+                        outbox.totals.account = incoming.account;
+                    }
                     _ => outbox.totals.unexpected += 1,
                 }
                 None
@@ -413,9 +419,12 @@ impl Conversation {
     }
 
     /// The pong that was handled last had come before.
-    pub(super) fn handle_repeated_pong(&mut self) {
+    pub(super) fn handle_repeated_pong(&mut self, outbox: &Outbox) {
         self.repeated_pongs += 1;
-        if let Phase::Settle { settled, .. } = &mut self.phase {
+        let has_all = self.has_all_pongs(&outbox.totals);
+        if let Phase::Settle { settled, .. } = &mut self.phase
+            && !has_all
+        {
             *settled = None;
         }
     }
@@ -571,6 +580,8 @@ impl Conversation {
             // The echoing side was stopped by its user.
             Phase::Turnaround { .. } | Phase::Pinging | Phase::Draining { .. } => {
                 self.end_flood(now, outbox);
+                // Nothing is sent from now on, however long the last pongs are waited for.
+                outbox.totals.ended.get_or_insert(now);
                 self.close(now, End::PeerStopped, outbox);
             }
             // Answered before; the answer was lost.

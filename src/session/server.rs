@@ -406,7 +406,7 @@ impl Machine for Server {
 
     fn handle_repeated_pong(&mut self) {
         if let State::Talking(conversation) = &mut self.state {
-            conversation.handle_repeated_pong();
+            conversation.handle_repeated_pong(&self.outbox);
         }
     }
 

@@ -176,10 +176,12 @@ fn rows_that_were_given_up_make_up_for_none_that_a_later_session_loses() {
     (6..=8).for_each(|sequence| recorder.seen(&row(sequence)));
     let second = recorder.sync().log.unwrap();
     assert_eq!((second.since(&first).rows_written, second.since(&first).rows_lost), (0, 3));
+    assert_eq!(recorder.log.as_ref().unwrap().given_up(), [0, 8]);
     disk.change(|disk| disk.blocked = false);
     recorder.patience = PATIENCE;
     let third = recorder.sync().log.unwrap();
     assert_eq!((third.since(&second).rows_written, third.since(&second).rows_lost), (0, 0));
+    assert_eq!(recorder.log.as_ref().unwrap().given_up(), [8, 8]);
     assert_eq!(sequences(&disk.content()), [1, 2, 3, 4, 5, 6, 7, 8]);
     // Of the next four one fits, and none after it.
     disk.change(|disk| disk.room = Some(disk.content.len() + "9,t0,0.000000005,44\n".len()));
