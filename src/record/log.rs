@@ -138,8 +138,6 @@ struct Handed {
     lost: u64,
     /// Rows that counted as lost when the writer was waited for no longer.
     given_up: GivenUp,
-    /// Of those that were given up before, rows that are in the file all the same.
-    late: u64,
 }
 
 /// Rows that were told of as lost while the writer still had them. They stay lost, though it may write them yet: else those that the next
@@ -151,26 +149,28 @@ struct GivenUp {
     written: u64,
     /// How many it had been handed.
     pushed: u64,
+    /// How many of those given up before are in the file all the same.
+    before: u64,
 }
 
 impl GivenUp {
-    /// How many of them are in the file, where the writer is done with so many rows and has written so many. It takes rows in their order, and
-    /// after one that is refused none is written.
+    /// How many of them, and of those before, are in the file, where the writer is done with so many rows and has written so many. It takes
+    /// rows in their order, and after one that is refused none is written.
     fn late(&self, done: u64, written: u64) -> u64 {
-        done.min(self.pushed).saturating_sub(self.done).min(written - self.written)
+        self.before + done.min(self.pushed).saturating_sub(self.done).min(written - self.written)
     }
 }
 
 impl Handed {
     fn new(counts: Arc<FileCounts>) -> Self {
-        Self { counts, pushed: 0, lost: 0, given_up: GivenUp::default(), late: 0 }
+        Self { counts, pushed: 0, lost: 0, given_up: GivenUp::default() }
     }
 
     /// Of the rows that were given up, how many are in the file all the same, and how many count as lost with that.
     fn given_up(&self) -> [u64; 2] {
         let rows_written = self.counts.rows_written.load(Ordering::Acquire);
         let done = rows_written + self.counts.rows_lost.load(Ordering::Acquire);
-        let late = self.late + self.given_up.late(done, rows_written);
+        let late = self.given_up.late(done, rows_written);
         [late, late + self.given_up.pushed.saturating_sub(done.max(self.given_up.done))]
     }
 
@@ -187,10 +187,10 @@ impl Handed {
         if pending > 0 && done < self.given_up.pushed {
             self.given_up.pushed = self.pushed;
         } else if pending > 0 {
-            self.late += self.given_up.late(done, rows_written);
-            self.given_up = GivenUp { done, written: rows_written, pushed: self.pushed };
+            let before = self.given_up.late(done, rows_written);
+            self.given_up = GivenUp { done, written: rows_written, pushed: self.pushed, before };
         }
-        let late = self.late + self.given_up.late(done, rows_written);
+        let late = self.given_up.late(done, rows_written);
         let mut error = lock(&self.counts.error).clone();
         if let Some(patience) = stalled
             && pending > 0
